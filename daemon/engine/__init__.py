@@ -1,0 +1,66 @@
+"""Where a job runs. The heart talks to an `Engine`; local processes are one, a Dask cluster is another.
+
+An engine knows nothing of the ledger: it takes a job specification, and later tells in an `Outcome`
+what became of it. All its methods are called from one thread, the heart's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    from daemon.jobspec import JobSpec
+
+Ending = Literal[
+    "done",  # `result` is the worker's answer, the staged product is on disk
+    "failed",  # ReductionError or a bug: the same inputs would fail again
+    "io",  # OSError: the world is briefly unwell, not counted
+    "died",  # the worker is gone (killed, segmentation fault, out of memory)
+    "timeout",  # over the time limit, killed
+    "memory",  # over the memory limit
+    "stopped",  # asked to stop, and did
+]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one attempt at a job."""
+
+    job_id: int
+    attempt: int
+    ending: Ending
+    seconds: float  # wall time, by the monotonic clock
+    result: Mapping[str, Any] | None = None  # only of "done"
+    error: str = ""  # one line: class and message
+    traceback: str = ""
+    data_error: bool = False  # of "failed": True for a ReductionError, False for a bug
+
+
+class Engine(Protocol):
+    """The way from the heart to the workers."""
+
+    def start(self) -> None:
+        """Begin to make workers ready. Returns at once; jobs wait, the daemon does not."""
+
+    def free(self) -> int:
+        """How many jobs may be submitted now."""
+
+    def submit(self, job_id: int, attempt: int, spec: JobSpec) -> None:
+        """Start a job. RuntimeError when `free()` is 0."""
+
+    def poll(self) -> list[Outcome]:
+        """What has ended since the last call; replaces dead workers and enforces the limits. Never blocks."""
+
+    def waitables(self) -> Sequence[Any]:
+        """Objects for `multiprocessing.connection.wait`, ready when `poll` has something to do."""
+
+    def cancel(self, job_id: int) -> None:
+        """Ask a job to stop between two steps; its outcome follows from `poll`."""
+
+    def busy(self) -> int:
+        """How many jobs are running."""
+
+    def stop(self, timeout: float) -> list[Outcome]:
+        """Ask all to stop, kill what has not after `timeout` seconds, and return the last outcomes."""
