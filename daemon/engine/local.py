@@ -1,0 +1,267 @@
+"""N worker processes on this machine, each with a pipe and a process group of its own, replaced singly.
+
+Not a process pool: in the executors of the standard library one killed worker fails the jobs of the
+others, and a job that hangs cannot be killed. Here a job is one child; what happens to it happens to
+that job only. Nothing blocks and there are no threads: `poll` looks, `waitables` tells when to look.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from multiprocessing.connection import Connection, Pipe, wait
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pipeline
+from daemon import logs
+from daemon.engine import Ending, Outcome
+
+if TYPE_CHECKING:
+    from daemon.jobspec import JobSpec
+
+STOP_SECONDS = 5.0  # between asking a job to stop and killing it
+START_SECONDS = 600.0  # compiling everything takes about a minute; a worker that is silent for longer hangs
+RESTART_SECONDS = (1.0, 60.0)  # first and longest pause after a worker that did not come up
+ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+NOT_FOR_CHILDREN = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")  # only the daemon talks to systemd
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one job may take, and when a worker is replaced by a fresh one."""
+
+    seconds: float = 900.0
+    memory_mb: int = 1500  # private memory, compiled code included; more is a MemoryError in the job
+    jobs_per_worker: int = 200
+
+
+@dataclass
+class _Running:
+    job_id: int
+    attempt: int
+    started: float
+    kill_at: float
+    ending_if_killed: Ending = "timeout"
+
+
+@dataclass
+class _Worker:
+    process: subprocess.Popen[bytes]
+    pipe: Connection
+    born: float
+    ready: bool = False
+    jobs_begun: int = 0
+    running: _Running | None = None
+
+
+@dataclass
+class LocalEngine:
+    """The engine of one machine; see `daemon.engine.Engine` for the methods.
+
+    runner : "module:function" that a child calls with (spec as a dict, should_stop) and that answers
+        with a JSON-able dict; `module.warm_up()`, if there is one, is called before the first job
+    """
+
+    workers: int
+    limits: Limits = field(default_factory=Limits)
+    runner: str = "daemon.worker:run"
+    log: Mapping[str, str] = field(default_factory=dict)  # arguments of logs.configure in the child
+    clock: Callable[[], float] = time.monotonic
+    failed_starts: int = 0  # in a row; the heart's owner decides when that is hopeless
+    _workers: list[_Worker] = field(default_factory=list)
+    _next_start: float = 0.0
+    _stopping: bool = False
+
+    def start(self) -> None:
+        self._fill()
+
+    def free(self) -> int:
+        return 0 if self._stopping else sum(w.ready and w.running is None for w in self._workers)
+
+    def busy(self) -> int:
+        return sum(w.running is not None for w in self._workers)
+
+    def pids(self) -> dict[int, int | None]:
+        """{process id: the job it runs, or None}."""
+        return {w.process.pid: w.running.job_id if w.running else None for w in self._workers}
+
+    def submit(self, job_id: int, attempt: int, spec: JobSpec) -> None:
+        worker = next((w for w in self._workers if w.ready and w.running is None), None)
+        if worker is None or self._stopping:
+            raise RuntimeError("no worker is free")
+        now = self.clock()
+        worker.running = _Running(job_id, attempt, now, kill_at=now + self.limits.seconds)
+        worker.jobs_begun += 1
+        # A worker that died a moment ago is found by the next poll, which fails this attempt as "died".
+        self._send(worker, {"job": spec.to_json(), "job_id": job_id})
+
+    def waitables(self) -> list[Connection]:
+        return [w.pipe for w in self._workers]
+
+    def cancel(self, job_id: int) -> None:
+        for worker in self._workers:
+            if worker.running and worker.running.job_id == job_id:
+                self._ask_to_stop(worker, STOP_SECONDS)
+
+    def poll(self) -> list[Outcome]:
+        outcomes: list[Outcome] = []
+        for worker in list(self._workers):
+            outcomes += self._look_at(worker)
+        if not self._stopping:
+            self._fill()
+        return outcomes
+
+    def stop(self, timeout: float = STOP_SECONDS) -> list[Outcome]:
+        self._stopping = True
+        for worker in self._workers:
+            self._ask_to_stop(worker, timeout)
+        outcomes: list[Outcome] = []
+        while self.busy():
+            until = min(w.running.kill_at for w in self._workers if w.running)
+            wait(self.waitables(), timeout=max(0.0, until - self.clock()) + 0.01)
+            outcomes += self.poll()
+        for worker in list(self._workers):
+            self._bury(worker)
+        return outcomes
+
+    # -- one worker ---------------------------------------------------------------------------
+
+    def _look_at(self, worker: _Worker) -> list[Outcome]:
+        outcomes: list[Outcome] = []
+        try:
+            while worker.pipe.poll():
+                outcomes += self._heard(worker, json.loads(worker.pipe.recv_bytes()))
+        except (EOFError, OSError, ValueError) as error:  # gone, or talking nonsense: the same to us
+            return outcomes + self._gone(worker, "died", type(error).__name__)
+        running = worker.running
+        if running and self.clock() >= running.kill_at:
+            outcomes += self._gone(worker, running.ending_if_killed, "killed")
+        elif not worker.ready and self.clock() >= worker.born + START_SECONDS:
+            outcomes += self._gone(worker, "timeout", "silent")
+        elif running is None and worker.jobs_begun >= self.limits.jobs_per_worker:
+            self._bury(worker)
+        return outcomes
+
+    def _heard(self, worker: _Worker, message: dict[str, Any]) -> list[Outcome]:
+        if "ready" in message:
+            worker.ready, self.failed_starts = True, 0
+            logs.get().debug("worker_ready", pid=worker.process.pid, seconds=message["ready"])
+            return []
+        running, worker.running = worker.running, None
+        if running is None:
+            return []
+        return [Outcome(running.job_id, running.attempt, seconds=self.clock() - running.started, **message)]
+
+    def _gone(self, worker: _Worker, ending: Ending, how: str) -> list[Outcome]:
+        """The worker is dead or to be killed: bury it, and say what that means for its job."""
+        running = worker.running
+        code = self._bury(worker)
+        if running is None:
+            if not worker.ready:
+                self.failed_starts += 1
+                first, longest = RESTART_SECONDS
+                self._next_start = self.clock() + min(longest, first * 2 ** min(self.failed_starts - 1, 10))
+            if not self._stopping:
+                logs.get().warning(
+                    "worker_died", pid=worker.process.pid, exit=code, while_starting=not worker.ready
+                )
+            return []
+        said = {
+            "died": f"the worker died ({_exit_words(code)})",
+            "timeout": f"over the time limit of {self.limits.seconds:g} s, {how}",
+            "stopped": "did not stop in time, killed",
+        }
+        seconds = self.clock() - running.started
+        return [Outcome(running.job_id, running.attempt, ending, seconds, error=said.get(ending, how))]
+
+    def _bury(self, worker: _Worker) -> int:
+        """End the worker and all that it started; returns its exit code."""
+        self._workers.remove(worker)
+        worker.pipe.close()
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(worker.process.pid, signal.SIGKILL)
+        return worker.process.wait()
+
+    def _ask_to_stop(self, worker: _Worker, grace: float) -> None:
+        running = worker.running
+        if running is None:
+            return
+        running.kill_at = min(running.kill_at, self.clock() + grace)
+        running.ending_if_killed = "stopped"
+        self._send(worker, {"stop": True})
+
+    def _send(self, worker: _Worker, message: dict[str, Any]) -> None:
+        with contextlib.suppress(OSError):  # a dead worker is found by the next poll
+            worker.pipe.send_bytes(json.dumps(message).encode())
+
+    # -- new workers --------------------------------------------------------------------------
+
+    def _fill(self) -> None:
+        """Replace what is missing. Until the compiled code is on disk, one worker goes first and makes it."""
+        wanted = self.workers if any(w.ready for w in self._workers) or warm_marker().exists() else 1
+        while len(self._workers) < wanted and self.clock() >= self._next_start:
+            try:
+                self._workers.append(self._spawn())
+            except OSError as error:  # no process or descriptor to be had: go on with fewer
+                self._next_start = self.clock() + RESTART_SECONDS[1]
+                logs.get().error("worker_not_started", error=str(error))
+
+    def _spawn(self) -> _Worker:
+        ours, theirs = Pipe()
+        environment = {k: v for k, v in os.environ.items() if k not in NOT_FOR_CHILDREN}
+        environment |= dict.fromkeys(ONE_THREAD, "1")
+        setup = {
+            "fd": theirs.fileno(),
+            "runner": self.runner,
+            "memory_mb": self.limits.memory_mb,
+            "log": dict(self.log),
+            "warm_marker": str(warm_marker()),
+        }
+        try:
+            process = subprocess.Popen(
+                # -P: a folder called daemon/ or pipeline/ where we were started is not ours.
+                [sys.executable, "-P", "-X", "faulthandler", "-m", "daemon.engine.child", json.dumps(setup)],
+                pass_fds=[theirs.fileno()],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=2,  # standard output belongs to the command's answer
+                process_group=0,
+            )
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        return _Worker(process, ours, born=self.clock())
+
+
+def _exit_words(code: int) -> str:
+    if code >= 0:
+        return f"exit {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
+
+
+def warm_marker() -> Path:
+    """The file that says: for this release on this machine the loops are compiled and on disk.
+
+    It lies where numba keeps its code: $NUMBA_CACHE_DIR (the service sets it), else beside the sources.
+    """
+    sources = Path(pipeline.__file__).parent / "algorithms"
+    digest = hashlib.sha256(metadata.version("numba").encode() + sys.version.encode())
+    for source in sorted(sources.glob("*.py")):
+        digest.update(f"{source.name} {source.stat().st_mtime_ns} {source.stat().st_size}\n".encode())
+    folder = Path(os.environ.get("NUMBA_CACHE_DIR") or sources / "__pycache__")
+    return folder / f"warm-{digest.hexdigest()[:16]}"

@@ -1,0 +1,143 @@
+"""Log set-up: one JSON object a line in service, colours at a terminal, never an exception.
+
+Event names are short and fixed (`file_ingested`, `job_done` ...); everything else is a field. What
+is bound with `job_context` is on every line logged meanwhile by that thread. Nothing that fails in
+here reaches the caller: a full disk or a closed standard error costs the line, not the night.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Callable, Mapping, MutableMapping
+from contextlib import AbstractContextManager
+from typing import Any, Literal, TextIO
+
+import structlog
+from structlog.typing import EventDict, WrappedLogger
+
+Format = Literal["auto", "json", "console"]
+LEVELS = ("debug", "info", "warning", "error")
+
+lost_lines = 0  # lines that could not be written since the start; `status` and the tests look at it
+
+
+def configure(level: str = "info", format: Format = "auto", stream: TextIO | None = None) -> None:
+    """Send all logging, that of the standard library included, to `stream` (standard error).
+
+    level : one of LEVELS
+    format : "auto" is colours when the stream is a terminal, else JSON
+    """
+    out = stream if stream is not None else sys.stderr
+    colours = format == "console" or (format == "auto" and out.isatty())
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+            _renderer(_console(out.isatty()) if colours else _json),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=lambda *args: _Stream(out),
+        cache_logger_on_first_use=False,  # so that a second call takes effect everywhere
+    )
+    logging.basicConfig(handlers=[_FromStandardLibrary()], level=logging.WARNING, force=True)
+    logging.captureWarnings(True)
+
+
+def get() -> Any:
+    """The logger. `get().info("file_ingested", path=path)`."""
+    return structlog.get_logger()
+
+
+def job_context(job: int, recipe: str, group: str) -> AbstractContextManager[Any]:
+    """Every line logged inside carries the job, its recipe and its group: one filter, one story."""
+    return structlog.contextvars.bound_contextvars(job=job, recipe=recipe, group=group)
+
+
+class _Stream:
+    """Writes a line, or counts it as lost."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def msg(self, line: str) -> None:
+        global lost_lines
+        try:
+            self._stream.write(line + "\n")  # one write: lines of several processes do not mix
+            self._stream.flush()
+        except (OSError, ValueError):  # ENOSPC, EPIPE; closed; a surrogate that the encoding refuses
+            lost_lines += 1
+
+    debug = info = warning = error = critical = exception = msg
+
+
+class _FromStandardLibrary(logging.Handler):
+    """Brings what watchdog, APScheduler and the `warnings` module say into the same stream."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            level = record.levelname.lower()
+            log = getattr(get(), level if level in LEVELS else "error")
+            log("library_message", logger=record.name, text=record.getMessage(), exc_info=record.exc_info)
+        except Exception:
+            self.handleError(record)  # the standard library's own last resort: a note on standard error
+
+
+def _renderer(render: Callable[[EventDict], str]) -> structlog.typing.Processor:
+    """The last processor: event to text. A value that cannot be shown is replaced, never raised."""
+
+    def processor(logger: WrappedLogger, method: str, event: MutableMapping[str, Any]) -> str:
+        try:
+            if event.get("exc_info"):
+                event = dict(structlog.processors.format_exc_info(logger, method, event))
+            event.pop("exc_info", None)
+            return render(event)
+        except Exception as error:
+            return json.dumps(
+                {"event": "log_failed", "was": ascii(event.get("event")), "error": ascii(error)}
+            )
+
+    return processor
+
+
+def _json(event: EventDict) -> str:
+    # ASCII only: newlines, escapes and half surrogates of hostile headers arrive as \uXXXX.
+    first = {key: event.pop(key) for key in ("time", "level", "event") if key in event}
+    return json.dumps({**first, **event}, default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (set, frozenset)):
+        return sorted(map(str, value))
+    if isinstance(value, Mapping):
+        return dict(value)
+    return str(value)
+
+
+def printable(text: str) -> str:
+    """`text` with control characters written out: what a header says must not move a terminal's cursor."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+_COLOURS = {"debug": "2", "info": "32", "warning": "33", "error": "31"}
+
+
+def _console(colours: bool) -> Callable[[EventDict], str]:
+    def paint(code: str, text: str) -> str:
+        return f"\033[{code}m{text}\033[0m" if colours else text
+
+    def render(event: EventDict) -> str:
+        clock = str(event.pop("time", ""))[11:23]
+        level = str(event.pop("level", "info"))
+        trace = event.pop("exception", None)
+        fields = "  ".join(
+            f"{paint('36', key)}={printable(str(value))}" for key, value in event.items() if key != "event"
+        )
+        name = printable(str(event.get("event", "")))
+        line = f"{paint('2', clock)} {paint(_COLOURS.get(level, '31'), f'{level:7}')} {name:18} {fields}".rstrip()
+        indented = "\n".join("    " + printable(row) for row in trace.splitlines()) if trace else ""
+        return f"{line}\n{indented}" if indented else line
+
+    return render

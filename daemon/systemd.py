@@ -1,0 +1,35 @@
+"""What the daemon tells systemd: one datagram to $NOTIFY_SOCKET (see sd_notify(3)). Elsewhere, nothing."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+
+def notify(*assignments: str) -> bool:
+    """Send for instance `notify("READY=1", "STATUS=watching 1 folder")`. True when systemd was told.
+
+    Without a service manager this does nothing, and a manager that does not listen is no reason to stop.
+    """
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return False
+    if address.startswith("@"):  # Linux abstract namespace
+        address = "\0" + address[1:]
+    text = "\n".join(line.replace("\n", " ") for line in assignments)
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+            sock.connect(address)
+            sock.sendall(text.encode())
+    except OSError:
+        return False
+    return True
+
+
+def watchdog_seconds() -> float | None:
+    """How long systemd waits for `WATCHDOG=1` before it kills us; None when it does not watch."""
+    microseconds = os.environ.get("WATCHDOG_USEC", "")
+    watched = os.environ.get("WATCHDOG_PID", "")
+    if not microseconds.isdecimal() or (watched and watched != str(os.getpid())):
+        return None
+    return int(microseconds) / 1e6 or None
