@@ -1,0 +1,182 @@
+"""Frame: one NIRI image with its variance and data quality, the one type that every step passes along."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from astropy.io import fits
+
+from pipeline.descriptors import Descriptors, describe
+from pipeline.errors import FrameMismatch
+
+FloatImage: TypeAlias = npt.NDArray[np.float32]
+MaskImage: TypeAlias = npt.NDArray[np.uint16]
+BoolImage: TypeAlias = npt.NDArray[np.bool_]
+Unit: TypeAlias = Literal["adu", "electron"]
+
+# Data-quality bits, Gemini's convention; 0 is good. Plain uint16 constants: an IntFlag would turn
+# a uint16 mask into int64.
+BAD_PIXEL = np.uint16(1)
+NON_LINEAR = np.uint16(2)
+SATURATED = np.uint16(4)
+COSMIC_RAY = np.uint16(8)  # or latency: light that does not belong to this exposure
+NO_DATA = np.uint16(16)
+OVERLAP = np.uint16(32)
+UNILLUMINATED = np.uint16(64)
+
+_PLANES = ("sci", "var", "dq", "objmask", "coverage")
+_DTYPES = {"sci": np.float32, "var": np.float32, "dq": np.uint16, "objmask": np.bool_, "coverage": np.uint16}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """One NIRI image and everything known about its pixels.
+
+    sci : (ny, nx) float32, in `unit`
+    var : (ny, nx) float32, in `unit` squared; None until addVAR has run
+    dq  : (ny, nx) uint16, DQ bits, 0 is good
+    objmask : (ny, nx) bool, True on detected objects; None until detectSources has run
+    coverage : (ny, nx) uint16, frames that contributed to each pixel; stacks only
+    catalog : structured array of the sources, one row a source; None until detectSources has run
+
+    Frames are immutable: planes are read-only views, `evolve` makes a new frame that shares every
+    plane that it does not replace. A bad pixel is told by `dq`, never by NaN or a sentinel value.
+    """
+
+    sci: FloatImage
+    dq: MaskImage
+    header: fits.Header
+    unit: Unit
+    name: str
+    var: FloatImage | None = None
+    objmask: BoolImage | None = None
+    coverage: MaskImage | None = None
+    catalog: npt.NDArray[np.void] | None = None
+    roles: frozenset[str] = frozenset()  # subset of {"object", "sky"}, set by separateSky
+    skies: tuple[str, ...] = ()  # names of its sky frames, set by associateSky
+    notes: tuple[str, ...] = ()  # what a person should know of how it was made
+    _descriptors: Descriptors | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        for name in _PLANES:
+            plane = getattr(self, name)
+            if plane is None:
+                continue
+            if plane.dtype != _DTYPES[name] or plane.shape != self.sci.shape or plane.ndim != 2:
+                raise FrameMismatch(
+                    f"{self.name}: {name} is {plane.dtype} {plane.shape}, "
+                    f"wanted {np.dtype(_DTYPES[name])} {self.sci.shape}"
+                )
+            if plane.flags.writeable:
+                view = plane.view()
+                view.flags.writeable = False
+                object.__setattr__(self, name, view)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(ny, nx) pixels."""
+        return self.sci.shape[0], self.sci.shape[1]
+
+    @property
+    def descriptors(self) -> Descriptors:
+        """What the header says, computed once for each header."""
+        if self._descriptors is None:
+            facts = describe(self.header, shape=self.shape, filename=self.name)
+            object.__setattr__(self, "_descriptors", facts)
+        assert self._descriptors is not None
+        return self._descriptors
+
+    @property
+    def root(self) -> str:
+        """The name without folder, extension and suffix: N20160102S0270."""
+        return root_of(self.name)
+
+    def evolve(
+        self,
+        *,
+        cards: Mapping[str, Any] | None = None,
+        history: str | None = None,
+        note: str | None = None,
+        **changes: Any,
+    ) -> Frame:
+        """A new frame with these planes or fields replaced.
+
+        cards : header cards to set, value or (value, comment); a value of None removes the card
+        history : a HISTORY card to add
+        note : something a person should know; kept with the frame and shown with the product
+        """
+        if cards or history or "header" in changes or "sci" in changes:
+            changes["_descriptors"] = None
+        if cards or history:
+            header = changes.get("header", self.header).copy()
+            for key, value in (cards or {}).items():
+                if value is None:
+                    header.remove(key, ignore_missing=True)
+                else:
+                    header[key] = value
+            if history:
+                header.add_history(history)
+            changes["header"] = header
+        if note and note not in self.notes:
+            changes["notes"] = (*self.notes, note)
+        return replace(self, **changes)
+
+    def stamped(self, key: str, **changes: Any) -> Frame:
+        """`evolve` that also marks the header with a step's keyword (and Gemini's GEM-TLM).
+
+        Gemini stamps wall time there. Products must be the same bits whenever they are made, so the
+        stamp is the end of the exposure; when a product was made is in the log and the ledger.
+        """
+        cards = dict(changes.pop("cards", None) or {})
+        cards.setdefault(key, (self.stamp, f"UT time stamp for {key}"))
+        cards["GEM-TLM"] = (self.stamp, "UT last modification with GEMINI")
+        return self.evolve(cards=cards, **changes)
+
+    @property
+    def stamp(self) -> str:
+        """ISO time of the end of the exposure, the time that steps stamp into the header."""
+        end = self.descriptors.ut_end or datetime(1970, 1, 1, tzinfo=UTC)
+        return end.replace(tzinfo=None).isoformat(timespec="milliseconds")
+
+    def __sub__(self, other: Frame) -> Frame:
+        """self - other: variances add, masks are ORed."""
+        from pipeline.algorithms import calibrate
+
+        self._check(other)
+        if self.unit != other.unit:
+            raise FrameMismatch(f"{self.name} is in {self.unit}, {other.name} in {other.unit}")
+        sci, var, dq = calibrate.subtract(self.sci, self.var, self.dq, other.sci, other.var, other.dq)
+        return self.evolve(sci=sci, var=var, dq=dq)
+
+    def __truediv__(self, other: Frame) -> Frame:
+        """self / other (a flat, without unit): VAR_a/f² + a²·VAR_f/f⁴, masks are ORed."""
+        from pipeline.algorithms import calibrate
+
+        self._check(other)
+        sci, var, dq = calibrate.divide(self.sci, self.var, self.dq, other.sci, other.var, other.dq)
+        return self.evolve(sci=sci, var=var, dq=dq)
+
+    def __mul__(self, factor: float) -> Frame:
+        """self times a number without error: VAR times its square."""
+        var = None if self.var is None else self.var * np.float32(factor * factor)
+        return self.evolve(sci=self.sci * np.float32(factor), var=var)
+
+    def _check(self, other: Frame) -> None:
+        if self.shape != other.shape:
+            raise FrameMismatch(f"{self.name} has {self.shape} pixels, {other.name} has {other.shape}")
+
+
+Frames: TypeAlias = list[Frame]
+
+
+def root_of(name: str) -> str:
+    """N20160102S0270 from any of N20160102S0270.fits, dir/N20160102S0270_dark.fits.gz ..."""
+    base = name.rsplit("/", 1)[-1]
+    for ending in (".gz", ".bz2", ".fz", ".fits"):
+        base = base.removesuffix(ending)
+    return base.split("_")[0] if not base.startswith("bpm_") else base

@@ -1,0 +1,132 @@
+"""Every recipe: what is done to the frames, as a list that reads top to bottom.
+
+Each also says what it makes and which calibrations it must have (needs), would rather have
+(prefers: worth waiting hours for) or uses when they are there (wants: never waited for).
+Raise a recipe's version whenever a change alters the pixels that it makes.
+"""
+
+from __future__ import annotations
+
+from pipeline.association import CalKind
+from pipeline.primitive import Recipe, Step
+from pipeline.steps.badpixels import make_bpm, stack_bpm_darks
+from pipeline.steps.counts import add_var, adu_to_electrons, nonlinearity_correct
+from pipeline.steps.darks import dark_correct, stack_darks
+from pipeline.steps.flats import flat_correct, make_lamp_flat, normalize_flat, threshold_flatfield
+from pipeline.steps.photometry import measure_quality
+from pipeline.steps.prepare import prepare
+from pipeline.steps.quality import add_dq, remove_first_frame
+from pipeline.steps.readout import clean_readout
+from pipeline.steps.register import (
+    adjust_wcs_to_reference,
+    resample_to_common_frame,
+    scale_counts_to_reference,
+)
+from pipeline.steps.sky import associate_sky, separate_sky, sky_correct
+from pipeline.steps.sources import detect_sources
+from pipeline.steps.stack import stack_frames
+from pipeline.tags import Tags
+
+BOTH_BPMS = frozenset({CalKind.STATIC_BPM, CalKind.MADE_BPM})
+
+MAKE_PROCESSED_DARK = Recipe(
+    "makeProcessedDark",
+    version=1,
+    suffix="_dark",
+    makes=CalKind.DARK,
+    steps=(
+        prepare(),
+        add_dq(),
+        nonlinearity_correct(),
+        adu_to_electrons(),
+        add_var(read_noise=True, poisson_noise=True),
+        stack_darks(),
+    ),
+)
+
+MAKE_PROCESSED_FLAT = Recipe(
+    "makeProcessedFlat",
+    version=1,
+    suffix="_flat",
+    makes=CalKind.FLAT,
+    wants=BOTH_BPMS,
+    steps=(
+        prepare(),
+        add_dq(),
+        nonlinearity_correct(),
+        adu_to_electrons(),
+        add_var(read_noise=True, poisson_noise=True),
+        make_lamp_flat(),
+        normalize_flat(),
+        threshold_flatfield(),
+    ),
+)
+
+# Lamp flats show what does not respond, short darks what glows: takes both kinds of frames.
+MAKE_PROCESSED_BPM = Recipe(
+    "makeProcessedBPM",
+    version=1,
+    suffix="_bpm",
+    makes=CalKind.MADE_BPM,
+    steps=(
+        prepare(),
+        adu_to_electrons(),
+        stack_bpm_darks(),
+        make_lamp_flat(),
+        normalize_flat(),
+        make_bpm(),
+    ),
+)
+
+_CALIBRATE: tuple[Step, ...] = (
+    prepare(),
+    add_dq(),
+    remove_first_frame(),
+    adu_to_electrons(),
+    add_var(read_noise=True, poisson_noise=True),
+    nonlinearity_correct(),
+    dark_correct(),
+    flat_correct(),
+)
+
+_ALIGN_AND_STACK: tuple[Step, ...] = (
+    detect_sources(),
+    adjust_wcs_to_reference(),
+    resample_to_common_frame(),
+    scale_counts_to_reference(),
+    stack_frames(),
+)
+
+REDUCE = Recipe(
+    "reduce",
+    version=1,
+    suffix="_image",
+    needs=frozenset({CalKind.FLAT}),
+    prefers=frozenset({CalKind.DARK}),
+    wants=BOTH_BPMS,
+    steps=(
+        *_CALIBRATE,
+        separate_sky(),
+        associate_sky(),
+        sky_correct(),  # first pass, find objects, second pass with the objects masked
+        clean_readout(),
+        *_ALIGN_AND_STACK,
+        measure_quality(),
+    ),
+)
+
+RECIPES = {
+    recipe.name: recipe
+    for recipe in (MAKE_PROCESSED_DARK, MAKE_PROCESSED_FLAT, MAKE_PROCESSED_BPM, REDUCE)
+}
+
+
+def default_recipe(tags: Tags) -> Recipe | None:
+    """The recipe for a frame of these tags; None where there is none."""
+    if "NIRI" not in tags:
+        return None
+    if {"CAL", "DARK"} <= tags:
+        return MAKE_PROCESSED_DARK
+    if {"IMAGE", "CAL", "FLAT"} <= tags:
+        return MAKE_PROCESSED_FLAT
+    return REDUCE if "IMAGE" in tags else None
