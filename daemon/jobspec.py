@@ -1,0 +1,110 @@
+"""JobSpec: everything a worker needs to make one product. Plain data, goes as JSON over a pipe."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Input:
+    """One raw frame.
+
+    name : canonical, as N20160102S0270.fits, whatever the file is called
+    file_sha : SHA-256 of the bytes as delivered; data_sha : of the uncompressed data units
+    facts : digest of the header cards that matter; ut : start of the exposure, ISO
+    """
+
+    path: str
+    name: str
+    file_sha: str
+    data_sha: str
+    facts: str
+    ut: str
+
+
+@dataclass(frozen=True)
+class CalInput:
+    """One calibration. role : a CalKind value; key : key of the job that made it, or its hash if external."""
+
+    role: str
+    path: str
+    name: str
+    sha: str
+    key: str
+
+
+@dataclass(frozen=True)
+class JobSpec:
+    """One job.
+
+    key : digest of all that the pixels depend on (`job_key`)
+    group : 16 hex digits, the product's GROUPID
+    name : product name without ".fits", as N20160102S0423_dark; night : as 20160102
+    time_stamp : ISO, the end of the latest input; the only time inside a product
+    attempt, staging : filled in when the job is claimed; `staging` is the staged file's path without ".fits"
+    """
+
+    key: str
+    recipe: str
+    recipe_version: int
+    group: str
+    inputs: tuple[Input, ...]
+    calibrations: tuple[CalInput, ...] = ()
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    preset: str = "nirid"
+    notes: tuple[str, ...] = ()
+    name: str = ""
+    night: str = ""
+    time_stamp: str = ""
+    products: str = ""
+    attempt: int = 0
+    staging: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> JobSpec:
+        """The inverse of `to_json`; unknown names, of another release, are passed over."""
+        known = {name: values[name] for name in cls.__dataclass_fields__ if name in values}
+        known["inputs"] = tuple(Input(**item) for item in known["inputs"])
+        known["calibrations"] = tuple(CalInput(**item) for item in known.get("calibrations", ()))
+        known["notes"] = tuple(known.get("notes", ()))
+        return cls(**known)
+
+
+def job_key(
+    recipe: str,
+    recipe_version: int,
+    inputs: Sequence[Input],
+    calibrations: Sequence[CalInput],
+    parameters: Mapping[str, Any],
+    preset: str,
+    remake: int = 0,
+) -> str:
+    """64 hex digits: the identity of a product. The same key never runs twice.
+
+    Inputs count by their pixels and the facts of their headers, in order of time; calibrations by what
+    made them. Paths, names, edited comments and the order of arrival are not in it.
+    remake : raised only when a person asks for what exists already to be made again
+    """
+    content: list[Any] = [
+        recipe,
+        recipe_version,
+        [[item.data_sha, item.facts] for item in inputs],
+        sorted([item.role, item.key] for item in calibrations),
+        sorted((name, value) for name, value in parameters.items()),
+        preset,
+        *([remake] if remake else []),
+    ]
+    return digest(content)
+
+
+def digest(content: Any, length: int = 64) -> str:
+    """Hex digest of plain data, stable between releases."""
+    text = json.dumps(content, separators=(",", ":"), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:length]

@@ -1,0 +1,243 @@
+"""Which calibration belongs to which frame: rules as data, and one pure function that applies them.
+
+    found = best_match(RULES[CalKind.DARK], target, candidates)
+
+Criteria and windows are those of Gemini's calibration manager for NIRI (GeminiCalMgr
+`cal/calibration_niri.py`), with the bad-pixel masks split into those dropped in and those made here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from pipeline import niri
+
+if TYPE_CHECKING:
+    from pipeline.descriptors import Descriptors
+
+
+class CalKind(StrEnum):
+    """The kinds of processed calibrations."""
+
+    DARK = "processed_dark"
+    FLAT = "processed_flat"
+    STATIC_BPM = "static_bpm"  # dropped in by a person
+    MADE_BPM = "processed_bpm"  # made here from flats and short darks
+
+
+@dataclass(frozen=True)
+class AssociationRule:
+    """What must agree between a frame and a calibration of this kind.
+
+    match : descriptors that must be equal; an unknown value equals nothing
+    tolerance : descriptor -> largest difference, itself excluded
+    within : farthest in time, before or after; None is any distance
+    earlier_only : the calibration must not be later than the frame
+    covers : its image must be at least as large as the frame (it is cut to size)
+    lamp_on : a calibration whose lamp was off is none
+    not_for : filters for which none is made; one that matches is used all the same
+    """
+
+    kind: CalKind
+    match: tuple[str, ...] = ()
+    tolerance: Mapping[str, float] = field(default_factory=dict)
+    within: timedelta | None = None
+    earlier_only: bool = False
+    covers: bool = False
+    lamp_on: bool = False
+    not_for: frozenset[str] = frozenset()
+
+
+RULES: Mapping[CalKind, AssociationRule] = {
+    CalKind.DARK: AssociationRule(
+        CalKind.DARK,
+        match=("data_section", "read_mode", "well_depth", "coadds"),
+        tolerance={"exposure_time": 0.01},  # seconds
+        within=timedelta(days=180),
+    ),
+    CalKind.FLAT: AssociationRule(
+        CalKind.FLAT,  # read mode and exposure need not agree
+        match=("data_section", "well_depth", "filter_name", "camera", "focal_plane_mask", "disperser"),
+        within=timedelta(days=180),
+        lamp_on=True,
+        not_for=niri.THERMAL_FILTERS,
+    ),
+    CalKind.STATIC_BPM: AssociationRule(CalKind.STATIC_BPM, earlier_only=True, covers=True),
+    CalKind.MADE_BPM: AssociationRule(
+        CalKind.MADE_BPM, match=("data_section", "well_depth"), within=timedelta(days=10)
+    ),
+}
+
+
+@dataclass(frozen=True)
+class CalibrationKey:
+    """A kind and the descriptor values that must be equal: the indexed column of the calibration store.
+
+    Tolerances are not in it: rounding would split neighbours.
+    """
+
+    kind: CalKind
+    values: tuple[Any, ...]
+
+    def __str__(self) -> str:
+        """Stable text, the same in every release."""
+        return f"{self.kind}:{json.dumps(self.values, separators=(',', ':'))}"
+
+    @classmethod
+    def of(cls, kind: CalKind, facts: Descriptors | Mapping[str, Any]) -> CalibrationKey:
+        return cls(kind, tuple(_value(facts, name) for name in RULES[kind].match))
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A calibration that exists, or that is being made.
+
+    ident : what a job key holds of it: the key of the job that made it, or its hash if it came from outside
+    facts : the descriptors that rules compare
+    ut : time of its first raw frame, or of itself if it came from outside
+    origin : identity of the group of raw frames it was made of; "" if from outside
+    made : order of registration, larger is newer
+    pending : its job has not finished; there is no file yet
+    added : seconds since the epoch when it was registered
+    """
+
+    kind: CalKind
+    name: str
+    ident: str
+    facts: Mapping[str, Any]
+    ut: datetime
+    path: str = ""
+    sha256: str = ""
+    origin: str = ""
+    made: int = 0
+    pending: bool = False
+    added: float = 0.0
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A candidate that was not chosen, and every criterion that it failed."""
+
+    candidate: Candidate
+    failed: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Found:
+    candidate: Candidate
+    why: str
+    rejected: tuple[Rejected, ...] = ()
+
+
+@dataclass(frozen=True)
+class Missing:
+    """None of the candidates will do; one may still arrive."""
+
+    why: str
+    rejected: tuple[Rejected, ...] = ()
+
+
+@dataclass(frozen=True)
+class NotApplicable:
+    """The frame needs no calibration of this kind."""
+
+    why: str
+    rejected: tuple[Rejected, ...] = ()
+
+
+Match = Found | Missing | NotApplicable
+
+
+def best_match(
+    rule: AssociationRule, target: Descriptors, candidates: Iterable[Candidate], *, prefer_origin: str = ""
+) -> Match:
+    """The candidate nearest in time to `target` of those that meet every criterion of `rule`.
+
+    prefer_origin : a candidate made of this group of raw frames comes before any nearer one
+    Of equally near ones the later exposure wins, then the newer product, so that the choice does not
+    depend on which of two groups was reduced first.
+    """
+    good: list[Candidate] = []
+    rejected: list[Rejected] = []
+    for candidate in candidates:
+        if failed := tuple(_failures(rule, target, candidate)):
+            rejected.append(Rejected(candidate, failed))
+        else:
+            good.append(candidate)
+    if good and target.ut_datetime is not None:
+        when = target.ut_datetime
+
+        def order(c: Candidate) -> tuple[Any, ...]:
+            own = bool(prefer_origin) and c.origin == prefer_origin
+            return (not own, abs(c.ut - when), -c.ut.timestamp(), not c.pending, -c.made, c.name)
+
+        best, *others = sorted(good, key=order)
+        distance = f"{_span(best.ut - when)} from the frame"
+        beaten = f"{best.name} is preferred: {distance}"
+        rejected += [Rejected(c, (f"{_span(c.ut - when)} from the frame; {beaten}",)) for c in others]
+        return Found(best, distance, tuple(rejected))
+    if is_thermal(target.filter_name) and rule.not_for:
+        return NotApplicable(f"no {rule.kind} is made for {target.filter_name}", tuple(rejected))
+    return Missing(f"no {rule.kind} for {_wanted(rule, target)}", tuple(rejected))
+
+
+def is_thermal(filter_name: str) -> bool:
+    """True for a filter in which the sky is as bright as a lamp; component numbers do not count."""
+    thermal = {name.partition("_G")[0].lower() for name in niri.THERMAL_FILTERS}
+    return any(part.partition("_G")[0].lower() in thermal for part in filter_name.split("&"))
+
+
+def _failures(rule: AssociationRule, target: Descriptors, candidate: Candidate) -> Iterable[str]:
+    facts = candidate.facts
+    if candidate.kind != rule.kind:
+        yield f"kind {candidate.kind}, wanted {rule.kind}"
+        return
+    for name in rule.match:
+        has, wants = facts.get(name), getattr(target, name)
+        if _unknown(wants):
+            yield f"{name} of the frame is unknown"
+        elif has != wants:
+            yield f"{name} {has}, wanted {wants}"
+    for name, limit in rule.tolerance.items():
+        has, wants = facts.get(name), getattr(target, name)
+        if has is None or wants is None or not abs(has - wants) < limit:
+            yield f"{name} {has}, wanted {wants} within {limit:g}"
+    if rule.lamp_on and facts.get("gcal_lamp") == "Off":
+        yield "its lamp was off"
+    shape = facts.get("shape")
+    if rule.covers and shape and target.shape and (shape[0] < target.shape[0] or shape[1] < target.shape[1]):
+        yield f"its image of {shape[1]}x{shape[0]} does not cover {target.shape[1]}x{target.shape[0]}"
+    if target.ut_datetime is None:
+        yield "the time of the frame is unknown"
+    elif rule.earlier_only and candidate.ut > target.ut_datetime:
+        yield f"valid only from {candidate.ut:%Y-%m-%d %H:%M:%S}"
+    elif rule.within and not abs(candidate.ut - target.ut_datetime) < rule.within:
+        yield f"{_span(candidate.ut - target.ut_datetime)} from the frame, at most {rule.within.days} days"
+
+
+def _value(facts: Descriptors | Mapping[str, Any], name: str) -> Any:
+    value = facts.get(name) if isinstance(facts, Mapping) else getattr(facts, name)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _unknown(value: Any) -> bool:
+    """Gemini's store keeps an unknown setting as null, which equals nothing."""
+    return value is None or value == "Unknown"
+
+
+def _wanted(rule: AssociationRule, target: Descriptors) -> str:
+    names = (*rule.match, *rule.tolerance)
+    return ", ".join(f"{name} {getattr(target, name)}" for name in names) or "this date and array"
+
+
+def _span(delta: timedelta) -> str:
+    seconds = abs(delta).total_seconds()
+    for unit, length in (("days", 86400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.0f} s"
