@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import AbstractContextManager
@@ -29,14 +30,15 @@ def configure(level: str = "info", format: Format = "auto", stream: TextIO | Non
     level : one of LEVELS
     format : "auto" is colours when the stream is a terminal, else JSON
     """
-    out = stream if stream is not None else sys.stderr
-    colours = format == "console" or (format == "auto" and out.isatty())
+    out = stream or sys.stderr or open(os.devnull, "w")  # noqa: SIM115  kept for life
+    terminal = not out.closed and out.isatty()
+    readable = format == "console" or (format == "auto" and terminal)
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
-            _renderer(_console(out.isatty()) if colours else _json),
+            _renderer(_console(colours=terminal) if readable else _json),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=lambda *args: _Stream(out),
@@ -104,8 +106,8 @@ def _renderer(render: Callable[[EventDict], str]) -> structlog.typing.Processor:
 
 def _json(event: EventDict) -> str:
     # ASCII only: newlines, escapes and half surrogates of hostile headers arrive as \uXXXX.
-    first = {key: event.pop(key) for key in ("time", "level", "event") if key in event}
-    return json.dumps({**first, **event}, default=_plain)
+    first = {key: event[key] for key in ("time", "level", "event") if key in event}
+    return json.dumps(first | dict(event), default=_plain)
 
 
 def _plain(value: Any) -> Any:
@@ -132,11 +134,11 @@ def _console(colours: bool) -> Callable[[EventDict], str]:
         clock = str(event.pop("time", ""))[11:23]
         level = str(event.pop("level", "info"))
         trace = event.pop("exception", None)
-        fields = "  ".join(
-            f"{paint('36', key)}={printable(str(value))}" for key, value in event.items() if key != "event"
-        )
+        shown = {key: printable(str(value)) for key, value in event.items() if key != "event"}
+        fields = "  ".join(f"{paint('36', key)}={value}" for key, value in shown.items())
         name = printable(str(event.get("event", "")))
-        line = f"{paint('2', clock)} {paint(_COLOURS.get(level, '31'), f'{level:7}')} {name:18} {fields}".rstrip()
+        painted = paint(_COLOURS.get(level, "31"), f"{level:7}")
+        line = f"{paint('2', clock)} {painted} {name:18} {fields}".rstrip()
         indented = "\n".join("    " + printable(row) for row in trace.splitlines()) if trace else ""
         return f"{line}\n{indented}" if indented else line
 
