@@ -314,7 +314,7 @@ def _target(cards: Cards, when: datetime | None) -> tuple[float | None, float | 
     epoch = number(cards, "EPOCH")
     if ra is None or dec is None or when is None or not epoch or epoch < 1850:
         return ra, dec
-    years = when.year + when.timetuple().tm_yday / 365.25 - epoch
+    years = when.year + (when.timetuple().tm_yday - 1) / 365.25 - epoch
     ra += (number(cards, "PMRA") or 0.0) * 15.0 * years / 3600.0
     return ra % 360.0, dec + (number(cards, "PMDEC") or 0.0) * years / 3600.0
 
@@ -360,7 +360,7 @@ def _time(value: Any) -> time | None:
     if not found:
         return None
     hour, minute, second = (int(found[i]) for i in (1, 2, 3))
-    micro = int(round(float("0" + (found[4] or ".0")) * 1e6))
+    micro = round(float("0" + (found[4] or ".0")) * 1e6)
     try:
         return time(hour, minute, min(second, 59), min(micro, 999999))
     except ValueError:
@@ -380,7 +380,9 @@ def _date(value: Any) -> date | None:
 
 
 def _ut_datetime(cards: Cards, filename: str) -> datetime | None:
-    clock = next((t for t in (_time(cards.get(k)) for k in ("UT", "TIME-OBS", "STARTUT", "UTSTART")) if t), None)
+    clock = next(
+        (t for t in (_time(cards.get(k)) for k in ("UT", "TIME-OBS", "STARTUT", "UTSTART")) if t), None
+    )
     for key in ("DATE-OBS", "DATE", "UTDATE"):
         words = str(cards.get(key) or "").strip()
         if "T" in words:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,10 @@ from astropy.io import fits
 
 from pipeline.descriptors import Descriptors, describe
 from pipeline.errors import FrameMismatch
+from pipeline.headers import WCS_CARDS
+
+if TYPE_CHECKING:
+    from astropy.wcs import WCS
 
 FloatImage: TypeAlias = npt.NDArray[np.float32]
 MaskImage: TypeAlias = npt.NDArray[np.uint16]
@@ -136,6 +140,14 @@ class Frame:
         cards.setdefault(key, (self.stamp, f"UT time stamp for {key}"))
         cards["GEM-TLM"] = (self.stamp, "UT last modification with GEMINI")
         return self.evolve(cards=cards, **changes)
+
+    @property
+    def wcs(self) -> WCS:
+        """Celestial coordinates of the pixels, from the WCS cards alone (dates only bring warnings)."""
+        from astropy.wcs import WCS
+
+        cards = {key: self.header[key] for key in WCS_CARDS if key in self.header}
+        return WCS(fits.Header(cards))
 
     @property
     def stamp(self) -> str:

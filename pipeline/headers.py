@@ -42,7 +42,8 @@ _NOT_COMPRESSION = frozenset({"ZD", "ZPOS"})
 # left out on purpose: an edited QA state takes a frame out, it does not change what a frame is.
 FACT_CARDS = (
     "INSTRUME", "OBSERVAT", "TELESCOP", "OBSTYPE", "OBSCLASS", "OBJECT", "GEMPRGID", "OBSID", "DATALAB",
-    "DATE-OBS", "DATE", "UTDATE", "TIME-OBS", "TIME", "UT", "UTSTART", "STARTUT", "UTEND", "MJD-OBS", "MJD_OBS", "OBSSTART",
+    "DATE-OBS", "DATE", "UTDATE", "TIME-OBS", "TIME", "UT", "UTSTART", "STARTUT",
+    "UTEND", "MJD-OBS", "MJD_OBS", "OBSSTART",
     "EXPTIME", "COADDS", "FILTER1", "FILTER2", "FILTER3", "CAMERA", "BEAMSPLT", "FPMASK", "LNRS", "NDAVGS",
     "A_VDDUC", "A_VDET", "GCALLAMP", "GCALSHUT", "GCALFILT", "GCALDIFF",
     "POFFSET", "QOFFSET", "XOFFSET", "YOFFSET", "RAOFFSET", "DECOFFSE", "RATRGOFF", "DECTRGOF",
@@ -50,7 +51,8 @@ FACT_CARDS = (
     "PA", "CRPA", "IAA", "INPORT", "AOFOLD", "CRFOLLOW", "AIRMASS", "AMSTART", "AMEND", "ELEVATIO", "AZIMUTH",
     "PWFS1_ST", "PWFS2_ST", "OIWFS_ST", "AOWFS_ST", "OBSERVER", "SSA", "WINDCOVR",
     "LOWROW", "HIROW", "LOWCOL", "HICOL", "RADECSYS", "RADESYS", *WCS_CARDS[:12],
-    "OBJFRAME", "SKYFRAME", "BUNIT", "GAIN", "RDNOISE", "SATLEVEL", "NONLINEA", "GEM-TLM", "PREPARE", "BPMASK", "PROCBPM",
+    "OBJFRAME", "SKYFRAME", "BUNIT", "GAIN", "RDNOISE", "SATLEVEL", "NONLINEA", "GEM-TLM",
+    "PREPARE", "BPMASK", "PROCBPM",
     "PROCDARK", "PROCFLAT", "PROCSCI", "GIFLAT", "GMOSAIC", "NAXIS1", "NAXIS2",
 )  # fmt: skip
 
@@ -98,7 +100,9 @@ def sane_wcs(cards: Cards) -> bool:
     row2 = math.hypot(float(cards["CD2_1"]), float(cards["CD2_2"]))
     if not 0.5 < row1 / row2 < 2.0:
         return False
-    if not str(cards.get("CTYPE1", "")).startswith("RA") or not str(cards.get("CTYPE2", "")).startswith("DEC"):
+    if not str(cards.get("CTYPE1", "")).startswith("RA") or not str(cards.get("CTYPE2", "")).startswith(
+        "DEC"
+    ):
         return False
     places = [number(cards, key) for key in ("CRPIX1", "CRPIX2", "CRVAL1", "CRVAL2")]
     return all(v is not None for v in places) and abs(places[3] or 0.0) <= 90.0

@@ -63,9 +63,9 @@ def coerce(kind: Any, value: Any) -> Any:
     """The value as this type; text is parsed. Raises ValueError saying what was wanted."""
     options = typing.get_args(kind)
     if typing.get_origin(kind) in (types.UnionType, typing.Union):
-        if value is None or (isinstance(value, str) and value.strip().lower() in ("none", "")):
-            if type(None) in options:
-                return None
+        nothing = value is None or (isinstance(value, str) and value.strip().lower() in ("none", ""))
+        if nothing and type(None) in options:
+            return None
         for option in (o for o in options if o is not type(None)):
             try:
                 return coerce(option, value)

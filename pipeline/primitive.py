@@ -199,7 +199,9 @@ class Recipe:
             given[where][name] = value
             return []
         if not takers:
-            known = {n for s in self.steps if where in ("", s.name) for n in params.type_hints(s.primitive.params)}
+            known = {
+                n for s in self.steps if where in ("", s.name) for n in params.type_hints(s.primitive.params)
+            }
             nobody = f"{key}: no such parameter" if where else f"{key}: no step of {self.name} takes it"
             return [nobody + params.suggest(name, known)]
         for step in takers:

@@ -116,8 +116,7 @@ REDUCE = Recipe(
 )
 
 RECIPES = {
-    recipe.name: recipe
-    for recipe in (MAKE_PROCESSED_DARK, MAKE_PROCESSED_FLAT, MAKE_PROCESSED_BPM, REDUCE)
+    recipe.name: recipe for recipe in (MAKE_PROCESSED_DARK, MAKE_PROCESSED_FLAT, MAKE_PROCESSED_BPM, REDUCE)
 }
 
 

@@ -24,7 +24,7 @@ class PrepareParams:
     bad_wcs: Literal["exit", "fix", "new", "ignore"] = bounded(
         "fix",
         dragons="exit",
-        doc="a frame with a wrong WCS: stop, mend from base frame and offsets, make anew from the target, ignore",
+        doc="a frame with a wrong WCS: stop, mend from the base frame, make anew, ignore",
     )
     debug_consistency_limit: float = bounded(
         30.0, ge=0, doc="arcsec that the WCS may differ from the target plus offsets"
@@ -65,7 +65,7 @@ def _standardise(frame: Frame) -> Frame:
     note = None
     if facts.read_mode == "Unknown":
         pair = (frame.header.get("LNRS"), frame.header.get("NDAVGS"))
-        note = f"{frame.name}: read mode of (LNRS, NDAVGS) = {pair} is unknown; read noise of Medium Background used"
+        note = f"{frame.name}: no read mode has (LNRS, NDAVGS) = {pair}; read noise of Medium Background used"
     cards = {
         "ORIGNAME": (frame.header.get("ORIGNAME", frame.name), "Original file name"),
         "PROCSOFT": (SOFTWARE, "Data processing software used"),
@@ -148,8 +148,9 @@ def _problem(frame: Frame, base: Frame | None, params: PrepareParams) -> str | N
     if base is None:
         apart = _arcsec_from_target(frame)
         # Telescope coordinates are often off by more; only the strict mode treats it as wrong.
-        if params.bad_wcs == "exit" and apart is not None and apart > params.debug_consistency_limit:
-            return f"its WCS is {apart:.0f} arcsec from the target plus offsets, wanted {params.debug_consistency_limit:g}"
+        limit = params.debug_consistency_limit
+        if params.bad_wcs == "exit" and apart is not None and apart > limit:
+            return f"its WCS is {apart:.0f} arcsec from the target plus offsets, wanted {limit:g}"
         return None
     was = base.descriptors
     if was.detector_x_offset is None or was.detector_y_offset is None:
@@ -159,26 +160,23 @@ def _problem(frame: Frame, base: Frame | None, params: PrepareParams) -> str | N
     if math.hypot(*told) > 10 and math.hypot(*seen) < 0.5 * math.hypot(*told):
         return f"the telescope moved by {math.hypot(*told):.0f} pixels, its WCS by {math.hypot(*seen):.0f}"
     if any(abs(t) > 2 and abs(s) > 2 and t * s < 0 for t, s in zip(told, seen, strict=True)):
-        return f"its WCS moved by ({seen[0]:.0f}, {seen[1]:.0f}) pixels, the telescope by ({told[0]:.0f}, {told[1]:.0f})"
+        moved = f"({seen[0]:.0f}, {seen[1]:.0f}) pixels, the telescope by ({told[0]:.0f}, {told[1]:.0f})"
+        return f"its WCS moved by {moved}"
     return None
 
 
 def _shift(base: Frame, frame: Frame) -> tuple[float, float]:
     """Pixels by which the sky of `base` has moved on the detector in `frame`, from the two WCS."""
-    from astropy.wcs import WCS
-
     h = base.header
-    x, y = WCS(frame.header).world_to_pixel_values(h["CRVAL1"], h["CRVAL2"])
+    x, y = frame.wcs.world_to_pixel_values(h["CRVAL1"], h["CRVAL2"])
     return float(x) + 1 - h["CRPIX1"], float(y) + 1 - h["CRPIX2"]
 
 
 def _arcsec_from_target(frame: Frame) -> float | None:
-    from astropy.wcs import WCS
-
     facts = frame.descriptors
     if facts.target_ra is None or facts.target_dec is None:
         return None
-    x, y = WCS(frame.header).world_to_pixel_values(facts.target_ra, facts.target_dec)
+    x, y = frame.wcs.world_to_pixel_values(facts.target_ra, facts.target_dec)
     dx = float(x) + 1 - frame.header["CRPIX1"] - (facts.detector_x_offset or 0.0)
     dy = float(y) + 1 - frame.header["CRPIX2"] - (facts.detector_y_offset or 0.0)
     scale = facts.pixel_scale or 0.0
@@ -187,7 +185,6 @@ def _arcsec_from_target(frame: Frame) -> float | None:
 
 def _mend(frame: Frame, base: Frame | None, problem: str) -> Frame | None:
     """The frame with a WCS from the base frame, else from target, position angle and camera scale."""
-    facts = frame.descriptors
     if base is not None and sane_wcs(base.header):
         cards = {key: base.header[key] for key in ("CTYPE1", "CTYPE2", "CRVAL1", "CRVAL2")}
         cards |= {key: base.header[key] for key in ("CD1_1", "CD1_2", "CD2_1", "CD2_2")}
