@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 from pipeline import niri
-from pipeline.headers import Cards, number, pixel_scale, text
+from pipeline.headers import Cards, number, pixel_scale, sane_wcs, text
 
 _ID = re.compile(r"_G\d+$")
 _LAMPS = ("IRhigh", "IRlow")
@@ -294,15 +294,13 @@ def _angle(value: Any, hours: bool) -> float | None:
         numbers = [abs(float(part)) for part in parts[:3]]
     except ValueError:
         return None
-    result = sum(n / 60**i for i, n in enumerate(numbers))
+    result = float(sum(n / 60**i for i, n in enumerate(numbers)))
     result = -result if parts[0].startswith("-") else result
     return result * 15 if hours else result
 
 
 def _pointing(cards: Cards) -> tuple[float | None, float | None]:
     """(ra, dec) degrees: the WCS reference point when the scale is sane, else the target cards."""
-    from pipeline.headers import sane_wcs
-
     if sane_wcs(cards):
         return number(cards, "CRVAL1"), number(cards, "CRVAL2")
     return _angle(cards.get("RA"), True), _angle(cards.get("DEC"), False)

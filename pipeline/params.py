@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import operator
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -111,14 +112,14 @@ def check_bounds(field: dataclasses.Field[Any], value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return
     limits = (
-        ("gt", "greater than", value.__gt__),
-        ("ge", "at least", value.__ge__),
-        ("lt", "less than", value.__lt__),
-        ("le", "at most", value.__le__),
+        ("gt", "greater than", operator.gt),
+        ("ge", "at least", operator.ge),
+        ("lt", "less than", operator.lt),
+        ("le", "at most", operator.le),
     )
     for key, words, holds in limits:
         limit = field.metadata.get(key)
-        if limit is not None and not holds(type(value)(limit) if isinstance(value, float) else limit):
+        if limit is not None and not holds(value, limit):
             raise ValueError(f"must be {words} {limit}")
 
 
