@@ -1,7 +1,8 @@
 """Candidate paths -> files that have stopped changing, with an injected clock and stat.
 
     tracker = Tracker(settle=2.0, grace=900.0)
-    tracker.offer(path, now)                 # from a hint or a sweep, as often as one likes
+    tracker.offer(path, now)                 # from a hint, as often as one likes
+    tracker.offer(path, now, signature)      # from a sweep
     looked = tracker.tick(now)               # stats what is due; touches nothing else
     for due in looked.due:                   # unchanged for the settle time: hand to ingest
         record = ingest.ingest(due.path, patience=due.patience)
@@ -31,6 +32,7 @@ FIRST_LOOK = 1.0  # s between looks at an incomplete file, doubled up to LONGEST
 LONGEST_LOOK = 30.0
 FIRST_RETRY = 1.0  # s after an error of the file system, doubled up to LONGEST_RETRY
 LONGEST_RETRY = 300.0
+CHANGING = "waiting until it stops changing"
 RENAMED_NS = 20_000_000  # inode changed this much after the last write: renamed, linked or copied whole
 
 
@@ -78,8 +80,8 @@ class _Candidate:
     look_at: float  # monotonic time of the next stat
     since: float  # unchanged since
     signature: Signature | None = None
-    state: Literal["seen", "incomplete"] = "seen"
-    reason: str = "waiting until it stops changing"
+    state: Literal["seen", "incomplete", "done"] = "seen"
+    reason: str = CHANGING
     busy: bool = False  # handed over, not concluded
     again: bool = False  # offered while busy
     delay: float = 0.0  # present back-off
@@ -97,14 +99,18 @@ class Tracker:
     stat: Callable[[str], os.stat_result] = os.lstat
     _candidates: dict[str, _Candidate] = field(default_factory=dict)
 
-    def offer(self, path: str, now: float) -> bool:
-        """Watch a path, or look at it at once if it is watched already. True when it is new."""
+    def offer(self, path: str, now: float, signature: Signature | None = None) -> bool:
+        """Watch a path, or look at it at once if it is watched already; True when it is new.
+
+        signature : what a sweep saw; one that is known already says nothing new
+        """
         known = self._candidates.get(path)
         if known is None:
             self._candidates[path] = _Candidate(look_at=now, since=now)
             return True
-        known.again = known.busy
-        known.look_at = min(known.look_at, now)
+        if signature is None or signature != known.signature:
+            known.again = known.busy
+            known.look_at = min(known.look_at, now)
         return False
 
     def tick(self, now: float) -> Looked:
@@ -133,7 +139,14 @@ class Tracker:
         signature = signature_of(st)
         if signature != candidate.signature:
             candidate.signature, candidate.since, candidate.delay = signature, now, 0.0
-            candidate.state, candidate.reason, candidate.watch = "seen", "waiting until it stops changing", None
+            candidate.state, candidate.reason, candidate.watch = (
+                "seen",
+                "waiting until it stops changing",
+                None,
+            )
+        elif candidate.state == "done":
+            del self._candidates[path]
+            return
         quiet = now - candidate.since
         if candidate.state == "incomplete":
             grace = self.grace if candidate.watch is None else candidate.watch
@@ -166,8 +179,8 @@ class Tracker:
             candidate.state, candidate.reason, candidate.watch = "incomplete", reason, watch
             candidate.look_at = now if candidate.again else now + FIRST_LOOK
             candidate.again = False
-        elif candidate.again:  # offered again while it was read: look whether it has changed since
-            self._candidates[due.path] = _Candidate(look_at=now, since=now)
+        elif candidate.again:  # offered while it was read: look whether it has changed since
+            candidate.state, candidate.look_at, candidate.again = "done", now, False
         else:
             del self._candidates[due.path]
 
