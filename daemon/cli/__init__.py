@@ -1,0 +1,113 @@
+"""The command `nirid`. Each command is a thin call; what it needs is imported when it runs.
+
+Exit codes: 0 done; 1 the operation failed, one clear line on standard error; 2 wrong usage;
+75 another instance holds the state folder; 78 configuration error.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from daemon import guard
+
+if TYPE_CHECKING:
+    from daemon.config import Config
+
+FAILED, BUSY, BAD_CONFIG = 1, 75, 78
+
+
+@dataclass
+class Settings:
+    """The global options; `load` turns them into the configuration."""
+
+    config: str | None = None
+    state: str | None = None
+    verbose: bool = False
+
+    def load(self, **command_line: Any) -> Config:
+        """The configuration, with logging set up as it says.
+
+        command_line : watch_folders=..., for the option watch.folders; None where not given
+        """
+        from daemon import config, logs
+
+        given = {name.replace("_", ".", 1): value for name, value in command_line.items()}
+        given |= {"state.folder": self.state, "log.level": "debug" if self.verbose else None}
+        loaded = config.load(config.find_file(self.config), given)
+        logs.configure(loaded.log.level, loaded.log.format)
+        return loaded
+
+
+class _InOrder(click.Group):
+    """Lists commands in the order of their definition: the service first."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(cls=_InOrder, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option("--config", metavar="FILE", help="Configuration file.  [default: $NIRID_CONFIG]")
+@click.option("--state", metavar="DIR", help="Folder of the database.  [default: state]")
+@click.option("-v", "--verbose", is_flag=True, help="Log more.")
+@click.version_option(metadata.version("nirid"), prog_name="nirid")
+@click.pass_context
+def cli(ctx: click.Context, config: str | None, state: str | None, verbose: bool) -> None:
+    """Reduce Gemini NIRI frames as they land in a folder.
+
+    \b
+    nirid demo                                  a synthetic night, from landing to products
+    nirid run --drop drop --products products   the daemon, until SIGTERM or Ctrl-C
+    nirid run --until-idle --drop NIGHT         what is there, and done
+    nirid status                                what has arrived, what is missing, what waits and why
+    """
+    ctx.obj = Settings(config, state, verbose)
+
+
+def _add_commands() -> None:
+    from daemon.cli import demo, report, service
+
+    for command in (
+        service.run,
+        service.check_config,
+        report.status,
+        report.ledger,
+        report.audit,
+        demo.simulate,
+        demo.demo,
+    ):
+        cli.add_command(command)
+
+
+def main() -> None:
+    """The entry point: every error that we raise on purpose becomes one line and an exit code."""
+    from pipeline.errors import ConfigError, NiridError
+
+    if complaint := guard.complaint():
+        fail(complaint, BAD_CONFIG)
+    _add_commands()
+    try:
+        cli()
+    except ConfigError as error:
+        fail(error, BAD_CONFIG)
+    except (NiridError, OSError) as error:
+        fail(error, getattr(error, "exit_code", FAILED))
+
+
+def fail(error: Exception | str, code: int) -> None:
+    """Say why on standard error, a line for each mistake, and end."""
+    from daemon.logs import printable
+
+    for line in str(error).splitlines() or [type(error).__name__]:
+        click.echo(f"nirid: {printable(line)}", err=True)
+    sys.exit(code)
+
+
+def absolute(folder: str | None) -> str | None:
+    """As an option means it: relative to where the command was typed."""
+    return str(Path(folder).expanduser().absolute()) if folder else None

@@ -1,0 +1,53 @@
+"""What commands print: one JSON document, or tables for people."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from daemon.logs import printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
+
+
+def print_json(data: Any, *, one_line: bool = False) -> None:
+    """ASCII only, so that odd file names cannot break the encoding of the terminal."""
+    click.echo(json.dumps(data, indent=None if one_line else 2, default=str))
+
+
+def console() -> Console:
+    """Standard output for people; wide enough for whole paths when it is not a terminal."""
+    from rich.console import Console
+
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str = "") -> Table:
+    """A plain table. What files and headers say is shown as text: no markup, no control characters."""
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="dim")
+    for column in columns:
+        numeric = column.startswith(">")
+        made.add_column(column.lstrip(">"), justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*(cell if isinstance(cell, Text) else Text(printable(str(cell))) for cell in row))
+    return made
+
+
+def coloured(state: str) -> Any:
+    """A state in its colour."""
+    from rich.text import Text
+
+    styles = {"done": "green", "ready": "green", "running": "cyan", "calibration": "green", "waiting": "yellow"}
+    bad = {"failed": "red", "quarantined": "red", "incomplete": "yellow"}
+    return Text(state, style=(styles | bad).get(state, ""))

@@ -1,0 +1,179 @@
+"""The architecture as a test: who may import what, read from the syntax trees."""
+
+import ast
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from daemon import guard
+
+ROOT = Path(__file__).parents[2]
+INNER_MODULES = ["frame", "headers", "niri", "tags", "descriptors", "params", "primitive", "recipes"]
+INNER_MODULES += ["association", "errors"]
+NOT_INSIDE = {
+    "peewee",
+    "playhouse",
+    "watchdog",
+    "apscheduler",
+    "structlog",
+    "threading",
+    "sqlite3",
+    "time",
+    "queue",
+}
+HEAVY = {"scipy", "numba", "sep", "PIL", "matplotlib"}
+
+
+def sources(*places):
+    found = []
+    for place in places:
+        path = ROOT / place
+        found += sorted(path.rglob("*.py")) if path.is_dir() else [path] if path.exists() else []
+    return found
+
+
+@cache
+def tree(path):
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imports(path, *, top_level=False):
+    """Dotted names that a module imports; with top_level, only what happens when it is itself imported."""
+    names = set()
+    for node in _statements(tree(path)) if top_level else ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            names |= {base} | {f"{base}.{alias.name}" for alias in node.names}
+    return names
+
+
+def _statements(node):
+    """Every statement outside functions and `if TYPE_CHECKING`."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
+            continue
+        yield child
+        yield from _statements(child)
+
+
+def offenders(paths, forbidden, **how):
+    return {
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in paths
+        for name in imports(path, **how)
+        if any(name == bad or name.startswith(bad + ".") for bad in forbidden)
+    }
+
+
+INNER = sources("pipeline/algorithms", "pipeline/steps", *(f"pipeline/{name}.py" for name in INNER_MODULES))
+
+
+def test_the_walk_sees_what_it_should():
+    assert len(INNER) > 12
+    assert "pipeline.errors" in imports(ROOT / "daemon/config.py")
+
+
+def test_pipeline_never_imports_daemon():
+    assert offenders(sources("pipeline"), {"daemon"}) == set()
+
+
+def test_inner_rings_know_no_database_thread_clock_or_log():
+    assert offenders(INNER, NOT_INSIDE) == set()
+
+
+def test_inner_rings_open_no_file():
+    def opens(path):
+        calls = (n.func for n in ast.walk(tree(path)) if isinstance(n, ast.Call))
+        return any(isinstance(f, ast.Name) and f.id == "open" for f in calls)
+
+    assert [str(path) for path in INNER if opens(path)] == []
+
+
+def test_algorithms_know_arrays_only():
+    found = offenders(sources("pipeline/algorithms"), {"pipeline", "astropy"})
+    assert {
+        line for line in found if ": pipeline.algorithms" not in line and not line.endswith(": pipeline")
+    } == set()
+
+
+def test_only_the_two_stores_know_peewee():
+    knowing = {
+        path.name for path in sources("pipeline", "daemon") if offenders([path], {"peewee", "playhouse"})
+    }
+    assert knowing <= {"caldb.py", "ledger.py"}
+
+
+def test_compiled_code_is_imported_inside_functions():
+    outside = [path for path in INNER if "algorithms" not in path.parts] + sources("daemon")
+    assert offenders(outside, HEAVY | {"pipeline.algorithms"}, top_level=True) == set()
+
+
+def test_the_daemon_does_not_load_compiled_code():
+    """70 MB without, 159 MB with it: pixels belong to the workers."""
+    program = (
+        "import sys, daemon.app, daemon.cli, daemon.engine.local\n"
+        f"heavy = {HEAVY!r}\n"
+        "bad = [m for m in sys.modules if m.split('.')[0] in heavy or m.startswith('pipeline.algorithms')]\n"
+        "print(' '.join(bad))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+def test_every_transaction_says_immediate():
+    """A deferred one fails with "database is locked" when a read in it turns into a write."""
+    bare = [
+        f"{path.relative_to(ROOT)}:{call.lineno}"
+        for path in sources("daemon", "pipeline")
+        for call in ast.walk(tree(path))
+        if isinstance(call, ast.Call)
+        and isinstance(call.func, ast.Attribute)
+        and call.func.attr in ("atomic", "transaction")
+        and not call.args
+    ]
+    assert bare == []
+
+
+def test_nothing_is_unpickled_evaluated_or_given_to_a_shell():
+    assert offenders(sources("daemon", "pipeline"), {"pickle", "marshal", "shelve", "dill"}) == set()
+    for path in sources("daemon", "pipeline"):
+        for call in (n for n in ast.walk(tree(path)) if isinstance(n, ast.Call)):
+            name = call.func.id if isinstance(call.func, ast.Name) else ""
+            assert name not in ("eval", "exec"), f"{path}:{call.lineno}"
+            assert "shell" not in {k.arg for k in call.keywords}, f"{path}:{call.lineno}"
+
+
+def test_no_module_takes_a_name_that_belongs_to_others():
+    for path in sources("daemon", "pipeline"):
+        assert path.name not in ("daemon.py", "pidfile.py")
+    assert not [p for p in (ROOT / "tests").rglob("*") if p.is_dir() and p.name in ("daemon", "pipeline")]
+    assert not sources("config", "systemd")
+
+
+def test_this_environment_is_ours_alone():
+    assert guard.intruders() == {}
+
+
+def test_an_intruder_is_named(monkeypatch):
+    monkeypatch.setattr(
+        guard.metadata,
+        "packages_distributions",
+        lambda: {"daemon": ["nirid", "python-daemon"], "pipeline": ["nirid"]},
+    )
+    assert guard.intruders() == {"daemon": ["python-daemon"]}
+    assert "'python-daemon' also provides the package 'daemon'" in guard.complaint()
+
+
+@pytest.mark.parametrize("package", ["daemon", "pipeline"])
+def test_packages_are_listed_for_the_wheel(package):
+    folders = {path.parent for path in sources(package)}
+    assert all((folder / "__init__.py").exists() for folder in folders), (
+        "a folder without __init__ is left out"
+    )
