@@ -1,0 +1,300 @@
+"""A whole night on disk, with everything that is true of it in truth.json."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.io import fits
+
+from pipeline.simulate import detector as det
+from pipeline.simulate.cards import airmass, clock
+from pipeline.simulate.detector import Detector
+from pipeline.simulate.presets import LAMP_RATE, PRESETS, THERMAL_RATE, Preset
+from pipeline.simulate.shot import RawFrame, Shot, write_fits
+from pipeline.simulate.sky import EXTINCTION, MOFFAT_BETA, SKY_BRIGHTNESS, ZERO_POINTS, Field, offset_position
+
+STATIC_BPM = "bpm_20010317_niri_niri_11_full_1amp.fits"
+FIELD_OF_VIEW_FRACTION = 0.9  # an offset beyond this much of the field is a sky pointing, unguided
+
+
+@dataclass(frozen=True)
+class Options:
+    """What can be asked of a night besides its preset.
+
+    pattern : eight-column pattern noise, rms in ADU;  jitter : pointing errors, up to so many pixels;
+    cosmic : cosmic rays;  clouds : rms of the transparency;  drift : amplitude of the sky's slow change;
+    size : side of the array read out, None for the preset's;  dtype : float32 or int32
+    """
+
+    pattern: float = 0.0
+    jitter: float = 2.0
+    cosmic: bool = True
+    clouds: float = 0.01
+    drift: float = 0.015
+    size: int | None = None
+    dtype: str = "float32"
+
+
+def simulate_night(
+    folder: Path,
+    preset: str,
+    seed: int | None = None,
+    *,
+    on_file: Callable[[Path, int, int], None] | None = None,
+    **options: Any,
+) -> Path:
+    """Write a night's raw frames in order of observation, then truth.json; returns the path of the latter.
+
+    on_file : called after each file with its path, its number from 1, and how many there will be;
+        it may wait, so that frames land at some pace. The static mask comes first.
+    options : the fields of `Options`. An unknown preset or option is a ValueError.
+
+    The same preset, seed and options give the same bytes. Truth images (flat, dark, full array) are in
+    the hidden folder .truth, where nothing that watches the night's folder takes them for frames.
+    """
+    if preset not in PRESETS:
+        raise ValueError(f"no preset {preset!r}; there are: {', '.join(PRESETS)}")
+    unknown = options.keys() - Options.__dataclass_fields__.keys()
+    if unknown:
+        raise ValueError(f"no option {', '.join(sorted(unknown))}; there are: {', '.join(asdict(Options()))}")
+    plan, chosen = PRESETS[preset], Options(**options)
+    seed = plan.seed if seed is None else seed
+    folder.mkdir(parents=True, exist_ok=True)
+    streams = [np.random.SeedSequence(seed, spawn_key=(stream,)) for stream in range(3)]
+    array = det.make_detector(np.random.default_rng(streams[0]))
+    fields = plan.fields(np.random.default_rng(streams[1]))
+    shots = list(night_shots(plan, fields, array, chosen, np.random.default_rng(streams[2])))
+    write_truth_images(folder / ".truth", array)
+    write_static_bpm(folder / STATIC_BPM, array)
+    report = on_file or (lambda path, number, total: None)
+    report(folder / STATIC_BPM, 1, len(shots) + 1)
+
+    frames = []
+    for number, raw in enumerate(render_in_order(shots, seed), 2):
+        path = folder / f"{raw.shot.name}.fits"
+        raw.write(path)
+        frames.append(frame_truth(raw))
+        report(path, number, len(shots) + 1)
+    truth = night_truth(plan, seed, chosen, array, fields, shots) | {"frames": frames}
+    target = folder / "truth.json"
+    target.write_text(json.dumps(truth, indent=1) + "\n", encoding="utf-8")
+    return target
+
+
+def night_shots(
+    plan: Preset, fields: dict[str, Field], array: Detector, options: Options, rng: np.random.Generator
+) -> Iterator[Shot]:
+    """The exposures in order of time, with the conditions of each."""
+    period, phase = rng.uniform(25, 45) * 60, rng.uniform(0, 2 * np.pi)
+    begin = min(run.start for run in plan.runs)
+    for run in sorted(plan.runs, key=lambda run: run.start):
+        night, first = run.first[:9], int(run.first[10:])
+        step = timedelta(seconds=run.shot.coadds * run.shot.exposure + run.overhead)
+        for k, offset in enumerate(run.offsets):
+            start = run.start + k * step
+            size = min(options.size or run.shot.shape[0], run.shot.shape[0])
+            wave = np.sin(2 * np.pi * (start - begin).total_seconds() / period + phase)
+            shot = replace(
+                run.shot,
+                name=f"{night}S{first + k:04d}",
+                start=_to_tenth(start),
+                number=run.number + k,
+                offset=offset,
+                shape=(size, size),
+                field=fields.get(run.field),
+                light=_light(run.shot, rng, float(wave), options),
+                fwhm=float(np.clip(rng.normal(4.2, 0.25), 3.5, 5.0)),
+                pointing_error=_pointing_error(rng, options.jitter),
+                cosmic=options.cosmic,
+                pattern=options.pattern,
+                dtype=options.dtype,
+                guided=max(map(abs, offset)) < FIELD_OF_VIEW_FRACTION * 0.1171 * size,
+            )
+            clouds = float(np.exp(rng.normal(0, options.clouds)))
+            masses = airmass(*shot.target, shot.start)
+            yield replace(shot, transparency=clouds * 10 ** (-0.4 * EXTINCTION * (masses - 1))).with_detector(
+                array
+            )
+
+
+def _to_tenth(when: datetime) -> datetime:
+    """Down to what the header keeps."""
+    return when.replace(microsecond=when.microsecond // 100_000 * 100_000)
+
+
+def _pointing_error(rng: np.random.Generator, most: float) -> tuple[float, float]:
+    dx, dy = np.clip(rng.normal(0, most / 2, 2), -most, most) if most else (0.0, 0.0)
+    return float(dx), float(dy)
+
+
+def _light(shot: Shot, rng: np.random.Generator, wave: float, options: Options) -> float:
+    """Uniform light in e-/s: the drifting sky, or the lamp and the warm calibration unit."""
+    jitter = rng.normal()
+    if shot.kind == "dark":
+        return 0.0
+    if shot.kind.startswith("flat"):
+        lamp = LAMP_RATE[shot.filter] * (1 + 0.0007 * jitter) if shot.kind == "flaton" else 0.0
+        return float(lamp + THERMAL_RATE[shot.filter])
+    area = shot.header_pointing.pixel_area
+    dark_sky = area * 10 ** (0.4 * (ZERO_POINTS[shot.filter] - SKY_BRIGHTNESS[shot.filter]))
+    return float(dark_sky * (1 + options.drift * wave + 0.001 * jitter))
+
+
+def render_in_order(shots: list[Shot], seed: int) -> Iterator[RawFrame]:
+    """The raw frames; stars that saturate leave their image in the frames of the next two minutes."""
+    burnt: list[tuple[datetime, det.BoolImage]] = []
+    for k, shot in enumerate(shots):
+        recent = [((shot.start - when).total_seconds(), where) for when, where in burnt]
+        raw = replace(shot, latent=det.latent_image(recent, shot.well, shot.shape)).render(
+            np.random.SeedSequence(seed, spawn_key=(3, k))
+        )
+        burnt = [*burnt[-12:], (shot.start, raw.saturated & ~shot.array.hot)]
+        yield raw
+
+
+def frame_truth(raw: RawFrame) -> dict[str, Any]:
+    """Everything that is true of one frame. Pixels are 0-based, [row, column] or (x, y) as named."""
+    shot = raw.shot
+    rows, cols = np.nonzero(raw.hits)
+    facts: dict[str, Any] = {
+        "file": f"{shot.name}.fits",
+        "kind": shot.kind,
+        "exptime": shot.exposure,
+        "coadds": shot.coadds,
+        "read_mode": shot.read_mode,
+        "well": shot.well,
+        "filter": "blank" if shot.kind == "dark" else shot.filter,
+        "utc": f"{shot.start:%Y-%m-%d}T{clock(shot.start)}",
+        "roi": shot.shape[0],
+        "program": shot.program,
+        "obsid": f"{shot.program}-{shot.observation}",
+        "cosmic_rays": len(rows),
+        "cosmic_ray_pixels": [
+            [int(y), int(x), float(raw.hits[y, x])] for y, x in zip(rows, cols, strict=True)
+        ],
+        "saturated_pixels": int((raw.saturated & ~shot.array.hot & ~shot.array.dead).sum()),
+        "latent_pixels": int(np.count_nonzero(shot.latent)),
+    }
+    if shot.kind.startswith("flat"):
+        thermal = THERMAL_RATE[shot.filter]
+        return facts | {"lamp_rate": shot.light - thermal, "thermal_rate": thermal}
+    if shot.field is None:
+        return facts
+    header, true = shot.header_pointing, shot.true_pointing
+    target = true.pixels(*(np.array([value]) for value in shot.target))
+    # The sky position that truly fell on the header's reference pixel.
+    ra, dec = _position_at(shot, header.x - shot.pointing_error[0], header.y - shot.pointing_error[1])
+    masses = airmass(*shot.target, shot.start)
+    return facts | {
+        "object": shot.object_name,
+        "field": shot.field.name,
+        "pa": shot.pa,
+        "poffset": shot.offset[0],
+        "qoffset": shot.offset[1],
+        "header_radec": [header.ra, header.dec],
+        "true_radec": [ra, dec],
+        "wcs_error_pix": list(shot.pointing_error),
+        "pixel_scale": float(np.sqrt(header.pixel_area)),
+        "sky_rate": shot.light,
+        "airmass": masses,
+        "cloud_transparency": shot.transparency * 10 ** (0.4 * EXTINCTION * (masses - 1)),
+        "transparency": shot.transparency,
+        "fwhm_pix": shot.fwhm,
+        "guided": shot.guided,
+        "target_xy": [float(target[0][0]), float(target[1][0])],
+    }
+
+
+def _position_at(shot: Shot, x: float, y: float) -> tuple[float, float]:
+    nominal = shot.header_pointing
+    east, north = nominal.cd @ (x - nominal.x, y - nominal.y)
+    return offset_position(nominal.ra, nominal.dec, float(east), float(north))
+
+
+def night_truth(
+    plan: Preset, seed: int, options: Options, array: Detector, fields: dict[str, Field], shots: list[Shot]
+) -> dict[str, Any]:
+    good = ~array.hot & ~array.dead
+    return {
+        "format": 1,
+        "plan": plan.name,
+        "seed": seed,
+        "gain": det.GAIN,
+        "well": det.WELL,
+        "read_noise": det.READ_NOISE,
+        "nonlinearity": [
+            {"read_mode": mode, "rows": rows, "well": well, **curve._asdict()}
+            for (mode, rows, well), curve in det.NONLINEARITY.items()
+        ],
+        "nonlinearity_note": "a combination that is not listed is exactly linear, time_delta 0",
+        "dark_median_e_per_s": float(np.median(array.dark_rate[good])),
+        "pedestal_median_e": array.pedestal,
+        "flat_rms": float(array.response[good].std()),
+        "flat": ".truth/flat.fits",
+        "dark": ".truth/dark.fits",
+        "images_note": "full array; flat: response; dark: e-/s, to which the pedestal comes once a coadd",
+        "bad_pixels": {
+            "hot": [
+                [int(y), int(x), round(float(array.dark_rate[y, x]), 1)] for y, x in np.argwhere(array.hot)
+            ],
+            "dead": np.argwhere(array.dead).tolist(),
+            "note": "[row, column] 0-based on the full array (hot, with the warm ones: + e-/s)",
+            "static_bpm_pixels": int(array.static_bpm.sum()),
+        },
+        "static_bpm": STATIC_BPM,
+        "latency": {"fraction": det.LATENT_FRACTION, "decay_seconds": det.LATENT_DECAY_SECONDS},
+        "psf": {"profile": "moffat", "beta": MOFFAT_BETA},
+        "extinction_mag_per_airmass": EXTINCTION,
+        "options": asdict(options),
+        "fields": [field_truth(field, shots) for field in fields.values()],
+    }
+
+
+def field_truth(field: Field, shots: list[Shot]) -> dict[str, Any]:
+    shot = next(shot for shot in shots if shot.field is field)
+    zero_point = ZERO_POINTS[shot.filter]
+    sources = [
+        {"ra": ra, "dec": dec, "mag": mag, "flux_e_per_s": 10 ** (0.4 * (zero_point - mag))}
+        for ra, dec, mag in zip(field.ra.tolist(), field.dec.tolist(), field.mag.tolist(), strict=True)
+    ]
+    facts: dict[str, Any] = {"field": field.name, "filter": shot.filter, "object": shot.object_name}
+    if field.galaxy:
+        facts["galaxy"] = field.galaxy._asdict()
+    return facts | {"target": list(field.target), "zeropoint_e": zero_point, "sources": sources}
+
+
+def write_truth_images(folder: Path, array: Detector) -> None:
+    folder.mkdir(exist_ok=True)
+    for name, image in (("flat", array.response), ("dark", array.dark_rate)):
+        fits.PrimaryHDU(image).writeto(folder / f"{name}.fits", overwrite=True)
+
+
+def write_static_bpm(path: Path, array: Detector) -> None:
+    """The observatory's mask of 2001: one unnamed 16-bit image, 1 where a pixel is bad."""
+    phu = fits.PrimaryHDU().header
+    for key, value in (
+        ("INSTRUME", "NIRI"),
+        *((key, "Gemini-North") for key in ("TELESCOP", "OBSERVAT")),
+        *((key, "BPM") for key in ("OBJECT", "OBSTYPE")),
+        ("OBSCLASS", "dayCal"),
+        ("BPMASK", True),
+        ("GEMPRGID", "GN-CALBPM"),
+        ("OBSID", "GN-CALBPM-1"),
+        ("DATALAB", "GN-CALBPM-1-001"),
+        ("DATE-OBS", "2001-03-17"),
+        ("UT", "00:00:00.0"),
+        ("EXPTIME", 0.0),
+        ("COADDS", 1),
+    ):
+        phu[key] = value
+    image = array.static_bpm.astype(">i2")
+    ext = fits.ImageHDU(image).header
+    for key, last in (("LOWROW", 0), ("HIROW", 1023), ("LOWCOL", 0), ("HICOL", 1023)):
+        ext[key] = last
+    write_fits(path, [(phu, None), (ext, image)])
