@@ -1,0 +1,164 @@
+"""Which frames belong together: roles, group keys, and the cutting of sequences. Pure.
+
+What a set of frames is cut into depends on the set alone, never on the order in which it arrived.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, NamedTuple
+
+from pipeline import standards
+from pipeline.descriptors import Descriptors
+
+if TYPE_CHECKING:
+    from daemon.triggers import TriggerRule
+
+EXPOSURE_TOLERANCE = 0.01  # seconds, against the first frame of the group
+GEMINI_NAME = re.compile(r"[NS](\d{8})S\d{4,}")
+_COMPRESSED = re.compile(r"\.(gz|bz2|fz)$", re.IGNORECASE)
+_NO_RECIPE = frozenset({"TWILIGHT", "ACQUISITION", "SPECT", "ARC"})
+_NO_RECIPE_CLASSES = frozenset({"acq", "acqCal", "dayCal"})
+
+
+@dataclass(frozen=True)
+class Member:
+    """One frame of a group, as the planner sees it.
+
+    name : canonical, as N20160102S0270.fits; path : "" when it is no longer on disk
+    usable : ready; a frame that is excluded, damaged or superseded still counts as the first of its sequence
+    """
+
+    frame_id: int
+    label: str
+    data_sha: str
+    facts: str
+    name: str
+    ut: datetime
+    tags: frozenset[str]
+    descriptors: Descriptors
+    path: str = ""
+    file_sha: str = ""
+    usable: bool = True
+
+    @property
+    def ident(self) -> tuple[str, str]:
+        return (self.label, self.data_sha)
+
+    @property
+    def order(self) -> tuple[datetime, tuple[str, str]]:
+        return (self.ut, self.ident)
+
+    @property
+    def stem(self) -> str:
+        return re.sub(r"[^A-Za-z0-9_.+-]", "_", self.name.removesuffix(".fits")).lstrip(".")[:48] or "frame"
+
+    @property
+    def night(self) -> str:
+        return night_of(self.name, self.ut)
+
+
+def night_of(name: str, ut: datetime) -> str:
+    """The date in a Gemini file name, else the UT date of the exposure, as 20160102."""
+    found = GEMINI_NAME.match(name)
+    return found[1] if found else f"{ut:%Y%m%d}"
+
+
+def canonical_name(file_name: str) -> str:
+    """A file's name as raw NIRI frames have it: without compression suffix, ending in .fits."""
+    plain = _COMPRESSED.sub("", file_name)
+    return (plain[:-5] if plain.lower().endswith(".fits") else plain) + ".fits"
+
+
+def name_order(name: str) -> tuple[bool, str]:
+    """Sorts the names of one frame: those of Gemini's pattern first."""
+    return (GEMINI_NAME.match(name) is None, name)
+
+
+def role_of(tags: frozenset[str], descriptors: Descriptors) -> tuple[str, str]:
+    """("standard" | "science" | "", why) for a raw frame; there is no STANDARD tag, it is a role.
+
+    A programme's own calibration that is in no list is reduced like a standard, without a zero point.
+    """
+    kind, name = descriptors.observation_class, descriptors.object or ""
+    if descriptors.observation_type != "OBJECT" or "IMAGE" not in tags:
+        return "", f"{descriptors.observation_type or 'no OBSTYPE'} is not an imaging OBJECT frame"
+    if found := tags & _NO_RECIPE:
+        return "", f"no recipe for {', '.join(sorted(found))}"
+    if kind in _NO_RECIPE_CLASSES:
+        return "", f"no recipe for class {kind}"
+    if "focus" in name.lower():
+        return "", f"no recipe for a focus frame ({name})"
+    if kind == "partnerCal":
+        return "standard", "class partnerCal"
+    if star := standards.find(name):
+        return "standard", f"{name} is in the list of standards as {star.name}"
+    if kind == "progCal":
+        return "standard", "class progCal: calibration imaging"
+    if kind in (None, "science"):
+        return "science", f"class {kind}" if kind else "no class"
+    return "", f"no recipe for class {kind}"
+
+
+def admits(rule: TriggerRule, tags: frozenset[str], descriptors: Descriptors) -> bool:
+    """True for a raw frame that the rule groups."""
+    if descriptors.ut_datetime is None or rule.exclude & tags:
+        return False
+    if rule.observation_type and descriptors.observation_type != rule.observation_type:
+        return False
+    if rule.role and role_of(tags, descriptors)[0] != rule.role:
+        return False
+    return any(ingredient.takes(tags, descriptors) for ingredient in rule.ingredients)
+
+
+def group_key(names: Sequence[str], descriptors: Descriptors) -> str:
+    """The values that agree exactly within a group; the exposure time is apart."""
+    return json.dumps(
+        [getattr(descriptors, name) for name in names if name != "exposure_time"], separators=(",", ":")
+    )
+
+
+class Point(NamedTuple):
+    """A frame on the time axis. order : breaks ties of `ut`, the same whoever asks."""
+
+    ut: float  # seconds since the epoch
+    order: str
+    exposure: float
+    frame_id: int
+
+
+def partition(points: Sequence[Point], max_gap: float) -> list[list[Point]]:
+    """Cut frames of one key into sequences.
+
+    A frame joins the sequence whose first frame's exposure agrees (nearest if several do) and whose
+    last frame started at most `max_gap` seconds earlier; frames between them do not break it.
+    """
+    done: list[list[Point]] = []
+    last: list[list[Point]] = []
+    for point in sorted(points):
+        last = [group for group in last if point.ut - group[-1].ut <= max_gap]
+        fitting = [g for g in last if same_exposure(g[0].exposure, point.exposure)]
+        if fitting:
+            min(fitting, key=lambda g: (abs(g[0].exposure - point.exposure), g[0])).append(point)
+        else:
+            group = [point]
+            done.append(group)
+            last.append(group)
+    return done
+
+
+def same_exposure(first: float, other: float) -> bool:
+    return abs(first - other) <= EXPOSURE_TOLERANCE + 1e-9
+
+
+def angular_offsets(descriptors: Descriptors, base: Descriptors) -> tuple[float, float] | None:
+    """(east, north) arcsec of a frame's pointing from another's; None when either is unknown."""
+    if descriptors.ra is None or descriptors.dec is None or base.ra is None or base.dec is None:
+        return None
+    east = (descriptors.ra - base.ra + 180.0) % 360.0 - 180.0
+    return (3600.0 * east * math.cos(math.radians(base.dec)), 3600.0 * (descriptors.dec - base.dec))
