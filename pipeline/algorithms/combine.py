@@ -169,7 +169,8 @@ def _rule(method: Method, n: int, *, noise_known: bool) -> rows.Rule:
         nlow=method.nlow,
         nhigh=method.nhigh,
         gradient=float(method.gradient),
-        symmetric=rejection == rows.MINMAX
+        symmetric=noise_known
+        and rejection == rows.MINMAX
         and method.operation == "median"
         and method.exact_median
         and method.nlow == method.nhigh,
