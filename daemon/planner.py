@@ -21,7 +21,7 @@ from typing import Any, Literal, Protocol
 
 from daemon.grouping import Member, angular_offsets
 from daemon.jobspec import CalInput, Input, JobSpec, digest, job_key
-from daemon.triggers import LAMP_TAGS, Ingredient, Join, Policy, TriggerRule
+from daemon.triggers import DEFAULT_POLICY, LAMP_TAGS, Ingredient, Join, Policy, TriggerRule
 from pipeline import association
 from pipeline.association import CalKind, Candidate, Found, Match, NotApplicable
 from pipeline.descriptors import Descriptors
@@ -121,7 +121,7 @@ class Setting:
 
     rules: Mapping[str, TriggerRule]  # by title
     recipes: Mapping[str, Recipe]
-    policy: Policy = Policy()
+    policy: Policy = DEFAULT_POLICY
     preset: str = "nirid"
     products: str = ""
     hurry: bool = False  # --until-idle: quiet times and waits count as elapsed

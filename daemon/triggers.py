@@ -154,3 +154,6 @@ class Policy:
     )
     borrow_sky_seconds: float = bounded(900.0, ge=0, doc="it may borrow sky taken this near in time ...")
     sky_field_fraction: float = bounded(0.9, gt=0, doc="... and farther away than this part of the field")
+
+
+DEFAULT_POLICY = Policy()
