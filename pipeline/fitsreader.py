@@ -23,7 +23,7 @@ import numpy as np
 
 from pipeline.errors import DamagedFile, IncompleteFile, RefusedFile
 from pipeline.fitscards import CARD, Value, parse_cards
-from pipeline.streams import MAX_BYTES, Stream, open_stream
+from pipeline.streams import MAX_BYTES, Held, Stream, open_stream
 
 BLOCK = 2880
 MAX_HEADER_BLOCKS = 400  # in the whole file: 14,400 cards
@@ -130,6 +130,27 @@ def read_file(path: Path, *, follow: bool = True) -> FileFacts:
     return _read(path, follow=follow, full=True)
 
 
+def load(path: Path, *, follow: bool = True) -> tuple[list[Hdu], memoryview]:
+    """The headers, and all bytes of the file without compression, for reading pixels."""
+    with open_regular(path, follow=follow) as (fd, st):
+        stream = open_stream(fd, st.st_size, hashed=False)
+        if stream.compression:
+            data = memoryview(b"".join(bytes(piece) for piece in stream.pieces(MAX_BYTES)))
+        else:
+            data = memoryview(bytearray(st.st_size))
+            data = data[: _fill(fd, data)]
+    walk = _Walk(Held(data), full=False)
+    walk.run()
+    return walk.hdus, data
+
+
+def _fill(fd: int, view: memoryview) -> int:
+    got = 0
+    while got < len(view) and (more := os.readv(fd, [view[got:]])):
+        got += more
+    return got
+
+
 def hash_file(path: Path, *, follow: bool = True) -> str:
     """SHA-256 of the bytes as they are, whatever they are, up to the size limit."""
     with open_regular(path, follow=follow) as (fd, st):
@@ -234,7 +255,7 @@ class _Walk:
             there += len(piece)
             self.data_sha.update(data)
             if check:
-                total = _add(total, piece)
+                total = checksum(total, piece)
             if first_image and len(data):
                 filled = len(bytes(data).rstrip(b"\0")) if data[-1] == 0 else len(data)
                 zeros = zeros + len(data) if filled == 0 else len(data) - filled
@@ -257,12 +278,12 @@ class _Walk:
         where = f"HDU {len(self.hdus) - 1}"
         if (stated := str(hdu.cards.get("DATASUM") or "").strip()) and stated != str(total):
             raise DamagedFile(f"{where}: the data sum to {total}, DATASUM says {stated[:20]}")
-        if str(hdu.cards.get("CHECKSUM") or "").strip() and _add(total, header) not in (0, 0xFFFFFFFF):
+        if str(hdu.cards.get("CHECKSUM") or "").strip() and checksum(total, header) not in (0, 0xFFFFFFFF):
             raise DamagedFile(f"{where}: CHECKSUM does not hold")
         self.verified = True
 
 
-def _add(total: int, piece: bytes | memoryview) -> int:
+def checksum(total: int, piece: bytes | memoryview) -> int:
     """32-bit ones' complement sum of big-endian words, the checksum of the FITS standard, appendix J."""
     whole = len(piece) - len(piece) % 4
     words = np.frombuffer(piece[:whole], dtype=">u4")

@@ -107,6 +107,23 @@ class Stream:
         return got
 
 
+class Held(Stream):
+    """Bytes that are in memory already."""
+
+    def __init__(self, data: memoryview) -> None:
+        super().__init__(-1, len(data), hashed=False)
+        self._data = data
+
+    def pieces(self, n: int) -> Iterator[memoryview]:
+        piece = self._data[self.position : self.position + n]
+        self.position += len(piece)
+        if piece:
+            yield piece
+
+    def skip(self, n: int) -> int:
+        return sum(len(piece) for piece in self.pieces(n))
+
+
 class _Compressed(Stream):
     """A gzip or bzip2 file, of one member or several."""
 

@@ -1,0 +1,225 @@
+"""Files -> frames, and by way of `fitswrite` back: raw and processed FITS in, products out.
+
+    frame = read_frame(path)                        # raw, processed or bad-pixel mask, compressed or not
+    sha = write_product(path, frame, provenance=..., history=..., cards=..., time_stamp=...)
+    verify_product(path, sha)
+
+Pixels are read in one copy, never as a memory map: a file that is cut short under a map kills the process.
+astropy decompresses tiles, and makes headers; nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from astropy.io import fits
+
+from pipeline.errors import DamagedFile, RefusedFile
+from pipeline.fitsreader import Hdu, Path, load
+from pipeline.fitstables import decode_table
+from pipeline.fitswrite import verify_product, write_product
+from pipeline.frame import NO_DATA, FloatImage, Frame, MaskImage, Unit
+from pipeline.headers import merge
+
+__all__ = ["as_header", "read_frame", "read_provenance", "tiled_data_sha", "verify_product", "write_product"]
+
+# Else a text such as OBJECT = 'M31: 0.5' becomes a keyword OBJECT.M31 with a number.
+fits.conf.enable_record_valued_keyword_cards = False
+
+
+def read_frame(path: Path, *, name: str | None = None, expect_data_sha: str | None = None) -> Frame:
+    """One frame: the image called SCI, else the first, with VAR, DQ, COVERAGE, OBJMASK, OBJCAT beside it.
+
+    name : what the frame is called; else the file's name without compression
+    expect_data_sha : SHA-256 of the uncompressed data units; other pixels raise DamagedFile
+
+    sci is native float32, dq uint16. Pixels that are no number become 0 with the bit NO_DATA. Of a bad-pixel
+    mask (BPMASK or PROCBPM in the header) the values are in `dq` and `sci` is zero. Raises RefusedFile
+    without an image, DamagedFile and IncompleteFile as `fitsreader` does.
+    """
+    hdus, data = load(path)
+    if expect_data_sha is not None:
+        _expect(path, hdus, data, expect_data_sha)
+    planes = _planes(path, hdus, data)
+    index = planes.get("SCI", planes.get("DQ", planes.get("")))
+    if index is None:
+        raise RefusedFile(f"{os.fspath(path)}: has no image")
+    header = _merged_header(hdus[0], hdus[index] if index else None)
+    called = name or _plain_name(path)
+    pixels = _Pixels(path, hdus, data)
+    if "BPMASK" in header or "PROCBPM" in header:
+        mask = _mask(pixels, [i for key, i in planes.items() if key in ("SCI", "DQ", "")])
+        nothing = np.broadcast_to(np.float32(0), mask.shape)
+        return Frame(sci=nothing, dq=mask, header=header, unit="adu", name=called)
+    shape = hdus[index].shape
+    beside = {key: i for key, i in planes.items() if hdus[i].shape == shape}
+    sci = pixels.floats(index)
+    dq = (
+        pixels.masks(beside["DQ"]) if "DQ" in beside and beside["DQ"] != index else np.zeros(shape, np.uint16)
+    )
+    finite = np.isfinite(sci)
+    if not finite.all():
+        sci[~finite] = 0.0
+        dq[~finite] |= NO_DATA
+    return Frame(
+        sci=sci,
+        dq=dq,
+        header=header,
+        unit=_unit(header),
+        name=called,
+        var=pixels.floats(beside["VAR"]) if "VAR" in beside else None,
+        objmask=pixels.masks(beside["OBJMASK"]) != 0 if "OBJMASK" in beside else None,
+        coverage=pixels.masks(beside["COVERAGE"]) if "COVERAGE" in beside else None,
+        catalog=next((decode_table(h.cards, data[h.offset :]) for h in hdus if h.name == "OBJCAT"), None),
+    )
+
+
+def read_provenance(path: Path) -> tuple[list[tuple[str, str, str]], list[tuple[str, dict[str, Any], str]]]:
+    """The rows of a product's PROVENANCE and HISTORY tables, as they were given to `write_product`."""
+    hdus, data = load(path)
+    tables = {
+        h.name: decode_table(h.cards, data[h.offset :]) for h in hdus if h.name in ("PROVENANCE", "HISTORY")
+    }
+    inputs, steps = tables.get("PROVENANCE"), tables.get("HISTORY")
+    provenance = [] if inputs is None else [_texts(row, "filename", "sha256", "role") for row in inputs]
+    history = [] if steps is None else [_texts(row, "primitive", "args", "version") for row in steps]
+    return provenance, [(step, json.loads(args), version) for step, args, version in history]
+
+
+def tiled_data_sha(path: Path) -> str:
+    """`data_sha` of a file with tile-compressed images: that of the same pixels stored plainly."""
+    hdus, data = load(path)
+    return _data_sha(path, hdus, data)
+
+
+def _texts(row: np.void, *names: str) -> Any:
+    held = row.dtype.names or ()
+    return tuple(row[name].decode("ascii", "replace").rstrip() if name in held else "" for name in names)
+
+
+def _expect(path: Path, hdus: list[Hdu], data: memoryview, wanted: str) -> None:
+    found = _data_sha(path, hdus, data)
+    if found != wanted:
+        raise DamagedFile(f"{os.fspath(path)}: the pixels are {found[:12]}, wanted {wanted[:12]}")
+
+
+def _data_sha(path: Path, hdus: list[Hdu], data: memoryview) -> str:
+    sha = hashlib.sha256()
+    pixels = _Pixels(path, hdus, data)
+    for index, hdu in enumerate(hdus):
+        if hdu.tiled:
+            sha.update(np.ascontiguousarray(pixels.stored(index)).astype(f">{_KINDS[hdu.bitpix]}").tobytes())
+        else:
+            sha.update(data[hdu.offset : hdu.offset + hdu.length])
+    return sha.hexdigest()
+
+
+_KINDS = {8: "u1", 16: "i2", 32: "i4", 64: "i8", -32: "f4", -64: "f8"}
+
+
+class _Pixels:
+    """Image data of a loaded file, by HDU number, converted in one copy."""
+
+    def __init__(self, path: Path, hdus: list[Hdu], data: memoryview) -> None:
+        self._path, self._hdus, self._data = path, hdus, data
+
+    def stored(self, index: int) -> npt.NDArray[Any]:
+        """As in the file, without scaling; tiles decompressed."""
+        hdu = self._hdus[index]
+        if hdu.tiled:
+            return self._decompressed(index)
+        flat = np.frombuffer(
+            self._data, f">{_KINDS[hdu.bitpix]}", count=hdu.length * 8 // abs(hdu.bitpix), offset=hdu.offset
+        )
+        return flat.reshape(hdu.shape)
+
+    def floats(self, index: int) -> FloatImage:
+        stored, (scale, zero) = self.stored(index), self._scaling(index)
+        if (scale, zero) == (1.0, 0.0):
+            return stored.astype(np.float32)
+        return (stored * scale + zero).astype(np.float32)
+
+    def masks(self, index: int) -> MaskImage:
+        """Integers as uint16, whatever they are stored as; never as true and false."""
+        stored, (scale, zero) = self.stored(index), self._scaling(index)
+        if stored.dtype.kind == "f" or scale != 1.0:
+            stored = np.nan_to_num(stored * scale + zero)
+            return stored.astype(np.int64).astype(np.uint16)
+        return (stored.astype(np.int32) + np.int32(zero)).astype(np.uint16)
+
+    def _scaling(self, index: int) -> tuple[float, float]:
+        cards = self._hdus[index].cards
+        scale, zero = cards.get("BSCALE", 1.0), cards.get("BZERO", 0.0)
+        if isinstance(scale, str) or isinstance(zero, str):
+            raise DamagedFile(f"{os.fspath(self._path)}: BSCALE {scale!r}, BZERO {zero!r}")
+        return float(1.0 if scale is None else scale), float(zero or 0.0)
+
+    def _decompressed(self, index: int) -> npt.NDArray[Any]:
+        """By astropy; `fitsreader` has held the sizes that the header claims to its limits."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                with fits.open(self._path, memmap=False, do_not_scale_image_data=True) as file:
+                    pixels = np.asarray(file[index].data)
+            except OSError:
+                raise
+            except Exception as error:
+                raise DamagedFile(f"{os.fspath(self._path)}: cannot be decompressed: {error}") from None
+        if pixels.shape != self._hdus[index].shape:
+            raise DamagedFile(f"{os.fspath(self._path)}: decompresses to {pixels.shape} pixels")
+        return pixels
+
+
+def _planes(path: Path, hdus: list[Hdu], data: memoryview) -> dict[str, int]:
+    """EXTNAME -> HDU number of the first image of that name; "" is the first image without a known name."""
+    known = ("SCI", "VAR", "DQ", "COVERAGE", "OBJMASK")
+    planes: dict[str, int] = {}
+    for index, hdu in enumerate(hdus):
+        if hdu.is_image:
+            planes.setdefault(hdu.name if hdu.name in known else "", index)
+    if "" in planes and "SCI" not in planes:
+        planes["SCI"] = planes[""]
+    return planes
+
+
+def _mask(pixels: _Pixels, indices: Iterable[int]) -> MaskImage:
+    masks = [pixels.masks(index) for index in dict.fromkeys(indices)]
+    for other in masks[1:]:
+        if other.shape == masks[0].shape:
+            masks[0] |= other
+    return masks[0]
+
+
+def _merged_header(phu: Hdu, image: Hdu | None) -> fits.Header:
+    comments = {**(image.comments if image else {}), **phu.comments}
+    return as_header(merge(phu.cards, image.cards if image else {}), comments)
+
+
+def as_header(cards: Mapping[str, Any], comments: Mapping[str, str] | None = None) -> fits.Header:
+    """An astropy header of these cards; a keyword that FITS does not allow is left out."""
+    made = []
+    for key, value in cards.items():
+        keyword = key if len(key) <= 8 and " " not in key else f"HIERARCH {key}"
+        try:
+            made.append(fits.Card(keyword, value, (comments or {}).get(key, "")))
+        except ValueError:
+            continue
+    return fits.Header(made)
+
+
+def _unit(header: fits.Header) -> Unit:
+    return "electron" if str(header.get("BUNIT", "adu")).strip().lower().startswith("e") else "adu"
+
+
+def _plain_name(path: Path) -> str:
+    name = os.path.basename(os.fsdecode(path))
+    for ending in (".gz", ".bz2", ".fz"):
+        name = name.removesuffix(ending)
+    return name
