@@ -1,0 +1,120 @@
+"""Choosing frames by what they are: the tutorial's `dataselect`, and `showd` and `typewalk`.
+
+    darks = dataselect.select_data(files, ["DARK"], [], dataselect.expr_parser("exposure_time==20"))
+
+Only headers are read. The grammar of expressions, and where it is better than Gemini's, is in
+`pipeline.expression`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.dataset import CannotOpen, Dataset
+from pipeline.described import DESCRIPTORS
+from pipeline.errors import NiridError
+from pipeline.expression import Expression, ExpressionError, expr_parser
+from pipeline.params import suggest
+from pipeline.tags import RULES
+
+__all__ = ["ExpressionError", "expr_parser", "fits_files", "select_data", "showd", "typewalk", "unknown_tags"]
+
+ENDINGS = (".fits", ".fits.gz", ".fits.bz2", ".fits.fz")
+
+PathLike = str | os.PathLike[str]
+
+
+def select_data(
+    inputs: Iterable[str],
+    tags: Iterable[str] | str = (),
+    xtags: Iterable[str] | str = (),
+    expression: str | Expression | None = None,
+) -> list[str]:
+    """The files, in the order given, that have all of `tags`, none of `xtags` and meet the expression.
+
+    tags, xtags : names, or one text of names with commas
+    expression : from `expr_parser`, or as text
+    Raises CannotOpen for a file that is none, ExpressionError for an expression that makes no sense.
+    """
+    wanted, unwanted, test = tag_set(tags), tag_set(xtags), expr_parser(expression)
+    chosen = []
+    for name in inputs:
+        ad = Dataset(name)
+        if wanted <= ad.tags and not unwanted & ad.tags and test(ad):
+            chosen.append(name)
+    return chosen
+
+
+def tag_set(tags: Iterable[str] | str) -> set[str]:
+    """`"DARK, RAW"` or a list of names, as a set."""
+    names = tags.split(",") if isinstance(tags, str) else tags
+    return {name.strip().upper() for name in names if name.strip()}
+
+
+def unknown_tags(tags: Iterable[str] | str) -> list[str]:
+    """A line for each name that no NIRI frame can have: `DRAK is no tag; did you mean DARK?`."""
+    known = {tag for rule in RULES for tag in rule.tags.split()}
+    return [f"{tag} is no tag of a NIRI frame{suggest(tag, known)}" for tag in sorted(tag_set(tags) - known)]
+
+
+def showd(
+    inputs: Iterable[str], descriptors: Sequence[str] | str, *, pretty: bool = True
+) -> list[dict[str, Any]]:
+    """One row a file: `filename` and the descriptors asked for, filters by their display names.
+
+    Raises NiridError for a name that is no descriptor.
+    """
+    names = descriptors.split(",") if isinstance(descriptors, str) else descriptors
+    names = [name.strip() for name in names if name.strip()]
+    for name in names:
+        if name not in DESCRIPTORS and name != "tags":
+            raise NiridError(f"no descriptor {name}{suggest(name, DESCRIPTORS)}")
+    rows = []
+    for path in inputs:
+        ad = Dataset(path)
+        rows.append({"filename": str(path), **{name: _value(ad, name, pretty) for name in names}})
+    return rows
+
+
+def _value(ad: Dataset, name: str, pretty: bool) -> Any:
+    if name == "tags":
+        return sorted(ad.tags)
+    method = getattr(ad[0] if len(ad) else ad, name)
+    takes = "pretty" in method.__func__.__code__.co_varnames
+    return method(pretty=True) if takes and (pretty or name.endswith("_section")) else method()
+
+
+def typewalk(
+    folder: PathLike = ".",
+    tags: Iterable[str] | str = (),
+    xtags: Iterable[str] | str = (),
+    *,
+    recursive: bool = True,
+) -> list[dict[str, Any]]:
+    """One row a FITS file below a folder: `filename` and its sorted `tags`; `error` where it cannot be opened."""
+    wanted, unwanted = tag_set(tags), tag_set(xtags)
+    rows: list[dict[str, Any]] = []
+    for path in fits_files(folder, recursive=recursive):
+        try:
+            has = Dataset(path).tags
+        except CannotOpen as error:
+            if not wanted:
+                rows.append({"filename": path, "tags": [], "error": str(error)})
+            continue
+        if wanted <= has and not unwanted & has:
+            rows.append({"filename": path, "tags": sorted(has)})
+    return rows
+
+
+def fits_files(folder: PathLike, *, recursive: bool = True) -> Iterator[str]:
+    """FITS files by name, in order; hidden ones are left out. Raises CannotOpen when there is no such folder."""
+    if not Path(folder).is_dir():
+        raise CannotOpen(f"{folder}: no such folder")
+    for here, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if recursive and not name.startswith("."))
+        for name in sorted(files):
+            if name.endswith(ENDINGS) and not name.startswith("."):
+                yield os.path.join(here, name)
