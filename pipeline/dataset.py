@@ -72,14 +72,10 @@ class Dataset(Described):
         return self._astropy({} if self._file.image is None else self._file.hdus[self._file.image].cards)
 
     def _astropy(self, cards: headers.Cards) -> fits.Header:
-        from astropy.io import fits
+        from pipeline.fitsio import as_header
 
         comments = {key: text for hdu in reversed(self._file.hdus) for key, text in hdu.comments.items()}
-        header = fits.Header()
-        for key, value in cards.items():
-            long = len(key) > 8 or " " in key
-            header.append(fits.Card(f"HIERARCH {key}" if long else key, value, comments.get(key, "")[:40]))
-        return header
+        return as_header(cards, comments)
 
     @cached_property
     def frame(self) -> Frame:

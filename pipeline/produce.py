@@ -1,0 +1,185 @@
+"""From paths to a written product: what `Reduce` and the daemon's worker have in common.
+
+    frames, cals = load(inputs, calibrations)                     # read
+    product = run_recipe(bound, frames, cals, on_step, intermediates(folder, inputs))
+    written = write(stem, product, inputs, calibrations, time_stamp=...)
+
+`write` completes the header, writes the FITS file with its provenance, reads it back, and draws the
+preview. Nothing here decides anything: which files, which calibrations and which parameters is the
+caller's business.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pipeline.association import CalKind
+from pipeline.errors import BadFrame, CalibrationNotFound, DamagedFile, RefusedFile
+from pipeline.fitsio import read_frame, verify_product, write_product
+from pipeline.frame import Frame, Frames
+from pipeline.primitive import Calibrations, Product
+
+# Which field of `Calibrations` a role fills.
+ROLES = {
+    CalKind.DARK.value: "dark",
+    CalKind.FLAT.value: "flat",
+    CalKind.STATIC_BPM.value: "static_bpm",
+    CalKind.MADE_BPM.value: "made_bpm",
+    "user_bpm": "user_bpm",
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file that goes in.
+
+    path : where it is; name : what it is called in headers and provenance; sha256 : of its bytes
+    role : "input" or a key of ROLES; data_sha : when given, other pixels are refused
+    """
+
+    path: str
+    name: str
+    sha256: str
+    role: str = "input"
+    data_sha: str = ""
+
+
+@dataclass(frozen=True)
+class Written:
+    """What is on disk. png : None without preview; frame : as written, header and all."""
+
+    fits: Path
+    png: Path | None
+    sha256: str
+    frame: Frame
+
+
+def load(inputs: Sequence[Source], calibrations: Iterable[Source] = ()) -> tuple[Frames, Calibrations]:
+    """Read everything that a recipe needs.
+
+    inputs : in order of time
+    Raises BadFrame for a frame and CalibrationNotFound for a calibration that is damaged or is not what
+    it was; OSError.
+    """
+    frames = []
+    for source in inputs:
+        try:
+            frames.append(read_frame(source.path, name=source.name, expect_data_sha=source.data_sha or None))
+        except (DamagedFile, RefusedFile) as error:
+            raise BadFrame(source.name, f"cannot be used any more: {error}") from error
+    cals = {}
+    for source in calibrations:
+        try:
+            cals[ROLES[source.role]] = read_frame(source.path)
+        except (DamagedFile, RefusedFile) as error:
+            raise CalibrationNotFound(f"{source.role} {error}") from error
+    return frames, Calibrations(**cals)
+
+
+def intermediates(folder: Path, inputs: Sequence[Source]) -> Callable[[str, Frames], None]:
+    """For `run_recipe`: writes the frames after a step that has write_outputs set, as NAME_step.fits."""
+
+    def write_outputs(step: str, frames: Frames) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        for frame in frames:
+            path = folder / f"{frame.root}_{step}.fits"
+            _write(path, frame, _provenance(inputs), [(step, {}, version())], frame.stamp)
+
+    return write_outputs
+
+
+def write(
+    stem: Path,
+    product: Product,
+    inputs: Sequence[Source],
+    calibrations: Sequence[Source] = (),
+    *,
+    time_stamp: str,
+    name: str = "",
+    cards: Mapping[str, Any] | None = None,
+    notes: Sequence[str] = (),
+    preview: bool = True,
+    number: int = 0,
+) -> Written:
+    """Write STEM.fits, flushed and verified, and STEM.png; what lay there before is replaced.
+
+    time_stamp : ISO, the end of the latest input: the only time inside a product
+    name : what the product is called, where the file is called otherwise for a while
+    cards : more for the primary header; notes : of the caller, put before those of the recipe
+    number : which of the product's frames, where a recipe ends before a stack
+    Nothing half written is ever at the names. Raises OSError; DamagedFile when the file does not read back.
+    """
+    frame = finished(product, number).evolve(name=f"{name or stem.name}.fits")
+    for note in dict.fromkeys((*notes, *product.notes)):
+        frame = frame.evolve(history=note)
+    fits, png = stem.with_name(f"{stem.name}.fits"), stem.with_name(f"{stem.name}.png")
+    history = [(record.step, record.parameters, version()) for record in product.history]
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    sha = _write(fits, frame, _provenance([*inputs, *calibrations]), history, time_stamp, cards)
+    if not preview:
+        return Written(fits, None, sha, frame)
+    from pipeline.preview import write_preview
+
+    try:
+        write_preview(png, frame)
+    except BaseException:
+        fits.unlink()
+        raise
+    return Written(fits, png, sha, frame)
+
+
+def _write(path: Path, frame: Frame, provenance: Any, history: Any, stamp: str, cards: Any = None) -> str:
+    """Write under a hidden name, verify, rename: a reader sees the old file or the new one."""
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part.unlink(missing_ok=True)  # left by a process of the same number
+    try:
+        sha = write_product(
+            part, frame, provenance=provenance, history=history, time_stamp=stamp, cards=cards
+        )
+        verify_product(part, sha)
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    return sha
+
+
+def _provenance(sources: Sequence[Source]) -> list[tuple[str, str, str]]:
+    return [(source.name, source.sha256, source.role) for source in sources]
+
+
+# What Gemini's store primitives stamp, and put at the end of the data label.
+_STAMPS = {
+    CalKind.DARK: ("PROCDARK", "DARK"),
+    CalKind.FLAT: ("PROCFLAT", "FLAT"),
+    CalKind.MADE_BPM: ("PROCBPM", "BPM"),
+}
+
+
+def finished(product: Product, number: int = 0) -> Frame:
+    """A frame of the product with the cards by which Gemini's tools, and ours, know what it is."""
+    frame, recipe = product.frames[number], product.recipe
+    science = recipe.suffix == "_image"
+    if recipe.makes not in _STAMPS and not science:
+        return frame
+    stamp, word = ("PROCSCI", "IMAGE") if science else _STAMPS[CalKind(recipe.makes or "")]
+    label = re.sub(r"(-STACK|_stack)+$", "", frame.descriptors.data_label or frame.root)
+    mode = str(frame.header.get("PROCMODE", "sq"))
+    cards: dict[str, Any] = {"DATALAB": f"{label}-{mode.upper()}-{word}"}
+    if science:
+        cards[stamp] = (mode, "Processed science, in this mode")
+    return frame.stamped(stamp, cards=cards)
+
+
+@cache
+def version() -> str:
+    """This release, as provenance has it."""
+    from importlib import metadata
+
+    return f"nirid {metadata.version('nirid')}"
