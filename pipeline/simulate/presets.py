@@ -103,7 +103,9 @@ OFF_TARGET = (-420.0, 300.0)
 def galaxy_field(
     rng: np.random.Generator, *, count: int, radius: float, off: tuple[float, float]
 ) -> dict[str, Field]:
-    ra, dec, mag = random_stars(rng, M82_LIKE, count=count, radius=radius, around=((0.0, 0.0), off))
+    ra, dec, mag = random_stars(
+        rng, M82_LIKE, count=count, radius=radius, faintest=19.0, around=((0.0, 0.0), off)
+    )
     # The supernova, and a star that burns out, leaves residual images and is in every frame.
     ra[:2] = M82_LIKE[0] + np.array([-6.0, 9.0]) / 3600 / np.cos(np.deg2rad(M82_LIKE[1]))
     dec[:2] = M82_LIKE[1] + np.array([4.0, -8.5]) / 3600
@@ -113,7 +115,7 @@ def galaxy_field(
 
 
 def example1_fields(rng: np.random.Generator) -> dict[str, Field]:
-    fields = galaxy_field(rng, count=110, radius=75.0, off=OFF_TARGET)
+    fields = galaxy_field(rng, count=150, radius=75.0, off=OFF_TARGET)
     ra, dec, mag = random_stars(rng, FS17, count=9, radius=70.0, brightest=15.5, faintest=18.5)
     ra[0], dec[0], mag[0] = *FS17, FS17_KPRIME
     return fields | {"FS 17": Field("FS 17", FS17, ra, dec, mag)}
@@ -169,7 +171,7 @@ def tiny() -> Preset:
 
 def star_field(name: str, target: tuple[float, float], **choices: float) -> MakeFields:
     def make(rng: np.random.Generator) -> dict[str, Field]:
-        ra, dec, mag = random_stars(rng, target, count=200, radius=85.0, **choices)  # type: ignore[arg-type]
+        ra, dec, mag = random_stars(rng, target, count=240, radius=85.0, **choices)  # type: ignore[arg-type]
         return {name: Field(name, target, ra, dec, mag)}
 
     return make
@@ -198,7 +200,7 @@ def stellar() -> Preset:
             dark_run(flats, "N20160105S0260", "2016-01-05T17:40:00", 10, 30.001),
             short_darks(base, "N20160106S0301", "2016-01-06T18:00:30", 10),
         ),
-        star_field("stars", target, faintest=20.5, brightest=14.0),
+        star_field("stars", target, faintest=19.5, brightest=13.2),
         seed=20160105,
     )
 
@@ -248,8 +250,8 @@ def two_programs() -> Preset:
             short_darks(b, "N20160109S0201", "2016-01-09T18:00:30", 5),
         ),
         lambda rng: (
-            star_field("first", first, faintest=20.5, brightest=14.0)(rng)
-            | star_field("second", second, faintest=19.5, brightest=13.0)(rng)
+            star_field("first", first, faintest=19.5, brightest=13.2)(rng)
+            | star_field("second", second, faintest=18.8, brightest=13.0)(rng)
         ),
         seed=20160108,
     )
