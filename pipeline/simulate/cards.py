@@ -20,6 +20,7 @@ from pipeline.simulate.detector import BIAS_VOLTS, READS
 from pipeline.simulate.sky import Pointing
 
 LONGITUDE, LATITUDE = -155.46906, 19.82396  # Gemini North, degrees
+TERRESTRIAL_MINUS_UTC = timedelta(seconds=68.184)  # in 2016
 ZENITH_PARK = (22.0, 89.97)  # what RA and DEC say when the telescope is parked for calibrations
 
 # FILTER1, FILTER2, FILTER3 and the wavelength card.
@@ -91,7 +92,7 @@ def wcs_cards(pointing: Pointing) -> dict[str, Any]:
 
 
 def time_cards(start: datetime, end: datetime) -> dict[str, Any]:
-    """Times to a tenth of a second, as the real header keeps them."""
+    """Times to a tenth of a second, as real headers have them; MJD_OBS is the end, in terrestrial time."""
     day = (start - datetime(1858, 11, 17, tzinfo=UTC)) / timedelta(days=1)
     year = datetime(start.year, 1, 1, tzinfo=UTC)
     return {
@@ -100,7 +101,7 @@ def time_cards(start: datetime, end: datetime) -> dict[str, Any]:
         "UTEND": clock(end),
         "LT": clock(start - timedelta(hours=10, seconds=0.5)),
         "ST": _sexagesimal(sidereal_degrees(start) / 15),
-        "MJD_OBS": day,
+        "MJD_OBS": day + (end - start + TERRESTRIAL_MINUS_UTC) / timedelta(days=1),
         "TRKEPOCH": day - 0.0012,
         "OBSEPOCH": start.year + (start - year) / timedelta(days=365.25),
         "RELEASE": (start + timedelta(days=547)).strftime("%Y-%m-%d"),

@@ -22,6 +22,7 @@ GAIN = 12.3  # electrons per ADU
 WELL = {"Shallow": 200_000.0, "Deep": 280_000.0}  # electrons per coadd
 READ_NOISE = {"Low Background": 12.3, "Medium Background": 35.0, "High Background": 70.0}
 READS = {"Low Background": (16, 16), "Medium Background": (1, 16), "High Background": (1, 1)}  # LNRS, NDAVGS
+OVERHEAD_SECONDS = {"Low Background": 10.8, "Medium Background": 0.3, "High Background": 0.1}  # of a coadd
 BIAS_VOLTS = {"Shallow": 0.58, "Deep": 0.89}
 
 LATENT_SECONDS = 120.0  # a residual image is followed for this long

@@ -95,7 +95,7 @@ def night_shots(
     begin = min(run.start for run in plan.runs)
     for run in sorted(plan.runs, key=lambda run: run.start):
         night, first = run.first[:9], int(run.first[10:])
-        step = timedelta(seconds=run.shot.coadds * run.shot.exposure + run.overhead)
+        step = run.shot.end - run.shot.start + timedelta(seconds=run.overhead)
         for k, offset in enumerate(run.offsets):
             start = run.start + k * step
             size = min(options.size or run.shot.shape[0], run.shot.shape[0])
@@ -221,6 +221,7 @@ def night_truth(
     plan: Preset, seed: int, options: Options, array: Detector, fields: dict[str, Field], shots: list[Shot]
 ) -> dict[str, Any]:
     good = ~array.hot & ~array.dead
+    used = {shot.field.name for shot in shots if shot.field}
     return {
         "format": 1,
         "plan": plan.name,
@@ -252,12 +253,12 @@ def night_truth(
         "psf": {"profile": "moffat", "beta": MOFFAT_BETA},
         "extinction_mag_per_airmass": EXTINCTION,
         "options": asdict(options),
-        "fields": [field_truth(field, shots) for field in fields.values()],
+        "fields": [field_truth(field, shots) for field in fields.values() if field.name in used],
     }
 
 
 def field_truth(field: Field, shots: list[Shot]) -> dict[str, Any]:
-    shot = next(shot for shot in shots if shot.field is field)
+    shot = next(shot for shot in shots if shot.field and shot.field.name == field.name)
     zero_point = ZERO_POINTS[shot.filter]
     sources = [
         {"ra": ra, "dec": dec, "mag": mag, "flux_e_per_s": 10 ** (0.4 * (zero_point - mag))}

@@ -25,14 +25,15 @@ FS17_KPRIME = 12.290 + 0.22 * (12.363 - 12.290)
 
 @dataclass(frozen=True)
 class Run:
-    """Frames of one kind in a row: the first file's name, and a frame for each offset (arcsec along P, Q)."""
+    """Frames of one kind in a row: the first file's name, a frame for each offset (arcsec along P, Q), and
+    the seconds between the end of one and the start of the next."""
 
     shot: Shot
     first: str
     start: datetime
     offsets: Offsets
     field: str = ""
-    overhead: float = 6.0
+    overhead: float = 4.5
     number: int = 1
 
 
@@ -132,9 +133,9 @@ def example1() -> Preset:
         "example1",
         "the tutorial's night: a galaxy with sky frames, FS 17, flats, darks and short darks; 1024 x 1024",
         (
-            Run(base, "N20160102S0270", at("2016-01-02T11:50:11"), FIVE, "galaxy", 14.0),
-            Run(base, "N20160102S0275", at("2016-01-02T11:53:41"), dithers, "galaxy", 14.0, number=6),
-            Run(standard, "N20160102S0295", at("2016-01-02T12:20:05"), scaled(FIVE, 2), "FS 17", 9.0),
+            Run(base, "N20160102S0270", at("2016-01-02T11:50:11"), FIVE, "galaxy", 12.5),
+            Run(base, "N20160102S0275", at("2016-01-02T11:53:41"), dithers, "galaxy", 12.5, number=6),
+            Run(standard, "N20160102S0295", at("2016-01-02T12:20:05"), scaled(FIVE, 2), "FS 17", 7.5),
             *flat_runs(flats, "N20160102", 363, "2016-01-02T17:20:03", 10, 2.001),
             dark_run(flats, "N20160102S0423", "2016-01-02T18:02:00", 10, 20.002),
             short_darks(base, "N20160103S0463", "2016-01-03T18:11:09", 10),
@@ -151,14 +152,14 @@ def tiny() -> Preset:
         "tiny",
         "4 on and 4 off a galaxy, 3 darks, 3 + 3 flats, 3 short darks; 256 x 256, for fast tests",
         (
-            Run(base, "N20160102S0270", at("2016-01-02T11:50:11"), on, "galaxy", 14.0),
+            Run(base, "N20160102S0270", at("2016-01-02T11:50:11"), on, "galaxy", 12.5),
             Run(
                 base,
                 "N20160102S0274",
                 at("2016-01-02T11:52:51"),
                 shifted(on, *OFF_TARGET),
                 "galaxy",
-                14.0,
+                12.5,
                 number=5,
             ),
             *flat_runs(flats, "N20160102", 363, "2016-01-02T17:20:03", 3, 2.001),
@@ -236,7 +237,7 @@ def two_programs() -> Preset:
         start = at(f"2016-01-08T09:{10 + 3 * k:02d}:15")
         dithers = NINE[number : number + 3]
         blocks.append(
-            Run(shot, f"N20160108S{110 + 3 * k:04d}", start, dithers, field, 14.0, number=number + 1)
+            Run(shot, f"N20160108S{110 + 3 * k:04d}", start, dithers, field, 12.5, number=number + 1)
         )
     return Preset(
         "two-programs",

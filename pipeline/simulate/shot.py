@@ -28,6 +28,7 @@ from astropy.io import fits
 from pipeline.simulate import cards
 from pipeline.simulate.detector import (
     ARRAY_SIZE,
+    OVERHEAD_SECONDS,
     BoolImage,
     Detector,
     FloatImage,
@@ -140,7 +141,9 @@ class Shot:
 
     @property
     def end(self) -> datetime:
-        return self.start + timedelta(seconds=self.coadds * (self.exposure + 0.3) + 1.2)
+        return self.start + timedelta(
+            seconds=self.coadds * (self.exposure + OVERHEAD_SECONDS[self.read_mode]) + 1.2
+        )
 
     @property
     def header_pointing(self) -> Pointing:
