@@ -50,7 +50,6 @@ class Products:
     """Where products appear."""
 
     folder: str = bounded("products", doc="product folder: PRODUCTS/NIGHT/NAME_suffix.fits")
-    preview: bool = bounded(True, doc="write a PNG beside every product")
 
 
 @dataclass(frozen=True)
@@ -135,12 +134,12 @@ class Config:
     def database(self) -> Path:
         return self.state_folder / "nirid.db"
 
-    def parameters(self, recipe: str, target: Descriptors) -> dict[str, Any]:
+    def parameters(self, recipe: str, descriptors: Mapping[str, Any]) -> dict[str, Any]:
         """The overrides for one run; of two tables that say the same, the later one counts."""
         chosen: dict[str, Any] = {}
         for override in self.override:
             if override.recipe in ("", recipe) and all(
-                _agrees(wanted, getattr(target, name)) for name, wanted in override.match.items()
+                _agrees(wanted, descriptors.get(name)) for name, wanted in override.match.items()
             ):
                 chosen |= _those_of(recipe, override)
         return chosen

@@ -48,6 +48,12 @@ def coloured(state: str) -> Any:
     """A state in its colour."""
     from rich.text import Text
 
-    styles = {"done": "green", "ready": "green", "running": "cyan", "calibration": "green", "waiting": "yellow"}
+    styles = {
+        "done": "green",
+        "ready": "green",
+        "running": "cyan",
+        "calibration": "green",
+        "waiting": "yellow",
+    }
     bad = {"failed": "red", "quarantined": "red", "incomplete": "yellow"}
     return Text(state, style=(styles | bad).get(state, ""))

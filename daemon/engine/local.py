@@ -103,7 +103,7 @@ class LocalEngine:
         worker.running = _Running(job_id, attempt, now, kill_at=now + self.limits.seconds)
         worker.jobs_begun += 1
         # A worker that died a moment ago is found by the next poll, which fails this attempt as "died".
-        self._send(worker, {"job": spec.to_json(), "job_id": job_id})
+        self._send(worker, {"job": {**spec.to_json(), "job_id": job_id}})
 
     def waitables(self) -> list[Connection]:
         return [w.pipe for w in self._workers]

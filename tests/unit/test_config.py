@@ -190,13 +190,13 @@ def test_overrides_reach_what_they_match(file):
             'parameters = { "stackFrames:operation" = "mean", "skyCorrect:scale_sky" = false }\n'
         )
     )
-    m31 = Descriptors(object="M31", exposure_time=20.002)
+    m31 = Descriptors(object="M31", exposure_time=20.002).to_json()
     assert loaded.parameters("reduce", m31) == {
         "stackFrames:operation": "mean",
         "skyCorrect:scale_sky": False,
     }
-    assert loaded.parameters("reduce", replace(m31, object="M33")) == {"stackFrames:operation": "median"}
-    assert loaded.parameters("reduce", replace(m31, exposure_time=30.0)) == {
+    assert loaded.parameters("reduce", {**m31, "object": "M33"}) == {"stackFrames:operation": "median"}
+    assert loaded.parameters("reduce", {**m31, "exposure_time": 30.0}) == {
         "stackFrames:operation": "median"
     }
     assert loaded.parameters("makeProcessedDark", m31) == {}  # has no such step

@@ -1,0 +1,139 @@
+"""nirid status, ledger, audit: what the daemon knows, read from its database whether it runs or not."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+import click
+
+from daemon.cli import FAILED, Settings
+from daemon.cli.output import coloured, console, json_option, print_json, table
+
+
+@contextmanager
+def _database(settings: Settings) -> Iterator[tuple[Any, sqlite3.Connection]]:
+    """(configuration, connection that cannot write); one clear line when there is no database."""
+    from daemon.app import with_last_run
+    from daemon.ledger import connect_readonly
+    from pipeline.errors import NiridError
+
+    config = with_last_run(settings.load())
+    if not config.database.exists():
+        raise NiridError(f"{config.database}: no database; has the daemon run with this state folder?")
+    try:
+        db = connect_readonly(config.database)
+    except sqlite3.Error as error:
+        raise NiridError(f"{config.database}: {error}") from None
+    with closing(db):
+        try:
+            yield config, db
+        except sqlite3.DatabaseError as error:
+            raise NiridError(f"{config.database}: {error}") from None
+
+
+@click.command()
+@json_option
+@click.pass_obj
+def status(settings: Settings, as_json: bool) -> None:
+    """What is running, waiting and failed; per group what has arrived and what is missing."""
+    from daemon import app, queries
+
+    with _database(settings) as (config, db):
+        answer = {"daemon": app.running(config), **queries.status(db)}
+        products = queries.products(db)
+    if as_json:
+        print_json(answer)
+        return
+    out = console()
+    daemon = answer["daemon"]
+    out.print(f"daemon    {f'running, process {daemon["pid"]}' if daemon else 'not running'}", markup=False)
+    for what in ("files", "jobs", "products"):
+        counted = ", ".join(f"{n} {state}" for state, n in sorted(answer["counts"][what].items()))
+        out.print(f"{what:9} {counted or 'none'}", markup=False)
+    for state in ("running", "planned", "waiting", "failed"):
+        if rows := answer[state]:
+            out.print()
+            out.print(table(("job", state, "recipe", "frames", "why"), [_job_row(row) for row in rows]))
+    if groups := answer["groups"]:
+        out.print()
+        out.print(
+            table(("group", "", "rule", "frames", "", "what is missing"), [_group_row(g) for g in groups])
+        )
+    if products:
+        out.print()
+        rows = [(p["night"], p["name"], p["version"], f"{p['waited']:.1f} s", p["path"]) for p in products]
+        out.print(table(("night", "product", ">version", ">after its last frame", "path"), rows))
+
+
+def _job_row(job: dict[str, Any]) -> tuple[Any, ...]:
+    why = job["error"] or job["reason"]
+    return job["id"], job["name"] or f"group {job['group']}", job["recipe"], len(job["inputs"]), why
+
+
+def _group_row(group: dict[str, Any]) -> tuple[Any, ...]:
+    names = [name.removesuffix(".fits") for name in group["names"]]
+    span = names[0] if len(names) == 1 else f"{names[0]} ... {names[-1]}" if names else ""
+    return group["id"], coloured(group["state"]), group["rule"], group["frames"], span, group["reason"]
+
+
+@click.command()
+@click.option("--night", metavar="YYYYMMDD", help="Only this night.")
+@click.option("--state", "wanted", metavar="STATE", help="Only files in this state.")
+@json_option
+@click.pass_obj
+def ledger(settings: Settings, night: str | None, wanted: str | None, as_json: bool) -> None:
+    """Every content ever seen: its state, why, and what it was used for. With --json one object a line."""
+    from daemon import queries
+    from daemon.states import FileState
+    from pipeline.params import suggest
+
+    if wanted and wanted not in list(FileState):
+        raise click.UsageError(f"no state {wanted}{suggest(wanted, list(FileState))}; {', '.join(FileState)}")
+    with _database(settings) as (_, db):
+        rows = list(queries.ledger(db, night=night, state=wanted))
+    if as_json:
+        for row in rows:
+            print_json(row, one_line=True)
+        return
+    shown = [
+        (
+            (row["sha256"] or "")[:12],
+            coloured(row["state"]),
+            row["runs"],
+            ", ".join(map(str, row["group"])),
+            row["paths"][0] if row["paths"] else "",
+            row["reason"],
+        )
+        for row in rows
+    ]
+    console().print(table(("sha256", "state", ">runs", "group", "path", "why"), shown))
+
+
+@click.command()
+@click.option("--deep", is_flag=True, help="Hash every file again.")
+@json_option
+@click.pass_obj
+@click.pass_context
+def audit(ctx: click.Context, settings: Settings, deep: bool, as_json: bool) -> None:
+    """Hold every file on disk against the ledger; exit 0 only if all are accounted for and whole."""
+    from daemon import audit as auditing
+
+    with _database(settings) as (config, db):
+        answer = auditing.audit(db, config.drop_folders, config.product_folder, deep=deep)
+    if as_json:
+        print_json(answer)
+    else:
+        out = console()
+        for state, n in answer["files"]["by_state"].items():
+            out.print(f"{n:6} files {state}", markup=False)
+        out.print(f"{answer['products']['total']:6} products", markup=False)
+        bad = answer["unaccounted"] + answer["products"]["broken"]
+        if bad:
+            out.print(table(("path", "why"), [(item["path"], item["why"]) for item in bad]))
+        else:
+            out.print("every file is in one known state, every product is whole", markup=False)
+    if not auditing.is_clean(answer):
+        ctx.exit(FAILED)

@@ -1,0 +1,65 @@
+"""nirid run, nirid check-config: the daemon and its configuration."""
+
+from __future__ import annotations
+
+import click
+
+from daemon.cli import Settings, absolute
+from daemon.cli.output import console, json_option, print_json, table
+
+
+@click.command()
+@click.option("--drop", multiple=True, metavar="DIR", help="Folder to watch; may be given several times.")
+@click.option("--products", metavar="DIR", help="Folder for the products.")
+@click.option("--workers", type=click.IntRange(1), metavar="N", help="Jobs at the same time.")
+@click.option(
+    "--until-idle", is_flag=True, help="Take what is there as though every wait had passed; end when done."
+)
+@json_option
+@click.pass_obj
+def run(
+    settings: Settings,
+    drop: tuple[str, ...],
+    products: str | None,
+    workers: int | None,
+    until_idle: bool,
+    as_json: bool,
+) -> None:
+    """Watch the drop folders and reduce what lands, until SIGTERM or Ctrl-C.
+
+    With --until-idle: one sweep of the folders, every group reduced, exit 0 (1 if a job failed). Same
+    decisions and same products as the live daemon.
+    """
+    from daemon import app
+
+    config = settings.load(
+        watch_folders=[absolute(folder) for folder in drop] or None,
+        products_folder=absolute(products),
+        engine_workers=workers,
+    )
+    raise NotImplementedError
+
+
+@click.command("check-config")
+@json_option
+@click.pass_obj
+def check_config(settings: Settings, as_json: bool) -> None:
+    """Every option, its value, and where it came from. Exit 78 and one line for each mistake."""
+    from daemon import config
+
+    loaded = settings.load()
+    rows = list(config.options(loaded))
+    if as_json:
+        options = {name: {"value": value, "from": origin} for name, value, origin, _ in rows}
+        print_json({"file": loaded.path or None, "options": options})
+        return
+    out = console()
+    out.print(f"configuration file: {loaded.path or 'none'}", markup=False)
+    shown = [(name, _short(value), origin, doc) for name, value, origin, doc in rows]
+    out.print(table(("option", "value", "from", ""), shown))
+
+
+def _short(value: object) -> str:
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return "\n".join(str(item.get("recipe") or item) for item in value)
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
