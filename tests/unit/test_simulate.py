@@ -144,6 +144,7 @@ def test_saturated_stars_leave_an_image_for_two_minutes(night: Path) -> None:
     assert frames[0]["saturated_pixels"] > 20
     assert frames[0]["latent_pixels"] == 0
     assert all(frame["latent_pixels"] > 20 for frame in frames[1:5])
+    assert frames[3]["latent_pixels"] > 1.5 * frames[1]["latent_pixels"]  # of three pointings, not of one
     image = detector.latent_image(
         [(34.0, np.eye(4, dtype=bool)), (121.0, ~np.eye(4, dtype=bool))], "Shallow", (4, 4)
     )
@@ -460,27 +461,40 @@ def test_a_right_flat_and_mask_pass_and_wrong_ones_do_not(night: Path, tmp_path:
     assert failing(night, bpm=poor) == {"bpm: dead pixels found, fraction", "bpm: good pixels flagged"}
 
 
-def stacked(night: Path, path: Path, *, flux: float = 1.0, shift: int = 0, level: float = 0.0) -> Path:
-    """A perfect stack of one frame: the truth itself plus noise, with faults as asked."""
-    name = "N20160108S0110"
-    header = fits.getheader(night / f"{name}.fits", 1)
+def stacked(
+    night: Path, path: Path, *, flux: float = 1.0, shift: int = 0, level: float = 0.0, hits: bool = False
+) -> Path:
+    """A perfect stack of three frames: the truth itself plus noise, with faults as asked."""
+    names = [f"N20160108S{number:04d}" for number in (110, 111, 112)]
+    header = fits.getheader(night / f"{names[0]}.fits", 1)
     blank = np.zeros((header["NAXIS2"], header["NAXIS1"]), np.float32)
     var = np.full_like(blank, 60.0**2)
-    first = write_product(path.with_suffix(".0"), [name], header, sci=blank, var=var)
-    expected = expect_image(Truth(night), Product.read(first))
+    expected = expect_image(
+        Truth(night), Product.read(write_product(path.with_suffix(".0"), names, header, sci=blank))
+    )
     noise = 60 * np.random.default_rng(3).standard_normal(blank.shape, np.float32)
     sci = np.roll(expected.star_image, shift, axis=1) * np.float32(flux) + noise + np.float32(level)
-    return write_product(path, [name], header, sci=sci, var=var, dq=blank.astype("u2"))
+    if hits:
+        for name, (x0, y0) in zip(names, expected.origins, strict=True):
+            for row, column, electrons in Truth(night).frames[name]["cosmic_ray_pixels"]:
+                y, x = round(row + y0), round(column + x0)
+                if 0 <= y < len(sci) and 0 <= x < len(sci):
+                    sci[y, x] += electrons / 3
+    return write_product(path, names, header, sci=sci, var=var, dq=blank.astype("u2"))
 
 
-def test_a_right_stack_passes_and_wrong_ones_do_not(tmp_path: Path) -> None:
+def test_a_right_stack_passes_and_wrong_ones_do_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = PRESETS["two-programs"]
-    few = replace(plan, runs=tuple(replace(run, offsets=run.offsets[:1]) for run in plan.runs[:1]))
+    few = replace(plan, runs=(replace(plan.runs[0], offsets=((0.0, 0.0),) * 3),))
+    monkeypatch.setattr("pipeline.simulate.night.PRESETS", {"few": few})
     folder = tmp_path / "night"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipeline.simulate.night.PRESETS", {"few": few})
-        simulate_night(folder, "few", size=512, cosmic=False)
-    assert failing(folder, science=stacked(folder, tmp_path / "right.fits")) == set()
+    simulate_night(folder, "few", size=512)
+    names = {
+        check.name for check in check_products(folder, {"science": stacked(folder, tmp_path / "right.fits")})
+    }
+    assert {"science: pull of star fluxes", "science: scatter of positions in x"} <= names
+    assert any("cosmic rays left" in name for name in names)
+    assert failing(folder, science=tmp_path / "right.fits") == set()
     bright = failing(folder, science=stacked(folder, tmp_path / "bright.fits", flux=1.02))
     assert "science: star flux / truth" in bright
     moved = failing(folder, science=stacked(folder, tmp_path / "moved.fits", shift=1))
@@ -489,6 +503,8 @@ def test_a_right_stack_passes_and_wrong_ones_do_not(tmp_path: Path) -> None:
     assert failing(folder, science=stacked(folder, tmp_path / "high.fits", level=3.0)) == {
         "science: background"
     }
+    dirty = failing(folder, science=stacked(folder, tmp_path / "dirty.fits", hits=True))
+    assert any("cosmic rays left" in name for name in dirty)
 
 
 def test_reads_the_truth_of_another_simulator(shared: Path) -> None:
