@@ -142,6 +142,9 @@ class _Compressed(Stream):
 
     def _fill(self, view: memoryview) -> int:
         while not self._at_end:
+            if self._decoder.eof:
+                self._next_member()
+                continue
             try:
                 out = self._decoder.decompress(self._delivered, len(view))
             except (OSError, EOFError, zlib.error, ValueError) as error:
@@ -151,9 +154,7 @@ class _Compressed(Stream):
                 self._check_growth(len(out))
                 view[: len(out)] = out
                 return len(out)
-            if self._decoder.eof:
-                self._next_member()
-            elif self._decoder.needs_input and not self._more():
+            if not self._decoder.eof and self._decoder.needs_input and not self._more():
                 raise IncompleteFile(
                     f"the {self.compression} stream ends after {self._size} bytes, before its end mark",
                     0,
