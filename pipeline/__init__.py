@@ -1,1 +1,81 @@
-"""NIRI reduction toolkit."""
+"""The NIRI reduction toolkit: raw frames in, calibrated images out, from a script, a notebook or the daemon.
+
+    import pipeline
+    from pipeline import Reduce, cal_service, dataselect, logutils
+
+It has three rings, and imports go inward only. `algorithms` is array mathematics. Around it are frames
+and what is done to them: `frame` (the one type that everything passes along), `tags` and `descriptors`
+(what a header says), `steps` and `recipes` (what is done), `association` (which calibration belongs to
+which frame). The edge touches files: `fitsio` and `produce` (reading and writing), `caldb` (the
+calibration store), and what a person uses:
+
+    pipeline.open(path)     a file with its tags, descriptors, header and planes       (dataset, described)
+    dataselect              choose files by tags and expressions                       (select, expression)
+    Reduce                  run a recipe on files                                      (reduce)
+    cal_service             the calibration store of a person                          (cal_service)
+    logutils                what is written to the screen and to a log                 (logutils)
+
+The names below are loaded when they are first used, so that `import pipeline` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipeline import cal_service, logutils
+    from pipeline import select as dataselect
+    from pipeline.dataset import CannotOpen
+    from pipeline.dataset import Dataset as open
+    from pipeline.errors import NiridError, ReductionError
+    from pipeline.expression import ExpressionError
+    from pipeline.frame import Frame
+    from pipeline.recipes import RECIPES
+    from pipeline.reduce import Reduce
+
+# Public name -> (module, name in it; "" is the module itself).
+_WHERE = {
+    "CannotOpen": ("pipeline.dataset", "CannotOpen"),
+    "ExpressionError": ("pipeline.expression", "ExpressionError"),
+    "Frame": ("pipeline.frame", "Frame"),
+    "NiridError": ("pipeline.errors", "NiridError"),
+    "RECIPES": ("pipeline.recipes", "RECIPES"),
+    "Reduce": ("pipeline.reduce", "Reduce"),
+    "ReductionError": ("pipeline.errors", "ReductionError"),
+    "cal_service": ("pipeline.cal_service", ""),
+    "dataselect": ("pipeline.select", ""),
+    "logutils": ("pipeline.logutils", ""),
+    "open": ("pipeline.dataset", "Dataset"),
+}
+
+__all__ = [
+    "RECIPES",
+    "CannotOpen",
+    "ExpressionError",
+    "Frame",
+    "NiridError",
+    "Reduce",
+    "ReductionError",
+    "cal_service",
+    "dataselect",
+    "logutils",
+    "open",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        from pipeline.params import suggest
+
+        hint = "" if name.startswith("_") else suggest(name, _WHERE)
+        raise AttributeError(f"module 'pipeline' has no attribute {name!r}{hint}")
+    module, attribute = _WHERE[name]
+    loaded = importlib.import_module(module)
+    value = getattr(loaded, attribute) if attribute else loaded
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_WHERE})

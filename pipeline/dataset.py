@@ -110,9 +110,11 @@ class Dataset(Described):
     @cached_property
     def wcs(self) -> WCS:
         """World coordinates of the image."""
+        from astropy.io import fits
         from astropy.wcs import WCS
 
-        return WCS(self.header)
+        # Only its own cards: of the others astropy warns, as of dates that it mends.
+        return WCS(fits.Header([(key, self._cards[key]) for key in headers.WCS_CARDS if key in self._cards]))
 
     @property
     def descriptors(self) -> tuple[str, ...]:

@@ -242,15 +242,15 @@ class Described:
         return text(self._cards, "ARRAYID")
 
     def binning(self) -> str:
-        """Always 1x1."""
+        """Binning: always 1x1."""
         return "1x1"
 
     def detector_x_bin(self) -> int:
-        """Always 1."""
+        """Binning along x: always 1."""
         return 1
 
     def detector_y_bin(self) -> int:
-        """Always 1."""
+        """Binning along y: always 1."""
         return 1
 
     def is_in_adu(self) -> bool:
