@@ -89,7 +89,8 @@ def real_file(text: str, *, seed: int = 0) -> bytes:
         found = fits.Header.fromstring(b"".join(cards).decode("latin-1"))
         if found["NAXIS"] == 2 and found["XTENSION"].strip() == "IMAGE":
             kind = {-32: ">f4", 32: ">i4", 16: ">i2", -64: ">f8"}[found["BITPIX"]]
-            out += padded(rng.normal(1000, 30, (found["NAXIS2"], found["NAXIS1"])).astype(kind).tobytes())
+            pixels = np.resize(rng.normal(1000, 30, 65536), found["NAXIS2"] * found["NAXIS1"])
+            out += padded(pixels.astype(kind).tobytes())
         elif found["NAXIS"] == 2:
             out += padded(bytes(found["NAXIS1"] * found["NAXIS2"]))
     return out
