@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from pipeline.algorithms.planes import FloatImage, MaskImage, fixed
 
@@ -73,27 +74,26 @@ def linearize(
     sci is multiplied by time_factor, var by its square.
     """
     planes = fixed(sci), fixed(_NONE if var is None else var)
-    constants = float(gain), int(coadds), float(gamma), float(eta), float(time_factor)
-    out, out_var = _linearize(*planes, var is not None, *constants)
+    constants = np.array([gain, coadds, gamma, eta, time_factor], np.float64)
+    out, out_var = _linearize(planes[0], planes[1], var is not None, constants)
     return out, None if var is None else out_var
 
 
 @njit(cache=True, nogil=True)
 def _linearize(
-    sci: FloatImage, var: FloatImage, has_var: bool,
-    gain: float, coadds: int, gamma: float, eta: float, s: float,
-) -> tuple[FloatImage, FloatImage]:  # fmt: skip
+    sci: FloatImage, var: FloatImage, has_var: bool, constants: NDArray[np.float64]
+) -> tuple[FloatImage, FloatImage]:
     ny, nx = sci.shape
+    gain, coadds, gamma, eta, factor = constants
     out, out_var = np.empty((ny, nx), np.float32), np.empty(var.shape, np.float32)
-    to_electrons = gain / coadds
     for y in range(ny):
         for x in range(nx):
             v = np.float64(sci[y, x])
-            c = v * to_electrons
-            added = v * (gamma * c + eta * c * c)
-            out[y, x] = (v + added) * s
+            c = v * gain / coadds
+            added = v * c * (gamma + eta * c)
+            out[y, x] = (v + added) * factor
             if has_var:
-                out_var[y, x] = (var[y, x] + added / gain) * s * s
+                out_var[y, x] = (var[y, x] + added / gain) * factor * factor
     return out, out_var
 
 
@@ -110,7 +110,7 @@ def linearize_plain(
     before = sci.astype(np.float64)
     counts = before * gain / coadds
     after = counts * (1 + gamma * counts + eta * counts**2) * coadds / gain
-    out = (after * time_factor).astype(np.float32)
+    out: FloatImage = (after * time_factor).astype(np.float32)
     if var is None:
         return out, None
     return out, ((var + (after - before) / gain) * time_factor**2).astype(np.float32)
@@ -157,8 +157,11 @@ def divide(
     Where the flat is zero or not finite the result is 0 and bad.
     """
     has_var = var is not None or flat_var is not None
-    planes = (sci, _NONE if var is None else var, dq, flat, _NONE if flat_var is None else flat_var, flat_dq)
-    out, out_var, out_dq = _divide(*(fixed(plane) for plane in planes), var is not None, flat_var is not None)
+    a_var, f_var = _NONE if var is None else var, _NONE if flat_var is None else flat_var
+    out, out_var, out_dq = _divide(
+        fixed(sci), fixed(a_var), fixed(dq), fixed(flat), fixed(f_var), fixed(flat_dq),
+        var is not None, flat_var is not None,
+    )  # fmt: skip
     return out, out_var if has_var else None, out_dq
 
 
