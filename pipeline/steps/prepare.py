@@ -9,7 +9,7 @@ from typing import Literal
 from pipeline import niri
 from pipeline.errors import BadFrame, NotEnoughFrames
 from pipeline.frame import Frame, Frames
-from pipeline.headers import sane_wcs
+from pipeline.headers import number, sane_wcs
 from pipeline.params import bounded
 from pipeline.primitive import Calibrations, note, primitive
 from pipeline.tags import tags_of
@@ -203,15 +203,18 @@ def _mend(frame: Frame, base: Frame | None, problem: str) -> Frame | None:
 
 
 def _offset_pixels(frame: Frame, scale: float) -> tuple[float, float]:
-    """Telescope offset in pixels; from POFFSET and QOFFSET, else from the offsets in RA and Dec at PA 0."""
+    """Telescope offset in pixels, from POFFSET and QOFFSET; before 2005 from RAOFFSET and DECOFFSE.
+
+    RAOFFSET = -P cos PA + Q sin PA and DECOFFSE = -P sin PA - Q cos PA in real headers that have all four.
+    """
     facts, h = frame.descriptors, frame.header
+    p, q = facts.poffset, facts.qoffset
+    if p is None or q is None:
+        angle = math.radians(facts.position_angle or 0.0)
+        ra, dec = number(h, "RAOFFSET") or 0.0, number(h, "DECOFFSE") or 0.0
+        p = -ra * math.cos(angle) - dec * math.sin(angle)
+        q = ra * math.sin(angle) - dec * math.cos(angle)
     flip = -1.0 if facts.inport == 1 and not facts.is_ao else 1.0
-    if facts.poffset is not None and facts.qoffset is not None:
-        return flip * facts.poffset / scale, -facts.qoffset / scale
-    angle = math.radians(facts.position_angle or 0.0)
-    east, north = float(h.get("RAOFFSET", 0.0) or 0.0), float(h.get("DECOFFSE", 0.0) or 0.0)
-    p = east * math.cos(angle) - north * math.sin(angle)
-    q = east * math.sin(angle) + north * math.cos(angle)
     return flip * p / scale, -q / scale
 
 

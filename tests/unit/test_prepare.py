@@ -169,3 +169,19 @@ def test_unknown_read_mode_and_well_are_told():
     (ready,) = prepare.run([frame(0, A_VDET=-1.0)])
     assert "SATLEVEL" not in ready.header
     assert "well depth is unknown" in ready.notes[0]
+
+
+@pytest.mark.parametrize("angle", [0.0, 333.84])
+def test_old_headers_without_p_and_q_give_the_same_wcs_from_their_other_offsets(angle):
+    new = frame(0, 0.18, -12.57, PA=angle)
+    c, s = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+    old = new.evolve(
+        cards={
+            "POFFSET": None,
+            "QOFFSET": None,
+            "RAOFFSET": -0.18 * c - 12.57 * s,
+            "DECOFFSE": -0.18 * s + 12.57 * c,
+        }
+    )
+    assert nominal_wcs(old)["CRPIX1"] == pytest.approx(nominal_wcs(new)["CRPIX1"])
+    assert nominal_wcs(old)["CRPIX2"] == pytest.approx(nominal_wcs(new)["CRPIX2"])
