@@ -85,7 +85,6 @@ class Index:
                 st = os.stat(root)
             except OSError as error:
                 found.suspect[root] = error.strerror or str(error)
-                self._roots.pop(root, None)
                 continue
             gone: list[str] = []
             before = found.files
