@@ -1,0 +1,198 @@
+"""Which calibration databases there are, and asking and filling all of them: what `Reduce` needs of them.
+
+The configuration is described in `pipeline.cal_service`, which is what a person uses.
+"""
+
+from __future__ import annotations
+
+import configparser
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline import association, logutils
+from pipeline.association import CalKind, Candidate, Found, Match, Missing
+from pipeline.caldb import CalStore, open_store
+from pipeline.descriptors import Descriptors
+from pipeline.errors import ConfigError, NiridError
+from pipeline.fitsreader import hash_file
+from pipeline.params import suggest
+
+FILE = "cal_manager.db"
+FLAGS = ("get", "store")
+
+
+class StoreError(NiridError):
+    """A calibration store that cannot do what was asked: absent, there already, the daemon's."""
+
+
+@dataclass(frozen=True)
+class Database:
+    """One line of the configuration. named : by a person, in a file; else it is made when first needed"""
+
+    path: Path
+    get: bool = True
+    store: bool = True
+    named: bool = True
+
+
+def read_config(config_file: str | os.PathLike[str] | None = None) -> tuple[Database, ...]:
+    """The databases of the configuration, in order; as a default `cal_manager.db` here, get and store.
+
+    Raises ConfigError, naming file and line: no such file, no [calibs], an unknown flag.
+    """
+    path = _config_path(config_file)
+    if path is None:
+        return (Database(Path.cwd() / FILE, named=False),)
+    parser = configparser.ConfigParser(inline_comment_prefixes=("#",), interpolation=None)
+    try:
+        parser.read_string(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, configparser.Error) as error:
+        why = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise ConfigError(f"{path}: {why}") from error
+    if not parser.has_section("calibs"):
+        raise ConfigError(f"{path}: it has no section [calibs]{suggest('calibs', parser.sections())}")
+    lines = parser.get("calibs", "databases", fallback="").strip().splitlines()
+    if not lines:
+        raise ConfigError(f"{path}: [calibs] has no line such as: databases = {FILE} get store")
+    return tuple(_database(path, line) for line in lines if line.strip())
+
+
+def _config_path(given: str | os.PathLike[str] | None) -> Path | None:
+    if chosen := given or os.environ.get("NIRIDRC"):
+        return Path(chosen).expanduser()
+    places = (Path("nirirc"), Path("~/.nirid/nirirc").expanduser())
+    return next((place for place in places if place.is_file()), None)
+
+
+def _database(config: Path, line: str) -> Database:
+    name, *flags = line.split()
+    for flag in flags:
+        if flag not in FLAGS:
+            hint = suggest(flag, FLAGS)
+            raise ConfigError(f"{config}: databases: {line.strip()!r}: {flag} must be get or store{hint}")
+    if "//" in name:
+        raise ConfigError(f"{config}: databases: {name}: only databases on this machine can be used")
+    path = Path(name).expanduser()
+    if name.endswith("/") or path.is_dir():
+        path /= FILE
+    return Database(path.absolute(), get="get" in flags or not flags, store="store" in flags)
+
+
+def check(where: Iterable[Database]) -> None:
+    """Raises what using these databases would raise, before any work is done."""
+    for database in where:
+        if database.store:
+            refuse_the_daemons(database.path)
+        if database.path.exists():
+            must_be_ours(database.path)
+        elif database.named:
+            raise _absent(database.path)
+
+
+# --- asking and filling ----------------------------------------------------------------------
+def find(kind: CalKind, target: Descriptors, where: Iterable[Database]) -> Match:
+    """The calibration for a frame from the first database that has one; else the last answer.
+
+    A file that is gone, or has changed since it was registered, is passed over with a warning.
+    """
+    answer: Match = Missing(f"no {kind}: no database to look in")
+    for database in where:
+        if not database.get or (not database.named and not database.path.exists()):
+            continue
+        with opened(database.path, readonly=True) as store:
+            answer = _intact(store, kind, target)
+        if isinstance(answer, Found):
+            break
+    return answer
+
+
+def find_first(kinds: Iterable[CalKind], target: Descriptors, where: Iterable[Database]) -> Match:
+    """`find` for several kinds in order."""
+    where, answer = list(where), None
+    for kind in kinds:
+        answer = find(kind, target, where)
+        if isinstance(answer, Found):
+            break
+    assert answer is not None
+    return answer
+
+
+def _intact(store: CalStore, kind: CalKind, target: Descriptors) -> Match:
+    rule, candidates = association.RULES[kind], list(store.candidates(kind, target))
+    if not candidates:
+        return store.best_match(kind, target)  # with why not, for every one of this kind
+    while True:
+        answer = association.best_match(rule, target, candidates)
+        problem = _spoilt(answer.candidate) if isinstance(answer, Found) else None
+        if problem is None or not isinstance(answer, Found):
+            return answer
+        logutils.get().warning("calibration_passed_over", text=problem)
+        candidates.remove(answer.candidate)
+
+
+def _spoilt(candidate: Candidate) -> str | None:
+    try:
+        if hash_file(Path(candidate.path)) == candidate.sha256:
+            return None
+        return (
+            f"{candidate.path} has changed since it was registered and is passed over; add it again to use it"
+        )
+    except (OSError, NiridError):
+        return f"{candidate.path} is registered but cannot be read; it is passed over"
+
+
+def store_in_all(calibration: Candidate, where: Iterable[Database]) -> list[Path]:
+    """Register a calibration in every database with `store`; returns their paths."""
+    into = [database for database in where if database.store]
+    for database in into:
+        with opened(database.path, make=not database.named) as store:
+            store.add(calibration)
+    return [database.path for database in into]
+
+
+# --- database files ----------------------------------------------------------------------------------
+@contextmanager
+def opened(path: Path, *, readonly: bool = False, make: bool = False) -> Iterator[CalStore]:
+    """An open store; StoreError for a file that is not there (unless make) or is something else."""
+    if path.exists():
+        must_be_ours(path)
+    elif not make:
+        raise _absent(path)
+    store = open_store(path, readonly=readonly)
+    try:
+        yield store
+    finally:
+        store.db.close()
+
+
+def _absent(path: Path) -> StoreError:
+    return StoreError(f"there is no calibration database {path}; `nirid caldb init` or init() makes it")
+
+
+def refuse_the_daemons(path: Path) -> None:
+    """Raises StoreError when the database is the daemon's."""
+    if "ledger" in _components(path):
+        raise StoreError(
+            f"{path} is the daemon's database, read-only for the toolkit: a calibration goes in through the "
+            "daemon's drop folder, and `nirid reject FILE --reason TEXT` takes one out"
+        )
+
+
+def must_be_ours(path: Path) -> None:
+    if path.stat().st_size and "caldb" not in _components(path):
+        raise StoreError(f"{path} is no calibration database of nirid; it was left as it is")
+
+
+def _components(path: Path) -> set[str]:
+    """The names in the table `schema` of a database of ours; none for any other file."""
+    if not path.is_file():
+        return set()
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
+            return {row[0] for row in connection.execute("SELECT component FROM schema")}
+    except sqlite3.DatabaseError:
+        return set()
