@@ -65,7 +65,7 @@ def models(db: pw.Database) -> SimpleNamespace:
         data_sha = pw.TextField()
         facts = pw.TextField()
         name = pw.TextField()  # canonical
-        ut = pw.DoubleField(null=True)
+        ut = pw.DoubleField(null=True, index=True)
         program = pw.TextField(default="")
         tags = pw.TextField()  # JSON list
         descriptors = pw.TextField()  # JSON
@@ -127,11 +127,12 @@ def models(db: pw.Database) -> SimpleNamespace:
         last_arrival = pw.DoubleField()
         touched = pw.IntegerField(default=0)
         settled = pw.BooleanField(default=False)
-        waiting_since = pw.DoubleField(null=True)  # on the running clock, hours
+        waiting_since = pw.DoubleField(null=True, index=True)  # on the running clock, hours
         remake = pw.IntegerField(default=0)
         reason = pw.TextField(default="")
         better = pw.TextField(default="")
         closed = pw.BooleanField(default=False)  # merged into another, or emptied
+        heir = pw.IntegerField(null=True, index=True)  # the group that it was merged into
 
         class Meta:
             indexes = (
@@ -172,6 +173,7 @@ def models(db: pw.Database) -> SimpleNamespace:
         ut = pw.DoubleField(default=0.0)  # of its latest input
         spec = pw.TextField(default="")  # JobSpec as JSON; empty while it waits
         makes = pw.TextField(default="")  # Candidate as JSON
+        makes_key = pw.TextField(default="", index=True)  # its CalibrationKey
         remake = pw.IntegerField(default=0)
         attempts = pw.IntegerField(default=0)
         deaths = pw.IntegerField(default=0)

@@ -358,6 +358,7 @@ class _Planner:
                 short=passing,
                 due=due,
                 producers=tuple(c.ident for c in pending),
+                makes=self.makes(spec) if not blocked else None,
             )
         latest = max(m.ut for m in inputs)
         return self.say(

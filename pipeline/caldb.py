@@ -133,6 +133,15 @@ class CalStore:
             table.update({"removed": now, "reason": reason}).where(table.id.in_(ids)).execute()
         return [_candidate(row) for row in rows]
 
+    def remove_ident(self, ident: str, reason: str, *, now: float | None = None) -> list[Candidate]:
+        """The same by what made it (job key, or hash of the file)."""
+        table, now = self._tables.Calibration, time.time() if now is None else now
+        with self.db.atomic("IMMEDIATE"):
+            rows = list(table.select().where((table.ident == ident) & table.removed.is_null()))
+            ids = [row.id for row in rows]
+            table.update({"removed": now, "reason": reason}).where(table.id.in_(ids)).execute()
+        return [_candidate(row) for row in rows]
+
     def list(self, kind: CalKind | None = None) -> Sequence[Candidate]:
         """Everything in use, by kind and time."""
         table = self._tables.Calibration

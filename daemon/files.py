@@ -1,0 +1,280 @@
+"""What landed, written into the ledger: sightings (paths), contents (bytes), frames (exposures).
+
+Every function takes the write transaction. A path has one current sighting; a content has one state,
+which changes only as `states` allows; a frame is usable while one of its contents is ready. What a
+change means for groups follows at once, in the same transaction.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+from daemon import groups
+from daemon.grouping import canonical_name, name_order, role_of
+from daemon.ingest import FileRecord
+from daemon.ledger import Tx
+from daemon.planner import Setting
+from daemon.stability import Signature
+from daemon.states import FileState, check_file
+from pipeline import caldb
+from pipeline.association import CalibrationKey, CalKind
+from pipeline.descriptors import Descriptors
+
+_NOT_READ = frozenset({FileState.SEEN, FileState.INCOMPLETE, FileState.VANISHED})
+_OF_FRAMES = frozenset({FileState.READY, FileState.EXCLUDED, FileState.QUARANTINED})
+
+
+def seen(tx: Tx, path: str, reason: str = "not stable yet") -> None:
+    """A file is there; nothing of it is known yet. What was read at this path before stays on record."""
+    row = _current(tx, path)
+    if row is None or row["content_id"] is not None or row["state"] != FileState.SEEN:
+        _sight(tx, path, FileState.SEEN, reason, None, None)
+    elif row["reason"] != reason:
+        tx.run("UPDATE sighting SET reason = ? WHERE id = ?", reason, row["id"])
+
+
+def gone(tx: Tx, path: str) -> None:
+    """A file is no longer there. What was read stays as it is; what never was read is vanished."""
+    row = _current(tx, path)
+    if row is None:
+        return
+    tx.run("UPDATE sighting SET present = 0, last_seen = ? WHERE id = ?", tx.now, row["id"])
+    if row["content_id"] is None and row["state"] in (FileState.SEEN, FileState.INCOMPLETE):
+        tx.run(
+            "UPDATE sighting SET state = ?, reason = ? WHERE id = ?",
+            FileState.VANISHED.value,
+            "gone before it could be read",
+            row["id"],
+        )
+
+
+def record(tx: Tx, record: FileRecord, setting: Setting) -> None:
+    """Take in what ingest found. The same record twice changes nothing."""
+    state = FileState(record.state)
+    if state is FileState.VANISHED:
+        gone(tx, record.path)
+    elif not record.file_sha:
+        _sight(tx, record.path, state, record.reason, record.signature, None)
+        _log(tx, record, state)
+    else:
+        content, changed = _content(tx, record, state)
+        _sight(tx, record.path, state, record.reason, record.signature, content)
+        _supersede(tx, record.path, setting)
+        if changed:
+            _log(tx, record, state)
+        if changed and state is FileState.CALIBRATION and record.descriptors:
+            _register(tx, record, record.descriptors)
+        _refresh_frame(tx, content, setting)
+
+
+def set_state(tx: Tx, content: int, state: FileState, reason: str, setting: Setting) -> None:
+    """Change the state of a content; IllegalTransition if that cannot be. Groups follow."""
+    _change(tx, content, state, reason)
+    _refresh_frame(tx, content, setting)
+
+
+def _log(tx: Tx, record: FileRecord, state: FileState) -> None:
+    good = state in (FileState.READY, FileState.CALIBRATION)
+    tx.event(
+        "file_ingested" if good else "file_rejected",
+        path=record.path,
+        state=state.value,
+        reason=record.reason,
+        sha256=record.file_sha,
+    )
+
+
+# -- paths ------------------------------------------------------------------------------------
+
+
+def _current(tx: Tx, path: str) -> Any:
+    return tx.one("SELECT * FROM sighting WHERE path = ? AND current", os.fsencode(path))
+
+
+def _sight(
+    tx: Tx, path: str, state: FileState, reason: str, signature: Signature | None, content: int | None
+) -> None:
+    """The latest at a path: the same row while it is the same thing, a new one when it is another."""
+    row = _current(tx, path)
+    stat: dict[str, Any] = dict.fromkeys(("dev", "ino", "size", "mtime_ns", "ctime_ns"))
+    if signature:
+        stat = {**signature._asdict(), "ino": str(signature.ino)}
+    values = {"state": state.value, "reason": reason, "last_seen": tx.now, "content_id": content, **stat}
+    watched = row is not None and row["content_id"] is None and row["state"] in _NOT_READ
+    if row is not None and (watched or (content is not None and row["content_id"] == content)):
+        if watched:
+            check_file(row["state"], state)
+        sets = ", ".join(f"{name} = ?" for name in values)
+        tx.run(f"UPDATE sighting SET {sets}, present = 1 WHERE id = ?", *values.values(), row["id"])
+        return
+    if row is not None:
+        tx.run("UPDATE sighting SET current = 0, present = 0 WHERE id = ?", row["id"])
+    tx.insert("sighting", path=os.fsencode(path), current=1, present=1, first_seen=tx.now, **values)
+
+
+def _supersede(tx: Tx, path: str, setting: Setting) -> None:
+    """Contents that were at this path, and are now nowhere, are superseded by what is there now."""
+    orphans = tx.rows(
+        """SELECT DISTINCT c.id FROM content c JOIN sighting s ON s.content_id = c.id
+        WHERE s.path = ? AND NOT s.current AND c.state <> 'superseded'
+        AND NOT EXISTS (SELECT 1 FROM sighting t WHERE t.content_id = c.id AND t.current)""",
+        os.fsencode(path),
+    )
+    for row in orphans:
+        _change(tx, row["id"], FileState.SUPERSEDED, "newer content at its path")
+        _refresh_frame(tx, row["id"], setting)
+
+
+# -- contents ---------------------------------------------------------------------------------
+
+
+def _content(tx: Tx, record: FileRecord, state: FileState) -> tuple[int, bool]:
+    """(id, whether it is new or its state changed).
+
+    Of the same bytes ingest always says the same, so a different state on record is a later decision,
+    which stays; but bytes that come back after having been superseded, and verdicts of an older release
+    that would be better now, are taken anew.
+    """
+    row = tx.one("SELECT id, state FROM content WHERE sha256 = ?", record.file_sha)
+    if row is not None:
+        again = row["state"] in (FileState.SUPERSEDED, FileState.REFUSED, FileState.QUARANTINED)
+        if not again or row["state"] == state:
+            return row["id"], False
+        _change(tx, row["id"], state, record.reason)
+        return row["id"], True
+    descriptors = record.descriptors
+    frame = _frame(tx, record, descriptors) if descriptors and state in _OF_FRAMES else None
+    reason = record.reason
+    if frame is not None and state is FileState.READY:
+        reason = _role(record.tags, descriptors) if descriptors else reason
+    content = tx.insert(
+        "content",
+        sha256=record.file_sha,
+        state=state.value,
+        reason=reason,
+        first_seen=tx.now,
+        changed=tx.now,
+        kind=record.kind,
+        name=canonical_name(os.path.basename(record.path).encode(errors="replace").decode()),
+        facts=record.facts,
+        tags=json.dumps(sorted(record.tags)),
+        descriptors=json.dumps(descriptors.to_json() if descriptors else None),
+        verified=record.verified,
+        frame_id=frame,
+    )
+    return content, True
+
+
+def _change(tx: Tx, content: int, state: FileState, reason: str) -> None:
+    row = tx.one("SELECT state, kind, sha256 FROM content WHERE id = ?", content)
+    assert row is not None
+    check_file(row["state"], state)
+    tx.run(
+        "UPDATE content SET state = ?, reason = ?, changed = ? WHERE id = ?",
+        state.value,
+        reason,
+        tx.now,
+        content,
+    )
+    if row["kind"] and state is not FileState.CALIBRATION:
+        for removed in tx.cals.remove_ident(row["sha256"], reason, now=tx.now):
+            groups.touch_users(tx, removed)
+
+
+def _register(tx: Tx, record: FileRecord, descriptors: Descriptors) -> None:
+    """Put an external calibration into the store, where it lies."""
+    kind = CalKind(record.kind)
+    try:
+        entry = caldb.external(kind, record.path, record.file_sha, descriptors)
+    except ValueError as error:
+        tx.event("calibration_unusable", path=record.path, reason=str(error))
+        return
+    groups.touch_users(tx, tx.cals.add(entry, now=tx.now))
+    tx.event("calibration_registered", path=record.path, key=str(CalibrationKey.of(kind, entry.facts)))
+
+
+# -- frames -----------------------------------------------------------------------------------
+
+
+def _role(tags: frozenset[str], descriptors: Descriptors) -> str:
+    """What a raw frame is for, in words."""
+    kind = descriptors.observation_type
+    if kind == "OBJECT":
+        role, why = role_of(tags, descriptors)
+        return f"{role}: {why}" if role else f"registered, {why}"
+    return "dark" if kind == "DARK" else "flat" if kind == "FLAT" else f"registered, no recipe for {kind}"
+
+
+def _frame(tx: Tx, record: FileRecord, descriptors: Descriptors) -> int | None:
+    if not record.data_sha:
+        return None
+    row = tx.one("SELECT id FROM frame WHERE label = ? AND data_sha = ?", record.data_label, record.data_sha)
+    if row is not None:
+        return int(row["id"])
+    return tx.insert(
+        "frame",
+        label=record.data_label,
+        data_sha=record.data_sha,
+        facts="",
+        name="",
+        program=descriptors.program_id or "",
+        tags="[]",
+        descriptors="null",
+        usable=False,
+        role="",
+    )
+
+
+def _refresh_frame(tx: Tx, content: int, setting: Setting) -> None:
+    """Say anew what the frame of a content is, from its contents that count, and regroup it if that changed.
+
+    Of several header versions that lie about at the same time the one with the first name counts,
+    whichever came first.
+    """
+    row = tx.one("SELECT frame_id FROM content WHERE id = ?", content)
+    if row is None or row["frame_id"] is None:
+        return
+    frame = tx.one("SELECT * FROM frame WHERE id = ?", row["frame_id"])
+    assert frame is not None
+    contents = tx.rows("SELECT * FROM content WHERE frame_id = ? AND state <> 'superseded'", frame["id"])
+    if not contents:
+        tx.run("UPDATE frame SET usable = 0 WHERE id = ?", frame["id"])
+        groups.remove(tx, frame["id"], setting)
+        return
+    ready = [c for c in contents if c["state"] == FileState.READY]
+    best = min(ready or contents, key=lambda c: (name_order(c["name"]), c["sha256"]))
+    descriptors = Descriptors.from_json(json.loads(best["descriptors"]))
+    ut = descriptors.ut_datetime.timestamp() if descriptors.ut_datetime else None
+    tags = frozenset(json.loads(best["tags"]))
+    new = {
+        "facts": best["facts"],
+        "usable": int(bool(ready)),
+        "ut": ut,
+        "program": descriptors.program_id or "",
+        "tags": best["tags"],
+        "descriptors": best["descriptors"],
+        "role": role_of(tags, descriptors)[0],
+    }
+    name = min((c["name"] for c in contents), key=name_order)
+    first_time = frame["name"] == ""
+    was = json.loads(frame["descriptors"]) or {}
+    moved = first_time or (frame["ut"], was.get("exposure_time")) != (ut, descriptors.exposure_time)
+    tx.run(
+        f"UPDATE frame SET {', '.join(f'{k} = ?' for k in new)}, name = ? WHERE id = ?",
+        *new.values(),
+        name,
+        frame["id"],
+    )
+    if first_time or any(frame[k] != new[k] for k in ("facts", "usable", "ut", "tags")):
+        groups.place(tx, frame["id"], tags, descriptors, setting, moved=moved)
+    elif _returned(tx, frame["id"]):
+        groups.touch_waiting(tx, frame["id"])
+
+
+def _returned(tx: Tx, frame: int) -> bool:
+    """True when a job waits for a file of this frame that had gone."""
+    waiting = """SELECT 1 FROM job j JOIN membership m ON m.group_id = j.group_id
+        WHERE m.frame_id = ? AND j.state = 'waiting' LIMIT 1"""
+    return tx.one(waiting, frame) is not None

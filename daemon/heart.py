@@ -1,0 +1,206 @@
+"""The heart: plan, dispatch, publish, in one loop on the monotonic clock.
+
+    heart = Heart(ledger, dispatcher, setting, config.parameters)
+    heart.recover(products)          # once, before anything else
+    heart.run(stop)                  # live, in a thread of its own
+    heart.until_idle(landing.take_all)
+
+`tick(now)` does everything that can be done at a time and says when to come back; the loop only calls
+it, woken early by `wake()` (a frame was registered) or by a worker.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any
+
+from daemon import planning
+from daemon.config import Config
+from daemon.jobs import Dispatcher
+from daemon.ledger import Ledger, LedgerBusy, Log, Tx
+from daemon.planner import Setting
+from daemon.planning import Clocks, Overrides, Planned
+
+LONGEST_SLEEP = 1.0  # s; the health check wants to see progress
+MOVED_ON = 600.0  # s; a later frame of the same programme ends the wait for more
+SAVE_CLOCK = 60.0  # s between notes of the running clock: what a crash may lose of it
+
+
+def setting_of(config: Config, *, hurry: bool = False) -> Setting:
+    """What planning needs of the configuration."""
+    from pipeline.recipes import RECIPES
+
+    return Setting(
+        rules={rule.title: rule for rule in config.trigger},
+        recipes=RECIPES,
+        policy=config.planning,
+        preset=config.reduction.preset,
+        products=str(config.product_folder),
+        hurry=hurry,
+    )
+
+
+@dataclass
+class _Open:
+    """A group that is not quiet: how many arrivals it had, when the last was noticed, when to look again."""
+
+    arrivals: int
+    since: float
+    due: float
+
+
+@dataclass
+class Heart:
+    """overrides : (recipe, descriptors as JSON) -> the operator's parameters, as `Config.parameters`
+    progress_at : monotonic time of the last tick, for the health check"""
+
+    ledger: Ledger
+    dispatcher: Dispatcher
+    setting: Setting
+    overrides: Overrides = lambda recipe, descriptors: {}
+    clock: Callable[[], float] = time.monotonic
+    log: Log = lambda event, **fields: None
+    progress_at: float = 0.0
+    _open: dict[int, _Open] = field(default_factory=dict)
+    _running: tuple[float, float] | None = None  # (hours on record, monotonic time when they were read)
+    _saved_at: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._bell, self._ear = socket.socketpair()
+        self._bell.setblocking(False)
+        self._ear.setblocking(False)
+
+    def wake(self) -> None:
+        """Something changed: tick now. From any thread."""
+        with contextlib.suppress(BlockingIOError, OSError):
+            self._bell.send(b"!")
+
+    def recover(self, products: Path) -> int:
+        """After a start: finish what was being published, take up what was running."""
+        return self.dispatcher.recover(products)
+
+    def run(self, stop: threading.Event) -> None:
+        """Tick until `stop` is set. Running jobs are left to `dispatcher.stop`."""
+        while not stop.is_set():
+            self._sleep(self.tick(self.clock()))
+        with contextlib.suppress(LedgerBusy):
+            self._save_clock(self.clock())
+
+    def tick(self, now: float) -> float:
+        """Everything that can be done at `now`; returns the seconds until there may be more."""
+        self.progress_at = now
+        try:
+            self.dispatcher.collect()
+            while self._plan(now).more:
+                pass
+            self.dispatcher.dispatch()
+            if now - self._saved_at >= SAVE_CLOCK:
+                self._save_clock(now)
+        except LedgerBusy as error:
+            self.log("ledger_busy", error=str(error))
+            return LONGEST_SLEEP
+        dues = [group.due - now for group in self._open.values()]
+        back = self.dispatcher.next_due()
+        return max(0.0, min([LONGEST_SLEEP, *dues, *([back] if back is not None else [])]))
+
+    def until_idle(self, take_all: Callable[[], int], stop: threading.Event | None = None) -> None:
+        """Take what is there, and work until neither a job nor a new file results."""
+        self.setting = replace(self.setting, hurry=True)
+        self.dispatcher.hurry = True
+        take_all()
+        while not (stop and stop.is_set()):
+            now = self.progress_at = self.clock()
+            changed = self.dispatcher.collect()
+            while (planned := self._plan(now)).more:
+                changed += planned.changed
+            changed += self.dispatcher.dispatch()
+            if changed:
+                continue
+            if self.dispatcher.busy() or self._startable():
+                self._sleep(LONGEST_SLEEP)
+            elif not take_all():
+                break
+        self._save_clock(self.clock())
+
+    # -- planning -----------------------------------------------------------------------------
+
+    def _plan(self, now: float) -> Planned:
+        skip = self._not_due(now)
+        if skip is None:
+            return Planned(0, 0, {})
+        clocks = Clocks(self.running(now), lambda group, arrivals: self._quiet_for(group, arrivals, now))
+
+        def round_(tx: Tx) -> Planned:
+            return planning.round_of_planning(tx, self.setting, clocks, self.overrides, skip)
+
+        planned = self.ledger.write(round_)
+        for group in [g for g in self._open if g not in skip and g not in planned.due]:
+            del self._open[group]  # planned: quiet from now on
+        for group, seconds in planned.due.items():
+            if group in self._open:
+                self._open[group].due = now + seconds
+        return planned
+
+    def _not_due(self, now: float) -> list[int] | None:
+        """Groups that need not be looked at now; None when no other group needs it either.
+
+        Only reads: an idle daemon writes nothing.
+        """
+        hours = 1e12 if self.setting.hurry else self.running(now) - self.setting.policy.calibration_wait_hours
+        with self.ledger.read() as db:
+            touched = db.execute(
+                """SELECT id, arrivals, last_ut, (SELECT MAX(f.ut) FROM frame f WHERE f.program = g.program
+                AND g.program <> '') AS until FROM frame_group g WHERE touched > 0 AND NOT closed"""
+            ).fetchall()
+            waited = db.execute(
+                "SELECT 1 FROM frame_group WHERE waiting_since <= ? AND NOT closed LIMIT 1", (hours,)
+            ).fetchone()
+        skip = [row["id"] for row in touched if self._sleeps(row, now)]
+        return skip if waited or len(skip) < len(touched) else None
+
+    def _sleeps(self, row: Any, now: float) -> bool:
+        known = self._open.get(row["id"])
+        moved_on = row["until"] is not None and row["until"] - row["last_ut"] > MOVED_ON
+        return known is not None and known.due > now and known.arrivals == row["arrivals"] and not moved_on
+
+    def _quiet_for(self, group: int, arrivals: int, now: float) -> float:
+        """Since the last arrival was noticed; after a restart the quiet of open groups starts anew."""
+        known = self._open.get(group)
+        if known is None or known.arrivals != arrivals:
+            known = self._open[group] = _Open(arrivals, now, now)
+        return now - known.since
+
+    # -- clocks -------------------------------------------------------------------------------
+
+    def running(self, now: float) -> float:
+        """Hours that the daemon has run in its life."""
+        if self._running is None:
+            with self.ledger.read() as db:
+                row = db.execute("SELECT value FROM meta WHERE name = 'running_hours'").fetchone()
+            self._running = (float(row[0]) if row else 0.0, now)
+            self._saved_at = now
+        hours, since = self._running
+        return hours + (now - since) / 3600.0
+
+    def _save_clock(self, now: float) -> None:
+        hours = self.running(now)
+        self.ledger.write(lambda tx: tx.run("INSERT OR REPLACE INTO meta VALUES ('running_hours', ?)", hours))
+        self._saved_at = now
+
+    def _startable(self) -> bool:
+        """True while a planned job could still be started (workers may be warming up)."""
+        return self.dispatcher.startable()
+
+    def _sleep(self, seconds: float) -> None:
+        if seconds > 0:
+            wait([self._ear, *self.dispatcher.engine.waitables()], timeout=min(seconds, LONGEST_SLEEP))
+        with contextlib.suppress(BlockingIOError):
+            while self._ear.recv(4096):
+                pass

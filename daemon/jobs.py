@@ -1,0 +1,325 @@
+"""Jobs on their way: claimed, handed to the engine, and what follows from how they ended.
+
+| ending | what happens |
+|---|---|
+| done | published |
+| io (OSError), busy | tried again for ever, after 1 s to 5 min; not counted |
+| died, timeout, memory | 3 times, counted before the start; then failed |
+| failed | failed at once: the same inputs would fail again |
+| stopped | back to planned, not counted |
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from daemon import groups, planning, publish
+from daemon.engine import Engine, Outcome
+from daemon.jobspec import JobSpec
+from daemon.ledger import Ledger, LedgerBusy, Tx, placeholders
+from daemon.publish import PublishPlan
+from daemon.states import JobState
+
+MOST_DEATHS = 3  # of workers in one job
+MOST_INTERRUPTIONS = 10  # of the whole daemon: weaker evidence against the job that was running
+BACK_OFF = (1.0, 300.0)  # first and longest, s
+OLDEST_EVERY = 8  # one claim in so many is the oldest of the backlog
+HURRIED_TRIES = 3  # with --until-idle, where back-off counts as elapsed
+
+
+@dataclass(frozen=True)
+class Claim:
+    job_id: int
+    attempt: int
+    spec: JobSpec
+
+
+def claim(tx: Tx, *, skip: Sequence[int] = (), oldest: bool = False) -> Claim | None:
+    """Take the next planned job: its attempt is on record before anything is done for it.
+
+    skip : jobs that are in back-off
+    oldest : of the backlog the oldest, when there is any
+    A group has one running job at most, so that an older version never replaces a newer one.
+    """
+    order = f"j.priority < {planning.BACKLOG}, j.ut" if oldest else "j.priority, j.ut DESC"
+    row = tx.one(
+        f"""SELECT j.* FROM job j JOIN frame_group g ON g.id = j.group_id
+        WHERE j.state = 'planned' AND g.settled AND NOT g.closed AND j.id NOT IN ({placeholders(skip)})
+        AND NOT EXISTS (SELECT 1 FROM job r WHERE r.group_id = j.group_id AND r.state = 'running')
+        ORDER BY {order}, j.id LIMIT 1""",
+        *skip,
+    )
+    if row is None:
+        return None
+    return claim_job(tx, row["id"])
+
+
+def claim_job(tx: Tx, job_id: int) -> Claim | None:
+    """Take this job if it is still to be had."""
+    taken = tx.run(
+        """UPDATE job SET state = 'running', reason = 'running', attempts = attempts + 1, changed = ?
+        WHERE id = ? AND state = 'planned'""",
+        tx.now,
+        job_id,
+    )
+    if taken != 1:
+        return None
+    row = tx.one("SELECT * FROM job WHERE id = ?", job_id)
+    assert row is not None
+    attempt = row["attempts"]
+    tx.insert("attempt", job_id=job_id, n=attempt, started=tx.now, outcome="", error="")
+    spec = JobSpec.from_json(json.loads(row["spec"]))
+    spec = replace(spec, attempt=attempt, staging=publish.staging_path(spec, attempt))
+    tx.event("job_started", job=job_id, recipe=spec.recipe, group=spec.group, name=spec.name, attempt=attempt)
+    return Claim(job_id, attempt, spec)
+
+
+def end(tx: Tx, outcome: Outcome) -> JobState | None:
+    """Write down an ending other than "done"; None when the attempt did not own the job any more."""
+    row = tx.one(
+        "SELECT * FROM job WHERE id = ? AND state = 'running' AND attempts = ?",
+        outcome.job_id,
+        outcome.attempt,
+    )
+    if row is None:
+        return None
+    died = outcome.ending in ("died", "timeout", "memory")
+    deaths = row["deaths"] + died
+    failed = outcome.ending == "failed" or (died and deaths >= MOST_DEATHS)
+    new = JobState.FAILED if failed else JobState.PLANNED
+    reason = outcome.error or outcome.ending
+    if died and failed:
+        reason = f"{reason} ({deaths} times)"
+    planning.move(tx, row["id"], row["state"], new, reason)
+    tx.run(
+        "UPDATE job SET deaths = ?, error = ? WHERE id = ?",
+        deaths,
+        outcome.traceback or outcome.error,
+        row["id"],
+    )
+    tx.run(
+        "UPDATE attempt SET outcome = ?, error = ?, finished = ?, seconds = ? WHERE job_id = ? AND n = ?",
+        outcome.ending,
+        outcome.error,
+        tx.now,
+        outcome.seconds,
+        row["id"],
+        outcome.attempt,
+    )
+    if failed:
+        tx.run("UPDATE frame_group SET reason = ? WHERE id = ?", f"failed: {reason}", row["group_id"])
+        groups.release(tx, row["id"])
+    tx.event(
+        "job_failed" if failed else "job_interrupted",
+        job=row["id"],
+        recipe=row["recipe"],
+        group=row["group_id"],
+        ending=outcome.ending,
+        error=reason,
+        attempt=outcome.attempt,
+        traceback=outcome.traceback,
+    )
+    return new
+
+
+def abandon(tx: Tx, outcome: Outcome) -> None:
+    """A publication that cannot be finished: as though the attempt had failed for want of a file."""
+    tx.run("DELETE FROM intent WHERE job_id = ?", outcome.job_id)
+    end(tx, outcome)
+
+
+def recover_interrupted(tx: Tx) -> int:
+    """After a crash: running jobs go back to planned with one attempt used. Returns how many.
+
+    Jobs whose publication had begun are not touched: `Dispatcher.recover` finishes those first.
+    """
+    rows = tx.rows("SELECT * FROM job WHERE state = 'running' AND id NOT IN (SELECT job_id FROM intent)")
+    for row in rows:
+        count = row["interruptions"] + 1
+        new = JobState.FAILED if count >= MOST_INTERRUPTIONS else JobState.PLANNED
+        reason = f"interrupted {count} times" if new is JobState.FAILED else "interrupted, to be run again"
+        planning.move(tx, row["id"], row["state"], new, reason)
+        tx.run("UPDATE job SET interruptions = ? WHERE id = ?", count, row["id"])
+        tx.run(
+            "UPDATE attempt SET outcome = 'interrupted', finished = ? WHERE job_id = ? AND outcome = ''",
+            tx.now,
+            row["id"],
+        )
+        tx.event(
+            "job_interrupted", job=row["id"], recipe=row["recipe"], group=row["group_id"], ending="crash"
+        )
+    # The code or the configuration may be another one now: what has not begun is planned anew.
+    unfinished = tx.rows("SELECT DISTINCT group_id FROM job WHERE state IN ('planned', 'waiting')")
+    groups.touch(tx, *(row[0] for row in unfinished))
+    return len(rows)
+
+
+@dataclass
+class _Delay:
+    until: float
+    seconds: float
+    tries: int = 1
+
+
+@dataclass
+class Dispatcher:
+    """Keeps the engine busy and publishes what it returns. All its methods are called by the heart.
+
+    hurry : --until-idle, back-off counts as elapsed
+    at : called with the name of each point of a publication, for tests that stop there
+    """
+
+    ledger: Ledger
+    engine: Engine
+    hurry: bool = False
+    clock: Callable[[], float] = time.monotonic
+    at: Callable[[str], None] = lambda point: None
+    claims: int = 0
+    _delays: dict[int, _Delay] = field(default_factory=dict)
+    _unpublished: dict[int, PublishPlan] = field(default_factory=dict)
+
+    def recover(self, products: Path) -> int:
+        """At start: finish publications that had begun, take up what was running, tidy the staging folder."""
+        with self.ledger.read() as db:
+            plans = [PublishPlan.from_json(row[0]) for row in db.execute("SELECT plan FROM intent")]
+        for plan in plans:
+            self._publish_or_wait(plan)
+        count = self.ledger.write(recover_interrupted)
+        waiting = {Path(plan.staged).name for plan in self._unpublished.values()}
+        with contextlib.suppress(FileNotFoundError):
+            for stray in (products / publish.STAGING).iterdir():
+                if stray.name not in waiting and stray.with_suffix(".fits").name not in waiting:
+                    stray.unlink(missing_ok=True)
+        return count + len(plans)
+
+    def dispatch(self) -> int:
+        """Hand out jobs while a worker is free. Returns how many."""
+        started = 0
+        while self.engine.free() > 0:
+            oldest = self.claims % OLDEST_EVERY == OLDEST_EVERY - 1
+            now = self.clock()
+            skip = [job for job, delay in self._delays.items() if delay.until > now]
+            claimed = self.ledger.write(partial(claim, skip=skip, oldest=oldest))
+            if claimed is None:
+                break
+            self.claims += 1
+            started += 1
+            try:
+                self.engine.submit(claimed.job_id, claimed.attempt, claimed.spec)
+            except RuntimeError as error:
+                self._end(Outcome(claimed.job_id, claimed.attempt, "stopped", 0.0, error=str(error)))
+                break
+        return started
+
+    def collect(self) -> int:
+        """Take in what has ended, and try again what could not be published. Returns how many changed."""
+        now, changed = self.clock(), 0
+        for job, plan in list(self._unpublished.items()):
+            if self._delays[job].until <= now:
+                changed += self._publish_or_wait(plan)
+        for outcome in self.engine.poll():
+            self.finish(outcome)
+            changed += 1
+        return changed
+
+    def finish(self, outcome: Outcome) -> None:
+        """What follows from one ending."""
+        result = outcome.result
+        if outcome.ending != "done" or result is None:
+            self._end(outcome)
+            return
+        try:
+            plan = self.ledger.write(lambda tx: publish.intend(tx, outcome.job_id, outcome.attempt, result))
+        except publish.CalibrationReplaced as error:
+            self._end(replace(outcome, ending="stopped", error=str(error), result=None))
+            return
+        except (KeyError, ValueError) as error:  # a worker's answer that makes no sense
+            self._end(
+                replace(outcome, ending="failed", error=f"{type(error).__name__}: {error}", result=None)
+            )
+            return
+        if plan is not None:
+            self._publish_or_wait(plan)
+
+    def next_due(self) -> float | None:
+        """Seconds until a back-off ends; None when nothing is in back-off."""
+        now = self.clock()
+        ends = [delay.until - now for delay in self._delays.values() if delay.until > now]
+        return min(ends, default=None)
+
+    def stop(self, timeout: float) -> None:
+        """Ask the running jobs to stop; they go back to planned."""
+        for outcome in self.engine.stop(timeout):
+            self.finish(outcome)
+
+    def startable(self) -> bool:
+        """True while a planned job waits for nothing but a worker or the end of a finite back-off."""
+        parked = [job for job, delay in self._delays.items() if math.isinf(delay.until)]
+        with self.ledger.read() as db:
+            row = db.execute(
+                f"""SELECT 1 FROM job j JOIN frame_group g ON g.id = j.group_id WHERE j.state = 'planned'
+                AND g.settled AND NOT g.closed AND j.id NOT IN ({placeholders(parked)}) LIMIT 1""",
+                parked,
+            ).fetchone()
+        return row is not None
+
+    def busy(self) -> bool:
+        """True while something runs or is still to be published."""
+        return self.engine.busy() > 0 or any(
+            math.isfinite(self._delays[job].until) for job in self._unpublished
+        )
+
+    def _end(self, outcome: Outcome) -> None:
+        self.ledger.write(lambda tx: end(tx, outcome))
+        if outcome.ending == "io":
+            self._delay(outcome.job_id)
+        else:
+            self._delays.pop(outcome.job_id, None)
+
+    def _delay(self, job: int) -> None:
+        before = self._delays.get(job)
+        seconds = min(BACK_OFF[1], before.seconds * 2) if before else BACK_OFF[0]
+        tries = before.tries + 1 if before else 1
+        if self.hurry:
+            until = math.inf if tries >= HURRIED_TRIES else self.clock()
+        else:
+            until = self.clock() + seconds
+        self._delays[job] = _Delay(until, seconds, tries)
+
+    def _publish_or_wait(self, plan: PublishPlan) -> int:
+        try:
+            self._publish(plan)
+        except publish.StagedFileGone as error:
+            self._unpublished.pop(plan.job, None)
+            lost = Outcome(plan.job, plan.attempt, "io", 0.0, error=str(error))
+            self.ledger.write(partial(abandon, outcome=lost))
+            return 1
+        except OSError as error:  # LedgerBusy is one: the intent stays, and is finished later
+            first = plan.job not in self._unpublished
+            self._unpublished[plan.job] = plan
+            self._delay(plan.job)
+            if first:
+                with contextlib.suppress(LedgerBusy):
+                    self.ledger.write(_not_published(plan, str(error)))
+            return 0
+        self._unpublished.pop(plan.job, None)
+        self._delays.pop(plan.job, None)
+        return 1
+
+    def _publish(self, plan: PublishPlan) -> None:
+        self.at("intended")
+        publish.move_files(plan, self.at)
+        self.ledger.write(lambda tx: publish.commit(tx, plan))
+        self.at("committed")
+
+
+def _not_published(plan: PublishPlan, error: str) -> Callable[[Tx], Any]:
+    return lambda tx: tx.event("publish_delayed", job=plan.job, product=plan.final, error=error)

@@ -1,0 +1,249 @@
+"""What others may know of the ledger: read-only questions, each answered with plain data.
+
+    with ledger.read() as db: ...                  # in the daemon
+    db = connect_readonly(config.database)         # in a command, whether the daemon runs or not
+
+Times in answers are ISO, UTC. Names, reasons and paths may hold anything that a header or a file name
+can: they are data, to be escaped where they are shown.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from daemon.grouping import night_of
+from daemon.stability import Signature
+
+Row = dict[str, Any]
+
+_STATE = "COALESCE(c.state, s.state)"  # a file's: its content's, or its own until the content is known
+
+
+def settled_files(db: sqlite3.Connection) -> Iterator[tuple[str, Signature]]:
+    """(path, signature) of every file on disk that has had its final verdict, for the watcher."""
+    sql = f"""SELECT s.path, s.dev, s.ino, s.size, s.mtime_ns, s.ctime_ns FROM sighting s
+        LEFT JOIN content c ON c.id = s.content_id
+        WHERE s.current AND s.present AND s.size IS NOT NULL AND {_STATE} NOT IN ('seen', 'incomplete')"""
+    for path, dev, ino, size, mtime, ctime in db.execute(sql):
+        yield os.fsdecode(path), Signature(dev, int(ino), size, mtime, ctime)
+
+
+def files_on_record(db: sqlite3.Connection) -> Iterator[Row]:
+    """path, state, reason, sha256 (or None), present: the latest sighting at every path, for the audit."""
+    sql = f"""SELECT s.path, {_STATE} AS state, COALESCE(c.reason, s.reason) AS reason, c.sha256, s.present
+        FROM sighting s LEFT JOIN content c ON c.id = s.content_id WHERE s.current ORDER BY s.path"""
+    for row in db.execute(sql):
+        yield {**dict(row), "path": os.fsdecode(row["path"]), "present": bool(row["present"])}
+
+
+def counts(db: sqlite3.Connection) -> dict[str, dict[str, int]]:
+    """{"files": {state: n}, "jobs": {state: n}, "products": {"current": n, "superseded": n}}.
+
+    Files count by content, those whose content is not known yet by path.
+    """
+    files = """SELECT state, COUNT(*) FROM (SELECT state FROM content UNION ALL
+        SELECT state FROM sighting WHERE current AND content_id IS NULL) GROUP BY state"""
+    products = (
+        "SELECT CASE WHEN current THEN 'current' ELSE 'superseded' END, COUNT(*) FROM product GROUP BY 1"
+    )
+    by_state = {
+        "files": files,
+        "jobs": "SELECT state, COUNT(*) FROM job GROUP BY state",
+        "products": products,
+    }
+    return {what: {row[0]: row[1] for row in db.execute(sql)} for what, sql in by_state.items()}
+
+
+def jobs(db: sqlite3.Connection, states: Sequence[str] = (), limit: int = 1000) -> list[Row]:
+    """Jobs, the latest change first. waits_for : ids of the jobs that make what it needs."""
+    where = f"WHERE j.state IN ({', '.join('?' * len(states))})" if states else ""
+    sql = f"""SELECT j.*, g.rule, p.path AS product FROM job j JOIN frame_group g ON g.id = j.group_id
+        LEFT JOIN product p ON p.job_id = j.id {where} ORDER BY j.changed DESC, j.id DESC LIMIT ?"""
+    return [_job(db, row) for row in db.execute(sql, (*states, limit))]
+
+
+def _job(db: sqlite3.Connection, row: sqlite3.Row) -> Row:
+    spec = json.loads(row["spec"]) if row["spec"] else {}
+    waits = db.execute(
+        "SELECT p.id FROM dependency d JOIN job p ON p.id = d.producer_id WHERE d.job_id = ?", (row["id"],)
+    )
+    return {
+        "id": row["id"],
+        "key": row["key"],
+        "group": row["group_id"],
+        "rule": row["rule"],
+        "recipe": row["recipe"],
+        "version": row["version"],
+        "state": row["state"],
+        "reason": row["reason"],
+        "name": spec.get("name", ""),
+        "night": spec.get("night", ""),
+        "inputs": [item["name"] for item in spec.get("inputs", [])],
+        "calibrations": {item["role"]: item["name"] for item in spec.get("calibrations", [])},
+        "notes": spec.get("notes", []),
+        "attempts": row["attempts"],
+        "error": row["error"],
+        "seconds": row["seconds"],
+        "peak_mb": row["peak_mb"],
+        "planned": iso(row["planned_at"]),
+        "changed": iso(row["changed"]),
+        "product": os.fsdecode(row["product"]) if row["product"] else None,
+        "waits_for": [r[0] for r in waits],
+    }
+
+
+def groups(db: sqlite3.Connection, *, unfinished: bool = False) -> list[Row]:
+    """Groups in order of time. frames, names : what has arrived; reason : what is missing
+    state : open (not quiet yet), planned, waiting, running, done, failed or idle
+
+    unfinished : only those that are not done
+    """
+    sql = """SELECT g.*,
+        (SELECT j.state FROM job j WHERE j.group_id = g.id AND j.state <> 'dropped'
+         ORDER BY j.changed DESC, j.id DESC LIMIT 1) AS job_state,
+        EXISTS (SELECT 1 FROM product p WHERE p.group_id = g.id AND p.current) AS has_product,
+        (SELECT COUNT(*) FROM membership m WHERE m.group_id = g.id) AS n
+        FROM frame_group g WHERE NOT g.closed"""
+    if unfinished:
+        sql += """ AND (NOT g.settled OR g.touched > 0 OR NOT EXISTS
+            (SELECT 1 FROM product p WHERE p.group_id = g.id AND p.current))"""
+    answer = []
+    for row in db.execute(f"{sql} ORDER BY g.first_ut, g.rank, g.id"):
+        state = row["job_state"] or ("done" if row["has_product"] else "idle")
+        if not row["settled"]:
+            state = "open" if state in ("done", "idle") else state
+        answer.append(
+            {
+                "id": row["id"],
+                "rule": row["rule"],
+                "key": row["key"],
+                "state": state,
+                "reason": row["reason"],
+                "frames": row["n"],
+                "names": _names(db, row["id"]) if unfinished else [],
+                "settled": bool(row["settled"]),
+                "better": row["better"],
+                "first": iso(row["first_ut"]),
+                "last": iso(row["last_ut"]),
+                "last_arrival": iso(row["last_arrival"]),
+            }
+        )
+    return answer
+
+
+def _names(db: sqlite3.Connection, group: int) -> list[str]:
+    sql = """SELECT f.name FROM membership m JOIN frame f ON f.id = m.frame_id
+        WHERE m.group_id = ? ORDER BY f.ut, f.label"""
+    return [row[0] for row in db.execute(sql, (group,))]
+
+
+def products(db: sqlite3.Connection, *, current: bool = True) -> list[Row]:
+    """Published products. waited : seconds from the arrival of the group's last frame to the publication"""
+    sql = f"""SELECT p.*, j.recipe, j.key, j.seconds, g.last_arrival, g.rule FROM product p
+        JOIN job j ON j.id = p.job_id JOIN frame_group g ON g.id = p.group_id
+        {"WHERE p.current" if current else ""} ORDER BY p.night, p.name, p.version"""
+    return [
+        {
+            "path": os.fsdecode(row["path"]),
+            "name": row["name"],
+            "night": row["night"],
+            "sha256": row["sha256"],
+            "version": row["version"],
+            "current": bool(row["current"]),
+            "recipe": row["recipe"],
+            "rule": row["rule"],
+            "job": row["job_id"],
+            "key": row["key"],
+            "group": row["group_id"],
+            "seconds": row["seconds"],
+            "published": iso(row["published"]),
+            "last_arrival": iso(row["last_arrival"]),
+            "waited": round(row["published"] - row["last_arrival"], 3),
+            "notes": json.loads(row["notes"]),
+            "quality": json.loads(row["quality"]),
+        }
+        for row in db.execute(sql)
+    ]
+
+
+def ledger(db: sqlite3.Connection, *, night: str | None = None, state: str | None = None) -> Iterator[Row]:
+    """Every content ever seen, for `nirid ledger`; then files of unknown content, with sha256 None."""
+    sql = """SELECT c.*, a.runs, f.ut FROM content c JOIN accounting a ON a.sha256 = c.sha256
+        LEFT JOIN frame f ON f.id = c.frame_id"""
+    where, values = (" WHERE c.state = ?", [state]) if state else ("", [])
+    for row in db.execute(f"{sql}{where} ORDER BY c.name, c.id", values).fetchall():
+        when = datetime.fromtimestamp(row["ut"], UTC) if row["ut"] is not None else _ut(row["descriptors"])
+        its_night = night_of(row["name"], when or datetime.fromtimestamp(row["first_seen"], UTC))
+        if night in (None, its_night):
+            yield _content(db, row, its_night)
+    if night is None:
+        where = f"WHERE s.current AND s.content_id IS NULL{' AND s.state = ?' if state else ''}"
+        for row in db.execute(f"SELECT s.* FROM sighting s {where} ORDER BY s.path", values).fetchall():
+            yield {
+                "sha256": None,
+                "paths": [os.fsdecode(row["path"])],
+                "state": row["state"],
+                "reason": row["reason"],
+                "first_seen": iso(row["first_seen"]),
+                "night": None,
+                "tags": [],
+                "group": [],
+                "jobs": [],
+                "products": [],
+                "runs": 0,
+            }
+
+
+def _content(db: sqlite3.Connection, row: sqlite3.Row, night: str) -> Row:
+    paths = db.execute(
+        "SELECT DISTINCT path FROM sighting WHERE content_id = ? ORDER BY current DESC, path", (row["id"],)
+    )
+    of_frame = (row["frame_id"],)
+    groups = db.execute("SELECT group_id FROM membership WHERE frame_id = ? ORDER BY group_id", of_frame)
+    jobs = db.execute("SELECT DISTINCT job_id FROM job_input WHERE frame_id = ? ORDER BY job_id", of_frame)
+    made = db.execute(
+        """SELECT DISTINCT p.path FROM product p JOIN job_input i ON i.job_id = p.job_id
+        WHERE i.frame_id = ? AND p.current ORDER BY p.path""",
+        of_frame,
+    )
+    return {
+        "sha256": row["sha256"],
+        "paths": [os.fsdecode(r[0]) for r in paths],
+        "state": row["state"],
+        "reason": row["reason"],
+        "first_seen": iso(row["first_seen"]),
+        "night": night,
+        "tags": json.loads(row["tags"]),
+        "group": [r[0] for r in groups],
+        "jobs": [r[0] for r in jobs],
+        "products": [os.fsdecode(r[0]) for r in made],
+        "runs": row["runs"],
+    }
+
+
+def status(db: sqlite3.Connection) -> Row:
+    """What is running, waiting and failed; per group what has arrived and what is missing."""
+    return {
+        "counts": counts(db),
+        "running": jobs(db, ["running"]),
+        "waiting": jobs(db, ["waiting"]),
+        "planned": jobs(db, ["planned"]),
+        "failed": jobs(db, ["failed"]),
+        "groups": groups(db, unfinished=True),
+    }
+
+
+def iso(seconds: float | None) -> str | None:
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+
+
+def _ut(descriptors: str) -> datetime | None:
+    values = json.loads(descriptors) or {}
+    return datetime.fromisoformat(values["ut_datetime"]) if values.get("ut_datetime") else None
