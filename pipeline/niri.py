@@ -34,6 +34,9 @@ READ_NOISE_ELECTRONS = {
     "Unknown": 35.0,
 }
 
+# Electrons per second and pixel at the operating temperature (Gemini's NIRI detector page); glow comes on top.
+DARK_CURRENT = 0.25
+
 
 class Linearity(NamedTuple):
     """c' = c (1 + gamma c + eta c^2) for c electrons per coadd, then times t / (t + time_delta).
@@ -110,9 +113,7 @@ FILTERS = {
 }
 
 # No lamp flat exists for these: their sky is as bright as the lamp (names with component numbers).
-THERMAL_FILTERS = frozenset(
-    {"Lprime_G0207", "Mprime_G0208", "Bra_G0238", "Bracont_G0237", "hydrocarb_G0231"}
-)
+THERMAL_FILTERS = frozenset({"Lprime_G0207", "Mprime_G0208", "Bra_G0238", "Bracont_G0237", "hydrocarb_G0231"})
 
 # Magnitude of a source giving one electron per second (Vega), by camera and pretty filter name.
 ZEROPOINTS = {

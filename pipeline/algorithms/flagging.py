@@ -129,20 +129,19 @@ def _root(parent: NDArray[np.int64], i: int) -> int:
     return i
 
 
-def latent(dq: MaskImage, earlier: Iterable[MaskImage]) -> MaskImage:
-    """dq with bit 8 wherever a frame taken shortly before was saturated: the detector remembers."""
-    out = dq
-    for mask in earlier:
-        out = _remember(fixed(out), fixed(mask))
-    return out
+def pixels_with(dq: MaskImage, bits: int) -> NDArray[np.intp]:
+    """Flat indices of the pixels that have any of the bits."""
+    return np.flatnonzero(dq & np.uint16(bits))
 
 
-@njit(cache=True, nogil=True)
-def _remember(dq: MaskImage, mask: MaskImage) -> MaskImage:
-    out = np.empty(dq.shape, np.uint16)
-    for y in range(dq.shape[0]):
-        for x in range(dq.shape[1]):
-            out[y, x] = dq[y, x] | ((mask[y, x] & np.uint16(SATURATED)) << np.uint16(1))
+def latent(dq: MaskImage, saturated: Iterable[NDArray[np.intp]]) -> MaskImage:
+    """dq with bit 8 where frames taken shortly before were saturated: the detector remembers.
+
+    saturated : for each earlier frame, `pixels_with` of its mask
+    """
+    out = dq.copy()
+    for pixels in saturated:
+        out.reshape(-1)[pixels] |= np.uint16(LATENT)
     return out
 
 

@@ -54,7 +54,9 @@ def test_hidden_saturation_compiled_says_the_same(fill):
 def test_latency():
     dq = np.array([[0, 1, 8, 0]], np.uint16)
     earlier = [np.array([[4, 0, 4, 3]], np.uint16), np.array([[0, 6, 0, 0]], np.uint16)]
-    assert flagging.latent(dq, earlier).tolist() == [[8, 9, 8, 0]]
+    saturated = [flagging.pixels_with(mask, 4) for mask in earlier]
+    assert flagging.latent(dq, saturated).tolist() == [[8, 9, 8, 0]]
+    assert flagging.latent(dq, [flagging.pixels_with(earlier[0], 6)]).tolist() == [[8, 1, 8, 8]]
     assert flagging.latent(dq, []).tolist() == dq.tolist()
     assert dq.tolist() == [[0, 1, 8, 0]]
 

@@ -1,0 +1,84 @@
+"""stackDarks and darkCorrect."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pipeline.errors import CalibrationNotFound, FrameMismatch
+from pipeline.frame import Frame, Frames
+from pipeline.params import bounded
+from pipeline.primitive import Calibrations, per_frame, primitive
+from pipeline.steps.stack import Rejection, StackParams, require_same, stacked
+from pipeline.tags import tags_of
+
+SAME_EXPOSURE_SECONDS = 0.01
+
+DoCal = Literal["procmode", "force", "skip"]
+
+
+@dataclass(frozen=True)
+class StackDarksParams(StackParams):
+    reject_method: Rejection = bounded(
+        "ccdclip", dragons="varclip", doc="how outliers are rejected; see stackFrames"
+    )
+    gradient: float = bounded(0.0, ge=0, doc="tolerance of ccdclip for stars: there are none in a dark")
+
+
+@primitive("stackDarks", StackDarksParams)
+def stack_darks(frames: Frames, params: StackDarksParams, cals: Calibrations) -> Frames:
+    """The mean of darks of one exposure time.
+
+    Raises FrameMismatch for a frame that is no dark, or of another exposure time (0.01 s) or setting.
+    """
+    for frame in frames:
+        if "DARK" not in tags_of(frame.header):
+            raise FrameMismatch(f"{frame.name} is {frame.descriptors.observation_type}, wanted DARK")
+        found, wanted = frame.descriptors.exposure_time, frames[0].descriptors.exposure_time
+        if found is None or wanted is None or abs(found - wanted) >= SAME_EXPOSURE_SECONDS:
+            raise FrameMismatch(f"{frame.name} has {found} s, wanted {wanted} s as in {frames[0].name}")
+    require_same(frames, "coadds", "read_mode", "well_depth", "gain")
+    return [_noted(stacked(frames, params), len(frames))]
+
+
+def _noted(dark: Frame, number: int) -> Frame:
+    return dark.evolve(note="only one dark: cosmic rays in it stay") if number == 1 else dark
+
+
+@dataclass(frozen=True)
+class DarkCorrectParams:
+    do_cal: DoCal = bounded(
+        "procmode", doc="what to do without a dark: procmode and force stop, skip goes on"
+    )
+
+
+@per_frame("darkCorrect", DarkCorrectParams)
+def dark_correct(frame: Frame, params: DarkCorrectParams, cals: Calibrations) -> Frame:
+    """Subtract the dark: variances add, masks are ORed. A larger dark is cut to the array setting.
+
+    Raises CalibrationNotFound without a dark unless do_cal is skip; FrameMismatch for another unit or size.
+    """
+    if params.do_cal == "skip":
+        return frame
+    if "DARKCORR" in frame.header:
+        return frame.evolve(note=f"{frame.name} has been through darkCorrect before")
+    if cals.dark is None:
+        raise CalibrationNotFound(f"no dark for {frame.name}; darkCorrect:do_cal=skip goes on without")
+    dark = fitted(cals.dark, frame)
+    return (frame - dark).stamped("DARKCORR", cards={"DARKIM": (dark.name, "Dark image that was subtracted")})
+
+
+def fitted(calibration: Frame, frame: Frame) -> Frame:
+    """The calibration, cut to the frame's array setting where it is larger."""
+    if calibration.shape == frame.shape:
+        return calibration
+    from pipeline.algorithms import flagging
+
+    parts: dict[str, Any] = {"objmask": None, "coverage": None}
+    try:
+        for name in ("sci", "var", "dq"):
+            plane = getattr(calibration, name)
+            parts[name] = None if plane is None else flagging.cut(plane, frame.shape)
+    except ValueError as error:
+        raise FrameMismatch(f"{calibration.name} does not cover {frame.name}: {error}") from None
+    return calibration.evolve(**parts)

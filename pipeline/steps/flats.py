@@ -1,0 +1,128 @@
+"""makeLampFlat, normalizeFlat, thresholdFlatfield, flatCorrect."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from pipeline.errors import BadFrame, CalibrationNotFound, FrameMismatch, NotEnoughFrames
+from pipeline.frame import BAD_PIXEL, UNILLUMINATED, Frame, Frames
+from pipeline.params import bounded
+from pipeline.primitive import Calibrations, note, per_frame, primitive
+from pipeline.steps.darks import DoCal, fitted
+from pipeline.steps.stack import Rejection, StackParams, require_same, stacked
+from pipeline.tags import tags_of
+
+
+@dataclass(frozen=True)
+class MakeLampFlatParams(StackParams):
+    reject_method: Rejection = bounded(
+        "ccdclip", dragons="sigclip", doc="how outliers are rejected; see stackFrames"
+    )
+    gradient: float = bounded(0.0, ge=0, doc="tolerance of ccdclip for stars: there are none in a flat")
+
+
+@primitive("makeLampFlat", MakeLampFlatParams)
+def make_lamp_flat(frames: Frames, params: MakeLampFlatParams, cals: Calibrations) -> Frames:
+    """Stack of the frames with the lamp on, less that with the lamp off; named after the first lamp-on.
+
+    Darks among the frames (for a bad-pixel mask) pass through, before the flat. Without lamp-off frames
+    the lamp-on stack is used as it is, with a note. Raises NotEnoughFrames without lamp-on frames.
+    """
+    darks = [frame for frame in frames if is_dark(frame)]
+    on = [frame for frame in frames if "LAMPON" in tags_of(frame.header)]
+    off = [frame for frame in frames if "LAMPOFF" in tags_of(frame.header)]
+    if not on:
+        raise NotEnoughFrames(f"no frame with the lamp on among {len(frames)}: {frames[0].name} ...")
+    require_same(on + off, "filter_name", "camera", "read_mode", "gain")
+    flat = stacked(on, params)
+    if not off:
+        return [*darks, flat.evolve(note="no frame with the lamp off: background and dark stay in the flat")]
+    flat = flat - stacked(off, params)
+    left_out = [f.name for f in frames if not any(f is other for other in (*darks, *on, *off))]
+    if left_out:
+        flat = flat.evolve(note=f"neither lamp-on nor lamp-off, left out: {', '.join(left_out)}")
+    times = {frame.descriptors.exposure_time for frame in on + off}
+    if len(times) > 1:
+        flat = flat.evolve(
+            note=f"lamp-on and lamp-off frames differ in exposure time: {sorted(map(str, times))}"
+        )
+    return [*darks, flat]
+
+
+def is_dark(frame: Frame) -> bool:
+    return "DARK" in tags_of(frame.header)
+
+
+@dataclass(frozen=True)
+class NormalizeFlatParams:
+    scale: Literal["median", "mean"] = bounded("median", doc="statistic of the good pixels that becomes 1")
+
+
+@primitive("normalizeFlat", NormalizeFlatParams)
+def normalize_flat(frames: Frames, params: NormalizeFlatParams, cals: Calibrations) -> Frames:
+    """Divide each flat by the median of its good pixels. Darks pass through.
+
+    Raises BadFrame where no pixel is good, or the level is not positive.
+    """
+    return [frame if is_dark(frame) else _normalized(frame, params) for frame in frames]
+
+
+def _normalized(frame: Frame, params: NormalizeFlatParams) -> Frame:
+    good = frame.sci[frame.dq == 0]
+    if not good.size:
+        raise BadFrame(frame.name, "no pixel of the flat is good")
+    level = float(np.median(good) if params.scale == "median" else np.mean(good, dtype=np.float64))
+    if not level > 0:
+        raise BadFrame(frame.name, f"the level of the flat is {level:g} {frame.unit}, wanted more than 0")
+    return (frame * (1.0 / level)).stamped("NORMLIZE")
+
+
+@dataclass(frozen=True)
+class ThresholdFlatfieldParams:
+    lower: float = bounded(0.01, doc="below this fraction of the flat's level a pixel is not lit")
+    upper: float = bounded(10.0, doc="above this multiple of it, too")
+
+
+@per_frame("thresholdFlatfield", ThresholdFlatfieldParams)
+def threshold_flatfield(frame: Frame, params: ThresholdFlatfieldParams, cals: Calibrations) -> Frame:
+    """Flag pixels outside the limits as not illuminated (64), unless bad (1), and set them to 1.
+
+    Bad pixels below the lower limit become 1, too, so that nothing is ever divided by next to nothing.
+    """
+    outside = ((frame.sci < params.lower) | (frame.sci > params.upper)) & ((frame.dq & BAD_PIXEL) == 0)
+    dq = np.where(outside, frame.dq | UNILLUMINATED, frame.dq)
+    to_one = ((dq & UNILLUMINATED) > 0) | (frame.sci < params.lower)
+    return frame.stamped("TRHFLAT", sci=np.where(to_one, np.float32(1), frame.sci), dq=dq)
+
+
+@dataclass(frozen=True)
+class FlatCorrectParams:
+    do_cal: DoCal = bounded(
+        "procmode", doc="what to do without a flat: procmode and force stop, skip goes on"
+    )
+
+
+@primitive("flatCorrect", FlatCorrectParams)
+def flat_correct(frames: Frames, params: FlatCorrectParams, cals: Calibrations) -> Frames:
+    """Divide by the flat; its mask is ORed in. A larger flat is cut to the array setting.
+
+    Raises CalibrationNotFound without a flat unless do_cal is skip; FrameMismatch for another filter.
+    """
+    if params.do_cal == "skip":
+        return note(frames, "not flat-fielded, as told by flatCorrect:do_cal=skip")
+    return [_flat_corrected(frame, cals) for frame in frames]
+
+
+def _flat_corrected(frame: Frame, cals: Calibrations) -> Frame:
+    if "FLATCORR" in frame.header:
+        return frame.evolve(note=f"{frame.name} has been through flatCorrect before")
+    if cals.flat is None:
+        raise CalibrationNotFound(f"no flat for {frame.name}; flatCorrect:do_cal=skip goes on without")
+    found, wanted = cals.flat.descriptors.filter_name, frame.descriptors.filter_name
+    if found != wanted:
+        raise FrameMismatch(f"flat {cals.flat.name} has filter {found}, wanted {wanted} as in {frame.name}")
+    flat = fitted(cals.flat, frame)
+    return (frame / flat).stamped("FLATCORR", cards={"FLATIM": (flat.name, "Flat-field image used")})

@@ -1,0 +1,123 @@
+"""addDQ: which pixels not to trust. removeFirstFrame: which exposures not to use."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+
+from pipeline.errors import CalibrationNotFound, FrameMismatch
+from pipeline.frame import SATURATED, Frame, Frames, MaskImage
+from pipeline.headers import number
+from pipeline.params import bounded
+from pipeline.primitive import Calibrations, note, primitive
+
+LATENCY_SECONDS = 120.0
+_NON_LINEAR_OR_SATURATED = 2 | 4
+
+
+@dataclass(frozen=True)
+class AddDQParams:
+    static_bpm: str | None = bounded("default", doc="static bad-pixel mask: the associated one, or None")
+    user_bpm: str | None = bounded(None, doc="another bad-pixel mask, by path; it adds to the static one")
+    add_illum_mask: bool = bounded(False, doc="flag what the optics do not light; NIRI has no such mask")
+    latency: bool = bounded(True, doc="flag pixels that were saturated in a frame shortly before")
+    time: float = bounded(LATENCY_SECONDS, ge=0, doc="seconds for which saturation is remembered")
+    non_linear: bool = bounded(False, doc="non-linear pixels are remembered as well as saturated ones")
+
+
+@primitive("addDQ", AddDQParams)
+def add_dq(frames: Frames, params: AddDQParams, cals: Calibrations) -> Frames:
+    """Set the DQ plane: 1 from bad-pixel masks, 2 non-linear, 4 saturated, 8 latency, 16 not a number.
+
+    Saturation is told by SATLEVEL and NONLINEA of the header, and by small holes of low signal in what is
+    not linear (burnt-out stars). Latency is looked for among the frames given, each compared with those
+    that began less than `time` seconds before it. A frame that has been through keeps its mask.
+    """
+    if params.user_bpm and cals.user_bpm is None:
+        raise CalibrationNotFound(f"user_bpm {params.user_bpm} was not given to this step")
+    flagged = [_flagged(frame, params, cals) for frame in frames]
+    return _remember(flagged, params) if params.latency else flagged
+
+
+def _flagged(frame: Frame, params: AddDQParams, cals: Calibrations) -> Frame:
+    """The frame with bits from masks and from its own values."""
+    from pipeline.algorithms import flagging
+
+    if "ADDDQ" in frame.header:
+        return frame.evolve(note=f"{frame.name} has been through addDQ before: its mask is kept")
+    dq = frame.dq
+    for bpm in (cals.static_bpm if params.static_bpm else None, cals.made_bpm, cals.user_bpm):
+        if bpm is not None:
+            dq = dq | _mask_for(frame, bpm)
+    # Levels that the header does not know (another well depth) are never reached.
+    saturation = number(frame.header, "SATLEVEL") or math.inf
+    non_linear = min(number(frame.header, "NONLINEA") or math.inf, saturation)
+    dq, high = flagging.level_flags(frame.sci, dq, non_linear, saturation)
+    if high:
+        dq[flagging.hidden_saturation(frame.sci, non_linear)] |= SATURATED
+    sci = frame.sci
+    if not np.isfinite(sci.sum(dtype=np.float64)):
+        sci = np.where(np.isfinite(sci), sci, np.float32(0))
+    return frame.stamped("ADDDQ", dq=dq, **({} if sci is frame.sci else {"sci": sci}))
+
+
+def _mask_for(frame: Frame, bpm: Frame) -> MaskImage:
+    """The part of a bad-pixel mask that the frame's array setting reads."""
+    from pipeline.algorithms import flagging
+
+    try:
+        part: MaskImage = flagging.cut(bpm.dq, frame.shape)
+    except ValueError as error:
+        raise FrameMismatch(f"{bpm.name} does not cover {frame.name}: {error}") from None
+    return part
+
+
+def _remember(frames: Frames, params: AddDQParams) -> Frames:
+    """Saturated pixels of earlier frames as bit 8 of later ones."""
+    from pipeline.algorithms import flagging
+
+    bits = _NON_LINEAR_OR_SATURATED if params.non_linear else int(SATURATED)
+    pixels = [flagging.pixels_with(frame.dq, bits) for frame in frames]
+    out = []
+    for frame in frames:
+        earlier = [
+            there
+            for other, there in zip(frames, pixels, strict=True)
+            if there.size and other.shape == frame.shape and 0 < _seconds(frame, other) < params.time
+        ]
+        out.append(frame.evolve(dq=flagging.latent(frame.dq, earlier)) if earlier else frame)
+    return out
+
+
+def _seconds(frame: Frame, other: Frame) -> float:
+    """How long before `frame` the other began; not a number where a time is not known."""
+    now, then = frame.descriptors.ut_datetime, other.descriptors.ut_datetime
+    return (now - then).total_seconds() if now and then else math.nan
+
+
+@dataclass(frozen=True)
+class RemoveFirstFrameParams:
+    remove_first: bool = bounded(True, doc="leave out the earliest frame of all")
+    remove_files: tuple[str, ...] = bounded((), doc="frames to leave out, by (part of) their names")
+
+
+@primitive("removeFirstFrame", RemoveFirstFrameParams)
+def remove_first_frame(frames: Frames, params: RemoveFirstFrameParams, cals: Calibrations) -> Frames:
+    """Leave out the earliest exposure, which is often bad after a change of setting, and files by name."""
+    named = [f for f in frames if any(part.removesuffix(".fits") in f.name for part in params.remove_files)]
+    kept = [frame for frame in frames if frame not in named]
+    gone = [f"{frame.name} left out, as told by removeFirstFrame:remove_files" for frame in named]
+    if params.remove_first and len(kept) > 1:
+        first = min(kept, key=_start)
+        kept = [frame for frame in kept if frame is not first]
+        gone.append(f"{first.name} left out: the first exposure of a sequence is often bad")
+    for text in gone:
+        kept = note(kept, text)
+    return kept
+
+
+def _start(frame: Frame) -> datetime:
+    return frame.descriptors.ut_datetime or datetime.max.replace(tzinfo=UTC)
