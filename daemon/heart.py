@@ -82,6 +82,10 @@ class Heart:
         with contextlib.suppress(BlockingIOError, OSError):
             self._bell.send(b"!")
 
+    def close(self) -> None:
+        self._bell.close()
+        self._ear.close()
+
     def recover(self, products: Path) -> int:
         """After a start: finish what was being published, take up what was running."""
         return self.dispatcher.recover(products)

@@ -207,6 +207,8 @@ class Dispatcher:
             oldest = self.claims % OLDEST_EVERY == OLDEST_EVERY - 1
             now = self.clock()
             skip = [job for job, delay in self._delays.items() if delay.until > now]
+            if not self._claimable(skip):  # only reads: an idle daemon writes nothing
+                break
             claimed = self.ledger.write(partial(claim, skip=skip, oldest=oldest))
             if claimed is None:
                 break
@@ -262,20 +264,24 @@ class Dispatcher:
 
     def startable(self) -> bool:
         """True while a planned job waits for nothing but a worker or the end of a finite back-off."""
-        parked = [job for job, delay in self._delays.items() if math.isinf(delay.until)]
-        with self.ledger.read() as db:
-            row = db.execute(
-                f"""SELECT 1 FROM job j JOIN frame_group g ON g.id = j.group_id WHERE j.state = 'planned'
-                AND g.settled AND NOT g.closed AND j.id NOT IN ({placeholders(parked)}) LIMIT 1""",
-                parked,
-            ).fetchone()
-        return row is not None
+        return self._claimable([job for job, delay in self._delays.items() if math.isinf(delay.until)])
 
     def busy(self) -> bool:
         """True while something runs or is still to be published."""
         return self.engine.busy() > 0 or any(
             math.isfinite(self._delays[job].until) for job in self._unpublished
         )
+
+    def _claimable(self, skip: Sequence[int]) -> bool:
+        with self.ledger.read() as db:
+            row = db.execute(
+                f"""SELECT 1 FROM job j JOIN frame_group g ON g.id = j.group_id WHERE j.state = 'planned'
+                AND g.settled AND NOT g.closed AND j.id NOT IN ({placeholders(skip)})
+                AND NOT EXISTS (SELECT 1 FROM job r WHERE r.group_id = j.group_id AND r.state = 'running')
+                LIMIT 1""",
+                skip,
+            ).fetchone()
+        return row is not None
 
     def _end(self, outcome: Outcome) -> None:
         self.ledger.write(lambda tx: end(tx, outcome))

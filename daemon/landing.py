@@ -5,7 +5,8 @@
     landing.run(stop)                    # in a thread of its own
     landing.take_all()                   # instead, for --until-idle: everything that is there, now
 
-A hung network folder stalls this thread and the readers, not the heart. Reading and hashing go to a small pool; the ledger is written here.
+A hung network folder stalls this thread and the readers, not the heart. Reading and hashing go to a
+small pool; the ledger is written here.
 """
 
 from __future__ import annotations

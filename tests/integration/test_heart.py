@@ -1,0 +1,264 @@
+"""From registered frames to published products, with an engine that makes no pixels."""
+
+import json
+import random
+
+import pytest
+
+from daemon import queries
+from tests.night import FINAL, Daemon, FakeEngine, example1, frame, static_bpm
+
+
+@pytest.fixture
+def daemons(tmp_path):
+    made = []
+
+    def make(**more):
+        folder = tmp_path / str(len(made))
+        folder.mkdir()
+        made.append(Daemon(folder, **more))
+        return made[-1]
+
+    yield make
+    for daemon in made:
+        daemon.close()
+
+
+def test_a_night_at_once_makes_each_product_once(daemons):
+    daemon = daemons()
+    daemon.land(*example1(), static_bpm())
+    daemon.until_idle()
+    assert set(daemon.current()) == FINAL
+    assert sorted(spec.name for spec in daemon.engine.ran) == sorted(FINAL)  # nothing is made twice
+    jobs = daemon.ask(queries.counts)["jobs"]
+    assert jobs == {"done": 5}
+    science = json.loads(daemon.current()["N20160102S0271_image"])
+    roles = {role: name for role, _, name in science["cals"]}
+    assert roles == {
+        "processed_bpm": "N20160102S0373_bpm",
+        "processed_dark": "N20160102S0423_dark",
+        "processed_flat": "N20160102S0373_flat",
+        "static_bpm": "bpm_20010317_niri_niri_11_full_1amp",
+    }
+    standard = json.loads(daemon.current()["N20160102S0296_image"])
+    assert "processed_dark" not in {role for role, _, _ in standard["cals"]}
+    assert ["darkCorrect:do_cal", "skip"] in standard["parameters"]
+    assert any("processed_dark not applied" in note for note in standard["notes"])
+
+
+def test_a_night_in_its_order_waits_says_so_and_heals(daemons):
+    daemon = daemons()
+    night = example1()
+    for record in night[:15]:
+        daemon.land(record)
+        daemon.run(5)
+    daemon.run(300)
+    waiting = daemon.ask(queries.jobs, ["waiting"])
+    assert {w["rule"] for w in waiting} == {"science", "standard"}
+    assert all("no processed_flat for" in w["reason"] for w in waiting)
+    for record in night[15:45]:
+        daemon.land(record)
+        daemon.run(5)
+    daemon.run(600)
+    assert set(daemon.current()) == FINAL - {"N20160102S0373_bpm"}
+    before = daemon.current()
+    for record in night[45:]:
+        daemon.land(record)
+        daemon.run(5)
+    daemon.run(600)
+    after = daemon.current()
+    assert set(after) == FINAL
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == FINAL - {"N20160102S0373_bpm", "N20160102S0423_dark"}
+    kept = {p.name for p in (daemon.products / "20160102" / "superseded").iterdir()}
+    assert kept == {f"{name}.v0001.fits" for name in changed}
+    made = [spec.name for spec in daemon.engine.ran]
+    assert max(made.count(name) for name in FINAL) == 2  # each heals once
+    assert daemon.rows("SELECT MAX(runs) AS n FROM accounting") == [{"n": 1}]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_final_products_do_not_depend_on_the_order_of_arrival(daemons, seed):
+    at_once = daemons()
+    at_once.land(*example1(), static_bpm())
+    at_once.until_idle()
+    daemon = daemons()
+    chance = random.Random(seed)
+    night = [*example1(), static_bpm()]
+    chance.shuffle(night)
+    for record in night:
+        daemon.land(record)
+        daemon.run(chance.choice([0, 0, 1, 30, 400]), step=30)
+    daemon.run(13 * 3600, step=600)
+    assert daemon.current() == at_once.current()
+    assert daemon.rows("SELECT MAX(runs) AS n FROM accounting")[0]["n"] == 1
+    assert daemon.ask(queries.counts)["jobs"].keys() <= {"done", "dropped"}
+
+
+def test_a_frame_that_comes_late_remakes_its_group_under_its_new_name(daemons):
+    daemon = daemons()
+    darks = [frame("dark", n, 30 * n) for n in range(1, 7)]
+    daemon.land(*darks[1:])
+    daemon.run(300)
+    assert set(daemon.current()) == {"N20160102S0002_dark"}
+    daemon.land(darks[0])
+    daemon.run(300)
+    assert set(daemon.current()) == {"N20160102S0001_dark"}
+    night = daemon.products / "20160102"
+    assert {p.name for p in night.glob("*.fits")} == {"N20160102S0001_dark.fits"}
+    assert {p.name for p in night.glob("*.png")} == {"N20160102S0001_dark.png"}
+    assert {p.name for p in (night / "superseded").iterdir()} == {"N20160102S0002_dark.v0001.fits"}
+    assert daemon.rows("SELECT COUNT(*) AS n FROM calibration WHERE removed IS NULL") == [{"n": 1}]
+
+
+def test_a_frame_that_bridges_two_groups_merges_their_products(daemons):
+    daemon = daemons()
+    early = [frame("dark", n, 30 * n) for n in range(1, 4)]
+    late = [frame("dark", n, 5000 + 30 * n) for n in range(11, 14)]
+    daemon.land(*late, *early)
+    daemon.run(300)
+    assert set(daemon.current()) == {"N20160102S0001_dark", "N20160102S0011_dark"}
+    daemon.land(frame("dark", 5, 2500))
+    daemon.run(20_000, step=200)  # the gaps are long, and so is the quiet time
+    assert set(daemon.current()) == {"N20160102S0001_dark"}
+    assert len(json.loads(daemon.current()["N20160102S0001_dark"])["inputs"]) == 7
+    kept = {p.name for p in (daemon.products / "20160102" / "superseded").iterdir()}
+    assert kept == {"N20160102S0001_dark.v0001.fits", "N20160102S0011_dark.v0001.fits"}
+    assert daemon.rows("SELECT COUNT(*) AS n FROM calibration WHERE removed IS NULL") == [{"n": 1}]
+
+
+def test_what_is_short_waits_for_its_hours_and_is_then_made_with_a_warning(daemons):
+    daemon = daemons()
+    daemon.land(*(frame("dark", n, 30 * n) for n in (1, 2)))
+    daemon.run(11 * 3600, step=600)
+    assert daemon.current() == {}
+    assert [g["reason"] for g in daemon.ask(queries.groups)] == ["incomplete: 2 of 3"]
+    daemon.run(1.5 * 3600, step=600)
+    assert "fewer frames than wanted: 2 of 3" in daemon.current()["N20160102S0001_dark"]
+
+
+def test_science_without_a_dark_waits_for_its_hours_and_heals_within_days_only(daemons):
+    daemon = daemons()
+    night = example1()
+    science, flats = night[:10], night[15:35]
+    daemon.land(*science, *flats)
+    daemon.run(11 * 3600, step=600)
+    assert set(daemon.current()) == {"N20160102S0373_flat"}
+    daemon.run(2 * 3600, step=600)
+    assert ["darkCorrect:do_cal", "skip"] in json.loads(daemon.current()["N20160102S0271_image"])[
+        "parameters"
+    ]
+    far = [frame("dark", n, 5 * 86400 + 30 * n, day="20160107") for n in range(1, 5)]
+    daemon.land(*far)
+    daemon.run(600)
+    assert "processed_dark" not in str(json.loads(daemon.current()["N20160102S0271_image"])["cals"])
+    group = next(g for g in daemon.ask(queries.groups) if g["rule"] == "science")
+    assert group["better"] == "processed_dark N20160107S0001_dark"
+    near = [frame("dark", n, 86400 + 30 * n, day="20160103") for n in range(1, 5)]
+    daemon.land(*near)
+    daemon.run(600)
+    assert "N20160103S0001_dark" in daemon.current()["N20160102S0271_image"]
+
+
+def test_a_programme_that_has_moved_on_ends_the_wait(daemons):
+    daemon = daemons()
+    daemon.land(*(frame("science", n, 30 * n, exposure_time=300.0) for n in range(1, 5)))
+    daemon.run(60)
+    assert [g["state"] for g in daemon.ask(queries.groups)] == ["open"]
+    daemon.land(frame("science", 9, 1000, filter_name="J_G0202"))
+    daemon.run(1)
+    group = next(g for g in daemon.ask(queries.groups) if g["frames"] == 4)
+    assert (group["state"], group["settled"]) == ("waiting", True)
+
+
+def test_endings_are_handled_by_their_class(daemons):
+    endings = {
+        "N20160102S0001_dark": ["io"] * 6,
+        "N20160102S0011_dark": ["died", "timeout", "memory"],
+        "N20160102S0021_dark": ["failed"],
+        "N20160102S0031_dark": ["died", "died"],
+    }
+    daemon = daemons(engine=FakeEngine(endings=endings))
+    for start in (1, 11, 21, 31):
+        daemon.land(
+            *(frame("dark", n, 30 * n, exposure_time=float(start + 10)) for n in range(start, start + 3))
+        )
+    daemon.run(200, step=1)
+    assert set(daemon.current()) == {"N20160102S0001_dark", "N20160102S0031_dark"}
+    failed = {j["name"]: j for j in daemon.ask(queries.jobs, ["failed"])}
+    assert set(failed) == {"N20160102S0011_dark", "N20160102S0021_dark"}
+    assert failed["N20160102S0011_dark"]["reason"] == "memory! (3 times)"
+    tries = [spec.name for spec in daemon.engine.ran]
+    assert [tries.count(name) for name in endings] == [7, 3, 1, 3]
+    daemon.land(frame("dark", 24, 720, exposure_time=31.0))  # the group is another one: a new key
+    daemon.run(200)
+    assert "N20160102S0021_dark" in daemon.current()
+
+
+def test_batch_ends_with_jobs_that_wait_and_files_that_cannot_be_read(daemons):
+    daemon = daemons(engine=FakeEngine(endings={"N20160102S0423_dark": ["io"] * 9}))
+    night = example1()
+    daemon.land(*night[:10], *night[35:45])  # no flats
+    daemon.until_idle()
+    assert daemon.current() == {}
+    jobs = {j["rule"]: j for j in daemon.ask(queries.jobs)}
+    assert "no processed_flat" in jobs["science"]["reason"]
+    assert jobs["makeProcessedDark"]["state"] == "planned"
+
+
+def test_short_darks_make_a_master_only_if_somebody_needs_it(daemons):
+    daemon = daemons()
+    short = {"exposure_time": 1.0, "coadds": 1}
+    daemon.land(*(frame("dark", n, 30 * n, **short) for n in range(1, 5)))
+    daemon.run(300)
+    assert daemon.current() == {}
+    daemon.land(*(frame("science", n, 30 * n, **short) for n in range(11, 15)))
+    daemon.run(300)
+    assert set(daemon.current()) == {"N20160102S0001_dark"}
+
+
+def test_a_qa_state_of_fail_takes_the_frame_out_and_remakes_what_used_it(daemons):
+    daemon = daemons()
+    darks = [frame("dark", n, 30 * n) for n in range(1, 6)]
+    daemon.land(*darks)
+    daemon.run(300)
+    edited = darks[2].__class__(
+        **{
+            **{f: getattr(darks[2], f) for f in darks[2].__slots__},
+            "state": "excluded",
+            "reason": "the QA state in the header is Fail",
+            "file_sha": "f" * 64,
+        }
+    )
+    daemon.land(edited)
+    daemon.run(300)
+    assert "N20160102S0003.fits" not in json.loads(daemon.current()["N20160102S0001_dark"])["inputs"]
+    states = {row["sha256"][:4]: row["state"] for row in daemon.ask(lambda db: list(queries.ledger(db)))}
+    assert states["ffff"] == "excluded"
+    assert states[darks[2].file_sha[:4]] == "superseded"
+
+
+def test_the_same_bytes_under_another_name_change_nothing(daemons):
+    daemon = daemons()
+    darks = [frame("dark", n, 30 * n) for n in range(1, 5)]
+    daemon.land(*darks)
+    daemon.run(300)
+    daemon.land(
+        *(
+            d.__class__(**{**{f: getattr(d, f) for f in d.__slots__}, "path": f"/drop/b{i}.fits"})
+            for i, d in enumerate(darks)
+        )
+    )
+    daemon.run(300)
+    assert len(daemon.engine.ran) == 1
+    assert len(list(daemon.ask(lambda db: list(queries.ledger(db))))) == 4
+
+
+def test_an_idle_heart_writes_nothing_and_old_groups_cost_nothing(daemons):
+    daemon = daemons()
+    daemon.land(*example1())
+    daemon.run(3600, step=60)
+    wrote = daemon.ledger.wrote_at
+    for _ in range(20):
+        daemon.heart.tick(daemon.now)
+    assert daemon.ledger.wrote_at == wrote
