@@ -1,4 +1,4 @@
-"""The demonstration: a synthetic night lands file by file in front of a real daemon, and is judged at the end.
+"""The demonstration: a synthetic night lands file by file in front of a real daemon, and is judged.
 
 Nothing is arranged for it: the daemon is the program that a service manager starts, told to wait
 seconds instead of minutes for a sequence to end, and what it knows is read from its database as any
@@ -70,7 +70,12 @@ class Progress:
 
 @dataclass(frozen=True)
 class Made:
-    """One product of the demonstration. Seconds count from the landing of the last of its frames."""
+    """One product of the demonstration.
+
+    seconds : from the landing of the last frame of its group to its first version, so with all that it
+        waited for; final_seconds : from the landing of the last frame of all that it uses, those of its
+        calibrations included, to the version that stayed
+    """
 
     kind: str
     name: str
@@ -78,8 +83,8 @@ class Made:
     preview: str
     frames: int
     versions: int
-    seconds: float  # to its first version
-    final_seconds: float  # to the version that stayed
+    seconds: float
+    final_seconds: float
 
 
 def run(
@@ -275,11 +280,34 @@ def _made(folder: Path, expected: dict[str, str], progress: Progress) -> list[Ma
         if final is None:
             why = "; ".join(f"{j['name']}: {j['error']}" for j in jobs.values() if j["state"] == "failed")
             raise DemoFailed(f"{name} was not made. {why or 'No job failed'}; see {folder / 'nirid.log'}")
-        frames = jobs[final["job"]]["inputs"]
-        complete = max(progress.landed[frame] for frame in frames)
-        times = [datetime.fromisoformat(p["published"]).timestamp() - complete for p in versions]
-        preview = str(Path(final["path"]).with_suffix(".png"))
+        own, all_used = jobs[final["job"]]["inputs"], _everything_used(final, everything, jobs)
+        first = min(_published(version) for version in versions)
         made.append(
-            Made(kind, name, final["path"], preview, len(frames), len(versions), min(times), max(times))
+            Made(
+                kind,
+                name,
+                final["path"],
+                preview=str(Path(final["path"]).with_suffix(".png")),
+                frames=len(own),
+                versions=len(versions),
+                seconds=first - max(progress.landed[frame] for frame in own),
+                final_seconds=_published(final) - max(progress.landed.get(frame, 0.0) for frame in all_used),
+            )
         )
     return made
+
+
+def _published(product: dict[str, Any]) -> float:
+    return datetime.fromisoformat(product["published"]).timestamp()
+
+
+def _everything_used(
+    product: dict[str, Any], products: list[dict[str, Any]], jobs: dict[int, Any]
+) -> set[str]:
+    """Names of the files that a product depends on, by way of its calibrations too."""
+    job = jobs[product["job"]]
+    used = set(job["inputs"])
+    for name in job["calibrations"].values():
+        maker = next((p for p in products if p["current"] and p["name"] == name), None)
+        used |= _everything_used(maker, products, jobs) if maker else {name}
+    return used

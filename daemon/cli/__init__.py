@@ -70,7 +70,7 @@ def cli(ctx: click.Context, config: str | None, state: str | None, verbose: bool
 
 
 def _add_commands() -> None:
-    from daemon.cli import demo, report, service
+    from daemon.cli import demonstrate, report, service
 
     for command in (
         service.run,
@@ -78,8 +78,8 @@ def _add_commands() -> None:
         report.status,
         report.ledger,
         report.audit,
-        demo.simulate,
-        demo.demo,
+        demonstrate.simulate,
+        demonstrate.demo,
     ):
         cli.add_command(command)
 

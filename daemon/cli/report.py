@@ -16,7 +16,7 @@ from daemon.cli.output import coloured, console, json_option, print_json, table
 @contextmanager
 def _database(settings: Settings) -> Iterator[tuple[Any, sqlite3.Connection]]:
     """(configuration, connection that cannot write); one clear line when there is no database."""
-    from daemon.app import with_last_run
+    from daemon.instance import with_last_run
     from daemon.ledger import connect_readonly
     from pipeline.errors import NiridError
 
@@ -34,22 +34,24 @@ def _database(settings: Settings) -> Iterator[tuple[Any, sqlite3.Connection]]:
             raise NiridError(f"{config.database}: {error}") from None
 
 
-@click.command()
+@click.command(short_help="What runs, waits, failed; what is missing in each group.")
 @json_option
 @click.pass_obj
 def status(settings: Settings, as_json: bool) -> None:
     """What is running, waiting and failed; per group what has arrived and what is missing."""
-    from daemon import app, queries
+    from daemon import instance, queries
 
     with _database(settings) as (config, db):
-        answer = {"daemon": app.running(config), **queries.status(db)}
+        answer = {"daemon": instance.running(config), **queries.status(db)}
         products = queries.products(db)
     if as_json:
         print_json(answer)
         return
     out = console()
     daemon = answer["daemon"]
-    out.print(f"daemon    {f'running, process {daemon["pid"]}' if daemon else 'not running'}", markup=False)
+    out.print(
+        f"daemon    running, process {daemon['pid']}" if daemon else "daemon    not running", markup=False
+    )
     for what in ("files", "jobs", "products"):
         counted = ", ".join(f"{n} {state}" for state, n in sorted(answer["counts"][what].items()))
         out.print(f"{what:9} {counted or 'none'}", markup=False)
@@ -79,7 +81,7 @@ def _group_row(group: dict[str, Any]) -> tuple[Any, ...]:
     return group["id"], coloured(group["state"]), group["rule"], group["frames"], span, group["reason"]
 
 
-@click.command()
+@click.command(short_help="Every content ever seen, its state, and why.")
 @click.option("--night", metavar="YYYYMMDD", help="Only this night.")
 @click.option("--state", "wanted", metavar="STATE", help="Only files in this state.")
 @json_option
@@ -112,7 +114,7 @@ def ledger(settings: Settings, night: str | None, wanted: str | None, as_json: b
     console().print(table(("sha256", "state", ">runs", "group", "path", "why"), shown))
 
 
-@click.command()
+@click.command(short_help="Is every file accounted for, every product whole?")
 @click.option("--deep", is_flag=True, help="Hash every file again.")
 @json_option
 @click.pass_obj

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import click
 
-from daemon.cli import Settings, absolute
-from daemon.cli.output import console, json_option, print_json, table
+from daemon.cli import FAILED, Settings, absolute
+from daemon.cli.output import coloured, console, json_option, print_json, table
 
 
-@click.command()
+@click.command(short_help="The daemon; with --until-idle, all that is there and done.")
 @click.option("--drop", multiple=True, metavar="DIR", help="Folder to watch; may be given several times.")
 @click.option("--products", metavar="DIR", help="Folder for the products.")
 @click.option("--workers", type=click.IntRange(1), metavar="N", help="Jobs at the same time.")
@@ -17,7 +17,9 @@ from daemon.cli.output import console, json_option, print_json, table
 )
 @json_option
 @click.pass_obj
+@click.pass_context
 def run(
+    ctx: click.Context,
     settings: Settings,
     drop: tuple[str, ...],
     products: str | None,
@@ -37,10 +39,23 @@ def run(
         products_folder=absolute(products),
         engine_workers=workers,
     )
-    raise NotImplementedError
+    if not until_idle:
+        app.serve(config)
+        return
+    answer = app.batch(config)
+    if as_json:
+        print_json(answer)
+    else:
+        out = console()
+        rows = [("made", p["name"], p["path"]) for p in answer["products"]]
+        rows += [(job["state"], job["name"] or job["rule"], job["reason"]) for job in answer["waiting"]]
+        rows += [(job["state"], job["name"], job["reason"]) for job in answer["failed"]]
+        out.print(table(("", "product", ""), [(coloured(row[0]), *row[1:]) for row in rows]))
+    if answer["failed"]:
+        ctx.exit(FAILED)
 
 
-@click.command("check-config")
+@click.command("check-config", short_help="Every option, its value, where it came from.")
 @json_option
 @click.pass_obj
 def check_config(settings: Settings, as_json: bool) -> None:

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import pipeline
 from daemon import logs
 from daemon.engine import Ending, Outcome
+from pipeline.errors import NiridError
 
 if TYPE_CHECKING:
     from daemon.jobspec import JobSpec
@@ -34,6 +35,10 @@ START_SECONDS = 600.0  # compiling everything takes about a minute; a worker tha
 RESTART_SECONDS = (1.0, 60.0)  # first and longest pause after a worker that did not come up
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 NOT_FOR_CHILDREN = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")  # only the daemon talks to systemd
+
+
+class WorkersDoNotStart(NiridError):
+    """No worker comes up: the installation is broken, or a limit is too low."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +82,8 @@ class LocalEngine:
     runner: str = "daemon.worker:run"
     log: Mapping[str, str] = field(default_factory=dict)  # arguments of logs.configure in the child
     clock: Callable[[], float] = time.monotonic
-    failed_starts: int = 0  # in a row; the heart's owner decides when that is hopeless
+    most_failed_starts: int | None = None  # in a row, then `poll` raises; None is try for ever
+    failed_starts: int = 0
     _workers: list[_Worker] = field(default_factory=list)
     _next_start: float = 0.0
     _stopping: bool = False
@@ -117,12 +123,14 @@ class LocalEngine:
         outcomes: list[Outcome] = []
         for worker in list(self._workers):
             outcomes += self._look_at(worker)
+        if self.most_failed_starts is not None and self.failed_starts >= self.most_failed_starts:
+            raise WorkersDoNotStart(f"{self.failed_starts} workers in a row did not start: see the log")
         if not self._stopping:
             self._fill()
         return outcomes
 
     def stop(self, timeout: float = STOP_SECONDS) -> list[Outcome]:
-        self._stopping = True
+        self._stopping, self.most_failed_starts = True, None
         for worker in self._workers:
             self._ask_to_stop(worker, timeout)
         outcomes: list[Outcome] = []

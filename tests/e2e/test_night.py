@@ -260,4 +260,4 @@ def test_example1(place):
         os.link(path, place.drop / path.name)
     place.run()
     audit = right(place, night, EXAMPLE1)
-    assert audit["files"] == {"total": 46, "by_state": {"calibration": 1, "ready": 45}}
+    assert audit["files"] == {"total": 56, "by_state": {"calibration": 1, "ready": 55}}

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from daemon.demo import Made, Progress
 
 
-@click.command()
+@click.command(short_help="Write a synthetic raw night with known truth.")
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--preset", default="example1", show_default=True, metavar="NAME", help="Which night.")
 @click.option("--seed", type=int, metavar="N", help="Another night of the same kind.")
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 )
 @json_option
 def simulate(folder: Path, preset: str, seed: int | None, cadence: float, as_json: bool) -> None:
-    """Write a synthetic raw night into FOLDER, in order of observation, and truth.json: all that was put in."""
+    """Write a synthetic raw night into FOLDER, in order of observation, and truth.json: what was put in."""
     from pipeline.simulate import PRESETS, simulate_night
 
     if preset not in PRESETS:
@@ -49,15 +49,25 @@ def simulate(folder: Path, preset: str, seed: int | None, cadence: float, as_jso
         click.echo(f"{len(files)} files in {folder}; what was put in is in {truth}")
 
 
-@click.command()
-@click.option("--folder", type=click.Path(file_okay=False, path_type=Path), default="nirid-demo", show_default=True,
-              metavar="DIR", help="Where it all happens; emptied if it is of an earlier demonstration.")  # fmt: skip
+@click.command(short_help="A synthetic night lands and becomes products, live.")
+@click.option(
+    "--folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    default="nirid-demo",
+    show_default=True,
+    metavar="DIR",
+    help="Where it all happens; emptied if it is of an earlier demonstration.",
+)
 @click.option("--preset", type=click.Choice(["example1", "tiny"]), default="example1", show_default=True)
 @click.option(
     "--speed", type=click.FloatRange(0, min_open=True), default=1.0, metavar="X", help="Land X times faster."
 )
-@click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
-              help="Also make the picture of a raw frame beside the stack.")  # fmt: skip
+@click.option(
+    "--picture",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Also make the picture of a raw frame beside the stack.",
+)
 @json_option
 def demo(folder: Path, preset: str, speed: float, picture: Path | None, as_json: bool) -> None:
     """Start the daemon on an empty folder, let a synthetic night land in it, and judge the products.
@@ -90,13 +100,22 @@ def _report(
             m.name,
             m.frames,
             f"{m.seconds:.1f} s",
-            f"after {m.final_seconds:.1f} s" if m.versions > 1 else "",
+            f"{m.final_seconds:.1f} s",
+            m.versions,
             sum(c.ok for c in checks if c.name.startswith(f"{m.kind}:")),
             m.preview,
         )
         for m in made
     ]
-    columns = ("product", ">frames", ">after its last frame", ">made again", ">checks passed", "preview")
+    columns = (
+        "product",
+        ">frames",
+        ">after its last frame",
+        ">after all it uses",
+        ">versions",
+        ">checks",
+        "preview",
+    )
     out.print(table(columns, rows))
     for check in bad:
         out.print(f"NOT RIGHT  {check.sentence}", markup=False)

@@ -1,0 +1,257 @@
+"""The composition root: builds every part of the daemon, starts them, watches over them, stops them.
+
+    serve(config)        # the service: until SIGTERM or SIGINT
+    batch(config)        # --until-idle: what is there, as though every wait had passed
+
+Threads: main (signals, health, systemd), heart (plan, dispatch, publish), landing (sweep, settle) with a
+small pool that reads files, the ledger's writer, the calendar. Signal handlers only set a flag.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from daemon import instance, logs, queries, schedule, systemd
+from daemon.config import Config
+from daemon.engine.local import STOP_SECONDS, Limits, LocalEngine
+from daemon.heart import Heart, setting_of
+from daemon.jobs import Dispatcher
+from daemon.landing import Landing
+from daemon.ledger import Ledger
+from daemon.stability import Tracker
+from daemon.watcher import Watcher
+from pipeline.errors import NiridError
+
+LOOK_SECONDS = 10.0  # between two looks at the health of the parts
+STALLED_SECONDS = 60.0  # without progress of the heart: no more pings, the service manager restarts us
+_LEVELS = {
+    "job_failed": "error",
+    "job_interrupted": "warning",
+    "publish_delayed": "warning",
+    "file_rejected": "warning",
+    "file_blocked": "warning",
+    "folder_suspect": "warning",
+    "ledger_busy": "warning",
+}
+
+
+class PartDied(NiridError):
+    """A part of the daemon ended by a bug; the service manager starts all of it again."""
+
+
+@dataclass
+class Daemon:
+    """Every part, wired together."""
+
+    config: Config
+    ledger: Ledger
+    engine: LocalEngine
+    heart: Heart
+    landing: Landing
+    stop: threading.Event = field(default_factory=threading.Event)
+    threads: list[threading.Thread] = field(default_factory=list)
+    died: list[str] = field(default_factory=list)
+
+    def start(self) -> None:
+        """Workers begin to warm up; what a crash left is finished; folders are armed, then listed."""
+        self.engine.start()
+        recovered = self.heart.recover(self.config.product_folder)
+        found = self.landing.start()
+        logs.get().info(
+            "started",
+            pid=os.getpid(),
+            folders=[str(folder) for folder in self.config.drop_folders],
+            watched=self.landing.watcher.modes,
+            products=str(self.config.product_folder),
+            new_files=len(found.candidates),
+            recovered_jobs=recovered,
+        )
+
+    def run_threads(self) -> None:
+        for name, target in (("heart", self.heart.run), ("landing", self.landing.run)):
+            thread = threading.Thread(target=self._guarded, args=(name, target), name=name, daemon=True)
+            thread.start()
+            self.threads.append(thread)
+
+    def _guarded(self, name: str, target: Callable[[threading.Event], None]) -> None:
+        try:
+            target(self.stop)
+        except Exception:
+            logs.get().exception("part_died", part=name)
+            self.died.append(name)
+
+    def close(self) -> None:
+        """Drain: nothing new is begun, running jobs are asked to stop and go back to planned."""
+        self.stop.set()
+        self.heart.wake()
+        self.landing.call()
+        for thread in self.threads:
+            # A thread that hangs with a network folder ends with the process.
+            thread.join(timeout=STOP_SECONDS)
+        self.heart.dispatcher.stop(STOP_SECONDS)
+        self.landing.stop()
+        self.ledger.close()
+        logs.get().info("stopped")
+
+
+def build(config: Config, *, hurry: bool = False) -> Daemon:
+    """All parts, nothing started but the ledger's writer."""
+    for folder in (*config.drop_folders, config.product_folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    ledger = Ledger(config.database, log=_log)
+    engine = LocalEngine(
+        config.engine.workers,
+        Limits(config.engine.job_seconds, config.engine.memory_mb, config.engine.jobs_per_worker),
+        log=asdict(config.log),
+        most_failed_starts=3 if hurry else None,
+    )
+    setting = setting_of(config, hurry=hurry)
+    heart = Heart(ledger, Dispatcher(ledger, engine, hurry=hurry), setting, config.parameters, log=_log)
+    watch = config.watch
+    watcher = Watcher(
+        [str(folder) for folder in config.drop_folders],
+        observer=watch.observer,
+        wake=lambda: landing.call(),
+        poll_seconds=watch.poll_seconds,
+    )
+    landing = Landing(
+        ledger,
+        watcher,
+        Tracker(watch.settle_seconds, watch.fast_settle_seconds, watch.grace_seconds),
+        setting,
+        wake=heart.wake,
+        sweep_seconds=watch.sweep_seconds,
+        log=_log,
+    )
+    return Daemon(config, ledger, engine, heart, landing)
+
+
+def _log(event: str, **fields: Any) -> None:
+    getattr(logs.get(), _LEVELS.get(event, "info"))(event, **fields)
+
+
+def serve(config: Config) -> None:
+    """The daemon, until it is told to stop. Raises PartDied when a part ended by itself."""
+    with instance.only_one(config), _Signals() as signals:
+        daemon = build(config)
+        try:
+            daemon.start()
+            daemon.run_threads()
+            scheduler = schedule.start(config)
+            systemd.notify("READY=1", _status(daemon))
+            _watch_over(daemon, signals)
+            systemd.notify("STOPPING=1", "STATUS=draining")
+            scheduler.shutdown(wait=False)
+        finally:
+            daemon.close()
+
+
+def _watch_over(daemon: Daemon, signals: _Signals) -> None:
+    """The main loop: pings the service manager only while the parts make progress."""
+    watchdog = systemd.watchdog_seconds()
+    pause = min(LOOK_SECONDS, watchdog / 4) if watchdog else LOOK_SECONDS
+    while not signals.wait(pause if not daemon.died else 0.0):
+        if daemon.died:
+            raise PartDied(f"the {daemon.died[0]} has ended by a bug; the log has its traceback")
+        if problem := _problem(daemon):
+            logs.get().error("stalled", reason=problem)
+            systemd.notify(f"STATUS=stalled: {problem}")
+        else:
+            systemd.notify("WATCHDOG=1", _status(daemon))
+
+
+def _problem(daemon: Daemon) -> str:
+    """Why the daemon is not well; "" when it is.
+
+    The landing thread may hang with a network folder for as long as it likes: that is said, but
+    restarting would not help.
+    """
+    if time.monotonic() - daemon.heart.progress_at > STALLED_SECONDS:
+        return f"the heart has made no progress for {time.monotonic() - daemon.heart.progress_at:.0f} s"
+    return ""
+
+
+def _status(daemon: Daemon) -> str:
+    with daemon.ledger.read() as db:
+        counts = queries.counts(db)
+    said = ", ".join(f"{n} {state}" for state, n in sorted(counts["jobs"].items())) or "none yet"
+    text = f"{sum(counts['files'].values())} files; jobs: {said}"
+    if time.monotonic() - daemon.landing.progress_at > STALLED_SECONDS:
+        text += "; a drop folder does not answer"
+    return f"STATUS={text}"
+
+
+def batch(config: Config) -> dict[str, Any]:
+    """Everything that is there, until nothing is left to do.
+
+    Answers {"failed": [...], "waiting": [...], "products": [...]}: jobs that failed in this run, all
+    that wait, and the products made in this run.
+    """
+    with instance.only_one(config), _Signals() as signals:
+        began = time.time()
+        daemon = build(config, hurry=True)
+        signals.also = daemon.stop.set  # nobody waits for it, so that a handler may set it
+        try:
+            daemon.start()
+            daemon.heart.until_idle(daemon.landing.take_all, daemon.stop)
+            if signals.caught:
+                raise NiridError("stopped before everything was done; run it again to go on")
+            return _summary(daemon, queries.iso(began) or "")
+        finally:
+            daemon.close()
+
+
+def _summary(daemon: Daemon, since: str) -> dict[str, Any]:
+    with daemon.ledger.read() as db:
+        return {
+            "failed": [job for job in queries.jobs(db, ["failed"]) if (job["changed"] or "") >= since],
+            "waiting": queries.jobs(db, ["waiting"]),
+            "products": [p for p in queries.products(db) if (p["published"] or "") >= since],
+        }
+
+
+class _Signals:
+    """SIGTERM and SIGINT as a flag that can be waited for; SIGHUP is taken and changes nothing.
+
+    A threading.Event may not be set in a handler of the thread that waits for it (its lock may be
+    held), so the handler writes to a pipe.
+    """
+
+    also: Callable[[], None] | None = None
+
+    def __enter__(self) -> _Signals:
+        self.caught = False
+        self._ear, self._bell = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._before = {
+            number: signal.signal(number, self._handle) for number in (signal.SIGTERM, signal.SIGINT)
+        }
+        self._before[signal.SIGHUP] = signal.signal(signal.SIGHUP, lambda number, frame: None)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        os.close(self._ear)
+        os.close(self._bell)
+
+    def _handle(self, number: int, frame: object) -> None:
+        self.caught = True
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._bell, b"!")
+        if self.also is not None:
+            self.also()
+
+    def wait(self, seconds: float) -> bool:
+        """True as soon as a signal has come, False after so many seconds without one."""
+        if not self.caught:
+            with contextlib.suppress(InterruptedError):
+                select.select([self._ear], [], [], seconds)
+        return self.caught

@@ -1,0 +1,88 @@
+"""One daemon to a state folder, and what others may know of it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from daemon.config import Config
+from pipeline.errors import NiridError
+
+NOTE = "daemon.json"  # who runs, on which folders; stays when it ends
+
+
+class AlreadyRunning(NiridError):
+    """Another instance holds the state folder."""
+
+    exit_code = 75
+
+
+@contextlib.contextmanager
+def only_one(config: Config) -> Iterator[None]:
+    """Hold the state folder. The lock is the kernel's: it ends with the process, however that ends."""
+    config.state_folder.mkdir(mode=0o750, parents=True, exist_ok=True)
+    fd = os.open(config.state_folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            other = (_note(config.state_folder) or {}).get("pid", "unknown")
+            where = config.state_folder
+            raise AlreadyRunning(
+                f"another instance (process {other}) holds the state folder {where}"
+            ) from None
+        _write(config, {"pid": os.getpid(), "born": _born(os.getpid())})
+        yield
+        _write(config, {"pid": None})
+    finally:
+        os.close(fd)
+
+
+def running(config: Config) -> dict[str, Any] | None:
+    """{"pid": ...} of the daemon that holds the state folder; None when there is none."""
+    note = _note(config.state_folder)
+    if not note or not note.get("pid") or _born(note["pid"]) != note.get("born"):
+        return None
+    return {"pid": note["pid"]}
+
+
+def with_last_run(config: Config) -> Config:
+    """For commands that look: drop and product folders as the daemon had them, unless they are given here."""
+    note = _note(config.state_folder) or {}
+    if "drop" in note and config.origins.get("watch.folders", "default") == "default":
+        watch = dataclasses.replace(config.watch, folders=tuple(note["drop"]))
+        config = dataclasses.replace(config, watch=watch)
+    if "products" in note and config.origins.get("products.folder", "default") == "default":
+        config = dataclasses.replace(
+            config, products=dataclasses.replace(config.products, folder=note["products"])
+        )
+    return config
+
+
+def _note(state: Path) -> dict[str, Any] | None:
+    try:
+        note = json.loads((state / NOTE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return note if isinstance(note, dict) else None
+
+
+def _write(config: Config, who: dict[str, Any]) -> None:
+    folders = {"drop": [str(f) for f in config.drop_folders], "products": str(config.product_folder)}
+    part = config.state_folder / f".{NOTE}.part"
+    part.write_text(json.dumps(who | folders), encoding="utf-8")
+    os.replace(part, config.state_folder / NOTE)
+
+
+def _born(pid: int) -> str | None:
+    """When a process started, in ticks since boot: a number that was used before is not taken for it."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return None
