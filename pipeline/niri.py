@@ -34,7 +34,7 @@ READ_NOISE_ELECTRONS = {
     "Unknown": 35.0,
 }
 
-# Electrons per second and pixel at the operating temperature (Gemini's NIRI detector page); glow comes on top.
+# Electrons per second and pixel (Gemini's NIRI detector page); glow comes on top.
 DARK_CURRENT = 0.25
 
 
