@@ -66,6 +66,12 @@ def get(**bound: Any) -> Any:
     )
 
 
+def at_terminal() -> bool:
+    """True when a person sees the screen's lines as they come, and a moving display does no harm."""
+    stream = _sinks.stream or sys.stderr
+    return not _sinks.json and _sinks.screen <= _LEVELS["info"] and stream.isatty()
+
+
 class _Sinks:
     """The last processor: one event to every place that wants it."""
 

@@ -34,6 +34,14 @@ ROLES = {
     "user_bpm": "user_bpm",
 }
 
+# Calibrations that may be given as parameters, by path.
+BY_PATH = {
+    "addDQ:user_bpm": "user_bpm",
+    "addDQ:static_bpm": CalKind.STATIC_BPM.value,
+    "darkCorrect:dark": CalKind.DARK.value,
+    "flatCorrect:flat": CalKind.FLAT.value,
+}
+
 
 @dataclass(frozen=True)
 class Source:
@@ -60,6 +68,26 @@ class Written:
     frame: Frame
 
 
+def take_paths(parameters: Mapping[str, Any], steps: Iterable[str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Parameters as `bind` takes them, and role -> path of the calibrations among them.
+
+    A path of "" means that there shall be none, not even by association.
+    steps : names of the recipe's steps; what is meant for another step is left for `bind` to tell
+    """
+    rest, paths = dict(parameters), {}
+    for key, role in BY_PATH.items():
+        step, _, name = key.partition(":")
+        for spelling in (key, name):
+            if step not in steps or spelling not in rest or rest[spelling] == "default":
+                continue
+            value = rest[spelling]
+            nobody = value is None or str(value).strip().lower() in ("none", "")
+            paths[role] = "" if nobody else os.fspath(value)
+            if step != "addDQ":  # whose parameters these are
+                del rest[spelling]
+    return rest, paths
+
+
 def load(inputs: Sequence[Source], calibrations: Iterable[Source] = ()) -> tuple[Frames, Calibrations]:
     """Read everything that a recipe needs.
 
@@ -83,12 +111,12 @@ def load(inputs: Sequence[Source], calibrations: Iterable[Source] = ()) -> tuple
 
 
 def intermediates(folder: Path, inputs: Sequence[Source]) -> Callable[[str, Frames], None]:
-    """For `run_recipe`: writes the frames after a step that has write_outputs set, as NAME_step.fits."""
+    """For `run_recipe`: writes the frames after a step that has write_outputs set, with the step's suffix."""
 
     def write_outputs(step: str, frames: Frames) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for frame in frames:
-            path = folder / f"{frame.root}_{step}.fits"
+            path = folder / f"{frame.root}{suffix_of(step)}.fits"
             _write(path, frame, _provenance(inputs), [(step, {}, version())], frame.stamp)
 
     return write_outputs
@@ -175,6 +203,24 @@ def finished(product: Product, number: int = 0) -> Frame:
     if science:
         cards[stamp] = (mode, "Processed science, in this mode")
     return frame.stamped(stamp, cards=cards)
+
+
+# By which Gemini's users know the frames after a step.
+_SUFFIXES = {
+    "prepare": "_prepared", "addDQ": "_dqAdded", "ADUToElectrons": "_ADUToElectrons", "addVAR": "_varAdded",
+    "nonlinearityCorrect": "_nonlinearityCorrected", "darkCorrect": "_darkCorrected",
+    "flatCorrect": "_flatCorrected", "separateSky": "_skySeparated", "associateSky": "_skyAssociated",
+    "skyCorrect": "_skyCorrected", "cleanReadout": "_readoutCleaned", "detectSources": "_sourcesDetected",
+    "adjustWCSToReference": "_wcsCorrected", "resampleToCommonFrame": "_align",
+    "scaleCountsToReference": "_countsScaled", "stackFrames": "_stack", "stackDarks": "_stack",
+    "makeLampFlat": "_lampstack", "normalizeFlat": "_normalized", "makeBPM": "_bpm",
+    "thresholdFlatfield": "_thresholdFlatfielded",
+}  # fmt: skip
+
+
+def suffix_of(step: str) -> str:
+    """What is put after the name of a frame that a step has done, as _skyCorrected."""
+    return _SUFFIXES.get(step, f"_{step}")
 
 
 @cache

@@ -162,6 +162,8 @@ def opened(path: Path, *, readonly: bool = False, make: bool = False) -> Iterato
         must_be_ours(path)
     elif not make:
         raise _absent(path)
+    # A reader alone would leave SQLite's side files lying beside the database: only where it must be one.
+    readonly = readonly and ("ledger" in _components(path) or not os.access(path, os.W_OK))
     store = open_store(path, readonly=readonly)
     try:
         yield store
