@@ -77,8 +77,9 @@ def claim_job(tx: Tx, job_id: int) -> Claim | None:
     attempt = row["attempts"]
     tx.insert("attempt", job_id=job_id, n=attempt, started=tx.now, outcome="", error="")
     spec = JobSpec.from_json(json.loads(row["spec"]))
-    spec = replace(spec, attempt=attempt, staging=publish.staging_path(spec, attempt))
-    tx.event("job_started", job=job_id, recipe=spec.recipe, group=spec.group, name=spec.name, attempt=attempt)
+    group, staging = row["group_id"], publish.staging_path(spec, attempt)
+    spec = replace(spec, attempt=attempt, staging=staging, group_id=group)
+    tx.event("job_started", job=job_id, recipe=spec.recipe, group=group, name=spec.name, attempt=attempt)
     return Claim(job_id, attempt, spec)
 
 

@@ -53,7 +53,7 @@ def get() -> Any:
     return structlog.get_logger()
 
 
-def job_context(job: int, recipe: str, group: str) -> AbstractContextManager[Any]:
+def job_context(job: int, recipe: str, group: int) -> AbstractContextManager[Any]:
     """Every line logged inside carries the job, its recipe and its group: one filter, one story."""
     return structlog.contextvars.bound_contextvars(job=job, recipe=recipe, group=group)
 

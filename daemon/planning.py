@@ -331,7 +331,7 @@ def _plan_job(tx: Tx, group: int, decision: Decision, spec: JobSpec) -> int:
         "job_planned",
         job=job_id,
         recipe=spec.recipe,
-        group=spec.group,
+        group=group,
         name=spec.name,
         inputs=len(spec.inputs),
     )

@@ -43,7 +43,7 @@ def run(job: Mapping[str, Any], should_stop: Callable[[], bool]) -> dict[str, An
     spec = JobSpec.from_json(job)
     inputs = [Source(i.path, i.name, i.file_sha, data_sha=i.data_sha) for i in spec.inputs]
     calibrations = [Source(c.path, c.name, c.sha, c.role) for c in spec.calibrations]
-    with logs.job_context(job.get("job_id", 0), spec.recipe, spec.group):
+    with logs.job_context(job.get("job_id", 0), spec.recipe, spec.group_id):
         began, progress = time.monotonic(), _Progress(should_stop)
         bound = RECIPES[spec.recipe].bind(spec.parameters, preset=spec.preset)
         with progress.timed("read"):

@@ -36,11 +36,11 @@ def test_one_json_object_a_line_with_time_level_and_event_first(stream):
 
 def test_everything_inside_a_job_carries_job_recipe_and_group(stream):
     logs.configure(stream=stream)
-    with logs.job_context(7, "reduce", "ab12cd34"):
+    with logs.job_context(7, "reduce", 3):
         logs.get().info("step_finished", step="prepare")
     logs.get().info("later")
     inside, outside = lines(stream)
-    assert (inside["job"], inside["recipe"], inside["group"]) == (7, "reduce", "ab12cd34")
+    assert (inside["job"], inside["recipe"], inside["group"]) == (7, "reduce", 3)
     assert "job" not in outside
 
 
