@@ -29,7 +29,8 @@ class Points(NamedTuple):
 
 
 class Match(NamedTuple):
-    """Where the reference's sky lies in the image: x = x_ref + dx, after a turn by `angle` about `centre`.
+    """Where the reference's sky lies in the image: x = x_ref + dx, after a turn by `angle` and a stretch by
+    `scale` about `centre`.
 
     error : standard error of dx and of dy, pixels
     number : sources matched; 0 for a match of pixels
@@ -41,10 +42,11 @@ class Match(NamedTuple):
     number: int
     angle: float = 0.0
     centre: tuple[float, float] = (0.0, 0.0)
+    scale: float = 1.0
 
     def to_image(self, x: Any, y: Any) -> tuple[Any, Any]:
         """Image pixels of reference pixels."""
-        c, s = math.cos(self.angle), math.sin(self.angle)
+        c, s = self.scale * math.cos(self.angle), self.scale * math.sin(self.angle)
         u, v = x - self.centre[0], y - self.centre[1]
         return self.centre[0] + c * u - s * v + self.dx, self.centre[1] + s * u + c * v + self.dy
 
@@ -57,6 +59,7 @@ def match_sources(
     radius: float,
     least: int = 1,
     rotate: bool = False,
+    stretch: bool = False,
     centre: tuple[float, float] = (0.0, 0.0),
     most: int = 150,
 ) -> Match | None:
@@ -66,7 +69,7 @@ def match_sources(
     search : largest shift looked for, pixels
     radius : within which two sources are taken for one, pixels
     least : fewest matched sources accepted
-    rotate : fit a turn about `centre` too, given four matches or more
+    rotate, stretch : fit a turn, a scale about `centre` too, given four matches or more
 
     Every pair of sources proposes a shift; proposals support each other within `radius`, weighted by how
     alike and how bright their fluxes are, so that one bright star outvotes chance pairs. The best proposal
@@ -76,7 +79,7 @@ def match_sources(
     start = _best_shift(a, b, search, radius)
     if start is None:
         return None
-    match = _refine(a, b, start, radius, rotate, centre)
+    match = _refine(a, b, start, radius, (rotate, stretch), centre)
     return match if match is not None and match.number >= least else None
 
 
@@ -117,7 +120,12 @@ def _best_shift(a: Points, b: Points, search: float, radius: float) -> tuple[flo
 
 
 def _refine(
-    a: Points, b: Points, start: tuple[float, float], radius: float, rotate: bool, centre: tuple[float, float]
+    a: Points,
+    b: Points,
+    start: tuple[float, float],
+    radius: float,
+    free: tuple[bool, bool],
+    centre: tuple[float, float],
 ) -> Match | None:
     match = Match(*start, math.inf, 0, 0.0, centre)
     reach = radius
@@ -126,7 +134,10 @@ def _refine(
         if not i.size:
             return None
         error2 = a.error[i] ** 2 + b.error[j] ** 2 + FLOOR**2
-        previous, match = match, _fit(a.x[i], a.y[i], b.x[j], b.y[j], error2, rotate and i.size > 3, centre)
+        previous, match = (
+            match,
+            _fit(a.x[i], a.y[i], b.x[j], b.y[j], error2, free if i.size > 3 else (False, False), centre),
+        )
         px, py = match.to_image(a.x[i], a.y[i])
         off = np.hypot(b.x[j] - px, b.y[j] - py)
         # Sources that moved, blends and cosmic rays lie off by more than the rest; sqrt(2 ln 2) makes
@@ -151,23 +162,29 @@ def _pairs(ax: Floats, ay: Floats, bx: Floats, by: Floats, reach: float) -> tupl
 
 
 def _fit(
-    ax: Floats, ay: Floats, bx: Floats, by: Floats, error2: Floats, rotate: bool, centre: tuple[float, float]
+    ax: Floats,
+    ay: Floats,
+    bx: Floats,
+    by: Floats,
+    error2: Floats,
+    free: tuple[bool, bool],
+    centre: tuple[float, float],
 ) -> Match:
-    """Weighted least squares of shift and, if asked, a small angle."""
+    """Weighted least squares of shift and, where free, angle and scale."""
     w, n = 1 / error2, ax.size
-    angle = 0.0
-    if rotate:
-        u, v = ax - centre[0], ay - centre[1]
-        um, vm = np.average(u, weights=w), np.average(v, weights=w)
-        gx, gy = bx - np.average(bx, weights=w), by - np.average(by, weights=w)
-        u, v = u - um, v - vm
-        angle = math.atan2(float(np.sum(w * (u * gy - v * gx))), float(np.sum(w * (u * gx + v * gy))))
-    at = Match(0.0, 0.0, 0.0, n, angle, centre).to_image(ax, ay)
+    angle, scale = 0.0, 1.0
+    if any(free):
+        u, v, gx, gy = (k - np.average(k, weights=w) for k in (ax, ay, bx, by))
+        across, along = float(np.sum(w * (u * gy - v * gx))), float(np.sum(w * (u * gx + v * gy)))
+        angle = math.atan2(across, along) if free[0] else 0.0
+        scale = math.hypot(across, along) / float(np.sum(w * (u * u + v * v))) if free[1] else 1.0
+    start = Match(0.0, 0.0, 0.0, n, angle, centre, scale)
+    at = start.to_image(ax, ay)
     rx, ry = bx - at[0], by - at[1]
     dx, dy = float(np.average(rx, weights=w)), float(np.average(ry, weights=w))
     chi2 = float(np.sum(w * ((rx - dx) ** 2 + (ry - dy) ** 2)))
     excess = max(1.0, chi2 / (2 * (n - 1))) if n > 1 else 1.0
-    return Match(dx, dy, math.sqrt(excess / float(w.sum())), n, angle, centre)
+    return start._replace(dx=dx, dy=dy, error=math.sqrt(excess / float(w.sum())))
 
 
 def match_images(

@@ -89,7 +89,7 @@ def _boxes(plane: Any, how: Boxes) -> Any:
 
 
 def _pattern(sci: FloatImage, bad: BoolImage, how: Boxes) -> tuple[Floats, Floats]:
-    """The median box less its mean, (height, width), and the strength of the pattern in each row of pixels."""
+    """The median box less its mean, (height, width), and the pattern's strength in each row of pixels."""
     boxes = np.ma.masked_array(_boxes(sci, how).astype(float), _boxes(bad, how))
     means = boxes.mean(axis=2, keepdims=True).filled(0.0)
     level = means if how.subtract_background else 0.0
@@ -109,12 +109,16 @@ def _clipped_median(values: Any, low: float, high: float, rounds: int = 10) -> F
     """Median along the first axis of a masked array, clipped about the median until nothing changes."""
     values = np.ma.masked_array(values, copy=True)
     for _ in range(rounds):
-        middle, sigma = np.ma.median(values, axis=0), values.std(axis=0)
+        middle, sigma = _median(values), values.std(axis=0)
         outside = np.ma.filled((values < middle - low * sigma) | (values > middle + high * sigma), False)
         if not (outside & ~np.ma.getmaskarray(values)).any():
             break
         values = np.ma.masked_where(outside, values)
-    return np.asarray(np.ma.filled(np.ma.median(values, axis=0), 0.0), float)
+    return np.asarray(np.ma.filled(_median(values), 0.0), np.float64)
+
+
+def _median(values: Any) -> Any:
+    return np.ma.median(values, axis=0)  # type: ignore[no-untyped-call]
 
 
 def find_edges(
@@ -174,7 +178,7 @@ def _level(image: FloatImage, bad: BoolImage, steps: dict[tuple[int, int], list[
 
 
 def _step(image: FloatImage, bad: BoolImage, first: Any, second: Any, axis: int) -> np.float32:
-    """Level of the first region over the second: median, along the seam, of the difference of clipped medians."""
+    """Level of the first region over the second: median along the seam of the steps of clipped medians."""
     medians = []
     for region in (first, second):
         values = np.ma.masked_array(image[region].astype(float), bad[region])
@@ -208,8 +212,7 @@ def clean_stripes(
     the least squares fit of that many waves, on good pixels. Nothing else changes: noise at other
     frequencies stays, stars too.
     """
-    ny, nx = sci.shape
-    out, half = sci.copy(), nx // 2
+    out, half = sci.copy(), sci.shape[1] // 2
     masked = bad if objects is None else bad | objects
     removed = 0.0
     for x0 in (0, half):

@@ -220,7 +220,7 @@ def _solve(lower: Any, right: Any, damping: float) -> Any:  # pragma: no cover -
 
 
 class Apertures(NamedTuple):
-    """Sums over circles, (n stars, m radii), background taken off; `clean` is False with a bad pixel inside."""
+    """Sums over circles, (n stars, m radii), sky taken off; `clean` is False with a bad pixel inside."""
 
     flux: Floats
     error: Floats
@@ -277,11 +277,11 @@ def apertures(
     """
     import sep
 
-    image, variance = (np.ascontiguousarray(a, np.float32) for a in (sci, var))
+    image, variance, hidden = np.array(sci, np.float32), np.array(var, np.float32), np.array(bad)
     n, m = len(x), len(radii)
     flux, error, clean = np.zeros((n, m)), np.zeros((n, m)), np.zeros((n, m), np.bool_)
     for k, r in enumerate(radii):
-        total, err, flag = sep.sum_circle(image, x, y, r, var=variance, mask=bad, subpix=0)
+        total, err, flag = sep.sum_circle(image, x, y, r, var=variance, mask=hidden, subpix=0)
         area = math.pi * r * r
         flux[:, k] = total - area * np.asarray(sky)
         error[:, k] = np.hypot(err, area * np.asarray(sky_error))
@@ -315,6 +315,7 @@ def curve_of_growth(
     beta: float,
     *,
     aperture: float = 3.0,
+    others: BoolImage | None = None,
 ) -> Growth | None:
     """Total flux of a star: the sum within `aperture` FWHM, plus what the wings hold beyond it.
 
@@ -325,7 +326,7 @@ def curve_of_growth(
     radii = fwhm * np.array([0.75, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5])
     inner, outer = 5.0 * fwhm, 8.0 * fwhm
     here = np.array([x]), np.array([y])
-    sky, sky_error = local_sky(sci, bad, *here, inner, outer)
+    sky, sky_error = local_sky(sci, bad if others is None else bad | others, *here, inner, outer)
     if not np.isfinite(sky[0]):
         return None
     sums = apertures(sci, var, bad, *here, np.append(radii, aperture * fwhm), sky, sky_error)

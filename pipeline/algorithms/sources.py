@@ -70,6 +70,7 @@ class Detection:
     deblend_contrast: float = 0.005
     kron: float = 2.5
     kron_minimum: float = 3.5  # least radius, pixels
+    hidden_flags: int = 249  # DQ bits of pixels not seen: all but non-linear and saturated, which are stars
     # Culled afterwards:
     least_area: int = 20
     least_b: float = 1.1
@@ -79,7 +80,6 @@ class Detection:
 
 # SExtractor's default.conv: a 3 x 3 pyramid.
 CONVOLUTION = np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]], np.float32)
-REPLACED_FLAGS = 249  # every bit but non-linear and saturated: those pixels are stars
 
 
 def detect(
@@ -90,11 +90,11 @@ def detect(
     sci, var : (ny, nx) float32; dq : (ny, nx) uint16 DQ bits
     Returns the catalogue and (ny, nx) int32 labels: 0 for none, else NUMBER.
 
-    Pixels with a DQ bit of REPLACED_FLAGS are not seen. Flux errors need `var`; without it they are those
+    Pixels with a DQ bit of how.hidden_flags are not seen. Flux errors need `var`; without it they are those
     of the background noise.
     """
-    data = np.ascontiguousarray(sci, np.float32)
-    hidden = (dq & REPLACED_FLAGS) != 0
+    data = np.array(sci, np.float32)  # a copy: sep does not take read-only arrays
+    hidden = (dq & np.uint16(how.hidden_flags)) != 0
     if not np.isfinite(data).all():
         hidden |= ~np.isfinite(data)
         data = np.where(hidden, np.float32(0), data)
@@ -204,7 +204,7 @@ def _measure(
     # Pixels of other sources are left out and replaced by their mirror images.
     own: dict[str, Any] = {"segmap": segments, "seg_id": np.arange(1, table.size + 1, dtype=np.int32)}
     kron, kron_flag = sep.kron_radius(flat, x, y, a, b, theta, 6.0, mask=hidden, **own)
-    noise: dict[str, Any] = {"err": back.globalrms} if var is None else {"var": np.ascontiguousarray(var)}
+    noise: dict[str, Any] = {"err": back.globalrms} if var is None else {"var": np.array(var)}
     flux, error, flag = sep.sum_ellipse(
         flat, x, y, a, b, theta, how.kron * kron, subpix=5, mask=hidden, **noise, **own
     )
@@ -276,6 +276,12 @@ def _profiles(
 def object_mask(labels: LabelImage) -> BoolImage:
     """True on the pixels of any source."""
     return np.asarray(labels > 0)
+
+
+def smooth_background(sci: FloatImage, bad: BoolImage, mesh: int = 64) -> FloatImage:
+    """The background by SExtractor's method: clipped modes in meshes, median of 3 x 3 of them, a spline."""
+    back = sep.Background(np.array(sci, np.float32), mask=np.array(bad), bw=mesh, bh=mesh)
+    return np.asarray(back.back(), np.float32)
 
 
 def deep_mask(

@@ -14,6 +14,7 @@ from pipeline.frame import NO_DATA, Frame, Frames
 from pipeline.headers import number
 from pipeline.params import bounded
 from pipeline.primitive import Calibrations, primitive
+from pipeline.steps.register import with_common_noise
 
 if TYPE_CHECKING:
     from pipeline.algorithms.combine import Method
@@ -55,13 +56,15 @@ class StackParams:
 def stack_frames(frames: Frames, params: StackParams, cals: Calibrations) -> Frames:
     """One frame from all, with COVERAGE; a single frame stays as it is.
 
+    VAR holds the noise that the frames share through their skies, NOISECOR what resampling did to single pixels.
+
     Raises FrameMismatch for frames that differ in shape, unit, gain, filter, camera or read mode.
     """
     if len(frames) == 1:
         coverage = ((frames[0].dq & NO_DATA) == 0).astype(np.uint16)
         return [frames[0].evolve(coverage=coverage, note="only one frame: nothing to stack")]
     require_same(frames, "gain", "filter_name", "camera", "read_mode")
-    return [stacked(frames, params, coverage=True)]
+    return [with_common_noise(stacked(frames, params, coverage=True), frames)]
 
 
 def stacked(frames: Frames, params: StackParams, *, coverage: bool = False) -> Frame:

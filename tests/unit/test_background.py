@@ -84,3 +84,14 @@ def test_inputs_are_not_modified():
     bg.ogive_level(image, bad)
     np.testing.assert_array_equal(image, before)
     assert not bad.any()
+
+
+def test_skewed_noise_of_photons_gives_its_mean():
+    levels = []
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        image = 2 * (
+            rng.poisson(400.0, (512, 512)) + rng.uniform(-0.5, 0.5, (512, 512))
+        )  # as a flat field does
+        levels.append(bg.sky_level(image.astype(np.float32), skew=2.0).level)
+    assert np.mean(levels) == pytest.approx(800, abs=0.12)  # the centre itself is 0.5 lower

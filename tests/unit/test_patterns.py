@@ -14,7 +14,7 @@ def noise(seed, sigma=60.0):
 
 
 def boxed(seed, amplitude=60.0, rows=None):
-    """Noise with a 16 x 4 pattern in every quadrant, on the given rows of a quadrant, with a step of level."""
+    """Noise with a 16 x 4 pattern in every quadrant, on the given rows, with a step of level."""
     pattern = np.random.default_rng(99).normal(0, amplitude, (4, 16))
     pattern -= pattern.mean()
     quadrant = np.tile(pattern, (32, 8))

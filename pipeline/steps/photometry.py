@@ -1,0 +1,232 @@
+"""measureQuality: seeing, background, transparency; the zero point where the target is a standard star."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipeline import niri, standards
+from pipeline.frame import NO_DATA, NON_LINEAR, SATURATED, Frame
+from pipeline.headers import number
+from pipeline.params import bounded
+from pipeline.primitive import Calibrations, per_frame
+from pipeline.steps.sources import DetectSourcesParams, find_sources, sharpness_cards
+from pipeline.tangent import separation, tangent
+
+if TYPE_CHECKING:
+    from pipeline.algorithms.sources import Catalogue, LabelImage
+
+# Zenith seeing in arcsec below which 20, 70 and 85 percent of nights are (Gemini's observing constraints).
+IQ_BINS = {
+    "Y": (0.40, 0.70, 0.95), "J": (0.40, 0.60, 0.85), "H": (0.40, 0.60, 0.85), "K": (0.35, 0.55, 0.80),
+    "L": (0.35, 0.50, 0.75), "M": (0.35, 0.50, 0.70),
+}  # fmt: skip
+IQ_NAMES = ("IQ20", "IQ70", "IQ85", "IQAny")
+# Extinction in magnitudes below which 50, 70 and 80 percent of nights are.
+CC_BINS = (0.08, 0.3, 1.0)
+CC_NAMES = ("CC50", "CC70", "CC80", "CCAny")
+# Proper name of the filter -> band of its image quality, and how its magnitudes follow from J, H, K.
+NAMES = {
+    "Y": "Y",
+    "J": "J",
+    "H": "H",
+    "K": "K",
+    "K(short)": "Ks",
+    "K(prime)": "K'",
+    "L(prime)": "Lprime",
+    "M(prime)": "Mprime",
+}
+# A standard with one of these is measured, but its zero point is not to be trusted.
+DOUBTFUL = ("variable", "double", "suspect", "uncertain")
+
+
+@dataclass(frozen=True)
+class MeasureQualityParams:
+    extinction: float = bounded(0.06, ge=0, doc="magnitudes per airmass, all bands")
+    extinction_error: float = bounded(0.03, ge=0, doc="its error")
+    aperture: float = bounded(3.0, ge=1, le=4.5, doc="radius for the standard's flux, in FWHM")
+    search: float = bounded(
+        15.0, gt=0, doc="arcsec around its catalogue place within which the standard is looked for"
+    )
+
+
+@per_frame("measureQuality", MeasureQualityParams)
+def measure_quality(frame: Frame, params: MeasureQualityParams, cals: Calibrations) -> Frame:
+    """Measure a sky-subtracted image and write what it is worth into its header; keeps catalogue and
+    object mask.
+
+    MEANFWHM, ZENFWHM (arcsec; at zenith by airmass^-0.6), MEANELLP of stars and IQBIN; BGRATE (e-/s a pixel),
+    BGMAG (mag/arcsec², by the nominal zero point); SATFRAC; NSOURCES. For a standard star in the packaged
+    list also MAGZPT, MAGZERR, ZPSTAR, ZPMAG, ZPFLUX, KEXT, and CLOUDEXT, CCBIN against the nominal zero
+    point.
+    """
+    catalogue, labels = find_sources(frame, DetectSourcesParams())
+    cards: dict[str, Any] = sharpness_cards(catalogue) | _seeing(frame, catalogue) | _sky(frame)
+    data = (frame.dq & NO_DATA) == 0
+    saturated = float(np.sum((frame.dq & SATURATED) != 0)) / max(int(data.sum()), 1)
+    cards["SATFRAC"] = (round(saturated, 7), "Fraction of pixels that are saturated")
+    zero, text = _zero_point(frame, catalogue, labels, params)
+    return frame.stamped(
+        "MEASREIQ", objmask=np.asarray(labels > 0), catalog=catalogue if catalogue.size else None,
+        cards=cards | zero, note=text,
+    )  # fmt: skip
+
+
+def _seeing(frame: Frame, catalogue: Catalogue) -> dict[str, Any]:
+    wcs = tangent(frame.header)
+    stars = catalogue[catalogue["STAR"] == 1]
+    if wcs is None or not stars.size:
+        return dict.fromkeys(("MEANFWHM", "MEANELLP", "ZENFWHM", "IQBIN"))
+    fwhm = float(np.median(stars["FWHM_FIT"])) * wcs.pixel_scale
+    airmass = frame.descriptors.airmass or 1.0
+    zenith = fwhm * airmass**-0.6
+    limits = IQ_BINS.get((NAMES.get(frame.descriptors.filter_pretty) or "K")[0], IQ_BINS["K"])
+    worst = sum(zenith > limit for limit in limits)
+    return {
+        "MEANFWHM": (round(fwhm, 4), "[arcsec] FWHM of stars, median"),
+        "MEANELLP": (round(float(np.median(stars["ELLIP_FIT"])), 4), "Ellipticity of stars, median"),
+        "ZENFWHM": (round(zenith, 4), "[arcsec] FWHM at zenith, airmass^-0.6"),
+        "IQBIN": (IQ_NAMES[worst], "Image quality by ZENFWHM"),
+    }
+
+
+def _sky(frame: Frame) -> dict[str, Any]:
+    """The background of one exposure, from the level that skyCorrect took off."""
+    level, time = number(frame.header, "SKYLEVEL"), frame.descriptors.exposure_time
+    if level is None or not time or frame.unit != "electron":
+        return {}
+    rate = level / time
+    cards: dict[str, Any] = {"BGRATE": (round(rate, 4), "[electron/s/pix] Background")}
+    zero, wcs = nominal_zero_point(frame), tangent(frame.header)
+    if zero is not None and wcs is not None and rate > 0:
+        magnitude = zero - 2.5 * math.log10(rate / wcs.pixel_scale**2)
+        cards["BGMAG"] = (round(magnitude, 3), "[mag/arcsec2] Background, by nominal zero point")
+    return cards
+
+
+def nominal_zero_point(frame: Frame) -> float | None:
+    """Gemini's zero point of the camera and filter for one electron per second."""
+    facts = frame.descriptors
+    return niri.ZEROPOINTS.get((facts.camera or "", facts.filter_pretty))
+
+
+def filter_magnitude(star: standards.Standard, pretty: str) -> tuple[float, float] | None:
+    """(magnitude, error) of a standard in a NIRI filter; None where the list cannot tell.
+
+    K' = K + 0.22 (H - K), and Ks = K + 0.002 + 0.026 (J - K) where it was not measured (Gemini's NIRI
+    pages, MKO colours); good to 0.01 for ordinary stars. The colour term of a very red star is not believed.
+    """
+    band = NAMES.get(pretty, pretty)
+    values, errors = star.magnitudes, star.errors
+
+    def known(*names: str) -> bool:
+        return all(name in values for name in names)
+
+    if band in values:
+        return values[band], errors.get(band, 0.03)
+    red = "very_red" in star.flag
+    if band == "K'" and known("H", "K") and not red:
+        error = math.hypot(0.78 * errors.get("K", 0.03), 0.22 * errors.get("H", 0.03), 0.005)
+        return values["K"] + 0.22 * (values["H"] - values["K"]), error
+    if band == "Ks" and known("J", "K") and not red:
+        error = math.hypot(errors.get("K", 0.03), 0.026 * errors.get("J", 0.03), 0.009)
+        return values["K"] + 0.002 + 0.026 * (values["J"] - values["K"]), error
+    return None
+
+
+def _zero_point(
+    frame: Frame, catalogue: Catalogue, labels: LabelImage, params: MeasureQualityParams
+) -> tuple[dict[str, Any], str | None]:
+    """(cards, note) of the zero point; none for a target that is no standard."""
+    from pipeline.algorithms import photometry
+
+    facts = frame.descriptors
+    star = standards.find(facts.object or "")
+    if star is None or (facts.observation_class == "science" and not _at_standard(frame, star)):
+        return {}, None
+    where = f"{frame.name}: no zero point from {star.name}: "
+    magnitude = filter_magnitude(star, facts.filter_pretty)
+    if magnitude is None:
+        return {}, where + f"its magnitude in {facts.filter_pretty} is not known"
+    if frame.unit != "electron" or frame.var is None or not facts.exposure_time:
+        return {}, where + f"the image is in {frame.unit}, wanted electrons with their variance"
+    source = _find(frame, star, catalogue, params)
+    if source is None:
+        return {}, where + f"no source within {params.search:g} arcsec of its place"
+    if int(source["IMAFLAGS_ISO"]) & int(SATURATED):
+        return {}, where + "it is saturated"
+    if not source["FWHM_FIT"] > 0:
+        return {}, where + "its profile could not be fitted"
+    others = (labels > 0) & (labels != source["NUMBER"])
+    x, y, fwhm, beta = (float(source[name]) for name in ("X_FIT", "Y_FIT", "FWHM_FIT", "BETA_FIT"))
+    bad = (frame.dq & ~NON_LINEAR) != 0
+    growth = photometry.curve_of_growth(
+        frame.sci, frame.var, bad, x - 1, y - 1, fwhm, beta, aperture=params.aperture, others=others
+    )
+    if growth is None:
+        return {}, where + "bad pixels or no sky in its aperture"
+    airmass = facts.airmass or 1.0
+    value, error = photometry.zero_point(
+        *magnitude,
+        growth.total,
+        growth.error,
+        facts.exposure_time,
+        airmass,
+        params.extinction,
+        params.extinction_error,
+    )
+    cards = {
+        "MAGZPT": (round(value, 4), "Zero point: Vega, 1 electron/s, total flux, airmass 1"),
+        "MAGZERR": (round(error, 4), "Error of MAGZPT"),
+        "ZPSTAR": (star.name, "Standard star of MAGZPT"),
+        "ZPMAG": (round(magnitude[0], 4), f"Its magnitude in {facts.filter_pretty}, {star.system}"),
+        "ZPMAGERR": (round(magnitude[1], 4), "Error of ZPMAG"),
+        "ZPFLUX": (round(growth.total / facts.exposure_time, 3), "[electron/s] Its total flux"),
+        "ZPAPER": (round(params.aperture, 2), "Radius of its aperture, in FWHM"),
+        "ZPWINGS": (round(growth.missing, 5), "Fraction of its light outside the aperture"),
+        "KEXT": (params.extinction, "[mag/airmass] Extinction assumed"),
+    }
+    nominal = nominal_zero_point(frame)
+    if nominal is not None:
+        cloud = nominal - value
+        cards["CLOUDEXT"] = (round(cloud, 3), "[mag] Nominal zero point less MAGZPT")
+        cards["CCBIN"] = (CC_NAMES[sum(cloud > limit for limit in CC_BINS)], "Cloud cover by CLOUDEXT")
+    doubt = [word for word in DOUBTFUL if word in star.flag]
+    return cards, f"{star.name} is listed as {star.flag}: its zero point may be wrong" if doubt else None
+
+
+def _place(frame: Frame, star: standards.Standard) -> tuple[float, float]:
+    """(ra, dec) degrees of the standard at the time of the frame; its list's epoch is taken for 2000."""
+    when = frame.descriptors.ut_datetime
+    years = when.year + when.timetuple().tm_yday / 365.25 - 2000.0 if when else 0.0
+    dec = star.dec + star.pm_dec * years / 3.6e6
+    return star.ra + star.pm_ra * years / 3.6e6 / max(math.cos(math.radians(dec)), 1e-6), dec
+
+
+def _at_standard(frame: Frame, star: standards.Standard) -> bool:
+    """True when the frame points within 2 arcmin of the star that its name means."""
+    facts = frame.descriptors
+    if facts.ra is None or facts.dec is None:
+        return False
+    return bool(separation(facts.ra, facts.dec, *_place(frame, star)) < 120)
+
+
+def _find(frame: Frame, star: standards.Standard, catalogue: Catalogue, params: MeasureQualityParams) -> Any:
+    """The brightest source near the standard's place, else near the target's."""
+    wcs = tangent(frame.header)
+    if wcs is None or not catalogue.size:
+        return None
+    facts = frame.descriptors
+    places = [_place(frame, star)]
+    if facts.target_ra is not None and facts.target_dec is not None:
+        places.append((facts.target_ra, facts.target_dec))
+    for place in places:
+        x, y = wcs.to_pixel(*place)
+        away = np.hypot(catalogue["X_IMAGE"] - 1 - x, catalogue["Y_IMAGE"] - 1 - y) * wcs.pixel_scale
+        near = np.flatnonzero(away < params.search)
+        if near.size:
+            return catalogue[near[np.argmax(catalogue["FLUX_AUTO"][near])]]
+    return None
