@@ -56,7 +56,7 @@ class StackParams:
 def stack_frames(frames: Frames, params: StackParams, cals: Calibrations) -> Frames:
     """One frame from all, with COVERAGE; a single frame stays as it is.
 
-    VAR holds the noise that the frames share through their skies, NOISECOR what resampling did to single pixels.
+    VAR holds the noise that frames share through their skies, NOISECOR what resampling did to single pixels.
 
     Raises FrameMismatch for frames that differ in shape, unit, gain, filter, camera or read mode.
     """
