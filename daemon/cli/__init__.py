@@ -70,7 +70,7 @@ def cli(ctx: click.Context, config: str | None, state: str | None, verbose: bool
 
 
 def _add_commands() -> None:
-    from daemon.cli import demonstrate, report, service
+    from daemon.cli import caldb, completion, demonstrate, parameters, report, service, toolkit
 
     for command in (
         service.run,
@@ -80,6 +80,14 @@ def _add_commands() -> None:
         report.audit,
         demonstrate.simulate,
         demonstrate.demo,
+        toolkit.reduce,
+        toolkit.dataselect,
+        toolkit.showd,
+        toolkit.typewalk,
+        parameters.showpars,
+        parameters.showrecipes,
+        caldb.caldb,
+        completion.completion,
     ):
         cli.add_command(command)
 
