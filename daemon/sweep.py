@@ -79,7 +79,7 @@ class Index:
         """List every folder below the roots (absolute paths)."""
         started = time.monotonic()
         found = Sweep()
-        self.folders = []
+        folders: list[str] = []
         for root in roots:
             try:
                 st = os.stat(root)
@@ -102,7 +102,8 @@ class Index:
                 found.gone.extend(gone)
                 for path in gone:
                     self.forget(path)
-            self.folders.extend(entered)
+            folders.extend(entered)
+        self.folders = folders  # at once: the poller reads it in another thread
         found.candidates.sort()
         found.seconds = time.monotonic() - started
         return found

@@ -25,7 +25,7 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
 from watchdog.events import (
@@ -67,6 +67,7 @@ EVENTS: list[type[FileSystemEvent]] = [
     DirCreatedEvent,
     DirMovedEvent,
 ]
+_OBSERVER_LOGS = [logging.getLogger(f"watchdog.observers.{name}") for name in ("inotify", "inotify_c")]
 
 
 class Hints(NamedTuple):
@@ -179,14 +180,15 @@ class Watcher:
 
     def start(self) -> None:
         """Watch all folders; a folder that is missing is watched when it appears."""
-        for name in ("watchdog.observers.inotify", "watchdog.observers.inotify_c"):
-            logging.getLogger(name).addHandler(self._listener)
+        for logger in _OBSERVER_LOGS:
+            logger.addHandler(self._listener)
+            logger.setLevel(logging.WARNING)  # whatever the level of our own log
         self._arm()
 
     def stop(self) -> None:
         """End the threads; waits for at most a few seconds."""
-        for name in ("watchdog.observers.inotify", "watchdog.observers.inotify_c"):
-            logging.getLogger(name).removeHandler(self._listener)
+        for logger in _OBSERVER_LOGS:
+            logger.removeHandler(self._listener)
         self._disarm()
         self._stop_polling.set()
         if self._poller is not None:
@@ -258,7 +260,9 @@ class Watcher:
         polled = any(mode.startswith("polling") for mode in self.modes.values())
         if polled and not (self._poller and self._poller.is_alive()):
             self._stop_polling.clear()
-            self._poller = threading.Thread(target=self._poll, name="poller", daemon=True)
+            self._poller = threading.Thread(
+                target=self._poll, args=(self._times(),), name="poller", daemon=True
+            )
             self._poller.start()
 
     def _watch(self, folder: str) -> str:
@@ -310,22 +314,36 @@ class Watcher:
             problems.append("the poller is dead")
         return problems
 
-    def _poll(self) -> None:
-        """Ask for a sweep when the time of a folder has changed, and once more at the next look: two
-        changes within one tick of the file system's clock leave one time."""
-        seen: dict[str, tuple[int, int]] = {}
-        changed = False
+    def _poll(self, seen: dict[str, tuple[int, int]]) -> None:
+        """List a folder when its time has changed, and once more at the next look: two changes within
+        one tick of the file system's clock leave one time."""
+        before = set(seen)
         while not self._stop_polling.wait(self._poll_seconds):
-            polled = [f for f, mode in self.modes.items() if mode.startswith("polling")]
-            now: dict[str, tuple[int, int]] = {}
-            for folder in {*polled, *(f for f in self._index.folders if f.startswith(tuple(polled)))}:
+            now = self._times()
+            changed = {folder for folder, times in now.items() if seen.get(folder) != times}
+            for folder in changed | before:
                 with contextlib.suppress(OSError):
-                    st = os.stat(folder)
-                    now[folder] = (st.st_ino, st.st_mtime_ns)
-            again, changed = changed, now != seen
-            seen = now
-            if changed or again:
-                self.hint("", folder=True)
+                    self._list(folder, known=now.keys())
+            seen, before = now, changed
+
+    def _times(self) -> dict[str, tuple[int, int]]:
+        """Inode and time of every folder that is polled."""
+        polled = [f for f, mode in self.modes.items() if mode.startswith("polling")]
+        times = {}
+        for folder in {*polled, *(f for f in self._index.folders if f.startswith(tuple(polled)))}:
+            with contextlib.suppress(OSError):
+                st = os.stat(folder)
+                times[folder] = (st.st_ino, st.st_mtime_ns)
+        return times
+
+    def _list(self, folder: str, known: Container[str]) -> None:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if is_ours(entry.name):
+                    if not self._is_settled(entry.path):
+                        self.hint(entry.path)
+                elif entry.is_dir(follow_symlinks=False) and entry.name[0] != "." and entry.path not in known:
+                    self.hint(entry.path, folder=True)
 
 
 def filesystem_of(path: str, mounts: str = "/proc/self/mountinfo") -> str:

@@ -67,11 +67,14 @@ def verify_product(path: Path, sha256: str | None = None) -> FileFacts:
     provenance are there, and its bytes are the wanted ones."""
     facts = read_file(path)
     names = [hdu.name for hdu in facts.hdus]
-    wanted = ["SCI", "PROVENANCE", "HISTORY"]
-    if "BPMASK" not in facts.phu and "PROCBPM" not in facts.phu:
-        wanted += ["VAR", "DQ"]
+    mask = "BPMASK" in facts.phu or "PROCBPM" in facts.phu
+    wanted = ["SCI", "PROVENANCE", "HISTORY"] if mask else ["SCI", "DQ", "PROVENANCE", "HISTORY"]
     if missing := [name for name in wanted if name not in names]:
         raise DamagedFile(f"{os.fspath(path)}: the product has no {', '.join(missing)}")
+    if facts.phu.get("NEXTEND") != len(names) - 1:
+        raise DamagedFile(
+            f"{os.fspath(path)}: {len(names) - 1} extensions, {facts.phu.get('NEXTEND')} wanted"
+        )
     if not all("CHECKSUM" in hdu.cards for hdu in facts.hdus):
         raise DamagedFile(f"{os.fspath(path)}: not every part carries a checksum")
     if not all(facts.hdus[names.index(name)].cards.get("NAXIS2") for name in ("PROVENANCE", "HISTORY")):

@@ -279,8 +279,16 @@ def test_a_product_is_judged(tmp_path):
     with pytest.raises(DamagedFile):
         verify_product(path)
     path.write_bytes(frame_bytes())
-    with pytest.raises(DamagedFile, match="has no SCI, PROVENANCE"):
+    with pytest.raises(DamagedFile, match="has no SCI, DQ, PROVENANCE"):
         verify_product(path)
+    var = whole.index(b"XTENSION", whole.index(b"'SCI"))
+    end = whole.index(b"XTENSION", whole.index(b"'VAR"))
+    path.write_bytes(whole[:var] + whole[end:])
+    with pytest.raises(DamagedFile, match="4 extensions, 5 wanted"):
+        verify_product(path)
+    path.unlink()
+    write(path, product(var=None))  # an intermediate frame, before addVAR
+    verify_product(path)
     path.unlink()
     write(path, product(), provenance=[])
     with pytest.raises(DamagedFile, match="provenance is empty"):
