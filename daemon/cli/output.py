@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from daemon.logs import printable
-
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -34,6 +32,8 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str = ""
     """A plain table. What files and headers say is shown as text: no markup, no control characters."""
     from rich.table import Table
     from rich.text import Text
+
+    from daemon.logs import printable  # here, as `nirid --help` needs no logging
 
     made = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="dim")
     for column in columns:
