@@ -22,11 +22,12 @@ from pipeline import caldb
 from pipeline.association import CalibrationKey, CalKind
 from pipeline.descriptors import Descriptors
 
+NOT_STABLE = "not stable yet"
 _NOT_READ = frozenset({FileState.SEEN, FileState.INCOMPLETE, FileState.VANISHED})
 _OF_FRAMES = frozenset({FileState.READY, FileState.EXCLUDED, FileState.QUARANTINED})
 
 
-def seen(tx: Tx, path: str, reason: str = "not stable yet") -> None:
+def seen(tx: Tx, path: str, reason: str = NOT_STABLE) -> None:
     """A file is there; nothing of it is known yet. What was read at this path before stays on record."""
     row = _current(tx, path)
     if row is None or row["content_id"] is not None or row["state"] != FileState.SEEN:

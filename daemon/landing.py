@@ -53,7 +53,7 @@ class Landing:
     _pool: ThreadPoolExecutor | None = None
     _done: queue.SimpleQueue[tuple[Due, FileRecord | OSError]] = field(default_factory=queue.SimpleQueue)
     _unwritten: list[tuple[Due, FileRecord]] = field(default_factory=list)
-    _unseen: set[str] = field(default_factory=set)
+    _unseen: dict[str, str] = field(default_factory=dict)  # path -> what to say of it
     _gone: set[str] = field(default_factory=set)
     _called: threading.Event = field(default_factory=threading.Event)
     _taken: dict[str, Signature] = field(default_factory=dict)
@@ -91,6 +91,7 @@ class Landing:
         looked = self.tracker.tick(now)
         self._gone |= set(looked.vanished)
         for path, reason in looked.blocked:
+            self._unseen[path] = f"cannot be read now: {reason}"
             self.log("file_blocked", path=path, reason=reason)
         for due in looked.due:
             self._hand_over(due)
@@ -106,7 +107,7 @@ class Landing:
     ) -> None:
         for path in paths:
             if self.tracker.offer(path, now, (signatures or {}).get(path)):
-                self._unseen.add(path)
+                self._unseen[path] = files.NOT_STABLE
 
     def _sweep(self, now: float) -> Sweep:
         found = self.watcher.sweep()
@@ -141,7 +142,10 @@ class Landing:
         while not self._done.empty():
             due, result = self._done.get_nowait()
             if isinstance(result, OSError):
-                self.tracker.retry(due, result.strerror or str(result), now)
+                reason = result.strerror or str(result)
+                self._unseen[due.path] = f"cannot be read now: {reason}"
+                self.log("file_blocked", path=due.path, reason=reason)
+                self.tracker.retry(due, reason, now)
             else:
                 self._unwritten.append((due, result))
 
@@ -151,7 +155,7 @@ class Landing:
             if self._unseen or self._gone:
                 unseen, gone = self._unseen, self._gone
                 self.ledger.write(lambda tx: self._note(tx, unseen, gone))
-                self._unseen, self._gone = set(), set()
+                self._unseen, self._gone = {}, set()
             while self._unwritten:
                 some = self._unwritten[:AT_ONCE]
                 self.ledger.write(partial(self._record, records=[record for _, record in some]))
@@ -164,9 +168,9 @@ class Landing:
         except LedgerBusy as error:
             self.log("ledger_busy", error=str(error))
 
-    def _note(self, tx: Tx, unseen: set[str], gone: set[str]) -> None:
-        for path in sorted(unseen - gone):
-            files.seen(tx, path)
+    def _note(self, tx: Tx, unseen: dict[str, str], gone: set[str]) -> None:
+        for path in sorted(set(unseen) - gone):
+            files.seen(tx, path, unseen[path])
         for path in sorted(gone):
             files.gone(tx, path)
 
@@ -185,7 +189,7 @@ class Landing:
         found = self.watcher.sweep()
         new = {p: s for p, s in found.candidates if self._taken.get(p) != s}
         self._taken |= new
-        self.ledger.write(lambda tx: self._note(tx, set(new), set(found.gone)))
+        self.ledger.write(lambda tx: self._note(tx, dict.fromkeys(new, files.NOT_STABLE), set(found.gone)))
         records = self._pool.map(self._read_now, new.items())
         batch: list[FileRecord] = []
         for record in records:
@@ -195,6 +199,8 @@ class Landing:
                 self._record_batch(batch)
                 batch = []
         self._record_batch(batch)
+        blocked, self._unseen = self._unseen, {}
+        self.ledger.write(lambda tx: self._note(tx, blocked, set()))
         return len(new)
 
     def _record_batch(self, batch: list[FileRecord]) -> None:
@@ -211,7 +217,9 @@ class Landing:
                 return self._read(path, patience)
             except OSError as error:
                 if attempt == FIRST_TRIES:
-                    self.log("file_blocked", path=path, reason=error.strerror or str(error))
+                    reason = error.strerror or str(error)
+                    self._unseen[path] = f"cannot be read now: {reason}"
+                    self.log("file_blocked", path=path, reason=reason)
         return None
 
     def _read(self, path: str, patience: Patience | str) -> FileRecord:

@@ -320,6 +320,8 @@ def _plan_job(tx: Tx, group: int, decision: Decision, spec: JobSpec) -> int:
     else:
         job_id = known["id"]
         same = known["state"] == JobState.PLANNED and known["spec"] == values["spec"]
+        if known["state"] in (JobState.PLANNED, JobState.WAITING):  # somebody may be waiting for it
+            values["priority"] = min(values["priority"], known["priority"])
         move(tx, job_id, known["state"], JobState.PLANNED, decision.reason)
         sets = ", ".join(f"{name} = ?" for name in values)
         tx.run(f"UPDATE job SET {sets}, group_id = ? WHERE id = ?", *values.values(), group, job_id)

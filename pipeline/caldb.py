@@ -125,7 +125,7 @@ class CalStore:
     def remove(self, name: str, reason: str, *, now: float | None = None) -> list[Candidate]:
         """Take calibrations out of use by path or file name; returns those that were in use."""
         table, now = self._tables.Calibration, time.time() if now is None else now
-        stem = Path(name).name.removesuffix(".fits")
+        stem = _stem(name)
         with self.db.atomic("IMMEDIATE"):
             named = (table.path == os.fsencode(name)) | (table.name == stem)
             rows = list(table.select().where(named & table.removed.is_null()))
@@ -153,7 +153,7 @@ class CalStore:
     def get(self, name: str) -> Candidate | None:
         """The calibration in use at a path, or of a file name; None when there is none."""
         table = self._tables.Calibration
-        stem = Path(name).name.removesuffix(".fits")
+        stem = _stem(name)
         named = (table.path == os.fsencode(name)) | (table.name == stem)
         row = table.get_or_none(named & table.removed.is_null())
         return _candidate(row) if row else None
@@ -204,13 +204,18 @@ def external(
     facts = {key: getattr(descriptors, key) for key in (*rule.match, *rule.tolerance, "gcal_lamp", "shape")}
     return Candidate(
         kind=kind,
-        name=name or Path(path).name.removesuffix(".fits"),
+        name=name or _stem(path),
         ident=sha256,
         facts=facts,
         ut=descriptors.ut_datetime,
         path=path,
         sha256=sha256,
     )
+
+
+def _stem(path: str) -> str:
+    """The file name without .fits; bytes that are no text become question marks."""
+    return Path(path).name.removesuffix(".fits").encode(errors="replace").decode()
 
 
 def check_schema(db: Any, component: str, version: int) -> int:

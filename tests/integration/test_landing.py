@@ -1,0 +1,146 @@
+"""From a real folder into the ledger, with a reader that knows what each file is."""
+
+import os
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from daemon import queries
+from daemon.ingest import FileRecord
+from daemon.landing import Landing
+from daemon.ledger import Ledger, LedgerBusy
+from daemon.stability import Tracker, signature_of
+from daemon.watcher import Watcher
+from tests.night import frame, setting, sha
+
+
+class Reader:
+    """Stands for ingest. `errors`: file name -> what to raise, in turn."""
+
+    def __init__(self):
+        self.errors, self.calls = {}, []
+
+    def __call__(self, path, *, patience):
+        name = os.path.basename(path)
+        self.calls.append((name, patience))
+        if self.errors.get(name):
+            raise self.errors[name].pop(0)
+        signature, content = signature_of(os.lstat(path)), Path(path).read_bytes()
+        if content == b"half":
+            return FileRecord(path, "incomplete", "half of it is there", signature)
+        number = int(name[10:14])
+        record = frame("dark", number, 30 * number)
+        return replace(record, path=path, signature=signature, file_sha=sha(content), data_sha=sha(content))
+
+
+@pytest.fixture
+def landing(tmp_path):
+    drop = tmp_path / "drop"
+    drop.mkdir()
+    ledger = Ledger(tmp_path / "nirid.db")
+    made = Landing(
+        ledger,
+        Watcher([str(drop)], observer="polling"),
+        Tracker(settle=0.0, fast=0.0),
+        setting(),
+        read=Reader(),
+    )
+    made.drop = drop
+    yield made
+    made.stop()
+    ledger.close()
+
+
+def states(landing):
+    with landing.ledger.read() as db:
+        return {os.path.basename(r["path"]): r["state"] for r in queries.files_on_record(db)}
+
+
+def drop(landing, number, content=None):
+    (landing.drop / f"N20160102S{number:04d}.fits").write_bytes(content or f"frame {number}".encode())
+
+
+def until(landing, wanted, *, seconds=10.0):
+    """Step, on a clock that runs ahead of the real one, until the states are so."""
+    pause = threading.Event()
+    now = 0.0
+    while states(landing) != wanted and now < 1000 * seconds:
+        landing.step(now)
+        now += 10.0
+        pause.wait(0.01)
+    assert states(landing) == wanted
+
+
+def test_batch_takes_what_is_there_once(landing):
+    for n in (1, 2, 3):
+        drop(landing, n)
+    drop(landing, 4, b"half")
+    landing.start()
+    assert landing.take_all() == 4
+    assert landing.take_all() == 0
+    names = [f"N20160102S000{n}.fits" for n in (1, 2, 3, 4)]
+    assert states(landing) == dict(zip(names, ["ready", "ready", "ready", "incomplete"], strict=True))
+    assert sorted(landing.read.calls) == [(name, "batch") for name in names]
+    drop(landing, 4)
+    assert landing.take_all() == 1
+    assert states(landing)[names[3]] == "ready"
+
+
+def test_batch_tries_again_and_goes_on(landing):
+    drop(landing, 1)
+    drop(landing, 2)
+    drop(landing, 3)
+    landing.read.errors["N20160102S0001.fits"] = [OSError("busy"), OSError("busy")]
+    landing.read.errors["N20160102S0002.fits"] = [OSError("gone bad")] * 9
+    landing.read.errors["N20160102S0003.fits"] = [ZeroDivisionError("a bug")]
+    landing.start()
+    landing.take_all()
+    assert states(landing) == {
+        "N20160102S0001.fits": "ready",
+        "N20160102S0002.fits": "seen",
+        "N20160102S0003.fits": "quarantined",
+    }
+    with landing.ledger.read() as db:
+        reasons = {os.path.basename(r["path"]): r["reason"] for r in queries.files_on_record(db)}
+    assert reasons["N20160102S0002.fits"] == "cannot be read now: gone bad"
+    assert reasons["N20160102S0003.fits"] == "could not be read: ZeroDivisionError: a bug"
+
+
+def test_live_files_are_seen_read_and_settled(landing):
+    landing.start()
+    drop(landing, 1)
+    until(landing, {"N20160102S0001.fits": "ready"})
+    drop(landing, 2, b"half")
+    until(landing, {"N20160102S0001.fits": "ready", "N20160102S0002.fits": "incomplete"})
+    drop(landing, 2)
+    until(landing, {"N20160102S0001.fits": "ready", "N20160102S0002.fits": "ready"})
+    assert [name for name, _ in landing.read.calls].count("N20160102S0001.fits") == 1
+
+
+def test_what_is_settled_is_not_read_again_after_a_restart(landing):
+    drop(landing, 1)
+    landing.start()
+    landing.take_all()
+    landing.stop()
+    again = Landing(landing.ledger, Watcher([str(landing.drop)]), Tracker(), setting(), read=Reader())
+    again.start()
+    assert again.take_all() == 0
+    again.stop()
+    assert again.read.calls == []
+
+
+def test_a_busy_ledger_loses_nothing(landing, monkeypatch):
+    landing.start()
+    drop(landing, 1)
+    write, refusals = landing.ledger.write, iter(range(5))
+
+    def busy(fn):
+        if next(refusals, None) is not None:
+            raise LedgerBusy("database: locked")
+        return write(fn)
+
+    monkeypatch.setattr(landing.ledger, "write", busy)
+    until(landing, {"N20160102S0001.fits": "ready"})
+    assert len(landing.read.calls) == 1

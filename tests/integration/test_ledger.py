@@ -1,0 +1,354 @@
+"""The ledger on a real file: one writer, many threads, and what landed."""
+
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from daemon import files, jobs, queries
+from daemon.ingest import FileRecord
+from daemon.ledger import Ledger, LedgerBusy, connect_readonly
+from daemon.stability import Signature
+from daemon.states import IllegalTransition
+from pipeline.errors import ConfigError
+from tests.night import Daemon, example1, frame, setting, static_bpm
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    made = Ledger(tmp_path / "nirid.db")
+    yield made
+    made.close()
+
+
+def take(ledger, *records):
+    for record in records:
+        ledger.write(lambda tx, r=record: files.record(tx, r, setting()))
+
+
+def states(ledger):
+    with ledger.read() as db:
+        return {os.path.basename(r["path"]): r["state"] for r in queries.files_on_record(db)}
+
+
+def rows(ledger, sql):
+    with ledger.read() as db:
+        return [tuple(row) for row in db.execute(sql)]
+
+
+# -- writing -----------------------------------------------------------------------------------
+
+
+def test_threads_write_one_after_the_other(ledger):
+    def count():
+        for _ in range(50):
+            ledger.write(lambda tx: tx.counter("n"))
+
+    threads = [threading.Thread(target=count) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert ledger.write(lambda tx: tx.counter("n")) == 401
+
+
+def test_an_error_rolls_back_and_the_writer_lives(ledger):
+    def fails(tx):
+        tx.counter("n")
+        raise KeyError("x")
+
+    with pytest.raises(KeyError):
+        ledger.write(fails)
+    assert ledger.write(lambda tx: tx.counter("n")) == 1
+    with pytest.raises(RuntimeError, match="inside a write"):
+        ledger.write(lambda tx: ledger.write(lambda tx: 1))
+
+
+def test_readers_cannot_write_and_see_one_snapshot(ledger):
+    with ledger.read() as db:
+        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            db.execute("INSERT INTO meta VALUES ('x', 1)")
+        before = db.execute("SELECT COUNT(*) FROM meta").fetchone()[0]
+        ledger.write(lambda tx: tx.counter("n"))
+        assert db.execute("SELECT COUNT(*) FROM meta").fetchone()[0] == before
+    assert rows(ledger, "SELECT COUNT(*) FROM meta") == [(before + 1,)]
+
+
+def test_a_database_that_is_locked_is_busy_not_broken(ledger, tmp_path):
+    ledger.write(lambda tx: tx.db.execute_sql("PRAGMA busy_timeout").fetchone())
+    other = sqlite3.connect(tmp_path / "nirid.db", isolation_level=None)
+    # A pragma needs no lock, so it can be shortened from inside a transaction.
+    ledger.write(lambda tx: tx.db.execute_sql("PRAGMA busy_timeout = 1"))
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(LedgerBusy, match="locked"):
+        ledger.write(lambda tx: tx.counter("n"))
+    other.execute("ROLLBACK")
+    other.close()
+    assert ledger.write(lambda tx: tx.counter("n")) == 1
+
+
+def test_events_are_kept_with_the_transaction_and_logged_after_it(tmp_path):
+    said = []
+    ledger = Ledger(tmp_path / "nirid.db", log=lambda event, **fields: said.append((event, fields)))
+    ledger.write(lambda tx: tx.event("job_done", job=7, path="\udcff"))
+
+    def fails(tx):
+        tx.event("never")
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        ledger.write(fails)
+    assert said == [("job_done", {"job": 7, "path": "\udcff"})]
+    assert rows(ledger, "SELECT event, job FROM event") == [("job_done", 7)]
+    ledger.close()
+
+
+def test_a_closed_ledger_is_one_file_that_others_can_read(tmp_path):
+    ledger = Ledger(tmp_path / "nirid.db")
+    take(ledger, frame("dark", 1, 0))
+    with ledger.read():
+        pass
+    ledger.close()
+    assert [p.name for p in tmp_path.iterdir()] == ["nirid.db"]
+    db = connect_readonly(tmp_path / "nirid.db")
+    assert queries.counts(db)["files"] == {"ready": 1}
+    db.close()
+
+
+def test_a_newer_schema_is_refused(tmp_path):
+    ledger = Ledger(tmp_path / "nirid.db")
+    ledger.write(lambda tx: tx.run("UPDATE schema SET version = 99 WHERE component = 'ledger'"))
+    ledger.close()
+    with pytest.raises(ConfigError, match="ledger is of schema 99"):
+        Ledger(tmp_path / "nirid.db")
+
+
+def test_what_was_said_to_be_done_survives_a_kill(tmp_path):
+    """kill -9 right after a write has returned, many times over: nothing of it is lost or half done."""
+    program = (
+        "import os, sys\nfrom daemon.ledger import Ledger\nledger = Ledger(sys.argv[1])\n"
+        "print(ledger.write(lambda tx: tx.counter('n')), flush=True)\nos.kill(os.getpid(), 9)"
+    )
+    for expected in (1, 2, 3):
+        done = subprocess.run(
+            [sys.executable, "-c", program, str(tmp_path / "nirid.db")], capture_output=True, text=True
+        )
+        assert (done.returncode, done.stdout.strip()) == (-9, str(expected))
+
+
+# -- what landed -------------------------------------------------------------------------------
+
+
+def test_each_content_is_in_one_state(ledger):
+    good = frame("dark", 1, 0)
+    bad = FileRecord("/drop/x.fits", "refused", "GMOS", Signature(1, 2, 3, 4, 5), file_sha="b" * 64)
+    ledger.write(lambda tx: files.seen(tx, "/drop/slow.fits"))
+    cut = FileRecord("/drop/cut.fits", "incomplete", "100 of 200 bytes", Signature(1, 3, 3, 4, 5))
+    take(ledger, good, bad, cut, static_bpm())
+    assert Counter(states(ledger).values()) == Counter(
+        ["ready", "refused", "seen", "incomplete", "calibration"]
+    )
+    assert {state for _, state, _ in rows(ledger, "SELECT * FROM accounting")} == {
+        "ready",
+        "refused",
+        "calibration",
+    }
+    ledger.write(lambda tx: (files.gone(tx, "/drop/slow.fits"), files.gone(tx, good.path)))
+    assert states(ledger)["slow.fits"] == "vanished"
+    assert states(ledger)["N20160102S0001.fits"] == "ready"  # it was read; that it went changes nothing
+    whole = replace(frame("dark", 2, 30), path=cut.path)
+    take(ledger, whole)
+    assert states(ledger)["cut.fits"] == "ready"
+
+
+def test_taking_the_same_again_changes_nothing(ledger):
+    night = [*example1()[:12], static_bpm()]
+    take(ledger, *night)
+    before = [
+        rows(ledger, f"SELECT * FROM {t} ORDER BY 1, 2") for t in ("content", "membership", "calibration")
+    ]
+    touched = rows(ledger, "SELECT id, touched FROM frame_group")
+    take(ledger, *reversed(night))
+    assert before == [
+        rows(ledger, f"SELECT * FROM {t} ORDER BY 1, 2") for t in ("content", "membership", "calibration")
+    ]
+    assert rows(ledger, "SELECT id, touched FROM frame_group") == touched
+
+
+def test_newer_content_at_a_path_supersedes_until_the_old_comes_back(ledger):
+    old = frame("dark", 1, 0)
+    new = replace(frame("dark", 1, 0), file_sha="n" * 64, data_sha="d" * 64)
+    take(ledger, old, new)
+    by_sha = {sha[:1]: state for sha, state, _ in rows(ledger, "SELECT * FROM accounting")}
+    assert by_sha == {old.file_sha[0]: "superseded", "n": "ready"}
+    assert len(rows(ledger, "SELECT * FROM membership")) == 1
+    take(ledger, old)
+    by_sha = {sha[:1]: state for sha, state, _ in rows(ledger, "SELECT * FROM accounting")}
+    assert by_sha == {old.file_sha[0]: "ready", "n": "superseded"}
+
+
+def test_a_copy_elsewhere_keeps_the_content_alive(ledger):
+    old = frame("dark", 1, 0)
+    take(ledger, old, replace(old, path="/drop/copy.fits"))
+    take(ledger, replace(old, file_sha="n" * 64, data_sha="d" * 64))
+    assert {s for _, s, _ in rows(ledger, "SELECT * FROM accounting")} == {"ready"}
+
+
+def test_an_edited_header_is_another_version_of_one_frame(ledger):
+    old = frame("science", 1, 0)
+    take(ledger, old)
+    comment = replace(old, file_sha="c" * 64)  # the same pixels and facts
+    touched = rows(ledger, "SELECT touched FROM frame_group")
+    take(ledger, comment)
+    assert rows(ledger, "SELECT touched FROM frame_group") == touched
+    other = frame("science", 1, 0, filter_name="J_G0202")
+    take(ledger, replace(other, data_label=old.data_label, data_sha=old.data_sha))
+    assert len(rows(ledger, "SELECT * FROM frame")) == 1
+    keys = rows(ledger, "SELECT key FROM frame_group WHERE NOT closed")
+    assert len(keys) == 1
+    assert "J_G0202" in keys[0][0]
+
+
+def test_of_two_header_versions_at_once_the_same_counts_whichever_came_first(tmp_path):
+    one = frame("science", 1, 0)
+    other = replace(
+        frame("science", 1, 0, filter_name="J_G0202"),
+        path="/drop/copy.fits",
+        data_label=one.data_label,
+        data_sha=one.data_sha,
+    )
+    found = []
+    for order in ((one, other), (other, one)):
+        ledger = Ledger(tmp_path / f"{len(found)}.db")
+        take(ledger, *order)
+        found.append(rows(ledger, "SELECT name, facts, descriptors FROM frame"))
+        ledger.close()
+    assert found[0] == found[1]
+    assert found[0][0][0] == "N20160102S0001.fits"
+
+
+def test_a_persons_exclusion_stays_when_the_same_bytes_come_again(ledger):
+    record = frame("dark", 1, 0)
+    take(ledger, record)
+    ledger.write(lambda tx: files.set_state(tx, 1, files.FileState.EXCLUDED, "rejected by me", setting()))
+    take(ledger, replace(record, path="/drop/again.fits"))
+    assert rows(ledger, "SELECT state, reason FROM content") == [("excluded", "rejected by me")]
+    with pytest.raises(IllegalTransition):
+        ledger.write(lambda tx: files.set_state(tx, 1, files.FileState.SEEN, "x", setting()))
+
+
+def test_odd_names_are_data(ledger):
+    path = b"/drop/\xff'; DROP TABLE content; --\n.fits".decode(errors="surrogateescape")
+    take(ledger, replace(frame("dark", 1, 0), path=path))
+    with ledger.read() as db:
+        assert [r["paths"] for r in queries.ledger(db)] == [[path]]
+        assert [p for p, _ in queries.settled_files(db)] == [path]
+
+
+# -- jobs --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def daemon(tmp_path):
+    made = Daemon(tmp_path)
+    yield made
+    made.close()
+
+
+def planned(daemon, starts=(1,)):
+    """One planned job for each start; nothing runs."""
+    daemon.engine.workers = 0
+    for start in starts:
+        daemon.land(*(frame("dark", n, 9000 * start + n) for n in range(start, start + 3)))
+    daemon.run(300)
+
+
+def test_of_many_threads_that_claim_a_job_one_wins(daemon):
+    planned(daemon)
+    won, barrier = [], threading.Barrier(8)
+
+    def grab():
+        barrier.wait()
+        won.append(daemon.ledger.write(lambda tx: jobs.claim_job(tx, 1)))
+
+    threads = [threading.Thread(target=grab) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [c.attempt for c in won if c] == [1]
+    assert daemon.rows("SELECT state, attempts FROM job") == [{"state": "running", "attempts": 1}]
+    assert daemon.rows("SELECT COUNT(*) AS n FROM attempt") == [{"n": 1}]
+
+
+def test_planning_twice_is_harmless(daemon):
+    planned(daemon)
+    before = daemon.rows("SELECT id, key, state, planned_at FROM job")
+    daemon.ledger.write(lambda tx: tx.run("UPDATE frame_group SET touched = 1"))
+    daemon.run(10)
+    assert daemon.rows("SELECT id, key, state, planned_at FROM job") == before
+    assert [e for e, _ in daemon.events].count("job_planned") == 1
+
+
+def test_after_a_crash_running_jobs_are_planned_with_one_attempt_used(daemon):
+    planned(daemon, (1, 11))
+    claimed = daemon.ledger.write(jobs.claim)
+    assert daemon.ledger.write(jobs.recover_interrupted) == 1
+    state = daemon.rows("SELECT state, attempts, interruptions FROM job WHERE id = " + str(claimed.job_id))
+    assert state == [{"state": "planned", "attempts": 1, "interruptions": 1}]
+    assert daemon.rows("SELECT outcome FROM attempt") == [{"outcome": "interrupted"}]
+    daemon.engine.workers = 2
+    daemon.run(10)
+    assert len(daemon.current()) == 2
+
+
+def test_a_group_runs_one_job_at_a_time(daemon):
+    daemon.engine.held = True
+    daemon.land(*(frame("dark", n, n) for n in range(1, 4)))
+    daemon.run(200)
+    daemon.land(frame("dark", 9, 9))
+    daemon.run(200)
+    assert daemon.ask(queries.counts)["jobs"] == {"running": 1, "planned": 1}
+    daemon.engine.held = False
+    daemon.run(10)
+    product = daemon.ask(queries.products)[0]
+    assert (product["version"], len(daemon.ask(queries.jobs, ["done"])[0]["inputs"])) == (2, 4)
+
+
+def test_fresh_work_goes_first_and_now_and_then_the_oldest(daemon):
+    day = 86400
+    daemon.engine.workers = 0
+    for start, ut in ((100, 0), (200, 10 * day), (300, 20 * day)):
+        daemon.land(*(frame("dark", n, ut + n) for n in range(start, start + 3)))
+    daemon.run(300)
+    names = []
+    for oldest in (False, True, False):
+        names.append(daemon.ledger.write(lambda tx, o=oldest: jobs.claim(tx, oldest=o)).spec.name)
+    assert names == [f"N20160102S0{n}_dark" for n in (300, 100, 200)]
+
+
+def test_what_a_fresh_job_waits_for_goes_before_other_calibrations(daemon):
+    daemon.engine.workers = 0
+    lamps = {"exposure_time": 42.0, "coadds": 1}
+    daemon.land(*(frame("dark", n, 50_000 + n, exposure_time=99.0) for n in range(1, 4)))  # nobody's
+    daemon.land(*(frame("lampoff", n, 20_000 + n, **lamps) for n in range(11, 14)))
+    daemon.land(*(frame("lampon", n, 20_100 + n, **lamps) for n in range(21, 24)))
+    short = {"exposure_time": 1.0, "coadds": 1}
+    daemon.land(*(frame("dark", n, 30_000 + n, **short) for n in range(41, 44)))
+    daemon.land(*(frame("science", n, n) for n in range(31, 36)))
+    daemon.run(300)
+    priority = {
+        j["name"]: p["priority"]
+        for j, p in zip(
+            sorted(daemon.ask(queries.jobs), key=lambda j: j["id"]),
+            daemon.rows("SELECT priority FROM job ORDER BY id"),
+            strict=True,
+        )
+    }
+    assert priority["N20160102S0021_bpm"] == 1  # the flat waits for it, the science for the flat
+    assert priority["N20160102S0001_dark"] == 4
