@@ -45,8 +45,8 @@ class JobSpec:
     group : 16 hex digits, the product's GROUPID
     name : product name without ".fits", as N20160102S0423_dark; night : as 20160102
     time_stamp : ISO, the end of the latest input; the only time inside a product
-    attempt, staging, group_id : filled in when the job is claimed; `staging` is the staged file's path without
-        ".fits", `group_id` the group's number in the ledger, as logs and people know it
+    attempt, staging, group_id : filled in when the job is claimed; `staging` is the staged file's path
+        without ".fits", `group_id` the group's number in the ledger, as logs and people know it
     """
 
     key: str

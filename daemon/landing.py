@@ -189,6 +189,7 @@ class Landing:
         found = self.watcher.sweep()
         new = {p: s for p, s in found.candidates if self._taken.get(p) != s}
         self._taken |= new
+        self._unseen = {}  # said here for all, and below for those that cannot be read
         self.ledger.write(lambda tx: self._note(tx, dict.fromkeys(new, files.NOT_STABLE), set(found.gone)))
         records = self._pool.map(self._read_now, new.items())
         batch: list[FileRecord] = []
