@@ -40,9 +40,9 @@ class StackParams:
     max_iters: int | None = bounded(None, ge=1, doc="most passes of clipping; None is until nothing changes")
     nlow: int = bounded(0, ge=0, doc="lowest values rejected by minmax")
     nhigh: int = bounded(0, ge=0, doc="highest values rejected by minmax")
-    noise_sigma: float = bounded(4.5, gt=0, doc="limit of ccdclip, standard deviations of the expected noise")
+    noise_sigma: float = bounded(4.0, gt=0, doc="limit of ccdclip, standard deviations of the expected noise")
     gradient: float = bounded(
-        2.0, ge=0, doc="tolerance of ccdclip near stars: multiple of the steepness of the median image"
+        1.5, ge=0, doc="tolerance of ccdclip near stars: multiple of the steepness of the median image"
     )
     scale: bool = bounded(False, doc="bring the frames to one level by a factor before they are combined")
     zero: bool = bounded(False, doc="bring them to one level by an offset; with both, the offset is used")

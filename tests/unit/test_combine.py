@@ -176,7 +176,7 @@ def test_ccdclip_rejects_a_lone_hit_where_sigma_clipping_cannot(n):
         energy = np.where(hits & (frame == k), 10 ** rng.uniform(2.0, 4.5, (64, 64)), 0).astype(np.float32)
         sci[k] += energy
         var[k] += energy  # as addVAR counts it: a hit brings its own Poisson noise
-    clipped = combine(sci, var, dq, Method("mean", "ccdclip", lsigma=4.5, hsigma=4.5))
+    clipped = combine(sci, var, dq, Method("mean", "ccdclip", lsigma=4, hsigma=4))
     left = np.abs(clipped.sci - 100) > 4 * np.sqrt(100 / n)
     assert (left & hits).sum() < 0.01 * hits.sum() + 1
     wrongly = n * (~hits).sum() - clipped.coverage[~hits].sum(dtype=int)
@@ -209,9 +209,9 @@ def test_ccdclip_spares_stars_that_change_with_the_seeing(n):
     near = np.zeros(shape, bool)
     for x, y in places:
         near |= star(shape, x, y, 2.3548, 2 * np.pi) > np.exp(-0.5 * 8.4**2)
-    out = combine(sci, var, dq, Method("mean", "ccdclip", lsigma=4.5, hsigma=4.5, gradient=2.0))
+    out = combine(sci, var, dq, Method("mean", "ccdclip", lsigma=4, hsigma=4, gradient=1.5))
     assert (n - out.coverage.astype(int))[near].sum() <= 1e-3 * n * near.sum()
-    strict = combine(sci, var, dq, Method("mean", "ccdclip", lsigma=4.5, hsigma=4.5, gradient=0.0))
+    strict = combine(sci, var, dq, Method("mean", "ccdclip", lsigma=4, hsigma=4, gradient=0.0))
     assert (n - strict.coverage.astype(int))[near].sum() > 1e-3 * n * near.sum()
 
 
@@ -220,7 +220,7 @@ def test_ccdclip_takes_no_drift_of_a_whole_frame_for_outliers():
     sci[2] += 400  # 20 sigma
     levels = frame_levels(sci, dq, [1.0] * 5, [0.0] * 5)
     assert levels[2] - np.median(levels) == pytest.approx(400, abs=12)  # half a sigma of the samples
-    out = combine(sci, var, dq, Method("mean", "ccdclip", lsigma=4.5, hsigma=4.5))
+    out = combine(sci, var, dq, Method("mean", "ccdclip", lsigma=4, hsigma=4))
     assert out.coverage.mean() > 4.99
     assert out.sci.mean() == pytest.approx(1080, abs=1)
 
