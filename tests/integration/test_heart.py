@@ -262,3 +262,24 @@ def test_an_idle_heart_writes_nothing_and_old_groups_cost_nothing(daemons):
     for _ in range(20):
         daemon.heart.tick(daemon.now)
     assert daemon.ledger.wrote_at == wrote
+
+
+def test_sky_that_comes_later_is_borrowed_and_remakes(daemons):
+    daemon = daemons()
+    night = example1()
+    daemon.land(*night[15:35], *night[35:45])
+    daemon.land(*(frame("science", n, 30 * n, ra=148.0) for n in range(1, 7)))
+    daemon.run(600)
+    assert "separateSky:ref_sky" not in daemon.current()["N20160102S0002_image"]
+    sky = {"ra": 148.0, "dec": 10.05, "observation_id": "GN-2015B-Q-1-sky"}
+    daemon.land(*(frame("science", n, 30 * n, **sky) for n in (11, 12)))
+    daemon.run(600)
+    made = dict(json.loads(daemon.current()["N20160102S0002_image"])["parameters"])
+    assert made["separateSky:ref_sky"] == "N20160102S0011.fits,N20160102S0012.fits"
+
+
+def test_a_producer_that_fails_lets_its_waiters_go_on(daemons):
+    daemon = daemons(engine=FakeEngine(endings={"N20160102S0373_bpm": ["failed"]}))
+    daemon.land(*example1())
+    daemon.until_idle()
+    assert set(daemon.current()) == FINAL - {"N20160102S0373_bpm"}

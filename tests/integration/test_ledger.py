@@ -79,6 +79,19 @@ def test_readers_cannot_write_and_see_one_snapshot(ledger):
     assert rows(ledger, "SELECT COUNT(*) FROM meta") == [(before + 1,)]
 
 
+def test_nobody_else_can_write_between_a_read_and_a_write(ledger, tmp_path):
+    other = sqlite3.connect(tmp_path / "nirid.db", isolation_level=None, timeout=0, check_same_thread=False)
+
+    def read_then_write(tx):
+        tx.rows("SELECT * FROM meta")
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            other.execute("INSERT INTO meta VALUES ('other', 1)")
+        return tx.counter("n")
+
+    assert ledger.write(read_then_write) == 1
+    other.close()
+
+
 def test_a_database_that_is_locked_is_busy_not_broken(ledger, tmp_path):
     ledger.write(lambda tx: tx.db.execute_sql("PRAGMA busy_timeout").fetchone())
     other = sqlite3.connect(tmp_path / "nirid.db", isolation_level=None)
@@ -305,6 +318,28 @@ def test_after_a_crash_running_jobs_are_planned_with_one_attempt_used(daemon):
     daemon.engine.workers = 2
     daemon.run(10)
     assert len(daemon.current()) == 2
+
+
+def test_a_running_group_gives_out_no_second_job(daemon):
+    planned(daemon)
+    assert daemon.ledger.write(jobs.claim) is not None
+    daemon.land(frame("dark", 9, 9010))
+    daemon.run(300)
+    assert daemon.ask(queries.counts)["jobs"] == {"running": 1, "planned": 1}
+    assert daemon.ledger.write(jobs.claim) is None
+
+
+def test_an_earlier_frame_becomes_the_first_of_its_group(ledger):
+    """So its exposure decides who belongs, as though it had come first."""
+    late = [frame("dark", n, 100 * n, exposure_time=10.009 + 0.0098 * (n == 5)) for n in (4, 5, 6)]
+    take(ledger, *late)
+    assert rows(ledger, "SELECT COUNT(*) FROM frame_group WHERE NOT closed") == [(1,)]
+    take(ledger, frame("dark", 1, 100, exposure_time=10.0))
+    found = rows(
+        ledger, "SELECT exposure, first_ut, last_ut FROM frame_group WHERE NOT closed ORDER BY first_ut"
+    )
+    start = late[0].descriptors.ut_datetime.timestamp() - 400
+    assert found == [(10.0, start + 100, start + 600), (10.0188, start + 500, start + 500)]
 
 
 def test_a_group_runs_one_job_at_a_time(daemon):

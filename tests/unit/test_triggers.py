@@ -153,6 +153,12 @@ def test_a_programme_that_moved_on_ends_the_wait():
         (SCIENCE, True, "N20160102S0002_image", ""),
         (SCIENCE[:4], False, "N20160102S0001_image", "only 3 would remain"),
         ([replace(SCIENCE[0], usable=False), *SCIENCE[1:]], False, "N20160102S0002_image", ""),
+        (
+            [replace(SCIENCE[0], usable=False), *SCIENCE[1:], member("science", 6)],
+            False,
+            "N20160102S0002_image",
+            "",
+        ),
     ],
 )
 def test_the_first_frame(members, remove, name, noted):
@@ -187,6 +193,16 @@ def test_the_mask_and_the_flat_of_the_same_frames_have_one_origin():
     mask = decide(group("makeProcessedBPM", ON + OFF), World(darks=[short])).makes
     assert flat.origin == mask.origin != ""
     assert (flat.kind, mask.kind) == (CalKind.FLAT, CalKind.MADE_BPM)
+
+
+def test_science_takes_the_mask_of_the_flats_that_its_flat_was_made_of():
+    flat = replace(FLAT, origin="those flats")
+    masks = [
+        calibration(CalKind.MADE_BPM, "near"),
+        calibration(CalKind.MADE_BPM, "own", 2, origin="those flats"),
+    ]
+    spec = decide(group("science", SCIENCE), World([flat, DARK, *masks])).spec
+    assert {c.name for c in spec.calibrations} == {"flat", "dark", "own"}
 
 
 def test_short_darks_need_a_reason():
