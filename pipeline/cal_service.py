@@ -114,9 +114,8 @@ class LocalDB:
         Raises NotACalibration saying what the file is and why it was not added.
         """
         refuse_the_daemons(self.path)
-        calibration = as_calibration(path)
         with self._open() as store:
-            return store.add(calibration)
+            return store.add(as_calibration(path))
 
     def add_directory(self, path: str | os.PathLike[str], walk: bool = False) -> list[Candidate]:
         """Register every calibration in a folder; what is none is logged with the reason."""

@@ -97,13 +97,13 @@ class Reduce:
         names = [source.name for source in plan.inputs]
         log.info("recipe", text=f"{recipe.name}: {len(names)} frames, {names[0]} to {names[-1]}")
         for source in plan.calibrations:
-            log.info("calibration", text=f"  {source.role}: {source.path}")
+            log.info("calibration", text=f"  {source.role}: {_short(source.path)}")
         for warning in plan.warnings:
             log.warning("note", text=warning)
         paths = plan.execute(Path(self.out), self.suffix, self.preview)
         stored = plan.store(paths)
         for path in paths:
-            into = f", registered in {', '.join(str(place) for place in stored)}" if stored else ""
+            into = f", registered in {', '.join(_short(place) for place in stored)}" if stored else ""
             log.info("written", text=f"  wrote {path}{into}")
         self.output_filenames = [str(path) for path in paths]
         self.processed_filenames = list(self.output_filenames) if recipe.makes or recipe.needs else []
@@ -176,9 +176,9 @@ def open_all(files: Sequence[str | os.PathLike[str]]) -> list[Dataset]:
         raise ReduceError(f"none of {len(files)} files can be read: {problems[0]}")
     for problem in problems:
         logutils.get().warning("left_out", text=f"{problem}; left out")
-    by_instrument = {ad.instrument(): ad for ad in opened.values()}
+    by_instrument = {ad.instrument(): ad for ad in reversed(opened.values())}
     if len(by_instrument) > 1:
-        what = " and ".join(f"{name} ({ad.filename})" for name, ad in by_instrument.items())
+        what = " and ".join(f"{name} ({ad.filename})" for name, ad in reversed(by_instrument.items()))
         raise ReduceError(f"files of {len(by_instrument)} instruments: {what}; reduce them apart")
     first = next(iter(opened.values()))
     if "NIRI" not in first.tags:
@@ -315,6 +315,11 @@ def _value(bound: BoundRecipe, step: str, name: str) -> Any:
 
 def _does_without(bound: BoundRecipe, step: str) -> bool:
     return any(s.skip for s in bound.steps if s.step.name == step) or _value(bound, step, "do_cal") == "skip"
+
+
+def _short(path: str | Path) -> str:
+    """A path below the working directory as it is seen from there."""
+    return os.path.relpath(path) if Path(path).absolute().is_relative_to(Path.cwd()) else str(path)
 
 
 def _plain(filename: str) -> str:

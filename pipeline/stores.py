@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline import association, logutils
-from pipeline.association import CalKind, Candidate, Found, Match, Missing
+from pipeline.association import CalKind, Candidate, Found, Match
 from pipeline.caldb import CalStore, open_store
 from pipeline.descriptors import Descriptors
 from pipeline.errors import ConfigError, NiridError
@@ -99,7 +99,7 @@ def find(kind: CalKind, target: Descriptors, where: Iterable[Database]) -> Match
 
     A file that is gone, or has changed since it was registered, is passed over with a warning.
     """
-    answer: Match = Missing(f"no {kind}: no database to look in")
+    answer = association.best_match(association.RULES[kind], target, [])
     for database in where:
         if not database.get or (not database.named and not database.path.exists()):
             continue
