@@ -107,6 +107,17 @@ def test_pedestal_of_a_science_frame_is_that_of_its_dark():
     assert np.median(frame.var) == pytest.approx(35**2 + 100.25 * 20 + 131, rel=0.01)
 
 
+def test_noise_is_scaled_with_the_counts():
+    """A short exposure in the slowest read mode: linearity scales counts to 2/3, and so their noise."""
+    shot = Shot(shape=(1024, 1024), read_mode="Low Background", exposure=2.5, kind="flaton").with_sky(4000)
+    (frame,) = ready([frame_of(shot, 6)])
+    pull = (frame.sci - frame.sci.mean()) / np.sqrt(frame.var)
+    assert pull.std() == pytest.approx(1, abs=0.02)
+    (frame,) = ready([frame_of(shot, 6)], time_scaled=False)
+    pull = (frame.sci - frame.sci.mean()) / np.sqrt(frame.var)
+    assert pull.std() == pytest.approx(np.sqrt(2.5 / (2.5 + 1.2663)), abs=0.02)
+
+
 def test_header_of_a_dark():
     frames = ready(frames_of(dataclasses.replace(SHOT, kind="dark", coadds=4), 3))
     (dark,) = stack_darks.run(frames)
