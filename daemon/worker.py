@@ -48,6 +48,7 @@ def run(job: Mapping[str, Any], should_stop: Callable[[], bool]) -> dict[str, An
         bound = RECIPES[spec.recipe].bind(spec.parameters, preset=spec.preset)
         with progress.timed("read"):
             _unchanged(calibrations)
+            calibrations = _with_those_of_a_person(spec, calibrations)
             frames, cals = produce.load(inputs, calibrations)
         folder = Path(spec.products) / spec.night / "intermediate"
         product = run_recipe(bound, frames, cals, progress, produce.intermediates(folder, inputs))
@@ -118,6 +119,13 @@ def _unchanged(calibrations: list[Source]) -> None:
     for source in calibrations:
         if hash_file(source.path) != source.sha256:
             raise OSError(errno.ESTALE, "replaced since this job was planned", source.path)
+
+
+def _with_those_of_a_person(spec: JobSpec, calibrations: list[Source]) -> list[Source]:
+    """With masks named by path in the configuration: user_bpm beside the chosen, static_bpm instead."""
+    _, paths = produce.take_paths(spec.parameters, ["addDQ"])
+    given = [Source(path, Path(path).name, hash_file(path), role) for role, path in paths.items() if path]
+    return [source for source in calibrations if source.role not in paths] + given
 
 
 def _cards(spec: JobSpec) -> dict[str, Any]:
