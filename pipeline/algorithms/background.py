@@ -4,7 +4,7 @@ Two estimators of the same thing, the centre of the Gaussian that the empty pixe
 
 * `ogive_level`: Gemini's B(frame). Thins the pixels and fits the cumulative curve.
 * `sky_level`: every pixel, by the moments of the truncated Gaussian. Its error is that of the mean
-  of all pixels times about 1.3, where a thinning of one in a hundred costs a factor of ten.
+  of all pixels, where a thinning of one in a hundred costs a factor of ten.
 """
 
 from __future__ import annotations
@@ -24,10 +24,7 @@ Floats = NDArray[np.float64]
 MAD_TO_SIGMA = 1.482602218505602  # 1 / Phi^-1(3/4)
 BINS_PER_SIGMA = 32
 REACH = 5.0  # histogram half-width, sigma
-LOW, HIGH = 3.0, 1.5  # what `sky_level` keeps, sigma
-# How far the centre found lies below the mean, as a fraction of third moment over variance: the fixed
-# point for a Gaussian times (1 + skewness (x³ - 3x) / 6), to first order; the tests do it again.
-SKEW_SHIFT = 0.2563
+LOW = 3.0  # sigma below the centre that `sky_level` keeps
 
 
 class Level(NamedTuple):
@@ -42,8 +39,8 @@ class Level(NamedTuple):
 
     @property
     def error(self) -> float:
-        """Standard error of the level, for independent pixels cut at -3 and +1.5 sigma."""
-        return 1.3 * self.sigma / math.sqrt(self.number) if self.number else math.nan
+        """Standard error of the level, for independent pixels cut at 3 sigma."""
+        return 1.03 * self.sigma / math.sqrt(self.number) if self.number else math.nan
 
 
 NOTHING = Level(math.nan, math.nan, 0)
@@ -69,19 +66,20 @@ def sky_level(
     *,
     sky: FloatImage | None = None,
     factor: float = 0.0,
-    skew: float = 0.0,
+    high: float = 3.0,
 ) -> Level:
     """Level and noise of the empty pixels of `sci`, or of `sci - factor * sky`.
 
     sci, sky : (ny, nx) float32
     bad : (ny, nx) bool, True where a pixel is an object or otherwise not sky
 
-    skew : third central moment over variance, in the unit of the image. Photons have it: electrons from
-        N photons beside other noise, N / VAR. With it the level is that of the mean, which stacks keep.
+    high : cut above the centre, sigma. 3 where objects are masked: the level is then the mean that stacks
+    keep,
+        to 0.04 of third moment over variance (an electron, for photons). 1.5 keeps out unmasked objects,
+        but lies 0.26 of that below the mean.
 
-    The pixels between -3 and +1.5 sigma are taken for a truncated Gaussian; its mean and variance give
-    centre and sigma, to a fixed point. Cutting more from the bright side keeps out what the object mask has
-    missed, and puts the centre of a skew distribution below its mean, by SKEW_SHIFT of the skew.
+    The pixels between -3 and +high sigma are taken for a truncated Gaussian; its mean and variance give
+    centre and sigma, to a fixed point.
     """
     mask = np.zeros(sci.shape, np.bool_) if bad is None else bad
     thin = max(1, sci.size // 20000)
@@ -101,10 +99,9 @@ def sky_level(
         sci, sci if sky is None else sky, factor if sky is not None else 0.0, mask,
         centre - REACH * sigma, BINS_PER_SIGMA / sigma, round(2 * REACH * BINS_PER_SIGMA),
     )  # fmt: skip
-    found = _fit_histogram(
-        counts, sums, centre - REACH * sigma, sigma / BINS_PER_SIGMA, centre, sigma, LOW, HIGH
+    return _fit_histogram(
+        counts, sums, centre - REACH * sigma, sigma / BINS_PER_SIGMA, centre, sigma, LOW, high
     )
-    return found._replace(level=found.level + SKEW_SHIFT * skew)
 
 
 @njit(cache=True, nogil=True)

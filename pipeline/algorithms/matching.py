@@ -298,7 +298,7 @@ def _structure(image: FloatImage, bad: BoolImage, smooth: float) -> FloatImage:
     """The image without bad pixels, structure of more than 32 pixels, and noise finer than `smooth`."""
     from scipy.ndimage import gaussian_filter
 
-    wide, _ = box_mean(np.ascontiguousarray(image), np.ascontiguousarray(bad), 33)
+    wide = box_mean(image, bad, 33)
     flat = np.where(bad, np.float32(0), image - wide)
     return np.asarray(gaussian_filter(flat, smooth, mode="constant", truncate=3.0), np.float32)
 

@@ -111,7 +111,7 @@ def union_grid(mappings: list[Mapping], shape: tuple[int, int]) -> Grid:
 
 
 class Resampled(NamedTuple):
-    """noise : noise of single pixels over sqrt(VAR), the median over the output."""
+    """noise : noise of single pixels over sqrt(VAR), rms over the output."""
 
     sci: FloatImage
     var: FloatImage | None
@@ -175,9 +175,9 @@ def resample(
     else:
         affine = np.array([here.a, here.b, here.c, here.d, here.e, here.f, here.distortion, *here.centre])
         _gather(filled, variance, dq, affine, np.float32(matters), out_sci, out_var, out_dq)
-        some = np.random.default_rng(0).uniform(0, 1, (2, 4096)) * np.array(grid.shape)[::-1, None]
-        phases = [np.mod(v, 1) for v in here.to_input(*some)]
-        noise = float(np.sqrt(np.median(noise_of_pixels(phases[0]) ** 2 * noise_of_pixels(phases[1]) ** 2)))
+        rows, columns = (np.arange(0, n, 16) for n in grid.shape)
+        phases = [np.mod(v, 1) for v in here.to_input(columns[None, :], rows[:, None])]
+        noise = float(np.sqrt(np.mean(noise_of_pixels(phases[0]) ** 2 * noise_of_pixels(phases[1]) ** 2)))
     if conserve and (factor := here.jacobian) != 1 and not here.is_shift:
         out_sci *= np.float32(factor)
         out_var *= np.float32(factor)  # sums over an aperture keep their variance: factor² / factor pixels

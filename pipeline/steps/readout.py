@@ -67,4 +67,4 @@ def _objects(frame: Frame, bad: BoolImage) -> BoolImage:
     from pipeline.algorithms import background, sources
 
     flat = frame.sci - sources.smooth_background(frame.sci, bad)
-    return np.asarray(sources.deep_mask(flat, bad, background.sky_level(flat, bad)))
+    return sources.object_mask_of(flat, bad, background.sky_level(flat, bad, high=1.5))

@@ -122,9 +122,7 @@ def sky_correct(frames: Frames, params: SkyCorrectParams, cals: Calibrations) ->
     skies = _Skies({f.name: f for f in frames}, params)
     notes: list[str] = []
     if params.mask_objects:
-        plain = _Skies(skies.frames, params)
-        for name in sorted(used & skies.frames.keys()):
-            skies.masks[name] = _objects_on(plain, name)
+        skies.masks = _first_pass([f for f in frames if f.name in used], params)
     scale = params.scale_sky
     if scale is None:
         off = [f for f in frames if f.name in used]
@@ -248,34 +246,78 @@ def _without_the_higher(
 
 # --- the first pass: objects on the sky frames ---
 
+TOGETHER = 16  # frames whose objects are looked for together, at most
 
-def _objects_on(skies: _Skies, name: str) -> BoolImage:
-    """True on the objects of one sky frame, grown by `dilation`; skies : without masks."""
+
+def _first_pass(frames: Frames, params: SkyCorrectParams) -> dict[str, BoolImage]:
+    """The object masks of sky frames, grown by `dilation`."""
+    plain = _Skies({f.name: f for f in frames}, params)
+    if params.first_pass == "sources":
+        return {frame.name: _detected(frame, plain) for frame in frames}
+    masks: dict[str, BoolImage] = {}
+    number = pointing.groups(frames) if frames else []
+    for group in range(max(number, default=-1) + 1):
+        members = [f for f, n in zip(frames, number, strict=True) if n == group]
+        for start in range(0, len(members), TOGETHER):
+            masks |= _deep_masks(members[start : start + TOGETHER], plain)
+    return masks
+
+
+def _detected(frame: Frame, skies: _Skies) -> BoolImage:
+    """Gemini's first pass: the frame less its skies, and what detectSources finds on it."""
+    from pipeline.algorithms import sources
+
+    params = skies.params
+    pool = tuple(n for n in frame.skies if n in skies.frames)
+    if not pool:
+        return np.zeros(frame.shape, np.bool_)
+    sky = skies.stack(pool)
+    factor = 1.0 if params.scale_sky is False else _scaling(frame, skies, sky)
+    residual = frame.sci - np.float32(factor) * sky.sci
+    _, labels = sources.detect(residual, frame.dq | sky.dq, sources.Detection())
+    return sources.dilate(sources.object_mask(labels), params.dilation)
+
+
+def _deep_masks(frames: Frames, skies: _Skies) -> dict[str, BoolImage]:
+    """Masks of frames of one field, each from what the others show."""
     from pipeline.algorithms import background, sources
 
-    frame, params = skies.frames[name], skies.params
+    residuals, bad, sigmas = [], [], []
+    for frame in frames:
+        residual, unusable = _rough_residual(frame, skies)
+        level = background.sky_level(residual, unusable, high=UNMASKED)
+        residuals.append(residual - np.float32(level.level))
+        bad.append(unusable)
+        sigmas.append(level.sigma)
+    apart = pointing.offsets(frames)[0]
+    # Where frame j's pixel (0, 0) lies on the sky, in pixels of the first frame.
+    shifts = [(round(float(dx)), round(float(dy))) for dx, dy in apart]
+    grow = round(skies.params.dilation)
+    masks = sources.masks_from_others(residuals, bad, shifts, float(np.median(sigmas)), grow=grow)
+    return dict(zip((f.name for f in frames), masks, strict=True))
+
+
+def _rough_residual(frame: Frame, skies: _Skies) -> tuple[FloatImage, BoolImage]:
+    """A frame less the median of its pool, and its unusable pixels.
+
+    One sky serves all that share a pool: that a frame's own light is among the n samples of the median
+    does not hide an object on it. Without other frames the smooth background has to do.
+    """
+    from pipeline.algorithms import sources
+
     pool = tuple(n for n in frame.skies if n in skies.frames)
-    if params.first_pass == "sources":
-        if not pool:
-            return np.zeros(frame.shape, np.bool_)
-        sky = skies.stack(pool)
-        factor = 1.0 if params.scale_sky is False else _scaling(frame, skies, sky)
-        residual = frame.sci - np.float32(factor) * sky.sci
-        _, labels = sources.detect(residual, frame.dq | sky.dq, sources.Detection())
-        return sources.dilate(sources.object_mask(labels), params.dilation)
     bad: BoolImage = frame.dq != 0
-    if pool:
-        # One sky for all that share a pool: that a frame's own light is among the n samples of the median
-        # does not hide an object on it.
-        sky = skies.stack(tuple(sorted({name, *pool})))
-        bad = bad | (sky.dq != 0)
-        residual = frame.sci - np.float32(skies.level(name) / _stack_level(sky, params)) * sky.sci
-    else:
-        residual = frame.sci - sources.smooth_background(frame.sci, bad)
-    return sources.deep_mask(residual, bad, background.sky_level(residual, bad), grow=round(params.dilation))
+    if not pool:
+        return frame.sci - sources.smooth_background(frame.sci, bad), bad
+    sky = skies.stack(tuple(sorted({frame.name, *pool})))
+    factor = np.float32(skies.level(frame.name) / _stack_level(sky, skies.params))
+    return frame.sci - factor * sky.sci, bad | (sky.dq != 0)
 
 
 # --- levels ---
+
+# Cut above the level, sigma: where objects are masked the same as below, else closer.
+MASKED, UNMASKED = 3.0, 1.5
 
 
 def _level(frame: Frame, bad: BoolImage, params: SkyCorrectParams) -> float:
@@ -283,14 +325,7 @@ def _level(frame: Frame, bad: BoolImage, params: SkyCorrectParams) -> float:
 
     if params.estimator == "ogive":
         return background.ogive_level(frame.sci, bad).level
-    first = background.sky_level(frame.sci, bad)
-    skew = _skew(first.level, first.sigma, frame)
-    return first.level + background.SKEW_SHIFT * skew
-
-
-def _skew(level: float, sigma: float, frame: Frame) -> float:
-    """Third moment over variance of a frame's pixels, from its photons: level / (gain VAR)."""
-    return max(level, 0.0) / (frame.descriptors.gain * sigma * sigma) if sigma > 0 else 0.0
+    return background.sky_level(frame.sci, bad, high=MASKED).level
 
 
 def _stack_level(sky: Stack, params: SkyCorrectParams) -> float:
@@ -298,7 +333,7 @@ def _stack_level(sky: Stack, params: SkyCorrectParams) -> float:
 
     if params.estimator == "ogive":
         return background.ogive_level(sky.sci, sky.dq != 0).level
-    return background.sky_level(sky.sci, sky.dq != 0).level
+    return background.sky_level(sky.sci, sky.dq != 0, high=MASKED).level
 
 
 def _not_sky(frame: Frame, dq: MaskImage, skies: _Skies) -> BoolImage:
@@ -330,25 +365,15 @@ def _scaling(frame: Frame, skies: _Skies, sky: Stack) -> float:
     bad = _not_sky(frame, frame.dq | sky.dq, skies)
     factor = background.sky_factor(_residual(frame, sky, bad), sky_level, params.debug_threshold)
     left = frame.sci - np.float32(factor) * sky.sci
-    bad = bad | sources.deep_mask(left, bad, background.sky_level(left, bad))
+    if frame.name not in skies.masks:
+        bad = bad | sources.object_mask_of(left, bad, background.sky_level(left, bad, high=UNMASKED))
     return background.sky_factor(_residual(frame, sky, bad), sky_level, params.debug_threshold)
 
 
 def _residual(frame: Frame, sky: Stack, bad: BoolImage) -> Callable[[float], float]:
     from pipeline.algorithms import background
 
-    def level(factor: float) -> float:
-        found = background.sky_level(frame.sci, bad, sky=sky.sci, factor=factor)
-        # Of the photons of both only the object frame's noise is skew; the sky's is a median's.
-        skew = _skew(_stack_level_of(frame, factor, found.level, sky), found.sigma, frame)
-        return found.level + background.SKEW_SHIFT * skew
-
-    return level
-
-
-def _stack_level_of(frame: Frame, factor: float, residual: float, sky: Stack) -> float:
-    """Level of the object frame itself, roughly."""
-    return residual + factor * float(np.median(sky.sci[::37, ::37]))
+    return lambda factor: background.sky_level(frame.sci, bad, sky=sky.sci, factor=factor, high=MASKED).level
 
 
 def _own_level(frame: Frame, names: tuple[str, ...], skies: _Skies, sky: Stack) -> tuple[float, str]:
