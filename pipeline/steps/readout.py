@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
 from pipeline.frame import BoolImage, Frame
 from pipeline.params import bounded
 from pipeline.primitive import Calibrations, per_frame

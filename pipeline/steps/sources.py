@@ -15,7 +15,7 @@ from pipeline.tangent import tangent
 if TYPE_CHECKING:
     from pipeline.algorithms.sources import Catalogue, LabelImage
 
-MOST_FITS = 80  # sources, brightest first, that get a fitted profile
+MOST_FITS = 60  # sources, brightest first, that get a fitted profile
 
 
 @dataclass(frozen=True)
