@@ -59,7 +59,7 @@ def dark_correct(frame: Frame, params: DarkCorrectParams, cals: Calibrations) ->
     Raises CalibrationNotFound without a dark unless do_cal is skip; FrameMismatch for another unit or size.
     """
     if params.do_cal == "skip":
-        return frame
+        return frame.evolve(note="no dark subtracted, as told by darkCorrect:do_cal=skip")
     if "DARKCORR" in frame.header:
         return frame.evolve(note=f"{frame.name} has been through darkCorrect before")
     if cals.dark is None:
