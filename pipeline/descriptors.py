@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 from pipeline import niri
-from pipeline.headers import Cards, number, pixel_scale, sane_wcs, text
+from pipeline.headers import FACT_CARDS, Cards, number, pixel_scale, sane_wcs, text
 
 _ID = re.compile(r"_G\d+$")
 _LAMPS = ("IRhigh", "IRlow")
@@ -181,6 +182,17 @@ def describe(cards: Cards, *, shape: tuple[int, int] | None = None, filename: st
         raw_bg=_percentile(cards, "RAWBG"),
         raw_wv=_percentile(cards, "RAWWV"),
     )
+
+
+# What `describe` looks at; marks that steps leave (GEM-TLM, roles) are no part of it.
+_READ = frozenset(FACT_CARDS) - {"GEM-TLM", "OBJFRAME", "SKYFRAME"} | {
+    "RAWGEMQA", "RAWPIREQ", "RAWIQ", "RAWCC", "RAWBG", "RAWWV",
+}  # fmt: skip
+
+
+def describes(keys: Iterable[str]) -> bool:
+    """True when a change of one of these cards may change the descriptors."""
+    return any(key in _READ or "PREPAR" in key for key in keys)
 
 
 def strip_ids(name: str) -> str:

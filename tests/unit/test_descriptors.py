@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from pipeline import headers
-from pipeline.descriptors import Descriptors, describe, strip_ids
+from pipeline.descriptors import Descriptors, describe, describes, strip_ids
 
 WCS = {
     "CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRPIX1": 512.5, "CRPIX2": 512.5, "CRVAL1": 148.9,
@@ -206,3 +206,33 @@ class TestMerge:
         again = {"COADDS": 1.0, "RAWGEMQA": "BAD", "OBJECT": "FS 17"}
         assert headers.facts_digest(first) == headers.facts_digest(again)
         assert headers.facts_digest({**first, "OBJECT": "FS 18"}) != headers.facts_digest(first)
+
+
+class Watched(dict):
+    """Cards that remember what was asked of them."""
+
+    def __init__(self, *given, **cards):
+        super().__init__(*given, **cards)
+        self.asked = set()
+
+    def get(self, key, default=None):
+        self.asked.add(key)
+        return super().get(key, default)
+
+    def __getitem__(self, key):
+        self.asked.add(key)
+        return super().__getitem__(key)
+
+    def __contains__(self, key):
+        self.asked.add(key)
+        return super().__contains__(key)
+
+
+def test_every_card_that_descriptors_come_from_makes_them_anew():
+    times = {"DATE-OBS": "2016-01-02", "UT": "06:00:00", "EXPTIME": 20.0, "FRAME": "FK5"}
+    for cards in (Watched(), Watched(WCS | times, PREPARE="x", SATLEVEL=1.0, PMRA=0.1)):
+        describe(cards)
+        assert cards.asked
+        assert [key for key in cards.asked if not describes([key])] == []
+    assert describes(["PREPARE"])
+    assert not describes(["GEM-TLM", "SKYLEVEL"])

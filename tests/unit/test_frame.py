@@ -112,3 +112,20 @@ def test_root(name, root):
 def test_stamps_are_the_end_of_the_exposure():
     made = frame().evolve(cards={"DATE-OBS": "2016-01-02", "UT": "06:00:00"}).stamped("ADDDQ")
     assert made.header["ADDDQ"] == made.header["GEM-TLM"] == "2016-01-02T06:00:10.000"
+
+
+def test_cards_are_set_as_in_a_copy_of_the_header():
+    header = fits.Header(
+        [("OBJECT", "x", "target"), ("A", 1, "first"), ("A", 2), ("B", 3), ("HISTORY", "old")]
+    )
+    made = frame(header=header)
+    before = header.tostring()
+    other = made.evolve(
+        cards={"OBJECT": "y", "A": (5, "new"), "B": None, "NEW": 7, "GONE": None}, history="more"
+    )
+    wanted = header.copy()
+    wanted["OBJECT"], wanted["A"], wanted["NEW"] = "y", (5, "new"), 7
+    del wanted["B"]
+    wanted.add_history("more")
+    assert other.header.tostring() == wanted.tostring()
+    assert made.header.tostring() == before
