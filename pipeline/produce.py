@@ -149,21 +149,30 @@ def write(
     fits, png = stem.with_name(f"{stem.name}.fits"), stem.with_name(f"{stem.name}.png")
     history = [(record.step, record.parameters, version()) for record in product.history]
     stem.parent.mkdir(parents=True, exist_ok=True)
-    sha = _write(fits, frame, _provenance([*inputs, *calibrations]), history, time_stamp, cards)
-    if not preview:
-        return Written(fits, None, sha, frame)
-    from pipeline.preview import write_preview
 
-    try:
+    def draw() -> None:
+        from pipeline.preview import write_preview
+
         write_preview(png, frame)
-    except BaseException:
-        fits.unlink()
-        raise
-    return Written(fits, png, sha, frame)
+
+    sources = _provenance([*inputs, *calibrations])
+    sha = _write(fits, frame, sources, history, time_stamp, cards, draw if preview else None)
+    return Written(fits, png if preview else None, sha, frame)
 
 
-def _write(path: Path, frame: Frame, provenance: Any, history: Any, stamp: str, cards: Any = None) -> str:
-    """Write under a hidden name, verify, rename: a reader sees the old file or the new one."""
+def _write(
+    path: Path,
+    frame: Frame,
+    provenance: Any,
+    history: Any,
+    stamp: str,
+    cards: Any = None,
+    beside: Callable[[], None] | None = None,
+) -> str:
+    """Write under a hidden name, verify, rename: a reader sees the old file or the new one.
+
+    beside : makes what belongs to it; when that fails, the old file stays
+    """
     part = path.with_name(f".{path.name}.{os.getpid()}")
     part.unlink(missing_ok=True)  # left by a process of the same number
     try:
@@ -171,6 +180,8 @@ def _write(path: Path, frame: Frame, provenance: Any, history: Any, stamp: str, 
             part, frame, provenance=provenance, history=history, time_stamp=stamp, cards=cards
         )
         verify_product(part, sha)
+        if beside:
+            beside()
         os.replace(part, path)
     except BaseException:
         part.unlink(missing_ok=True)

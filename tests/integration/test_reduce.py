@@ -18,7 +18,7 @@ from daemon.ledger import Ledger
 from pipeline import Reduce, cal_service, logutils
 from pipeline.cal_service import LocalDB
 from pipeline.dataset import CannotOpen
-from pipeline.errors import CalibrationNotFound, FrameMismatch, NiridError, OverrideError
+from pipeline.errors import CalibrationNotFound, DamagedFile, FrameMismatch, NiridError, OverrideError
 from pipeline.fitsio import read_provenance
 from pipeline.reduce import ReduceError
 from pipeline.simulate import simulate_night
@@ -375,6 +375,20 @@ def test_a_store_that_is_the_daemons_is_refused_first(work, night):
     with pytest.raises(StoreError, match="no calibration database"):
         Reduce(files=frames(night, 423, 425), config_file="rc").runr()
     assert written(work) == {"state"}
+
+
+@pytest.mark.parametrize("where", ["pipeline.produce.verify_product", "pipeline.preview.write_preview"])
+def test_a_product_that_does_not_come_out_right_leaves_what_was_there(work, night, monkeypatch, where):
+    (work / DARK).write_bytes(b"the one before")
+
+    def broken(*args, **options):
+        raise DamagedFile("not as it was written")
+
+    monkeypatch.setattr(where, broken)
+    with pytest.raises(DamagedFile):
+        Reduce(files=frames(night, 423, 425), preview=True).runr()
+    assert (work / DARK).read_bytes() == b"the one before"
+    assert written(work) == {DARK}
 
 
 # --- from a shell ------------------------------------------------------------------------------------------
