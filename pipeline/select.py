@@ -94,7 +94,7 @@ def typewalk(
     *,
     recursive: bool = True,
 ) -> list[dict[str, Any]]:
-    """One row a FITS file below a folder: `filename` and its sorted `tags`; `error` where it cannot be opened."""
+    """One row a FITS file below a folder: `filename`, sorted `tags`, and `error` where it cannot be opened."""
     wanted, unwanted = tag_set(tags), tag_set(xtags)
     rows: list[dict[str, Any]] = []
     for path in fits_files(folder, recursive=recursive):
@@ -110,11 +110,11 @@ def typewalk(
 
 
 def fits_files(folder: PathLike, *, recursive: bool = True) -> Iterator[str]:
-    """FITS files by name, in order; hidden ones are left out. Raises CannotOpen when there is no such folder."""
+    """FITS files by name, in order; hidden ones are left out. Raises CannotOpen without such a folder."""
     if not Path(folder).is_dir():
         raise CannotOpen(f"{folder}: no such folder")
     for here, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if recursive and not name.startswith("."))
         for name in sorted(files):
             if name.endswith(ENDINGS) and not name.startswith("."):
-                yield os.path.join(here, name)
+                yield os.path.normpath(os.path.join(here, name))
