@@ -94,7 +94,7 @@ def typewalk(
     *,
     recursive: bool = True,
 ) -> list[dict[str, Any]]:
-    """One row a FITS file below a folder: `filename`, sorted `tags`, and `error` where it cannot be opened."""
+    """One row a FITS file below a folder: `filename`, sorted `tags`, `error` where it cannot be opened."""
     wanted, unwanted = tag_set(tags), tag_set(xtags)
     rows: list[dict[str, Any]] = []
     for path in fits_files(folder, recursive=recursive):
