@@ -27,6 +27,7 @@ from daemon.jobspec import JobSpec
 from daemon.ledger import Ledger, LedgerBusy, Tx, placeholders
 from daemon.publish import PublishPlan
 from daemon.states import JobState
+from daemon.triggers import DEFAULT_POLICY, Policy
 
 MOST_DEATHS = 3  # of workers in one job
 MOST_INTERRUPTIONS = 10  # of the whole daemon: weaker evidence against the job that was running
@@ -118,6 +119,8 @@ def end(tx: Tx, outcome: Outcome) -> JobState | None:
     if failed:
         tx.run("UPDATE frame_group SET reason = ? WHERE id = ?", f"failed: {reason}", row["group_id"])
         groups.release(tx, row["id"])
+    else:  # what was right when it started may not be now: a calibration may have been replaced meanwhile
+        groups.touch(tx, row["group_id"])
     tx.event(
         "job_failed" if failed else "job_interrupted",
         job=row["id"],
@@ -181,6 +184,7 @@ class Dispatcher:
     ledger: Ledger
     engine: Engine
     hurry: bool = False
+    policy: Policy = DEFAULT_POLICY
     clock: Callable[[], float] = time.monotonic
     at: Callable[[str], None] = lambda point: None
     claims: int = 0
@@ -324,7 +328,7 @@ class Dispatcher:
     def _publish(self, plan: PublishPlan) -> None:
         self.at("intended")
         publish.move_files(plan, self.at)
-        self.ledger.write(lambda tx: publish.commit(tx, plan))
+        self.ledger.write(lambda tx: publish.commit(tx, plan, self.policy))
         self.at("committed")
 
 

@@ -283,3 +283,32 @@ def test_a_producer_that_fails_lets_its_waiters_go_on(daemons):
     daemon.land(*example1())
     daemon.until_idle()
     assert set(daemon.current()) == FINAL - {"N20160102S0373_bpm"}
+
+
+class SlowScience(FakeEngine):
+    """Science takes as long as `slow` is set."""
+
+    slow = True
+
+    def poll(self):
+        done = [job for job in self.running if not (self.slow and job[2].name == "N20160102S0271_image")]
+        self.running = [job for job in self.running if job not in done]
+        return [self.run(*job) for job in done]
+
+
+def test_a_job_whose_calibration_is_replaced_while_it_runs_gives_way_to_its_successor(daemons):
+    """Mask and new flat are made while the science runs with the old flat: it is made again, and that is all."""
+    daemon = daemons(engine=SlowScience())
+    daemon.land(*example1()[:45])
+    daemon.run(600)
+    assert [spec.name for _, _, spec in daemon.engine.running] == ["N20160102S0271_image"]
+    daemon.land(*example1()[45:])
+    daemon.run(600)
+    assert "N20160102S0373_bpm" in daemon.current()
+    daemon.engine.slow = False
+    daemon.run(3600)
+    assert daemon.ask(queries.counts)["jobs"].keys() <= {"done", "dropped"}
+    at_once = daemons()
+    at_once.land(*example1())
+    at_once.until_idle()
+    assert daemon.current() == at_once.current()
