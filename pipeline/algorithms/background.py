@@ -232,18 +232,20 @@ def sky_factor(
     level : the level of the object frame after subtraction of f times the sky
     sky_level : the level of the sky itself
 
-    Repeats f += step with step = level / (level of the sky as scaled so far), as Gemini does, until the
-    product of the steps is below `threshold`.
+    Repeats f += step with step = level(f) / sky_level, as Gemini does, until a step is below `threshold`;
+    a level that jumps, for want of pixels, so that no step is: the f of the smallest step.
+    Raises ValueError when a level is not a number: there is no usable sky pixel.
     """
-    total, current = 0.0, 1.0
+    total, best = 0.0, (math.inf, 0.0)
     for _ in range(rounds):
-        current *= level(total) / (sky_level * current)
-        total += current
-        if not math.isfinite(total):
+        step = level(total) / sky_level
+        if not math.isfinite(step):
             raise ValueError("the sky level is not a number: no usable sky pixel")
-        if abs(current) <= threshold:
-            return total
-    raise ValueError(f"scaling the sky did not converge in {rounds} rounds (last step {current:.3g})")
+        best = min(best, (abs(step), total + step))
+        total += step
+        if abs(step) <= threshold:
+            break
+    return best[1]
 
 
 class Subtracted(NamedTuple):
@@ -276,7 +278,7 @@ def subtract_sky(
                     (1 + share factor²) dark_var / flat²
 
     share : variance of the sky over that of one of its frames (0.29 for a median of 5)
-    A pixel keeps at least half of the variance that plain addition gives.
+    A pixel keeps at least a quarter of the variance that plain addition gives.
     """
     none = np.zeros((1, 1), np.float32)
     has_flat, has_dark = flat is not None and flat_var is not None, dark_var is not None
@@ -313,9 +315,9 @@ def _subtract_sky(
                 common += (1 + share * factor * factor) * d
                 of_sky += share * factor * factor * d
             out[y, x] = left
-            out_var[y, x] = max(total - common, 0.5 * total)
+            out_var[y, x] = max(total - common, 0.25 * total)
             if y % 8 == 0 and x % 8 == 0:
-                brought[y // 8, x // 8] = max(from_sky - of_sky, 0.5 * from_sky)
+                brought[y // 8, x // 8] = max(from_sky - of_sky, 0.25 * from_sky)
     return out, out_var, brought
 
 

@@ -127,27 +127,23 @@ def _refine(
     free: tuple[bool, bool],
     centre: tuple[float, float],
 ) -> Match | None:
+    """Least squares over mutual nearest neighbours, those off by more than 4 of their sigma left out."""
     match = Match(*start, math.inf, 0, 0.0, centre)
-    reach = radius
-    for _ in range(10):
-        i, j = _pairs(*match.to_image(a.x, a.y), b.x, b.y, reach)
+    for _ in range(15):
+        i, j = _pairs(*match.to_image(a.x, a.y), b.x, b.y, radius)
         if not i.size:
             return None
         error2 = a.error[i] ** 2 + b.error[j] ** 2 + FLOOR**2
-        previous, match = (
-            match,
-            _fit(a.x[i], a.y[i], b.x[j], b.y[j], error2, free if i.size > 3 else (False, False), centre),
-        )
         px, py = match.to_image(a.x[i], a.y[i])
-        off = np.hypot(b.x[j] - px, b.y[j] - py)
-        # Sources that moved, blends and cosmic rays lie off by more than the rest; sqrt(2 ln 2) makes
-        # the median distance of a Gaussian cloud its sigma.
-        scatter = float(np.median(off)) / 1.1774
-        reach = min(radius, max(5 * scatter, 6 * float(np.sqrt(np.median(error2))), 0.05))
-        if (
-            abs(match.dx - previous.dx) + abs(match.dy - previous.dy) < 1e-4
-            and match.number == previous.number
-        ):
+        off = np.hypot(b.x[j] - px, b.y[j] - py) / np.sqrt(error2)
+        # Sources that moved, blends and cosmic rays lie off by more than the rest. A cloud with Gaussian
+        # errors has its median distance at 1.18 sigma; before the first fit that is the start's error too.
+        sure = off <= 4 * max(1.0, float(np.median(off)) / 1.1774)
+        i, j, error2 = i[sure], j[sure], error2[sure]
+        freed = free if i.size > 3 else (False, False)
+        previous, match = match, _fit(a.x[i], a.y[i], b.x[j], b.y[j], error2, freed, centre)
+        moved = abs(match.dx - previous.dx) + abs(match.dy - previous.dy)
+        if moved < 1e-4 and match.number == previous.number:
             break
     return match
 

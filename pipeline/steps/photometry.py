@@ -179,10 +179,10 @@ def _zero_point(
         params.extinction_error,
     )
     cards = {
-        "MAGZPT": (round(value, 4), "Zero point: Vega, 1 electron/s, total flux, airmass 1"),
+        "MAGZPT": (round(value, 4), "Zero point: Vega, 1 e-/s, total flux, airmass 1"),
         "MAGZERR": (round(error, 4), "Error of MAGZPT"),
         "ZPSTAR": (star.name, "Standard star of MAGZPT"),
-        "ZPMAG": (round(magnitude[0], 4), f"Its magnitude in {facts.filter_pretty}, {star.system}"),
+        "ZPMAG": (round(magnitude[0], 4), f"Its magnitude in {facts.filter_pretty} ({star.system})"),
         "ZPMAGERR": (round(magnitude[1], 4), "Error of ZPMAG"),
         "ZPFLUX": (round(growth.total / facts.exposure_time, 3), "[electron/s] Its total flux"),
         "ZPAPER": (round(params.aperture, 2), "Radius of its aperture, in FWHM"),

@@ -349,7 +349,7 @@ def _onto(
         "CRPIX2": header["CRPIX2"] - grid.y0,
         "DATASEC": (f"[1:{nx},1:{ny}]", "Data section"),
         "NOISECOR": (round(moved.noise, 4), "Noise of single pixels over sqrt(VAR)"),
-        "SKYCOV": (round(covariance, 4), f"[{frame.unit}2] Covariance of frames through their skies"),
+        "SKYCOV": (round(covariance, 4), "Covariance of frames through skies they share"),
     }
     catalog = frame.catalog
     if catalog is not None:

@@ -177,7 +177,7 @@ def _corrected(frame: Frame, names: tuple[str, ...], skies: _Skies, scale: bool,
         "SKYFACT": (round(factor, 7), "Factor applied to the sky frame"),
         "SKYNUM": (len(names), "Number of frames in the sky"),
         "SKYHOW": (how, "How the level of the sky was found"),
-        "SKYVAR": (round(result.sky_var, 4), f"[{frame.unit}2] Variance that the sky has brought"),
+        "SKYVAR": (round(result.sky_var, 4), "Variance that the sky has brought"),
     }
     var = None if frame.var is None else result.var
     return frame.stamped("SUBSKY", sci=sci, var=var, dq=dq, cards=cards)
