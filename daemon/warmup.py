@@ -1,7 +1,7 @@
-"""Compile every loop before the first job waits for it, or load it from disk where that was done before.
+"""Compile every loop before the first job waits for it: once on a machine, for about a minute.
 
 Runs each recipe once on small synthetic frames: what a recipe uses is compiled for exactly the types that
-it uses. The first time on a machine this takes about a minute, later a second.
+it uses, and kept on disk.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ START = datetime(2016, 1, 2, 6, tzinfo=UTC)
 STARS = 24
 
 
-def warm_up() -> None:
+def run_every_recipe() -> None:
     """Run every recipe once. What one cannot reduce is logged: it costs time in a job, not the worker."""
     base = Shot(shape=(SIZE, SIZE), start=START).with_dark(0.5, pedestal=20.0)
     flat = replace(base, kind="flaton", exposure=2.0).with_sky(3000.0)

@@ -38,9 +38,10 @@ def main(setup: dict[str, Any]) -> None:
     module = importlib.import_module(module_name)
     runner: Runner = getattr(module, function)
     if hasattr(module, "warm_up"):
-        module.warm_up()
+        marker = Path(setup["warm_marker"])
+        module.warm_up(marker.exists())
         with contextlib.suppress(OSError):  # a read-only installation compiles at every start
-            Path(setup["warm_marker"]).touch()
+            marker.touch()
     _send(pipe, {"ready": round(time.monotonic() - began, 3)})
     with contextlib.suppress(EOFError, OSError):
         while True:

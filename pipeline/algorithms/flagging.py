@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from pipeline.algorithms.planes import BoolImage, FloatImage, MaskImage, fixed
 
@@ -74,6 +73,8 @@ def hidden_saturation(sci: FloatImage, non_linear: float, largest: int = HIDDEN_
 
 def hidden_saturation_plain(sci: FloatImage, non_linear: float, largest: int = HIDDEN_AREA) -> BoolImage:
     """The plain statement of `hidden_saturation`."""
+    from scipy import ndimage
+
     regions, number = ndimage.label(sci < non_linear)
     small = np.bincount(regions.ravel(), minlength=number + 1) <= min(largest, sci.size // 4)
     small[0] = False
@@ -154,6 +155,8 @@ def dilate(mask: BoolImage, radius: float) -> BoolImage:
 
 def dilate_plain(mask: BoolImage, radius: float) -> BoolImage:
     """The plain statement of `dilate`."""
+    from scipy import ndimage
+
     reach = math.floor(radius)
     dy, dx = np.mgrid[-reach : reach + 1, -reach : reach + 1]
     grown: BoolImage = ndimage.binary_dilation(mask, dx**2 + dy**2 <= radius**2)
