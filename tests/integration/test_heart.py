@@ -297,7 +297,7 @@ class SlowScience(FakeEngine):
 
 
 def test_a_job_whose_calibration_is_replaced_while_it_runs_gives_way_to_its_successor(daemons):
-    """Mask and new flat are made while the science runs with the old flat: it is made again, and that is all."""
+    """Mask and new flat are made while the science runs with the old flat: it is made again, no more."""
     daemon = daemons(engine=SlowScience())
     daemon.land(*example1()[:45])
     daemon.run(600)
