@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -71,13 +73,27 @@ def models(db: pw.Database) -> SimpleNamespace:
 def open_store(path: str | Path, *, readonly: bool = False) -> CalStore:
     """A store in a file of its own; made when it is not there. Close it with `store.db.close()`."""
     if readonly:
-        uri = f"{Path(path).absolute().as_uri()}?mode=ro"
-        db = pw.SqliteDatabase(uri, uri=True, pragmas={"query_only": 1, "busy_timeout": 10_000})
+        pragmas: dict[str, Any] = {"query_only": 1, "busy_timeout": 10_000}
+        db = pw.SqliteDatabase(readonly_uri(path), uri=True, pragmas=pragmas)
     else:
         pragmas = {"busy_timeout": 10_000, "journal_mode": "wal", "synchronous": "full"}
         db = pw.SqliteDatabase(str(path), pragmas=pragmas)
     db.connect()
     return CalStore(db, create=not readonly)
+
+
+def readonly_uri(path: str | Path) -> str:
+    """The address by which SQLite only reads a file. Without a log beside it the file is taken as finished:
+    so it can be read by someone who may not write in its folder."""
+    uri = f"{Path(path).absolute().as_uri()}?mode=ro"
+    try:
+        with closing(sqlite3.connect(uri, uri=True)) as db:
+            db.execute("SELECT 1 FROM sqlite_master").fetchone()
+    except sqlite3.OperationalError:
+        log = Path(f"{path}-wal")
+        if Path(path).exists() and not (log.exists() and log.stat().st_size):
+            uri += "&immutable=1"
+    return uri
 
 
 class CalStore:

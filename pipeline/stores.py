@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pipeline import association, logutils
 from pipeline.association import CalKind, Candidate, Found, Match
-from pipeline.caldb import CalStore, open_store
+from pipeline.caldb import CalStore, open_store, readonly_uri
 from pipeline.descriptors import Descriptors
 from pipeline.errors import ConfigError, NiridError
 from pipeline.fitsreader import hash_file
@@ -194,7 +194,7 @@ def _components(path: Path) -> set[str]:
     if not path.is_file():
         return set()
     try:
-        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
+        with closing(sqlite3.connect(readonly_uri(path), uri=True)) as connection:
             return {row[0] for row in connection.execute("SELECT component FROM schema")}
     except sqlite3.DatabaseError:
         return set()

@@ -2,6 +2,10 @@
 
 import os
 import sqlite3
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +18,7 @@ from pipeline.errors import ConfigError, NiridError
 from pipeline.stores import StoreError, find, store_in_all
 from tests.fitsfiles import DARK, frame_bytes, noise
 
+ROOT = Path(__file__).parents[2]
 PROCESSED = {**DARK, "PREPARE": "2016-01-02T07:00:00", "GEM-TLM": "2016-01-02T07:00:00", "PROCDARK": "x"}
 MASK = {
     "INSTRUME": "NIRI", "OBSTYPE": "BPM", "OBJECT": "BPM", "BPMASK": "x", "DATE-OBS": "2001-03-17",
@@ -297,3 +302,26 @@ def test_a_database_of_another_program_is_left_alone(tmp_path, dark):
         with pytest.raises(StoreError, match="no calibration database of nirid"):
             refused()
     assert (tmp_path / "cal_manager.db").read_bytes() == before
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_it_can_be_asked_by_somebody_who_may_not_write_there():
+    with tempfile.TemporaryDirectory() as name:  # the folders of pytest are its own user's alone
+        folder = Path(name)
+        folder.chmod(0o755)
+        dark, raw = (
+            write(folder / "dark.fits", PROCESSED),
+            write(folder / "raw.fits", {**DARK, "OBSTYPE": "OBJECT"}),
+        )
+        calibration = cal_service.as_calibration(dark)
+        book = Ledger(folder / "nirid.db")
+        book.write(lambda tx: tx.cals.add(calibration))
+        book.close()
+        (folder / "nirid.db").chmod(0o644)
+        program = (
+            "import os, sys; from pipeline.cal_service import LocalDB; os.setuid(65534); "
+            "print(LocalDB(sys.argv[1]).get_cal(sys.argv[2], 'processed_dark'))"
+        )
+        run = [sys.executable, "-c", program, str(folder / "nirid.db"), raw]
+        done = subprocess.run(run, capture_output=True, text=True, timeout=60, cwd=ROOT)
+        assert done.stdout.strip() == dark, done.stderr
