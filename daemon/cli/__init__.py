@@ -70,7 +70,7 @@ def cli(ctx: click.Context, config: str | None, state: str | None, verbose: bool
 
 
 def _add_commands() -> None:
-    from daemon.cli import caldb, completion, demonstrate, parameters, report, service, toolkit
+    from daemon.cli import caldb, completion, demonstrate, parameters, replay, report, service, toolkit
 
     for command in (
         service.run,
@@ -78,6 +78,7 @@ def _add_commands() -> None:
         report.status,
         report.ledger,
         report.audit,
+        replay.replay,
         demonstrate.simulate,
         demonstrate.demo,
         toolkit.reduce,
