@@ -106,6 +106,15 @@ def test_curve_of_growth_reaches_the_total(beta):
     assert growth.flux[0] < growth.flux[-1]
 
 
+def test_curve_of_growth_allows_for_wings_in_the_annulus():
+    image, var = scene(5, [(128.2, 127.6, 2e6)], beta=2.0, fwhm=6.0, oversample=3)
+    smooth = (var - SKY - READ**2).astype(np.float32)  # the star without noise
+    growth = ph.curve_of_growth(smooth, var, GOOD, 128.2, 127.6, 6.05, 2.0, aperture=3.0)
+    held = ph.moffat_inside(3.0 * 6.05, 6.05, 2.0)
+    assert growth.total == pytest.approx(2e6, rel=0.002)
+    assert growth.missing > 1.03 * (1 - held)  # of the wings some were taken for sky
+
+
 def test_aperture_errors_are_their_scatter():
     sums, errors = [], []
     for seed in range(30):

@@ -125,6 +125,19 @@ def test_masks_from_other_frames_leave_the_level_alone():
     assert all(m[clean > 40].mean() > 0.95 for m in masks)
 
 
+def test_what_one_frame_alone_shows_is_masked_only_when_bright():
+    rng = np.random.default_rng(6)
+    frames = [rng.normal(0, 60, SHAPE).astype(np.float32) for _ in range(2)]
+    frames[0][96:105, 96:105] += np.float32(
+        7 * 60 / 9 - frames[0][96:105, 96:105].mean()
+    )  # 7 sigma of a box of 9
+    bad = [CLEAR > 0] * 2
+    assert not so.masks_from_others(frames, bad, [(0, 0)] * 2, 60.0)[0][100, 100]
+    assert so.masks_from_others(frames, bad, [(0, 0)] * 2, 60.0)[1][100, 100]  # whose other frame shows it
+    frames[0][96:105, 96:105] += 20
+    assert so.masks_from_others(frames, bad, [(0, 0)] * 2, 60.0)[0][100, 100]
+
+
 def test_inputs_are_not_modified():
     sci, dq = image(), CLEAR.copy()
     before = sci.copy()

@@ -218,6 +218,15 @@ def test_two_skies_are_enough_and_a_star_on_one_does_no_harm():
         assert abs(np.median(left)) < 3
 
 
+def test_of_two_skies_the_one_with_a_cosmic_ray_is_not_believed():
+    frames = dithers()[:3]
+    hit = frames[1].sci.copy()
+    hit[60:62, 70] += 3000
+    frames[1] = frames[1].evolve(sci=hit)
+    out = sky_correct.run(ready(frames), mask_objects=False)
+    assert np.abs(out[0].sci[60:62, 70]).max() < 400
+
+
 def test_one_sky_is_a_sound_result_with_a_note():
     out = sky_correct.run(ready([calibrated(1), calibrated(2, FIVE[1])]))
     assert abs(np.median(out[0].sci)) < 2
