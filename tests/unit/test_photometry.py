@@ -107,7 +107,7 @@ def test_curve_of_growth_reaches_the_total(beta):
 
 
 def test_curve_of_growth_allows_for_wings_in_the_annulus():
-    image, var = scene(5, [(128.2, 127.6, 2e6)], beta=2.0, fwhm=6.0, oversample=3)
+    _, var = scene(5, [(128.2, 127.6, 2e6)], beta=2.0, fwhm=6.0, oversample=3)
     smooth = (var - SKY - READ**2).astype(np.float32)  # the star without noise
     growth = ph.curve_of_growth(smooth, var, GOOD, 128.2, 127.6, 6.05, 2.0, aperture=3.0)
     held = ph.moffat_inside(3.0 * 6.05, 6.05, 2.0)
