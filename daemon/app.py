@@ -114,7 +114,13 @@ def build(config: Config, *, hurry: bool = False) -> Daemon:
         most_failed_starts=3 if hurry else None,
     )
     setting = setting_of(config, hurry=hurry)
-    heart = Heart(ledger, Dispatcher(ledger, engine, hurry=hurry), setting, config.parameters, log=_log)
+    heart = Heart(
+        ledger,
+        Dispatcher(ledger, engine, hurry=hurry, policy=config.planning),
+        setting,
+        config.parameters,
+        log=_log,
+    )
     watch = config.watch
     watcher = Watcher(
         [str(folder) for folder in config.drop_folders],

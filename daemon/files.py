@@ -66,7 +66,7 @@ def record(tx: Tx, record: FileRecord, setting: Setting) -> None:
         if changed:
             _log(tx, record, state)
         if changed and state is FileState.CALIBRATION and record.descriptors:
-            _register(tx, record, record.descriptors)
+            _register(tx, record, record.descriptors, setting)
         _refresh_frame(tx, content, setting)
 
 
@@ -181,10 +181,10 @@ def _change(tx: Tx, content: int, state: FileState, reason: str) -> None:
     )
     if row["kind"] and state is not FileState.CALIBRATION:
         for removed in tx.cals.remove_ident(row["sha256"], reason, now=tx.now):
-            groups.touch_users(tx, removed)
+            groups.touch_withdrawn(tx, removed.ident)
 
 
-def _register(tx: Tx, record: FileRecord, descriptors: Descriptors) -> None:
+def _register(tx: Tx, record: FileRecord, descriptors: Descriptors, setting: Setting) -> None:
     """Put an external calibration into the store, where it lies."""
     kind = CalKind(record.kind)
     try:
@@ -192,7 +192,7 @@ def _register(tx: Tx, record: FileRecord, descriptors: Descriptors) -> None:
     except ValueError as error:
         tx.event("calibration_unusable", path=record.path, reason=str(error))
         return
-    groups.touch_users(tx, tx.cals.add(entry, now=tx.now))
+    groups.touch_users(tx, tx.cals.add(entry, now=tx.now), setting.policy)
     tx.event("calibration_registered", path=record.path, key=str(CalibrationKey.of(kind, entry.facts)))
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from daemon.grouping import Point, admits, group_key, partition, same_exposure
 from daemon.ledger import Tx, placeholders
 from daemon.planner import Setting, rank
-from daemon.triggers import TriggerRule
+from daemon.triggers import Policy, TriggerRule
 from pipeline import association
 from pipeline.association import CalibrationKey, CalKind, Candidate
 from pipeline.descriptors import Descriptors
@@ -58,20 +58,57 @@ def touch(tx: Tx, *ids: int) -> None:
         tx.run(f"UPDATE frame_group SET touched = ? WHERE id IN ({marks})", tx.counter("touch"), *ids)
 
 
-def touch_users(tx: Tx, calibration: Candidate) -> None:
-    """A calibration appeared, changed or went: mark the groups whose key matches, by index."""
+def touch_users(tx: Tx, calibration: Candidate, policy: Policy) -> None:
+    """A calibration appeared: mark the groups that it may remake or that have no product yet, by index.
+
+    What was taken too long before or after it is not looked at, only told that something better is there;
+    so the cost does not grow with the archive.
+    """
     rule = association.RULES[calibration.kind]
-    ut = calibration.ut.timestamp()
+    ut, heals = calibration.ut.timestamp(), policy.healing_days * 86400
     span = rule.within.total_seconds() if rule.within else 1e12
-    low = ut if rule.earlier_only else ut - span
-    key = str(CalibrationKey.of(calibration.kind, calibration.facts))
+    static = calibration.kind is CalKind.STATIC_BPM  # dated long before: what counts is when it came
+    near = "ABS(g.last_arrival - ?) <= ?" if static else "ABS(d.ut - ?) <= ?"
+    here = calibration.added if static else ut
+    users = """FROM demand d JOIN frame_group g ON g.id = d.group_id
+        LEFT JOIN product p ON p.group_id = g.id AND p.current
+        WHERE d.key = ? AND d.ut BETWEEN ? AND ? AND ABS(d.exposure - ?) < ?"""
+    values = (
+        str(CalibrationKey.of(calibration.kind, calibration.facts)),
+        ut if rule.earlier_only else ut - span,
+        ut + span,
+        calibration.facts.get("exposure_time") or 0.0,
+        rule.tolerance.get("exposure_time", 1e12),
+    )
+    tx.run(
+        f"""UPDATE frame_group SET touched = ? WHERE NOT closed AND id IN
+        (SELECT g.id {users} AND (p.id IS NULL OR {near}))""",
+        tx.counter("touch"),
+        *values,
+        here,
+        heals,
+    )
+    tx.run(
+        f"""UPDATE frame_group SET better = ? WHERE id IN
+        (SELECT g.id {users} AND p.id IS NOT NULL AND NOT {near}
+        AND NOT EXISTS (SELECT 1 FROM job_calibration j JOIN calibration c ON c.ident = j.ident
+            WHERE j.job_id = p.job_id AND j.role = ? AND ABS(c.ut - d.ut) <= ABS(? - d.ut)))""",
+        f"{calibration.kind} {calibration.name}",
+        *values,
+        here,
+        heals,
+        calibration.kind.value,
+        ut,
+    )
+
+
+def touch_withdrawn(tx: Tx, ident: str) -> None:
+    """A calibration was taken out of use: whatever was made with it is looked at, however old."""
     tx.run(
         """UPDATE frame_group SET touched = ? WHERE NOT closed AND id IN
-        (SELECT group_id FROM demand WHERE key = ? AND ut BETWEEN ? AND ?)""",
+        (SELECT j.group_id FROM job_calibration c JOIN job j ON j.id = c.job_id WHERE c.ident = ?)""",
         tx.counter("touch"),
-        key,
-        low,
-        ut + span,
+        ident,
     )
 
 
@@ -295,11 +332,13 @@ def _demand(
     if CalKind.DARK in setting.recipes[rule.recipe].takes:  # short darks that nobody needed until now
         tx.run(
             """UPDATE frame_group SET touched = ? WHERE offers = ? AND first_ut BETWEEN ? AND ?
-            AND NOT closed AND NOT EXISTS (SELECT 1 FROM job j WHERE j.group_id = frame_group.id)""",
+            AND ABS(exposure - ?) < 0.02 AND NOT closed
+            AND NOT EXISTS (SELECT 1 FROM job j WHERE j.group_id = frame_group.id)""",
             tx.counter("touch"),
             str(CalibrationKey.of(CalKind.DARK, descriptors)),
             first.ut - DARK_SPAN,
             first.ut + DARK_SPAN,
+            first.exposure,
         )
 
 

@@ -26,6 +26,7 @@ from daemon import groups, planning
 from daemon.jobspec import JobSpec
 from daemon.ledger import Tx
 from daemon.states import JobState
+from daemon.triggers import DEFAULT_POLICY, Policy
 
 STAGING = ".staging"
 _NAME = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9_.+-]{0,63}")
@@ -231,7 +232,7 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def commit(tx: Tx, plan: PublishPlan) -> None:
+def commit(tx: Tx, plan: PublishPlan, policy: Policy = DEFAULT_POLICY) -> None:
     """The job is done: product, calibration and everything that follows from it, in one transaction."""
     job = tx.one("SELECT * FROM job WHERE id = ?", plan.job)
     assert job is not None
@@ -254,8 +255,8 @@ def commit(tx: Tx, plan: PublishPlan) -> None:
     for old in plan.old:
         row = tx.one("SELECT j.key FROM product p JOIN job j ON j.id = p.job_id WHERE p.id = ?", old.product)
         tx.run("UPDATE product SET current = 0, path = ? WHERE id = ?", os.fsencode(old.kept), old.product)
-        for gone in tx.cals.remove_ident(row["key"], replaced, now=tx.now) if row else []:
-            groups.touch_users(tx, gone)
+        if row:
+            tx.cals.remove_ident(row["key"], replaced, now=tx.now)
     tx.insert(
         "product",
         job_id=plan.job,
@@ -279,7 +280,7 @@ def commit(tx: Tx, plan: PublishPlan) -> None:
             sha256=plan.sha256,
             pending=False,
         )
-        groups.touch_users(tx, tx.cals.add(made, now=tx.now))
+        groups.touch_users(tx, tx.cals.add(made, now=tx.now), policy)
     groups.release(tx, plan.job)
     tx.run("UPDATE frame_group SET reason = 'product is current' WHERE id = ?", job["group_id"])
     tx.run("DELETE FROM intent WHERE job_id = ?", plan.job)
