@@ -37,6 +37,12 @@ _ALGORITHMS = (
     "resampling", "sources",
 )  # fmt: skip
 
+# Header cards of a product that the ledger keeps beside it.
+QUALITY = (
+    "NCOMBINE", "NSOURCES", "MEANFWHM", "ZENFWHM", "MEANELLP", "IQBIN", "BGRATE", "BGMAG", "SATFRAC",
+    "NOISECOR", "MAGZPT", "MAGZERR", "ZPSTAR", "CLOUDEXT", "CCBIN",
+)  # fmt: skip
+
 
 def warm_up(compiled: bool) -> None:
     """Get ready for the first job.
@@ -94,7 +100,7 @@ def run(job: Mapping[str, Any], should_stop: Callable[[], bool]) -> dict[str, An
             "name": spec.name,
             "descriptors": written.frame.descriptors.to_json(),
             "tags": sorted(tags_of(written.frame.header)),
-            "quality": {},
+            "quality": {key: written.frame.header[key] for key in QUALITY if key in written.frame.header},
             "notes": list(dict.fromkeys((*spec.notes, *product.notes))),
             "steps": progress.steps,
             "seconds": round(time.monotonic() - began, 3),

@@ -1,0 +1,65 @@
+"""One daemon to a state folder: the lock, and what is known of who holds it."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from daemon import instance
+from daemon.config import Config, Products, State, Watch
+from daemon.instance import AlreadyRunning, only_one, running, with_last_run
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return Config(
+        watch=Watch(folders=(str(tmp_path / "drop"),)),
+        products=Products(str(tmp_path / "products")),
+        state=State(str(tmp_path / "state")),
+    )
+
+
+def test_the_second_one_is_told_who_is_there(settings):
+    with only_one(settings):
+        assert running(settings) == {"pid": os.getpid()}
+        with pytest.raises(AlreadyRunning, match=f"process {os.getpid()}") as caught, only_one(settings):
+            pass
+        assert caught.value.exit_code == 75
+    assert running(settings) is None
+    with only_one(settings):
+        pass
+
+
+def test_a_lock_ends_with_its_process_however_it_ends(settings, tmp_path):
+    program = (
+        "import os, sys\nfrom daemon.config import Config, State\nfrom daemon.instance import only_one\n"
+        f"with only_one(Config(state=State({str(tmp_path / 'state')!r}))):\n    os.kill(os.getpid(), 9)"
+    )
+    assert subprocess.run([sys.executable, "-c", program]).returncode == -9
+    assert running(settings) is None, "the number of a dead process is taken for a daemon"
+    with only_one(settings):
+        pass
+
+
+def test_a_number_that_belongs_to_somebody_else_by_now_is_not_a_daemon(settings):
+    with only_one(settings):
+        note = settings.state_folder / instance.NOTE
+        note.write_text(json.dumps(json.loads(note.read_text()) | {"pid": 1}))
+        assert running(settings) is None
+
+
+def test_commands_that_look_use_the_folders_of_the_last_run(settings, tmp_path):
+    with only_one(settings):
+        pass
+    bare = Config(state=settings.state)
+    assert with_last_run(bare).drop_folders == settings.drop_folders
+    assert with_last_run(bare).product_folder == settings.product_folder
+    given = Config(state=settings.state, origins={"watch.folders": "command line"})
+    assert with_last_run(given).watch == Watch()
+
+
+def test_state_is_for_the_group_not_for_all(settings):
+    with only_one(settings):
+        assert settings.state_folder.stat().st_mode & 0o007 == 0
