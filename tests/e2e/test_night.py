@@ -245,6 +245,81 @@ def test_live_run_of_a_tiny_night(place, tiny_night):
     assert not [line for line in lines if line["level"] == "error"]
 
 
+def test_kill_9_again_and_again(place, tiny_night, tmp_path):
+    """Whenever it is killed, no torn product is to be seen, and in the end all is as if nothing had been."""
+    for path in frames(tiny_night):
+        shutil.copy(path, place.drop)
+    words = ("run", "--until-idle", "--drop", str(place.drop), "--products", str(place.products))
+    killed = 0
+    for delay in (0.4, 0.9, 1.3, 1.6, 1.9, 2.2):
+        with (place.folder / "log").open("wb") as out:
+            daemon = subprocess.Popen(place.command(*words), cwd=place.folder, stdout=out, stderr=out)
+        try:
+            daemon.wait(timeout=delay)
+        except subprocess.TimeoutExpired:
+            daemon.kill()
+            daemon.wait()
+            killed += 1
+        if (place.state / "nirid.db").exists():
+            answer = json.loads(
+                subprocess.run(
+                    place.command("audit", "--deep", "--json"),
+                    cwd=place.folder,
+                    capture_output=True,
+                    text=True,
+                ).stdout
+            )
+            assert answer["products"]["broken"] == []
+    assert killed >= 3
+    place.run()
+    right(place, tiny_night, TINY)
+    assert all(row["runs"] <= 1 for row in place.ledger().values())
+    assert not list((place.products / ".staging").iterdir())
+    (tmp_path / "quiet").mkdir()
+    quiet = Place(tmp_path / "quiet")
+    for path in frames(tiny_night):
+        shutil.copy(path, quiet.drop)
+    quiet.run()
+    made, after_kills = quiet.made(), place.made()
+    assert [name for name in made if made[name] != after_kills[name]] == []
+
+
+def test_sigterm_drains_and_the_next_run_goes_on(place, tiny_night):
+    for path in frames(tiny_night):
+        shutil.copy(path, place.drop)
+    words = ("run", "--until-idle", "--drop", str(place.drop), "--products", str(place.products))
+    with (place.folder / "log").open("wb") as out:
+        daemon = subprocess.Popen(place.command(*words), cwd=place.folder, stdout=out, stderr=out)
+    wait_for(lambda: "job_started" in (place.folder / "log").read_text(), daemon, place.folder / "log")
+    daemon.send_signal(signal.SIGTERM)
+    assert daemon.wait(timeout=20) == 1
+    assert "run it again to go on" in (place.folder / "log").read_text()
+    assert place.json("status")["running"] == []
+    place.run()
+    right(place, tiny_night, TINY)
+
+
+def test_the_demonstration(tmp_path):
+    """What `make demo` calls, on the small night."""
+    command = [sys.executable, "-P", "-m", "daemon", "demo", "--preset", "tiny", "--speed", "4"]
+    command += ["--folder", "here", "--picture", "demo.png", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300)
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert {product["kind"]: product["name"] for product in answer["products"]} == TINY
+    assert all(0 < product["final_seconds"] < 60 for product in answer["products"])
+    assert all(check["ok"] for check in answer["checks"])
+    assert (tmp_path / "demo.png").read_bytes().startswith(b"\x89PNG")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").touch()
+    refused = subprocess.run(
+        [*command[:5], "--folder", "mine"], capture_output=True, text=True, cwd=tmp_path, timeout=60
+    )
+    assert refused.returncode == 1
+    assert "not empty" in refused.stderr
+    assert (tmp_path / "mine" / "thesis.tex").exists()
+
+
 def wait_for(done, daemon, log, seconds=120):
     end = time.monotonic() + seconds
     while not done():

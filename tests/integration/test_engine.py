@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.engine.local import LocalEngine, Limits
+from daemon.engine.local import Limits, LocalEngine
 
 
 @dataclass

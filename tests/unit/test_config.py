@@ -196,9 +196,7 @@ def test_overrides_reach_what_they_match(file):
         "skyCorrect:scale_sky": False,
     }
     assert loaded.parameters("reduce", {**m31, "object": "M33"}) == {"stackFrames:operation": "median"}
-    assert loaded.parameters("reduce", {**m31, "exposure_time": 30.0}) == {
-        "stackFrames:operation": "median"
-    }
+    assert loaded.parameters("reduce", {**m31, "exposure_time": 30.0}) == {"stackFrames:operation": "median"}
     assert loaded.parameters("makeProcessedDark", m31) == {}  # has no such step
 
 
