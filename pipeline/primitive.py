@@ -142,6 +142,7 @@ class Recipe:
     suffix : of the product's name, as `_dark`
     makes : the kind of calibration that the product is; None for science
     needs, prefers, wants : calibrations to wait for without end, for a time, not at all
+    modes : in which of Gemini's modes it is offered: science quality, quick look, quality assessment
     """
 
     name: str
@@ -152,6 +153,7 @@ class Recipe:
     needs: frozenset[CalKind] = frozenset()
     prefers: frozenset[CalKind] = frozenset()
     wants: frozenset[CalKind] = frozenset()
+    modes: tuple[str, ...] = ("sq", "ql", "qa")
 
     def __post_init__(self) -> None:
         for step in self.steps:

@@ -23,8 +23,10 @@ from pipeline.steps.register import (
     scale_counts_to_reference,
 )
 from pipeline.steps.sky import associate_sky, separate_sky, sky_correct
+from pipeline.steps.skyflat import make_sky_flat
 from pipeline.steps.sources import detect_sources
 from pipeline.steps.stack import stack_frames
+from pipeline.steps.ultradeep import mask_from_stack
 from pipeline.tags import Tags
 
 BOTH_BPMS = frozenset({CalKind.STATIC_BPM, CalKind.MADE_BPM})
@@ -68,6 +70,7 @@ MAKE_PROCESSED_BPM = Recipe(
     version=1,
     suffix="_bpm",
     makes=CalKind.MADE_BPM,
+    modes=("sq",),
     steps=(
         prepare(),
         adu_to_electrons(),
@@ -78,7 +81,7 @@ MAKE_PROCESSED_BPM = Recipe(
     ),
 )
 
-_CALIBRATE: tuple[Step, ...] = (
+_TO_DARK: tuple[Step, ...] = (
     prepare(),
     add_dq(),
     remove_first_frame(),
@@ -86,8 +89,9 @@ _CALIBRATE: tuple[Step, ...] = (
     add_var(read_noise=True, poisson_noise=True),
     nonlinearity_correct(),
     dark_correct(),
-    flat_correct(),
 )
+
+_CALIBRATE: tuple[Step, ...] = (*_TO_DARK, flat_correct())
 
 _ALIGN_AND_STACK: tuple[Step, ...] = (
     detect_sources(),
@@ -115,8 +119,53 @@ REDUCE = Recipe(
     ),
 )
 
+# For objects in every frame that are fainter than any single frame shows: what a first, complete reduction
+# finds in its stack is masked when the skies of the second are made.
+ULTRADEEP = Recipe(
+    "ultradeep",
+    version=1,
+    suffix="_image",
+    needs=frozenset({CalKind.FLAT}),
+    prefers=frozenset({CalKind.DARK}),
+    wants=BOTH_BPMS,
+    modes=("sq",),
+    steps=(
+        *_CALIBRATE,
+        separate_sky(),
+        mask_from_stack(),
+        associate_sky(),
+        sky_correct(first_pass="given"),
+        *_ALIGN_AND_STACK,
+        measure_quality(),
+    ),
+)
+
+# Of frames that have been through the steps before, as write_outputs leaves them.
+ALIGN_AND_STACK = Recipe("alignAndStack", version=1, suffix="_stack", steps=_ALIGN_AND_STACK)
+
+# A flat of dithered science frames, for thermal filters: there the sky outshines any lamp.
+MAKE_SKY_FLAT = Recipe(
+    "makeSkyFlat",
+    version=1,
+    suffix="_skyflat",
+    makes=CalKind.FLAT,
+    prefers=frozenset({CalKind.DARK}),
+    wants=BOTH_BPMS,
+    modes=("sq",),
+    steps=(*_TO_DARK, make_sky_flat(), normalize_flat(), threshold_flatfield()),
+)
+
 RECIPES = {
-    recipe.name: recipe for recipe in (MAKE_PROCESSED_DARK, MAKE_PROCESSED_FLAT, MAKE_PROCESSED_BPM, REDUCE)
+    recipe.name: recipe
+    for recipe in (
+        MAKE_PROCESSED_DARK,
+        MAKE_PROCESSED_FLAT,
+        MAKE_PROCESSED_BPM,
+        REDUCE,
+        ULTRADEEP,
+        ALIGN_AND_STACK,
+        MAKE_SKY_FLAT,
+    )
 }
 
 

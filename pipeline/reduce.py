@@ -83,7 +83,7 @@ class Reduce:
         _one_of("mode", self.mode, MODES)
         _one_of("preset", self.preset, PRESETS)
         frames = open_all(self.files)
-        recipe = find_recipe(self.recipename, frames[0])
+        recipe = find_recipe(self.recipename, frames[0], self.mode)
         self.recipename = recipe.name
         plan = plan_run(
             recipe,
@@ -92,7 +92,7 @@ class Reduce:
             user=user_calibrations(self.ucals),
             where=cal_service.databases(self.config_file),
             preset=self.preset,
-            strict=self.mode == "sq",
+            mode=self.mode,
         )
         names = [source.name for source in plan.inputs]
         log.info("recipe", text=f"{recipe.name}: {len(names)} frames, {names[0]} to {names[-1]}")
@@ -119,6 +119,7 @@ class Plan:
     where: tuple[stores.Database, ...]
     warnings: tuple[str, ...]
     time_stamp: str
+    mode: str = "sq"
 
     def execute(self, folder: Path, suffix: str | None = None, preview: bool = False) -> list[Path]:
         """Read, reduce, write; the paths of the products."""
@@ -132,9 +133,11 @@ class Plan:
             "RECIPE": (recipe.name, "recipe that made this file"),
             "PRESET": (self.bound.preset, "preset of its parameters"),
         }
+        if suffix is None:  # Gemini's products of the other modes say so, as _ql_image
+            suffix = recipe.suffix if self.mode == "sq" else f"_{self.mode}{recipe.suffix}"
         written = []
         for number, frame in enumerate(product.frames):
-            stem = folder / (frame.root + (recipe.suffix if suffix is None else suffix))
+            stem = folder / (frame.root + suffix)
             done = produce.write(
                 stem,
                 product,
@@ -186,8 +189,9 @@ def open_all(files: Sequence[str | os.PathLike[str]]) -> list[Dataset]:
     return list(opened.values())
 
 
-def find_recipe(name: str, first: Dataset) -> Recipe:
-    """The recipe of this name, or the one for a frame's tags. Raises ReduceError with the nearest names."""
+def find_recipe(name: str, first: Dataset, mode: str = "sq") -> Recipe:
+    """The recipe of this name, or the one for a frame's tags. Raises ReduceError with the nearest names, and
+    for a recipe that Gemini's package does not have in this mode."""
     if name in (DEFAULT, "", None):
         recipe = default_recipe(first.tags)
         if recipe is None or "SPECT" in first.tags or "RAW" not in first.tags:
@@ -195,6 +199,9 @@ def find_recipe(name: str, first: Dataset) -> Recipe:
             raise ReduceError(f"no recipe for {first.filename}, whose tags are {what}")
         return recipe
     if name in RECIPES:
+        if mode not in RECIPES[name].modes:
+            offered = ", ".join(r.name for r in RECIPES.values() if mode in r.modes)
+            raise ReduceError(f"recipe {name} is not offered in mode {mode}; there are {offered}")
         return RECIPES[name]
     if name in PRIMITIVES:
         return Recipe(name, version=1, suffix=produce.suffix_of(name), steps=(PRIMITIVES[name](),))
@@ -240,15 +247,18 @@ def plan_run(
     user: Mapping[str, str],
     where: Sequence[stores.Database],
     preset: str,
-    strict: bool,
+    mode: str = "sq",
 ) -> Plan:
     """Decide everything.
 
     user : role -> path, before any database
-    strict : a calibration that the recipe needs must be there, unless its step is told to do without
+    mode : in "sq" a calibration that the recipe needs must be there, unless its step is told to do without
     Raises OverrideError, CalibrationNotFound, CannotOpen.
     """
-    overrides, by_path = produce.take_paths(overrides, [step.name for step in recipe.steps])
+    steps = [step.name for step in recipe.steps]
+    overrides, by_path = produce.take_paths(overrides, steps)
+    if mode != "sq" and "prepare" in steps:
+        overrides = {"prepare:mode": mode, **overrides}
     given, warnings = {**user, **by_path}, list[str]()
     bound = recipe.bind(overrides, preset)
     stores.check(where)
@@ -265,7 +275,7 @@ def plan_run(
             found = match.candidate
             chosen.append(Source(found.path, os.path.basename(found.path), found.sha256, kind.value))
         elif step:
-            insist = strict or _value(bound, step, "do_cal") == "force"
+            insist = mode == "sq" or _value(bound, step, "do_cal") == "force"
             warnings.append(_missing(kind, step, match, frames[0], insist, preset))
             overrides[f"{step}:do_cal"] = "skip"
     inputs = [Source(ad.path, _plain(ad.filename), hash_file(Path(ad.path))) for ad in frames]
@@ -277,6 +287,7 @@ def plan_run(
         tuple(where),
         tuple(warnings),
         max(ends).isoformat() if ends else "",
+        mode,
     )
 
 

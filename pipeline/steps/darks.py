@@ -48,7 +48,8 @@ def _noted(dark: Frame, number: int) -> Frame:
 @dataclass(frozen=True)
 class DarkCorrectParams:
     do_cal: DoCal = bounded(
-        "procmode", doc="what to do without a dark: procmode and force stop, skip goes on"
+        "procmode",
+        doc="without a dark: stop but in modes ql and qa, stop always (force), or none at all (skip)",
     )
 
 
@@ -56,16 +57,24 @@ class DarkCorrectParams:
 def dark_correct(frame: Frame, params: DarkCorrectParams, cals: Calibrations) -> Frame:
     """Subtract the dark: variances add, masks are ORed. A larger dark is cut to the array setting.
 
-    Raises CalibrationNotFound without a dark unless do_cal is skip; FrameMismatch for another unit or size.
+    Raises CalibrationNotFound without a dark, unless do_cal or the mode (PROCMODE) let it go on;
+    FrameMismatch for another unit or size.
     """
     if params.do_cal == "skip":
         return frame.evolve(note="no dark subtracted, as told by darkCorrect:do_cal=skip")
     if "DARKCORR" in frame.header:
         return frame.evolve(note=f"{frame.name} has been through darkCorrect before")
+    if cals.dark is None and goes_on(frame, params.do_cal):
+        return frame.evolve(note=f"no dark for {frame.name}: not subtracted")
     if cals.dark is None:
         raise CalibrationNotFound(f"no dark for {frame.name}; darkCorrect:do_cal=skip goes on without")
     dark = fitted(cals.dark, frame)
     return (frame - dark).stamped("DARKCORR", cards={"DARKIM": (dark.name, "Dark image that was subtracted")})
+
+
+def goes_on(frame: Frame, do_cal: DoCal) -> bool:
+    """Whether a frame may do without a calibration because it is only looked at quickly."""
+    return do_cal == "procmode" and frame.header.get("PROCMODE", "sq") != "sq"
 
 
 def fitted(calibration: Frame, frame: Frame) -> Frame:

@@ -11,7 +11,7 @@ from pipeline.errors import BadFrame, CalibrationNotFound, FrameMismatch, NotEno
 from pipeline.frame import BAD_PIXEL, UNILLUMINATED, Frame, Frames
 from pipeline.params import bounded
 from pipeline.primitive import Calibrations, note, per_frame, primitive
-from pipeline.steps.darks import DoCal, fitted
+from pipeline.steps.darks import DoCal, fitted, goes_on
 from pipeline.steps.stack import Rejection, StackParams, require_same, stacked
 from pipeline.tags import tags_of
 
@@ -101,7 +101,8 @@ def threshold_flatfield(frame: Frame, params: ThresholdFlatfieldParams, cals: Ca
 @dataclass(frozen=True)
 class FlatCorrectParams:
     do_cal: DoCal = bounded(
-        "procmode", doc="what to do without a flat: procmode and force stop, skip goes on"
+        "procmode",
+        doc="without a flat: stop but in modes ql and qa, stop always (force), or none at all (skip)",
     )
 
 
@@ -109,16 +110,19 @@ class FlatCorrectParams:
 def flat_correct(frames: Frames, params: FlatCorrectParams, cals: Calibrations) -> Frames:
     """Divide by the flat; its mask is ORed in. A larger flat is cut to the array setting.
 
-    Raises CalibrationNotFound without a flat unless do_cal is skip; FrameMismatch for another filter.
+    Raises CalibrationNotFound without a flat, unless do_cal or the mode (PROCMODE) let it go on;
+    FrameMismatch for another filter.
     """
     if params.do_cal == "skip":
         return note(frames, "not flat-fielded, as told by flatCorrect:do_cal=skip")
-    return [_flat_corrected(frame, cals) for frame in frames]
+    return [_flat_corrected(frame, params, cals) for frame in frames]
 
 
-def _flat_corrected(frame: Frame, cals: Calibrations) -> Frame:
+def _flat_corrected(frame: Frame, params: FlatCorrectParams, cals: Calibrations) -> Frame:
     if "FLATCORR" in frame.header:
         return frame.evolve(note=f"{frame.name} has been through flatCorrect before")
+    if cals.flat is None and goes_on(frame, params.do_cal):
+        return frame.evolve(note=f"no flat for {frame.name}: not flat-fielded")
     if cals.flat is None:
         raise CalibrationNotFound(f"no flat for {frame.name}; flatCorrect:do_cal=skip goes on without")
     found, wanted = cals.flat.descriptors.filter_name, frame.descriptors.filter_name

@@ -21,6 +21,9 @@ SOFTWARE = "nirid"
 
 @dataclass(frozen=True)
 class PrepareParams:
+    mode: Literal["sq", "ql", "qa"] = bounded(
+        "sq", doc="science quality; in quick look and quality assessment a missing dark or flat is no error"
+    )
     bad_wcs: Literal["exit", "fix", "new", "ignore"] = bounded(
         "fix",
         dragons="exit",
@@ -42,7 +45,7 @@ def prepare(frames: Frames, params: PrepareParams, cals: Calibrations) -> Frames
     NONLINEA (ADU) are in the header. A frame whose WCS cannot be mended is left out with a note.
     Raises BadFrame for another instrument; NotEnoughFrames when the WCS leaves fewer than 3.
     """
-    prepared = [_standardise(_validated(frame)) for frame in frames]
+    prepared = [_standardise(_validated(frame), params.mode) for frame in frames]
     if any({"DARK", "FLAT", "ARC"} & tags_of(frame.header) for frame in prepared):
         return prepared
     return _check_wcs(prepared, params)
@@ -57,7 +60,7 @@ def _validated(frame: Frame) -> Frame:
     return frame
 
 
-def _standardise(frame: Frame) -> Frame:
+def _standardise(frame: Frame, mode: str) -> Frame:
     """The header as every later step expects it; a frame that is prepared already stays as it is."""
     if "PREPARE" in frame.header:
         return frame
@@ -69,7 +72,7 @@ def _standardise(frame: Frame) -> Frame:
     cards = {
         "ORIGNAME": (frame.header.get("ORIGNAME", frame.name), "Original file name"),
         "PROCSOFT": (SOFTWARE, "Data processing software used"),
-        "PROCMODE": ("sq", "Processing mode [sq|ql|qa]"),
+        "PROCMODE": (mode, "Processing mode [sq|ql|qa]"),
         "FILTER": (facts.filter_pretty, "Combined filter name"),
         "PIXSCALE": (facts.pixel_scale or _nominal_scale(frame), "Pixel scale [arcsec/pixel]"),
         "BUNIT": ("adu", "Physical units of the array values"),

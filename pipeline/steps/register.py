@@ -286,7 +286,7 @@ def resample_to_common_frame(frames: Frames, params: ResampleParams, cals: Calib
             raise FrameMismatch(
                 f"{frame.name} has {frame.shape} pixels, {reference.name} has {reference.shape}"
             )
-    mappings = [_mapping(reference, frame, params.distortion) for frame in frames]
+    mappings = [mapping_onto(reference, frame, params.distortion) for frame in frames]
     if len(frames) == 1 and mappings[0].is_shift:
         return frames
     ny, nx = reference.shape
@@ -298,7 +298,7 @@ def resample_to_common_frame(frames: Frames, params: ResampleParams, cals: Calib
     ]
 
 
-def _mapping(reference: Frame, frame: Frame, correct: bool) -> Mapping:
+def mapping_onto(reference: Frame, frame: Frame, correct: bool = True) -> Mapping:
     """Pixels of a frame from those of the reference's grid; a pure shift where that is what it amounts to."""
     from pipeline.algorithms.resampling import Mapping
 

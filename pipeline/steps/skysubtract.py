@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class SkyCorrectParams:
     mask_objects: bool = bounded(True, doc="mask the objects on the sky frames, found in a first pass")
-    first_pass: Literal["deep", "sources"] = bounded(
+    first_pass: Literal["deep", "sources", "given"] = bounded(
         "deep",
         dragons="sources",
-        doc="how objects are found: above the sky on any scale, or as detectSources does",
+        doc="how objects are found: above the sky on any scale, as detectSources does, or masked already",
     )
     dilation: float = bounded(2.0, ge=0, doc="pixels by which the masks of objects grow")
     operation: Literal["mean", "median", "wtmean", "lmedian"] = bounded(
@@ -252,6 +252,8 @@ TOGETHER = 16  # frames whose objects are looked for together, at most
 def _first_pass(frames: Frames, params: SkyCorrectParams) -> dict[str, BoolImage]:
     """The object masks of sky frames, grown by `dilation`."""
     plain = _Skies({f.name: f for f in frames}, params)
+    if params.first_pass == "given":
+        return {f.name: _grown(f, params) for f in frames if f.objmask is not None}
     if params.first_pass == "sources":
         return {frame.name: _detected(frame, plain) for frame in frames}
     masks: dict[str, BoolImage] = {}
@@ -261,6 +263,13 @@ def _first_pass(frames: Frames, params: SkyCorrectParams) -> dict[str, BoolImage
         for start in range(0, len(members), TOGETHER):
             masks |= _deep_masks(members[start : start + TOGETHER], plain)
     return masks
+
+
+def _grown(frame: Frame, params: SkyCorrectParams) -> BoolImage:
+    from pipeline.algorithms import sources
+
+    assert frame.objmask is not None
+    return sources.dilate(frame.objmask, params.dilation)
 
 
 def _detected(frame: Frame, skies: _Skies) -> BoolImage:

@@ -1,0 +1,87 @@
+"""maskFromStack: the objects of a first, complete reduction, as masks on the frames for the second."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from pipeline import params as parameters
+from pipeline.errors import FrameMismatch
+from pipeline.frame import BoolImage, Frame, Frames
+from pipeline.headers import WCS_CARDS
+from pipeline.params import bounded
+from pipeline.primitive import Calibrations, Primitive, primitive
+from pipeline.steps.register import (
+    adjust_wcs_to_reference,
+    mapping_onto,
+    resample_to_common_frame,
+    scale_counts_to_reference,
+)
+from pipeline.steps.sky import associate_sky, sky_correct
+from pipeline.steps.sources import detect_sources
+from pipeline.steps.stack import stack_frames
+
+
+@dataclass(frozen=True)
+class MaskFromStackParams:
+    settings: Literal["nirid", "dragons"] = bounded(
+        "nirid", dragons="dragons", doc="preset of the steps of the first reduction"
+    )
+    detect_thresh: float = bounded(1.5, gt=0, doc="sigma above the background for a pixel of a source")
+    detect_minarea: int = bounded(40, ge=1, doc="fewest connected pixels of a source")
+    dilation: float = bounded(1.5, ge=0, doc="pixels by which the masks grow; skyCorrect adds its own")
+
+
+@primitive("maskFromStack", MaskFromStackParams)
+def mask_from_stack(frames: Frames, params: MaskFromStackParams, cals: Calibrations) -> Frames:
+    """Reduce to a stack, find its objects, fainter than any frame shows, and mask them on the frames.
+
+    The frames come back as they were, before any sky was subtracted, with `objmask` and the corrected WCS.
+    Raises FrameMismatch for a frame that is sky only: ultradeep is for objects in every frame.
+    """
+    for frame in frames:
+        if frame.roles == {"sky"}:
+            raise FrameMismatch(f"{frame.name} is sky only, wanted the object in every frame")
+
+    def run(step: Primitive, frames: Frames, **values: object) -> Frames:
+        built, problems = parameters.build(step.params, values, preset=params.settings)
+        assert not problems, problems
+        return step.run(frames, built, cals)
+
+    work = frames
+    for step in (
+        associate_sky, sky_correct, detect_sources, adjust_wcs_to_reference,
+    ):  # fmt: skip
+        work = run(step, work)
+    aligned = {frame.name: frame for frame in work}
+    for step in (resample_to_common_frame, scale_counts_to_reference, stack_frames):
+        work = run(step, work)
+    how = {"detect_thresh": params.detect_thresh, "detect_minarea": params.detect_minarea}
+    stack = run(detect_sources, work, **how)[0]
+    return [
+        _masked(frame, aligned[frame.name], stack, params.dilation)
+        for frame in frames
+        if frame.name in aligned
+    ]
+
+
+def _masked(frame: Frame, aligned: Frame, stack: Frame, dilation: float) -> Frame:
+    from pipeline.algorithms import sources
+
+    wcs = {key: aligned.header[key] for key in WCS_CARDS if key in aligned.header}
+    mask = sources.dilate(_seen_from(aligned, stack), dilation)
+    return frame.stamped("DLOBJMSK", objmask=mask, cards=wcs)
+
+
+def _seen_from(frame: Frame, stack: Frame) -> BoolImage:
+    """The stack's object mask where the frame's pixels lie on it."""
+    assert stack.objmask is not None
+    rows, columns = np.indices(frame.shape, dtype=np.float32)
+    x, y = mapping_onto(stack, frame).to_output(columns, rows)
+    column, row = np.rint(x).astype(int), np.rint(y).astype(int)
+    ny, nx = stack.shape
+    inside = (column >= 0) & (column < nx) & (row >= 0) & (row < ny)
+    found: BoolImage = stack.objmask[np.clip(row, 0, ny - 1), np.clip(column, 0, nx - 1)] & inside
+    return found
