@@ -31,6 +31,7 @@ WHEELS = {
     "K": ("K_G0204", "open", "Pupil38_G5207", 22000.0),
     "Kshort": ("Kshort_G0205", "open", "Pupil38_G5207", 21500.0),
     "Kprime": ("Kprime_G0206", "open", "Pupil38_G5207", 21200.0),
+    "Lprime": ("Lprime_G0207", "open", "Pupil38_G5207", 37800.0),
     "blank": ("PK50_G0201", "open", "blank", 17000.0),
 }
 

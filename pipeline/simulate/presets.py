@@ -258,6 +258,39 @@ def two_programs() -> Preset:
     )
 
 
+def thermal() -> Preset:
+    target = (83.1250, 34.1400)
+    base = Shot(
+        shape=(256, 256),
+        target=target,
+        port=3,
+        filter="Lprime",
+        exposure=0.03,
+        coadds=50,
+        read_mode="High Background",
+        well="Deep",
+        program="GN-2015B-Q-905",
+        observation=15,
+        object_name="SIM-THERMAL 1",
+    )
+    dithers: Offsets = ((0, 0), (6, 4), (-5, 4), (-4, -6), (5, -5), (-1, 6), (2, -2))
+
+    def fields(rng: np.random.Generator) -> dict[str, Field]:
+        ra, dec, mag = random_stars(rng, target, count=25, radius=20.0, brightest=7.5, faintest=10.5)
+        return {"stars": Field("stars", target, ra, dec, mag)}
+
+    return Preset(
+        "thermal",
+        "stars in L' under a bright sky, seven dithers of 50 coadds, 5 darks, no flats; 256 x 256",
+        (
+            Run(base, "N20160111S0101", at("2016-01-11T07:40:20"), dithers, "stars", 8.0),
+            dark_run(replace(base, observation=61), "N20160111S0260", "2016-01-11T17:40:00", 5, 0.03),
+        ),
+        fields,
+        seed=20160111,
+    )
+
+
 PRESETS: Mapping[str, Preset] = {
-    preset.name: preset for preset in (example1(), stellar(), two_programs(), tiny())
+    preset.name: preset for preset in (example1(), stellar(), two_programs(), tiny(), thermal())
 }

@@ -13,9 +13,18 @@ from pipeline.simulate.detector import FloatImage
 Vector = npt.NDArray[np.float64]
 
 # Electrons per second of magnitude 0 = 10^(0.4 zero point); surface brightness of the sky, mag/arcsec^2
-# (both f/6, published, in the middle of the range); filter wheels; wavelength card in Angstrom.
-ZERO_POINTS = {"Y": 25.71, "J": 26.69, "H": 26.77, "K": 26.15, "Kshort": 26.12, "Kprime": 26.40}
-SKY_BRIGHTNESS = {"Y": 16.0, "J": 15.5, "H": 14.2, "K": 13.7, "Kshort": 13.8, "Kprime": 13.8}
+# (both f/6, published, in the middle of the range; L' is estimated: a sky that fills half the deep well in
+# 30 ms).
+ZERO_POINTS = {
+    "Y": 25.71,
+    "J": 26.69,
+    "H": 26.77,
+    "K": 26.15,
+    "Kshort": 26.12,
+    "Kprime": 26.40,
+    "Lprime": 25.2,
+}
+SKY_BRIGHTNESS = {"Y": 16.0, "J": 15.5, "H": 14.2, "K": 13.7, "Kshort": 13.8, "Kprime": 13.8, "Lprime": 3.9}
 EXTINCTION = 0.06  # magnitudes per airmass beyond the zenith, all bands
 MOFFAT_BETA = 3.0
 
