@@ -6,7 +6,8 @@ Two ways:
 and
   no further; bad pixels are replaced from their neighbours first, and only pixels that they could have
   falsified are flagged. A compiled separable loop for shifts, a general one for anything else.
-* `resample_spline`: Gemini's, cubic splines over SCI, VAR and every DQ bit.
+* `resample_plainly`: Gemini's, one interpolant (cubic polynomials, splines ...) over SCI, VAR and every DQ
+bit.
 
 VAR answers for errors of sums, over an aperture or a block of pixels. Interpolation moves noise from pixel to
 pixel, which changes no sum, so VAR is interpolated linearly and not shrunk by the squares of the weights; the
@@ -17,8 +18,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -51,6 +52,17 @@ class Mapping:
     f: float = 0.0
     distortion: float = 0.0
     centre: tuple[float, float] = (0.0, 0.0)
+
+    def moved_to(self, grid: Grid) -> Mapping:
+        """The same from pixels of the grid instead of those of the reference."""
+        c = self.c + self.a * grid.x0 + self.b * grid.y0
+        f = self.f + self.d * grid.x0 + self.e * grid.y0
+        return replace(self, c=c, f=f)
+
+    @property
+    def numbers(self) -> Floats:
+        """All nine, for the compiled loops."""
+        return np.array([self.a, self.b, self.c, self.d, self.e, self.f, self.distortion, *self.centre])
 
     @property
     def is_shift(self) -> bool:
@@ -157,11 +169,7 @@ def resample(
     Where the kernel leaves the image: value 0, VAR 0, DQ 16. VAR is interpolated linearly between pixels.
     """
     filled, filled_var = fill_bad(sci, var, (dq & WORTHLESS) != 0)
-    here = Mapping(
-        mapping.a, mapping.b, mapping.c + mapping.a * grid.x0 + mapping.b * grid.y0,
-        mapping.d, mapping.e, mapping.f + mapping.d * grid.x0 + mapping.e * grid.y0,
-        mapping.distortion, mapping.centre,
-    )  # fmt: skip
+    here = mapping.moved_to(grid)
     variance = filled_var if filled_var is not None else np.zeros((1, 1), np.float32)
     out_sci, out_dq = np.zeros(grid.shape, np.float32), np.full(grid.shape, NO_DATA, np.uint16)
     out_var = np.zeros(grid.shape if var is not None else (1, 1), np.float32)
@@ -173,8 +181,7 @@ def resample(
         _shift(filled, variance, dq, x0, y0, wx, wy, linear, np.float32(matters), out_sci, out_var, out_dq)
         noise = float(noise_of_pixels(dx - x0) * noise_of_pixels(dy - y0))
     else:
-        affine = np.array([here.a, here.b, here.c, here.d, here.e, here.f, here.distortion, *here.centre])
-        _gather(filled, variance, dq, affine, np.float32(matters), out_sci, out_var, out_dq)
+        _gather(filled, variance, dq, here.numbers, np.float32(matters), out_sci, out_var, out_dq)
         rows, columns = (np.arange(0, n, 16) for n in grid.shape)
         phases = [np.mod(v, 1) for v in here.to_input(columns[None, :], rows[:, None])]
         noise = float(np.sqrt(np.mean(noise_of_pixels(phases[0]) ** 2 * noise_of_pixels(phases[1]) ** 2)))
@@ -303,15 +310,7 @@ def _gather(
     wx, wy = np.empty(4), np.empty(4)
     for y in range(my):
         for x in range(mx):
-            u = m[0] * x + m[1] * y + m[2]
-            v = m[3] * x + m[4] * y + m[5]
-            stretch = 1.0
-            if m[6] != 0:
-                dx, dy = u - m[7], v - m[8]
-                root = np.sqrt(1 + 4 * m[6] * np.sqrt(dx * dx + dy * dy))
-                ratio = 2 / (1 + root)
-                u, v = m[7] + dx * ratio, m[8] + dy * ratio
-                stretch = ratio / root  # determinant of the distortion: (r_det / r) * d r_det / d r
+            u, v, stretch = _to_input(x, y, m)
             ix, iy = int(np.floor(u)), int(np.floor(v))
             if ix < 1 or iy < 1 or ix + 2 >= nx or iy + 2 >= ny:
                 continue
@@ -405,49 +404,105 @@ def _fill(
             out_var[y, x] = variance / weight if weight > 0 else 0.0
 
 
-def resample_spline(
+Interpolant = Literal["nearest", "linear", "poly3", "poly5", "spline3", "spline5"]
+
+
+def resample_plainly(
     sci: FloatImage,
     var: FloatImage | None,
     dq: MaskImage,
     mapping: Mapping,
     grid: Grid,
     *,
-    order: int = 3,
+    interpolant: Interpolant = "poly3",
     conserve: bool = True,
     dq_threshold: float = 0.001,
 ) -> Resampled:
-    """An image on a new grid as Gemini does it: splines of this order over SCI, VAR and each DQ bit.
+    """An image on a new grid as Gemini does it: one interpolant over SCI, VAR and each DQ bit.
 
+    interpolant : polyN, the polynomial of order N through the N + 1 nearest pixels of an axis (fewer
+    towards the
+        edge, by two at a time); splineN, scipy's; linear and nearest are poly1 and poly0
     A bit is set where its interpolated plane (0 or 1) is above dq_threshold in absolute value. Outside the
-    image: 0, VAR 0, DQ 16. Negative VAR, which splines make beside bright pixels, becomes 0. VAR is
-    smoothed like SCI.
+    image: 0, VAR 0, DQ 16. Negative VAR, which comes up beside bright pixels, becomes 0. VAR is smoothed
+    like SCI.
     """
+    here = mapping.moved_to(grid)
+    order = {"nearest": 0, "linear": 1}[interpolant] if interpolant[-1].isalpha() else int(interpolant[-1])
+    whole = here.is_shift and here.c == round(here.c) and here.f == round(here.f)
+
+    def move(plane: Any) -> Any:
+        if whole:
+            return _placed(plane, (round(here.f), round(here.c)), grid.shape)
+        if interpolant.startswith("spline"):
+            return _spline(plane, here, grid.shape, order)
+        out = np.zeros(grid.shape, np.float32)
+        _polynomial(plane.astype(np.float32), here.numbers, order, out)
+        return out
+
+    return _move_planes(sci, var, dq, move, here.jacobian if conserve else 1.0, dq_threshold)
+
+
+def _spline(plane: Any, here: Mapping, shape: tuple[int, int], order: int) -> Any:
     from scipy import ndimage
 
-    matrix = np.array([[mapping.e, mapping.d], [mapping.b, mapping.a]])
-    offset = np.array(
-        [
-            mapping.f + mapping.d * grid.x0 + mapping.e * grid.y0,
-            mapping.c + mapping.a * grid.x0 + mapping.b * grid.y0,
-        ]
-    )
+    if here.distortion:
+        rows, columns = np.indices(shape)
+        u, v = here.to_input(columns, rows)
+        return ndimage.map_coordinates(plane, [v, u], order=order)
+    matrix = np.array([[here.e, here.d], [here.b, here.a]])
+    return ndimage.affine_transform(plane, matrix, np.array([here.f, here.c]), shape, order=order)
 
-    if mapping.distortion:
-        rows, columns = np.indices(grid.shape)
-        u, v = mapping.to_input(columns + grid.x0, rows + grid.y0)
 
-        def move(plane: Any) -> Any:
-            return ndimage.map_coordinates(plane, [v, u], order=order)
-    elif mapping.is_shift and np.allclose(offset, np.rint(offset), atol=1e-6):
-        # Gemini copies the reference and anything else that moves by whole pixels.
-        def move(plane: Any) -> Any:
-            return _placed(plane, np.rint(offset).astype(int), grid.shape)
-    else:
+@njit(cache=True, nogil=True)
+def _polynomial(plane: Any, m: Any, order: int, out: Any) -> None:  # pragma: no cover - compiled
+    """Polynomial interpolation on the pixels of the plane around each output pixel; 0 outside."""
+    ny, nx = plane.shape
+    wx, wy = np.empty(6), np.empty(6)
+    for y in range(out.shape[0]):
+        for x in range(out.shape[1]):
+            u, v, _ = _to_input(x, y, m)
+            if not (0 <= u <= nx - 1 and 0 <= v <= ny - 1):
+                continue
+            x0, sx = _lagrange(u, nx, order, wx)
+            y0, sy = _lagrange(v, ny, order, wy)
+            total = 0.0
+            for j in range(sy):
+                for i in range(sx):
+                    total += wy[j] * wx[i] * plane[y0 + j, x0 + i]
+            out[y, x] = total
 
-        def move(plane: Any) -> Any:
-            return ndimage.affine_transform(plane, matrix, offset, grid.shape, order=order)
 
-    return _move_planes(sci, var, dq, move, mapping.jacobian if conserve else 1.0, dq_threshold)
+@njit(cache=True, nogil=True)
+def _lagrange(u: float, n: int, order: int, w: Any) -> Any:  # pragma: no cover - compiled
+    """(first pixel, number) of the pixels that the polynomial at u runs through, their weights in w."""
+    if order == 0:
+        w[0] = 1.0
+        return min(max(int(np.floor(u + 0.5)), 0), n - 1), 1
+    below = min(int(np.floor(u)), n - 2)
+    while order > 1 and (below - (order - 1) // 2 < 0 or below + (order + 1) // 2 > n - 1):
+        order -= 2
+    first = below - (order - 1) // 2
+    for i in range(order + 1):
+        w[i] = 1.0
+        for j in range(order + 1):
+            if j != i:
+                w[i] *= (u - first - j) / (i - j)
+    return first, order + 1
+
+
+@njit(cache=True, nogil=True)
+def _to_input(x: float, y: float, m: Any) -> Any:  # pragma: no cover - compiled
+    """Mapping.to_input in compiled form; also the determinant of the distortion there."""
+    u = m[0] * x + m[1] * y + m[2]
+    v = m[3] * x + m[4] * y + m[5]
+    if m[6] == 0:
+        return u, v, 1.0
+    dx, dy = u - m[7], v - m[8]
+    root = np.sqrt(1 + 4 * m[6] * np.sqrt(dx * dx + dy * dy))
+    ratio = 2 / (1 + root)
+    # (r_detector / r) * d r_detector / d r
+    return m[7] + dx * ratio, m[8] + dy * ratio, ratio / root
 
 
 def _move_planes(
@@ -472,7 +527,7 @@ def _move_planes(
     return Resampled(out_sci, out_var, out_dq, 1.0)
 
 
-def _placed(plane: Any, offset: Any, shape: tuple[int, int]) -> Any:
+def _placed(plane: Any, offset: tuple[int, int], shape: tuple[int, int]) -> Any:
     """The plane with its origin at -offset (y, x) of the output."""
     out = np.zeros(shape, plane.dtype)
     (oy, ox), (ny, nx) = offset, plane.shape

@@ -249,15 +249,15 @@ def undistorted(frame: Frame, x: Any, y: Any, wanted: bool) -> tuple[Any, Any]:
 
 @dataclass(frozen=True)
 class ResampleParams:
-    interpolant: Literal["cubic", "poly3", "poly5", "linear", "nearest"] = bounded(
+    interpolant: Literal["cubic", "poly3", "poly5", "spline3", "spline5", "linear", "nearest"] = bounded(
         "cubic",
         dragons="poly3",
-        doc="cubic convolution over 4 x 4 pixels, splines of order 3 or 5, linear, nearest",
+        doc="cubic convolution, bad pixels replaced; polynomials or splines of order 3, 5; linear; nearest",
     )
     trim_data: bool = bounded(False, doc="keep the reference's field only, not the union of all")
     clean_data: bool = bounded(
         False,
-        doc="replace bad pixels from their neighbours before a spline runs over them (cubic always does)",
+        doc="replace bad pixels from their neighbours before others than cubic run over them",
     )
     conserve: bool = bounded(True, doc="conserve flux where the scale changes")
     force_affine: bool = bounded(True, doc="take any mapping for an affine one")
@@ -328,17 +328,10 @@ def _onto(
     else:
         if params.clean_data:
             sci, var = resampling.fill_bad(sci, var, (frame.dq & resampling.WORTHLESS) != 0)
-        order = {"nearest": 0, "linear": 1, "poly3": 3, "poly5": 5}[params.interpolant]
-        moved = resampling.resample_spline(
-            sci,
-            var,
-            frame.dq,
-            mapping,
-            grid,
-            order=order,
-            conserve=params.conserve,
-            dq_threshold=params.dq_threshold,
-        )
+        moved = resampling.resample_plainly(
+            sci, var, frame.dq, mapping, grid,
+            interpolant=params.interpolant, conserve=params.conserve, dq_threshold=params.dq_threshold,
+        )  # fmt: skip
     ny, nx = grid.shape
     header = reference.header
     cards: dict[str, Any] = {
