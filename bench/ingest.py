@@ -1,0 +1,67 @@
+"""Files per second from landed to registered."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from bench import common, floor
+
+SMALL: dict[str, Any] = {"preset": ""}
+
+
+def measure(data: Path, preset: str = "example1") -> dict[str, Any]:
+    """Reading alone with 1 and 2 threads; then all: sweep, read, hash, describe, write into the ledger."""
+    from daemon.ingest import ingest
+
+    with common.scratch() as work:
+        if preset:
+            drop = common.night(data, preset)
+        else:
+            common.few_darks(drop := work / "drop")
+        files = common.raw_files(drop)
+        limit = floor.floor(files, [])
+        rows = []
+        for threads in (1, 2):
+            began = time.monotonic()
+            with ThreadPoolExecutor(threads) as pool:
+                list(pool.map(lambda path: ingest(str(path), patience="batch"), files))
+            rows.append(_row(f"read, {threads} threads", len(files), time.monotonic() - began, limit))
+        rows.append(_row("landed to registered", len(files), _registered(drop, work), limit))
+    return {"files": len(files), "bytes": limit["bytes_read"], "floor": limit, "ways": rows}
+
+
+def _registered(drop: Path, work: Path) -> float:
+    from daemon import app, config, logs
+
+    logs.configure("error", "json")
+    folders = {"products.folder": work / "products", "state.folder": work / "state"}
+    given = {"watch.folders": [str(drop)], **{name: str(path) for name, path in folders.items()}}
+    (work / "state").mkdir()
+    daemon = app.build(config.load(None, given), hurry=True)
+    try:
+        daemon.landing.start()
+        began = time.monotonic()
+        daemon.landing.take_all()
+        return time.monotonic() - began
+    finally:
+        daemon.close()
+        daemon.heart.close()
+
+
+def _row(way: str, files: int, seconds: float, limit: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "way": way,
+        "seconds": round(seconds, 4),
+        "files_per_second": round(files / seconds, 1),
+        "mb_per_second": round(limit["bytes_read"] / seconds / 1e6, 1),
+        "times_floor": round(seconds / limit["seconds"], 2),
+    }
+
+
+def tables(answer: dict[str, Any]) -> list[common.Table]:
+    names = ("way", "seconds", "files_per_second", "mb_per_second", "times_floor")
+    title = f"{answer['files']} files, {answer['bytes'] / 1e6:.0f} MB"
+    return [(title, names, [[way[name] for name in names] for way in answer["ways"]])]
