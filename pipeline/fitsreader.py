@@ -257,7 +257,7 @@ class _Walk:
             if check:
                 total = checksum(total, piece)
             if first_image and len(data):
-                filled = len(bytes(data).rstrip(b"\0")) if data[-1] == 0 else len(data)
+                filled = _filled(data)
                 zeros = zeros + len(data) if filled == 0 else len(data) - filled
         self._expect(hdu, padded, there)
         if first_image:
@@ -281,6 +281,12 @@ class _Walk:
         if str(hdu.cards.get("CHECKSUM") or "").strip() and checksum(total, header) not in (0, 0xFFFFFFFF):
             raise DamagedFile(f"{where}: CHECKSUM does not hold")
         self.verified = True
+
+
+def _filled(data: memoryview) -> int:
+    """Length without the zeros at the end; nearly always a look at the last few bytes tells."""
+    end = len(bytes(data[-64:]).rstrip(b"\0"))
+    return max(0, len(data) - 64) + end if end else len(bytes(data).rstrip(b"\0"))
 
 
 def checksum(total: int, piece: bytes | memoryview) -> int:
