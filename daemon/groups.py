@@ -59,7 +59,7 @@ def touch(tx: Tx, *ids: int) -> None:
 
 
 def touch_users(tx: Tx, calibration: Candidate, policy: Policy) -> None:
-    """A calibration appeared: mark the groups that it may remake or that have no product yet, by index.
+    """A calibration appeared: mark the groups that it may remake, or that have a job to do, by index.
 
     What was taken too long before or after it is not looked at, only told that something better is there;
     so the cost does not grow with the archive.
@@ -82,7 +82,8 @@ def touch_users(tx: Tx, calibration: Candidate, policy: Policy) -> None:
     )
     tx.run(
         f"""UPDATE frame_group SET touched = ? WHERE NOT closed AND id IN
-        (SELECT g.id {users} AND (p.id IS NULL OR {near}))""",
+        (SELECT g.id {users} AND (p.id IS NULL OR {near} OR EXISTS (SELECT 1 FROM job o
+            WHERE o.group_id = g.id AND o.state IN ('planned', 'waiting', 'running'))))""",
         tx.counter("touch"),
         *values,
         here,
@@ -347,7 +348,7 @@ def _pool(rule: TriggerRule, descriptors: Descriptors, setting: Setting) -> str:
     for other in setting.rules.values():
         if other.join and other.join.rule == rule.title:
             return join_key(rule.title, other.join.agree, descriptors)
-    if rule.role != "science":
+    if rule.role != "science" or setting.recipes[rule.recipe].makes:
         return ""
     names = [n for n in rule.group_by if n not in ("observation_id", "object")]
     return f"sky:{group_key(names, descriptors)}"

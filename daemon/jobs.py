@@ -25,7 +25,7 @@ from daemon import groups, planning, publish
 from daemon.engine import Engine, Outcome
 from daemon.jobspec import JobSpec
 from daemon.ledger import Ledger, LedgerBusy, Tx, placeholders
-from daemon.publish import PublishPlan
+from daemon.moves import PublishPlan, StagedFileGone, move_files
 from daemon.states import JobState
 from daemon.triggers import DEFAULT_POLICY, Policy
 
@@ -134,10 +134,14 @@ def end(tx: Tx, outcome: Outcome) -> JobState | None:
     return new
 
 
-def abandon(tx: Tx, outcome: Outcome) -> None:
+def abandon(tx: Tx, plan: PublishPlan, error: str) -> None:
     """A publication that cannot be finished: as though the attempt had failed for want of a file."""
-    tx.run("DELETE FROM intent WHERE job_id = ?", outcome.job_id)
-    end(tx, outcome)
+    tx.run("DELETE FROM intent WHERE job_id = ?", plan.job)
+    if plan.restored:
+        row = tx.one("SELECT group_id FROM job WHERE id = ?", plan.job)
+        publish.remake(tx, row["group_id"] if row else 0)
+    else:
+        end(tx, Outcome(plan.job, plan.attempt, "io", 0.0, error=error))
 
 
 def recover_interrupted(tx: Tx) -> int:
@@ -235,7 +239,17 @@ class Dispatcher:
         for outcome in self.engine.poll():
             self.finish(outcome)
             changed += 1
-        return changed
+        return changed + self._restore()
+
+    def _restore(self) -> int:
+        """Bring back products that are wanted again. Returns how many."""
+        with self.ledger.read() as db:
+            wanted = [row[0] for row in db.execute("SELECT id FROM frame_group WHERE restore IS NOT NULL")]
+        for group in wanted:
+            plan = self.ledger.write(partial(publish.intend_restoration, group=group))
+            if plan is not None:
+                self._publish_or_wait(plan)
+        return len(wanted)
 
     def finish(self, outcome: Outcome) -> None:
         """What follows from one ending."""
@@ -308,10 +322,9 @@ class Dispatcher:
     def _publish_or_wait(self, plan: PublishPlan) -> int:
         try:
             self._publish(plan)
-        except publish.StagedFileGone as error:
+        except StagedFileGone as error:
             self._unpublished.pop(plan.job, None)
-            lost = Outcome(plan.job, plan.attempt, "io", 0.0, error=str(error))
-            self.ledger.write(partial(abandon, outcome=lost))
+            self.ledger.write(partial(abandon, plan=plan, error=str(error)))
             return 1
         except OSError as error:  # LedgerBusy is one: the intent stays, and is finished later
             first = plan.job not in self._unpublished
@@ -327,7 +340,7 @@ class Dispatcher:
 
     def _publish(self, plan: PublishPlan) -> None:
         self.at("intended")
-        publish.move_files(plan, self.at)
+        move_files(plan, self.at)
         self.ledger.write(lambda tx: publish.commit(tx, plan, self.policy))
         self.at("committed")
 

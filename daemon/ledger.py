@@ -129,6 +129,7 @@ def models(db: pw.Database) -> SimpleNamespace:
         settled = pw.BooleanField(default=False)
         waiting_since = pw.DoubleField(null=True, index=True)  # on the running clock, hours
         remake = pw.IntegerField(default=0)
+        restore = pw.IntegerField(null=True, index=True)  # a job whose product is wanted again
         reason = pw.TextField(default="")
         better = pw.TextField(default="")
         closed = pw.BooleanField(default=False)  # merged into another, or emptied

@@ -304,10 +304,9 @@ def _plan_job(tx: Tx, group: int, decision: Decision, spec: JobSpec) -> int:
         elif known is None or job["id"] != known["id"]:
             changed += drop(tx, job, "superseded before it started")
     if known is not None and known["state"] == JobState.DONE:
-        # Made before, and replaced since: what was wanted then is wanted again, as a remake.
-        tx.run("UPDATE frame_group SET remake = remake + 1 WHERE id = ?", group)
-        groups.touch(tx, group)
-        return changed + 1
+        # Made before, and replaced since: it takes its place again (`publish.intend_restoration`).
+        sql = "UPDATE frame_group SET restore = ? WHERE id = ? AND restore IS NOT ?"
+        return changed + tx.run(sql, known["id"], group, known["id"])
     if known is not None and known["state"] in (JobState.RUNNING, JobState.FAILED):
         return changed
     for job in tx.rows("SELECT * FROM job WHERE group_id = ? AND state = 'failed'", group):

@@ -10,21 +10,18 @@ and synced the staged file before it reported.
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import hashlib
 import json
 import os
 import re
-import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from daemon import groups, planning
 from daemon.jobspec import JobSpec
 from daemon.ledger import Tx
+from daemon.moves import Old, PublishPlan
 from daemon.states import JobState
 from daemon.triggers import DEFAULT_POLICY, Policy
 
@@ -33,45 +30,8 @@ _NAME = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9_.+-]{0,63}")
 _NIGHT = re.compile(r"\d{8}")
 
 
-class StagedFileGone(OSError):
-    """There is neither the staged file nor the published one."""
-
-
 class CalibrationReplaced(Exception):
     """A calibration was replaced at its path while the job ran: nobody knows which one was read."""
-
-
-@dataclass(frozen=True)
-class Old:
-    """A file that gives way. product : its row, 0 for a file that the ledger does not know."""
-
-    product: int
-    path: str
-    kept: str  # where it stays, under superseded/
-
-
-@dataclass(frozen=True)
-class PublishPlan:
-    """All that is needed to finish, written down before anything is touched."""
-
-    job: int
-    attempt: int
-    name: str
-    night: str
-    staged: str
-    final: str
-    sha256: str
-    version: int
-    old: tuple[Old, ...]
-    result: Mapping[str, Any]
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> PublishPlan:
-        values = json.loads(text)
-        return cls(**{**values, "old": tuple(Old(**old) for old in values["old"])})
 
 
 def intend(tx: Tx, job_id: int, attempt: int, result: Mapping[str, Any]) -> PublishPlan | None:
@@ -80,27 +40,11 @@ def intend(tx: Tx, job_id: int, attempt: int, result: Mapping[str, Any]) -> Publ
     if job is None:
         return None
     spec = JobSpec.from_json(json.loads(job["spec"]))
-    _check_calibrations(tx, spec, job_id, attempt)
+    _check_calibrations(tx, spec)
     name, night = str(result.get("name") or spec.name), spec.night
     if not _NAME.fullmatch(name) or not _NIGHT.fullmatch(night):
         raise ValueError(f"the product cannot be called {night!r}/{name!r}")
-    ours = tx.rows(
-        """SELECT p.* FROM product p JOIN frame_group g ON g.id = p.group_id
-        WHERE p.current AND (g.id = ? OR g.heir = ?)""",
-        job["group_id"],
-        job["group_id"],
-    )
-    others = [row for row in _holders(tx, name, night) if row["id"] not in {o["id"] for o in ours}]
-    if any(not row["closed"] for row in others):
-        stem, _, suffix = name.rpartition("_")
-        name = f"{stem}-{spec.group[:8]}_{suffix}"
-    folder = Path(spec.products) / night
-    final = str(folder / f"{name}.fits")
-    old = [_give_way(tx, spec.products, row["id"], row) for row in (*ours, *_closed(others))]
-    if os.path.lexists(final) and final not in {o.path for o in old}:
-        old.append(
-            _give_way(tx, spec.products, 0, {"name": name, "night": night, "path": os.fsencode(final)})
-        )
+    name, final, old = _places(tx, spec, job["group_id"], name, night)
     count = tx.one("SELECT COUNT(*) AS n FROM product WHERE group_id = ?", job["group_id"])
     plan = PublishPlan(
         job=job_id,
@@ -111,24 +55,94 @@ def intend(tx: Tx, job_id: int, attempt: int, result: Mapping[str, Any]) -> Publ
         final=final,
         sha256=str(result["sha256"]),
         version=(count["n"] if count else 0) + 1,
-        old=tuple(old),
-        result={key: result.get(key) for key in ("quality", "notes", "seconds", "peak_mb", "png")},
+        old=old,
+        result={key: result.get(key) for key in ("quality", "notes", "seconds", "peak_mb")},
     )
-    tx.run("INSERT INTO intent (job_id, attempt, plan) VALUES (?, ?, ?)", job_id, attempt, plan.to_json())
+    return _intent(tx, plan)
+
+
+def intend_restoration(tx: Tx, group: int) -> PublishPlan | None:
+    """The product of a key that was made before, replaced, and is wanted again takes its place again.
+
+    The same key never runs twice. When its file is no longer kept, the group is planned as a remake.
+    """
+    row = tx.one(
+        """SELECT p.*, j.spec, j.attempts FROM frame_group g JOIN job j ON j.id = g.restore
+        JOIN product p ON p.job_id = j.id WHERE g.id = ? AND NOT p.current
+        AND NOT EXISTS (SELECT 1 FROM job r WHERE r.group_id = g.id AND r.state = 'running')""",
+        group,
+    )
+    tx.run("UPDATE frame_group SET restore = NULL WHERE id = ?", group)
+    groups.touch(tx, group)
+    if row is None:
+        return None
+    if not os.path.exists(row["path"]):
+        remake(tx, group)
+        return None
+    spec = JobSpec.from_json(json.loads(row["spec"]))
+    name, final, old = _places(tx, spec, group, row["name"], row["night"])
+    plan = PublishPlan(
+        job=row["job_id"],
+        attempt=row["attempts"],
+        name=name,
+        night=row["night"],
+        staged=os.fsdecode(row["path"]),
+        final=final,
+        sha256=row["sha256"],
+        version=row["version"],
+        old=old,
+        result={},
+        restored=row["id"],
+    )
+    return _intent(tx, plan)
+
+
+def remake(tx: Tx, group: int) -> None:
+    """What was made before is to be made again, under a new key."""
+    tx.run("UPDATE frame_group SET remake = remake + 1, restore = NULL WHERE id = ?", group)
+    groups.touch(tx, group)
+
+
+def _intent(tx: Tx, plan: PublishPlan) -> PublishPlan:
+    tx.run(
+        "INSERT INTO intent (job_id, attempt, plan) VALUES (?, ?, ?)", plan.job, plan.attempt, plan.to_json()
+    )
     return plan
 
 
-def _check_calibrations(tx: Tx, spec: JobSpec, job: int, attempt: int) -> None:
-    started = tx.one("SELECT started FROM attempt WHERE job_id = ? AND n = ?", job, attempt)
+def _places(tx: Tx, spec: JobSpec, group: int, name: str, night: str) -> tuple[str, str, tuple[Old, ...]]:
+    """(name, final path, files that give way). A name that another group holds gets a part of our id."""
+    ours = tx.rows(
+        """SELECT p.* FROM product p JOIN frame_group g ON g.id = p.group_id
+        WHERE p.current AND (g.id = ? OR g.heir = ?)""",
+        group,
+        group,
+    )
+    folder = Path(spec.products) / night
+    others = [row for row in _holders(tx, name, night) if row["id"] not in {o["id"] for o in ours}]
+    begun = {PublishPlan.from_json(row["plan"]).final for row in tx.rows("SELECT plan FROM intent")}
+    if any(not row["closed"] for row in others) or str(folder / f"{name}.fits") in begun:
+        stem, _, suffix = name.rpartition("_")
+        name = f"{stem}-{spec.group[:8]}_{suffix}"
+    final = str(folder / f"{name}.fits")
+    # Products of groups that are no more give way too: what was regrouped takes their place.
+    old = [_give_way(spec.products, r["id"], r) for r in (*ours, *(r for r in others if r["closed"]))]
+    if os.path.lexists(final) and final not in {o.path for o in old}:
+        stranger = {"name": name, "night": night, "path": os.fsencode(final), "version": 1}
+        old.append(_give_way(spec.products, 0, stranger))
+    return name, final, tuple(old)
+
+
+def _check_calibrations(tx: Tx, spec: JobSpec) -> None:
+    """In use when the job was planned; one that is not any more has left its path, or been judged."""
     for cal in spec.calibrations:
-        gone = tx.one(
-            "SELECT reason FROM calibration WHERE ident = ? AND path = ? AND removed >= ?",
+        live = tx.one(
+            "SELECT 1 FROM calibration WHERE ident = ? AND path = ? AND removed IS NULL",
             cal.key,
             os.fsencode(cal.path),
-            started["started"] if started else 0.0,
         )
-        if gone:
-            raise CalibrationReplaced(f"{cal.name} was {gone['reason']} while the job ran")
+        if live is None:
+            raise CalibrationReplaced(f"{cal.name} was replaced or withdrawn while the job ran")
 
 
 def staging_path(spec: JobSpec, attempt: int) -> str:
@@ -145,91 +159,11 @@ def _holders(tx: Tx, name: str, night: str) -> list[Any]:
     )
 
 
-def _closed(rows: list[Any]) -> list[Any]:
-    """Products of groups that are no more: what was regrouped takes their place."""
-    return [row for row in rows if row["closed"]]
-
-
-def _give_way(tx: Tx, products: str, product: int, row: Any) -> Old:
-    count = tx.one(
-        "SELECT COUNT(*) AS n FROM product WHERE name = ? AND night = ? AND NOT current",
-        row["name"],
-        row["night"],
-    )
-    folder = Path(products) / row["night"] / "superseded"
-    number = (count["n"] if count else 0) + 1
+def _give_way(products: str, product: int, row: Mapping[str, Any]) -> Old:
+    folder, number = Path(products) / row["night"] / "superseded", row["version"]
     while os.path.lexists(kept := folder / f"{row['name']}.v{number:04d}.fits"):
         number += 1
     return Old(product, os.fsdecode(row["path"]), str(kept))
-
-
-def move_files(plan: PublishPlan, at: Callable[[str], None] = lambda point: None) -> None:
-    """Make the new file visible and keep the old ones. May be called again after any interruption.
-
-    at : called with the name of each point, for tests that stop there
-    """
-    final, staged = Path(plan.final), Path(plan.staged)
-    if not staged.exists() and not _is_published(plan):
-        raise StagedFileGone(errno.ENOENT, "the staged product is gone", plan.staged)
-    _make_folder(final.parent)
-    if staged.exists():
-        for old in plan.old:
-            _keep(Path(old.path), Path(old.kept))
-            at("kept")
-        preview = staged.with_suffix(".png")
-        if preview.exists():
-            os.replace(preview, final.with_suffix(".png"))
-            at("preview")
-        os.replace(staged, final)
-        at("renamed")
-    for old in plan.old:
-        if old.path != plan.final:
-            Path(old.path).unlink(missing_ok=True)
-            Path(old.path).with_suffix(".png").unlink(missing_ok=True)
-            at("unlinked")
-    for folder in dict.fromkeys([final.parent, *(Path(old.path).parent for old in plan.old)]):
-        _sync(folder)
-    at("synced")
-
-
-def _keep(old: Path, kept: Path) -> None:
-    """Hard link, so that the product is at no time without its file; a copy where links are refused."""
-    _make_folder(kept.parent)
-    if not old.exists() or (kept.exists() and kept.samefile(old)):
-        return
-    try:
-        os.link(old, kept)
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.EXDEV):
-            raise
-        temporary = kept.with_name(f".{kept.name}.tmp")
-        shutil.copyfile(old, temporary)
-        _sync(temporary)
-        os.replace(temporary, kept)
-    _sync(kept.parent)
-
-
-def _is_published(plan: PublishPlan) -> bool:
-    """True when the rename was done before an interruption."""
-    with contextlib.suppress(FileNotFoundError), open(plan.final, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == plan.sha256
-    return False
-
-
-def _make_folder(folder: Path) -> None:
-    if not folder.is_dir():
-        _make_folder(folder.parent)
-        with contextlib.suppress(FileExistsError):
-            folder.mkdir(mode=0o755)
-        _sync(folder.parent)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def commit(tx: Tx, plan: PublishPlan, policy: Policy = DEFAULT_POLICY) -> None:
@@ -237,40 +171,50 @@ def commit(tx: Tx, plan: PublishPlan, policy: Policy = DEFAULT_POLICY) -> None:
     job = tx.one("SELECT * FROM job WHERE id = ?", plan.job)
     assert job is not None
     result = plan.result
-    planning.move(tx, plan.job, job["state"], JobState.DONE, "published")
-    tx.run(
-        "UPDATE job SET seconds = ?, peak_mb = ?, error = '' WHERE id = ?",
-        result.get("seconds"),
-        result.get("peak_mb"),
-        plan.job,
-    )
-    tx.run(
-        "UPDATE attempt SET outcome = 'done', finished = ?, seconds = ? WHERE job_id = ? AND n = ?",
-        tx.now,
-        result.get("seconds"),
-        plan.job,
-        plan.attempt,
-    )
+    if not plan.restored:
+        planning.move(tx, plan.job, job["state"], JobState.DONE, "published")
+        tx.run(
+            "UPDATE job SET seconds = ?, peak_mb = ?, error = '' WHERE id = ?",
+            result.get("seconds"),
+            result.get("peak_mb"),
+            plan.job,
+        )
+        tx.run(
+            "UPDATE attempt SET outcome = 'done', finished = ?, seconds = ? WHERE job_id = ? AND n = ?",
+            tx.now,
+            result.get("seconds"),
+            plan.job,
+            plan.attempt,
+        )
     replaced = f"replaced by {plan.name}"
     for old in plan.old:
         row = tx.one("SELECT j.key FROM product p JOIN job j ON j.id = p.job_id WHERE p.id = ?", old.product)
         tx.run("UPDATE product SET current = 0, path = ? WHERE id = ?", os.fsencode(old.kept), old.product)
         if row:
             tx.cals.remove_ident(row["key"], replaced, now=tx.now)
-    tx.insert(
-        "product",
-        job_id=plan.job,
-        group_id=job["group_id"],
-        name=plan.name,
-        night=plan.night,
-        path=os.fsencode(plan.final),
-        sha256=plan.sha256,
-        version=plan.version,
-        current=1,
-        published=tx.now,
-        notes=json.dumps(result.get("notes") or []),
-        quality=json.dumps(result.get("quality") or {}),
-    )
+    if plan.restored:
+        tx.run(
+            "UPDATE product SET current = 1, path = ?, name = ?, published = ? WHERE id = ?",
+            os.fsencode(plan.final),
+            plan.name,
+            tx.now,
+            plan.restored,
+        )
+    else:
+        tx.insert(
+            "product",
+            job_id=plan.job,
+            group_id=job["group_id"],
+            name=plan.name,
+            night=plan.night,
+            path=os.fsencode(plan.final),
+            sha256=plan.sha256,
+            version=plan.version,
+            current=1,
+            published=tx.now,
+            notes=json.dumps(result.get("notes") or []),
+            quality=json.dumps(result.get("quality") or {}),
+        )
     if job["makes"]:
         made = replace(
             planning.candidate_from_json(job["makes"]),
@@ -283,9 +227,10 @@ def commit(tx: Tx, plan: PublishPlan, policy: Policy = DEFAULT_POLICY) -> None:
         groups.touch_users(tx, tx.cals.add(made, now=tx.now), policy)
     groups.release(tx, plan.job)
     tx.run("UPDATE frame_group SET reason = 'product is current' WHERE id = ?", job["group_id"])
+    groups.touch(tx, job["group_id"])  # while it ran, something else may have become right
     tx.run("DELETE FROM intent WHERE job_id = ?", plan.job)
     tx.event(
-        "job_done",
+        "product_restored" if plan.restored else "job_done",
         job=plan.job,
         recipe=job["recipe"],
         group=job["group_id"],

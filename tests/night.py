@@ -39,6 +39,15 @@ RECIPES = {
             prefers=frozenset({CalKind.DARK}),
             wants=BPMS,
         ),
+        Recipe(
+            "makeSkyFlat",
+            1,
+            "_skyflat",
+            (_first_frame,),
+            makes=CalKind.FLAT,
+            prefers=frozenset({CalKind.DARK}),
+            wants=BPMS,
+        ),
     )
 }
 COMMON = {"NIRI", "GEMINI", "NORTH", "RAW", "UNPREPARED"}
@@ -137,6 +146,20 @@ def example1() -> list[FileRecord]:
     night += [frame("dark", n, 20000 + 30 * (n - 423)) for n in range(423, 433)]
     short = {"exposure_time": 1.0, "coadds": 1, "day": "20160103"}
     night += [frame("dark", n, 90000 + 5 * (n - 463), **short) for n in range(463, 473)]
+    return night
+
+
+def busy_night() -> list[FileRecord]:
+    """The same with a second filter, more darks, and darks whose exposures scatter about the tolerance."""
+    night = example1()
+    other = {"observation_id": "GN-2015B-Q-1-9", "filter_name": "J_G0202"}
+    night += [frame("science", n, 3000 + 30 * (n - 500), **other) for n in range(500, 506)]
+    lamps = {"exposure_time": 10.0, "coadds": 1, "filter_name": "J_G0202"}
+    night += [frame("lampoff", n, 9000 + 60 * (n - 600), **lamps) for n in range(600, 604)]
+    night += [frame("lampon", n, 9500 + 60 * (n - 610), **lamps) for n in range(610, 614)]
+    for n in range(700, 708):
+        night.append(frame("dark", n, -3000 + 30 * (n - 700), exposure_time=1.0 + 0.004 * (n % 4), coadds=1))
+    night += [frame("dark", n, 40000 + 30 * (n - 800)) for n in range(800, 804)]
     return night
 
 

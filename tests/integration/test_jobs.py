@@ -50,6 +50,7 @@ def whole(daemon):
         assert hashlib.sha256(Path(row["path"]).read_bytes()).hexdigest() == row["sha256"]
     on_disk = {str(p) for p in daemon.products.rglob("*.fits") if publish.STAGING not in p.parts}
     assert on_disk == {row["path"] for row in rows}
+    assert all(Path(path).with_suffix(".png").exists() for path in on_disk)
     assert not list((daemon.products / publish.STAGING).iterdir())
     assert len({row["group"] for row in rows if row["current"]}) == len([r for r in rows if r["current"]])
     cals = daemon.rows("SELECT path FROM calibration WHERE removed IS NULL")

@@ -1,0 +1,126 @@
+"""The files of a publication: the new one becomes visible by rename, the old ones are kept.
+
+`move_files` may be called again after any interruption, with the plan that is in the ledger.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+
+class StagedFileGone(OSError):
+    """There is neither the staged file nor the published one."""
+
+
+@dataclass(frozen=True)
+class Old:
+    """A file that gives way. product : its row, 0 for a file that the ledger does not know."""
+
+    product: int
+    path: str
+    kept: str  # where it stays, under superseded/
+
+
+@dataclass(frozen=True)
+class PublishPlan:
+    """All that is needed to finish, written down before anything is touched."""
+
+    job: int
+    attempt: int
+    name: str
+    night: str
+    staged: str
+    final: str
+    sha256: str
+    version: int
+    old: tuple[Old, ...]
+    result: Mapping[str, Any]
+    restored: int = 0  # the product that takes its place again; 0 for a new one
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> PublishPlan:
+        values = json.loads(text)
+        return cls(**{**values, "old": tuple(Old(**old) for old in values["old"])})
+
+
+def move_files(plan: PublishPlan, at: Callable[[str], None] = lambda point: None) -> None:
+    """Make the new file visible and keep the old ones. May be called again after any interruption.
+
+    at : called with the name of each point, for tests that stop there
+    """
+    final, staged = Path(plan.final), Path(plan.staged)
+    if not staged.exists() and not _is_published(plan):
+        raise StagedFileGone(errno.ENOENT, "the staged product is gone", plan.staged)
+    _make_folder(final.parent)
+    if staged.exists():
+        for old in plan.old:
+            _keep(Path(old.path), Path(old.kept))
+            at("kept")
+        preview = staged.with_suffix(".png")
+        if preview.exists():
+            os.replace(preview, final.with_suffix(".png"))
+            at("preview")
+        os.replace(staged, final)
+        at("renamed")
+    for old in plan.old:
+        if old.path != plan.final:
+            Path(old.path).unlink(missing_ok=True)
+            Path(old.path).with_suffix(".png").unlink(missing_ok=True)
+            at("unlinked")
+    for folder in dict.fromkeys([final.parent, *(Path(old.path).parent for old in plan.old)]):
+        _sync(folder)
+    at("synced")
+
+
+def _keep(old: Path, kept: Path) -> None:
+    """Hard link, so that the product is at no time without its file; a copy where links are refused."""
+    _make_folder(kept.parent)
+    if old.suffix == ".fits":
+        _keep(old.with_suffix(".png"), kept.with_suffix(".png"))
+    if not old.exists() or kept.exists():  # kept by an earlier try: nobody else takes that name
+        return
+    try:
+        os.link(old, kept)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.EXDEV):
+            raise
+        temporary = kept.with_name(f".{kept.name}.tmp")
+        shutil.copyfile(old, temporary)
+        _sync(temporary)
+        os.replace(temporary, kept)
+    _sync(kept.parent)
+
+
+def _is_published(plan: PublishPlan) -> bool:
+    """True when the rename was done before an interruption."""
+    with contextlib.suppress(FileNotFoundError), open(plan.final, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == plan.sha256
+    return False
+
+
+def _make_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(mode=0o755)
+        _sync(folder.parent)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
