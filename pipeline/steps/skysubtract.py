@@ -100,8 +100,23 @@ class _Skies:
         """Mean level of the empty pixels of one frame."""
         if name not in self.levels:
             frame = self.frames[name]
-            self.levels[name] = _level(frame, self.dq(name) != 0, self.params)
+            self.levels[name] = _level(frame, self.not_empty(frame, frame.dq), self.params)
         return self.levels[name]
+
+    def not_empty(self, frame: Frame, dq: MaskImage) -> BoolImage:
+        """True on the pixels of a frame that are flagged in dq or, as far as is known, not empty sky.
+
+        The masks of objects are grown once more: beyond their edge the wings of all stars together still
+        hold light, a few hundredths of an electron a pixel of a rich field.
+        """
+        from pipeline.algorithms import sources
+
+        bad: BoolImage = dq != 0
+        mask = self.masks.get(frame.name, frame.objmask)
+        if mask is None:
+            return bad
+        wide = sources.dilate(mask, WINGS) if self.params.estimator == "all" else mask
+        return bad | (wide if np.count_nonzero(wide) < 0.7 * wide.size else mask)
 
 
 @primitive("skyCorrect", SkyCorrectParams)
@@ -167,7 +182,7 @@ def _corrected(frame: Frame, names: tuple[str, ...], skies: _Skies, scale: bool,
     result = background.subtract_sky(frame.sci, variance, sky.sci, sky.var, factor, **common)
     sci, dq = result.sci, frame.dq | sky.dq
     if params.offset_sky and not scale:
-        sci = sci - np.float32(_level(frame.evolve(sci=sci, dq=dq), _not_sky(frame, dq, skies), params))
+        sci = sci - np.float32(_level(frame.evolve(sci=sci, dq=dq), skies.not_empty(frame, dq), params))
         how = "offset"
     taken = factor * _stack_level(sky, params)
     if params.reset_sky:
@@ -327,6 +342,7 @@ def _rough_residual(frame: Frame, skies: _Skies) -> tuple[FloatImage, BoolImage]
 
 # Cut above the level, sigma: where objects are masked the same as below, else closer.
 MASKED, UNMASKED = 3.0, 1.5
+WINGS = 6.0  # pixels by which masks grow before a level is measured
 
 
 def _level(frame: Frame, bad: BoolImage, params: SkyCorrectParams) -> float:
@@ -343,13 +359,6 @@ def _stack_level(sky: Stack, params: SkyCorrectParams) -> float:
     if params.estimator == "ogive":
         return background.ogive_level(sky.sci, sky.dq != 0).level
     return background.sky_level(sky.sci, sky.dq != 0, high=MASKED).level
-
-
-def _not_sky(frame: Frame, dq: MaskImage, skies: _Skies) -> BoolImage:
-    """True on what is no empty sky of an object frame, as far as is known."""
-    bad: BoolImage = dq != 0
-    mask = skies.masks.get(frame.name, frame.objmask)
-    return bad if mask is None else bad | mask
 
 
 def _scaling(frame: Frame, skies: _Skies, sky: Stack) -> float:
@@ -371,7 +380,7 @@ def _scaling(frame: Frame, skies: _Skies, sky: Stack) -> float:
 
         return background.sky_factor(residual_level, sky_level, params.debug_threshold)
 
-    bad = _not_sky(frame, frame.dq | sky.dq, skies)
+    bad = skies.not_empty(frame, frame.dq | sky.dq)
     factor = background.sky_factor(_residual(frame, sky, bad), sky_level, params.debug_threshold)
     left = frame.sci - np.float32(factor) * sky.sci
     if frame.name not in skies.masks:
