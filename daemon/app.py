@@ -59,6 +59,7 @@ class Daemon:
     stop: threading.Event = field(default_factory=threading.Event)
     threads: list[threading.Thread] = field(default_factory=list)
     died: list[str] = field(default_factory=list)
+    on_death: Callable[[], None] = lambda: None
 
     def start(self) -> None:
         """Workers begin to warm up; what a crash left is finished; folders are armed, then listed."""
@@ -87,6 +88,7 @@ class Daemon:
         except Exception:
             logs.get().exception("part_died", part=name)
             self.died.append(name)
+            self.on_death()
 
     def close(self) -> None:
         """Drain: nothing new is begun, running jobs are asked to stop and go back to planned."""
@@ -98,6 +100,7 @@ class Daemon:
             thread.join(timeout=STOP_SECONDS)
         self.heart.dispatcher.stop(STOP_SECONDS)
         self.landing.stop()
+        self.heart.close()
         self.ledger.close()
         logs.get().info("stopped")
 
@@ -146,8 +149,9 @@ def _log(event: str, **fields: Any) -> None:
 
 def serve(config: Config) -> None:
     """The daemon, until it is told to stop. Raises PartDied when a part ended by itself."""
-    with instance.only_one(config), _Signals() as signals:
+    with instance.only_one(config), Signals() as signals:
         daemon = build(config)
+        daemon.on_death = signals.ring
         try:
             daemon.start()
             daemon.run_threads()
@@ -160,11 +164,11 @@ def serve(config: Config) -> None:
             daemon.close()
 
 
-def _watch_over(daemon: Daemon, signals: _Signals) -> None:
+def _watch_over(daemon: Daemon, signals: Signals) -> None:
     """The main loop: pings the service manager only while the parts make progress."""
     watchdog = systemd.watchdog_seconds()
     pause = min(LOOK_SECONDS, watchdog / 4) if watchdog else LOOK_SECONDS
-    while not signals.wait(pause if not daemon.died else 0.0):
+    while not signals.wait(pause):
         if daemon.died:
             raise PartDied(f"the {daemon.died[0]} has ended by a bug; the log has its traceback")
         if problem := _problem(daemon):
@@ -201,7 +205,7 @@ def batch(config: Config) -> dict[str, Any]:
     Answers {"failed": [...], "waiting": [...], "products": [...]}: jobs that failed in this run, all
     that wait, and the products made in this run.
     """
-    with instance.only_one(config), _Signals() as signals:
+    with instance.only_one(config), Signals() as signals:
         began = time.time()
         daemon = build(config, hurry=True)
         signals.also = daemon.stop.set  # nobody waits for it, so that a handler may set it
@@ -224,7 +228,7 @@ def _summary(daemon: Daemon, since: str) -> dict[str, Any]:
         }
 
 
-class _Signals:
+class Signals:
     """SIGTERM and SIGINT as a flag that can be waited for; SIGHUP is taken and changes nothing.
 
     A threading.Event may not be set in a handler of the thread that waits for it (its lock may be
@@ -233,7 +237,7 @@ class _Signals:
 
     also: Callable[[], None] | None = None
 
-    def __enter__(self) -> _Signals:
+    def __enter__(self) -> Signals:
         self.caught = False
         self._ear, self._bell = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._before = {
@@ -250,14 +254,19 @@ class _Signals:
 
     def _handle(self, number: int, frame: object) -> None:
         self.caught = True
-        with contextlib.suppress(BlockingIOError):
-            os.write(self._bell, b"!")
+        self.ring()
         if self.also is not None:
             self.also()
 
+    def ring(self) -> None:
+        """End the present wait. From any thread, or a handler."""
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._bell, b"!")
+
     def wait(self, seconds: float) -> bool:
-        """True as soon as a signal has come, False after so many seconds without one."""
+        """Wait so many seconds, or until something rings; True when a signal has come."""
         if not self.caught:
-            with contextlib.suppress(InterruptedError):
-                select.select([self._ear], [], [], seconds)
+            select.select([self._ear], [], [], seconds)
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._ear, 1024)
         return self.caught

@@ -19,6 +19,7 @@ def notify(*assignments: str) -> bool:
     text = "\n".join(line.replace("\n", " ") for line in assignments)
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+            sock.setblocking(False)  # a manager that does not read must not hold us up
             sock.connect(address)
             sock.sendall(text.encode())
     except OSError:

@@ -177,7 +177,11 @@ class _Screen:
                 rows.append((Text("..."), name, ""))
         for group in progress.groups:
             rows.append(
-                (Text(group["state"], style="yellow"), f"{group['rule']} {group['frames']}", group["reason"])
+                (
+                    Text(group["state"], style="yellow"),
+                    f"{group['rule']}, {group['frames']} frames",
+                    group["reason"],
+                )
             )
         return rows
 

@@ -47,6 +47,12 @@ def test_no_manager_or_a_deaf_one_is_no_error(monkeypatch, tmp_path):
     assert not systemd.notify("READY=1")
 
 
+def test_a_manager_that_does_not_read_holds_nobody_up(manager):
+    sent = [systemd.notify("STATUS=" + "x" * 1000) for _ in range(5000)]
+    assert sent[0]
+    assert not sent[-1]
+
+
 @pytest.mark.parametrize(
     ("usec", "pid", "seconds"),
     [

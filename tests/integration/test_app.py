@@ -1,0 +1,86 @@
+"""The daemon as a whole in this process: what systemd hears, and what happens when a part fails."""
+
+import os
+import signal
+import socket
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from daemon import app, config
+from daemon.app import PartDied, Signals
+from daemon.heart import Heart
+
+
+@pytest.fixture
+def settings(tmp_path):
+    given = {"watch.folders": [str(tmp_path / "drop")], "products.folder": str(tmp_path / "products")}
+    return config.load(None, {**given, "state.folder": str(tmp_path / "state"), "engine.workers": 1})
+
+
+@pytest.fixture
+def manager(tmp_path, monkeypatch):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.bind(str(tmp_path / "notify"))
+        sock.settimeout(20)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        monkeypatch.delenv("WATCHDOG_PID", raising=False)
+        yield sock
+
+
+def test_what_systemd_hears_from_start_to_end(settings, manager, monkeypatch):
+    monkeypatch.setenv("WATCHDOG_USEC", "400000")
+    heard = []
+
+    def listen():
+        while "STOPPING=1" not in "".join(heard):
+            heard.append(manager.recv(4096).decode())
+            if heard[-1].startswith("WATCHDOG=1"):
+                os.kill(os.getpid(), signal.SIGHUP)  # changes nothing
+                os.kill(os.getpid(), signal.SIGTERM)
+                os.kill(os.getpid(), signal.SIGTERM)  # an impatient operator changes nothing either
+
+    listener = threading.Thread(target=listen)
+    listener.start()
+    before = signal.getsignal(signal.SIGTERM)
+    app.serve(settings)
+    listener.join()
+    assert heard[0] == "READY=1\nSTATUS=0 files; jobs: none yet"
+    assert heard[1].startswith("WATCHDOG=1\nSTATUS=")
+    assert heard[-1].startswith("STOPPING=1")
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert not (settings.state_folder / "nirid.db-wal").exists(), "others cannot read it while we are down"
+
+
+def test_a_part_that_dies_of_a_bug_ends_the_daemon(settings, monkeypatch):
+    def bug(self, stop):
+        raise RuntimeError("bug")
+
+    monkeypatch.setattr(Heart, "run", bug)
+    with pytest.raises(PartDied, match="the heart has ended by a bug"):
+        app.serve(settings)
+    app.batch(settings)  # everything was given back: another instance can start
+
+
+def test_a_heart_without_progress_is_not_vouched_for(monkeypatch):
+    said = []
+    monkeypatch.setattr(app.systemd, "notify", lambda *lines: said.append(lines))
+    monkeypatch.setattr(app, "LOOK_SECONDS", 0.0)
+    stalled = SimpleNamespace(progress_at=time.monotonic() - 2 * app.STALLED_SECONDS)
+    turns = iter([False, False, True])
+    app._watch_over(
+        SimpleNamespace(heart=stalled, died=[]), SimpleNamespace(wait=lambda seconds: next(turns))
+    )
+    assert len(said) == 2
+    assert all("WATCHDOG=1" not in lines and "no progress" in lines[0] for lines in said)
+
+
+def test_a_signal_is_a_flag_that_wakes_the_main_loop_at_once():
+    with Signals() as signals:
+        assert not signals.wait(0.0)
+        threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+        began = time.monotonic()
+        assert signals.wait(30.0)
+        assert time.monotonic() - began < 5
