@@ -15,7 +15,7 @@ import select
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -155,13 +155,21 @@ def serve(config: Config) -> None:
         try:
             daemon.start()
             daemon.run_threads()
-            scheduler = schedule.start(config)
-            systemd.notify("READY=1", _status(daemon))
-            _watch_over(daemon, signals)
+            with _calendar(config):
+                systemd.notify("READY=1", _status(daemon))
+                _watch_over(daemon, signals)
             systemd.notify("STOPPING=1", "STATUS=draining")
-            scheduler.shutdown(wait=False)
         finally:
             daemon.close()
+
+
+@contextlib.contextmanager
+def _calendar(config: Config) -> Iterator[None]:
+    scheduler = schedule.start(config)
+    try:
+        yield
+    finally:
+        scheduler.shutdown(wait=False)
 
 
 def _watch_over(daemon: Daemon, signals: Signals) -> None:

@@ -1,5 +1,6 @@
 """The daemon as a whole in this process: what systemd hears, and what happens when a part fails."""
 
+import logging
 import os
 import signal
 import socket
@@ -8,10 +9,20 @@ import time
 from types import SimpleNamespace
 
 import pytest
+import structlog
 
-from daemon import app, config
+from daemon import app, config, logs
 from daemon.app import PartDied, Signals
 from daemon.heart import Heart
+
+
+@pytest.fixture(autouse=True)
+def json_logs():
+    logs.configure(format="json")
+    yield
+    structlog.reset_defaults()
+    logging.basicConfig(force=True)
+    logging.captureWarnings(False)
 
 
 @pytest.fixture
