@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from pipeline import standards
+from pipeline import association, standards
 from pipeline.descriptors import Descriptors
 
 if TYPE_CHECKING:
@@ -113,6 +113,8 @@ def admits(rule: TriggerRule, tags: frozenset[str], descriptors: Descriptors) ->
         return False
     if rule.role and role_of(tags, descriptors)[0] != rule.role:
         return False
+    if rule.thermal and not association.is_thermal(descriptors.filter_name):
+        return False
     return any(ingredient.takes(tags, descriptors) for ingredient in rule.ingredients)
 
 
@@ -154,6 +156,17 @@ def partition(points: Sequence[Point], max_gap: float) -> list[list[Point]]:
 
 def same_exposure(first: float, other: float) -> bool:
     return abs(first - other) <= EXPOSURE_TOLERANCE + 1e-9
+
+
+def pointings(frames: Sequence[Descriptors], arcsec: float) -> int:
+    """How many of the frames point elsewhere than those before them; unknown pointings do not count."""
+    found: list[Descriptors] = []
+    for facts in frames:
+        offsets = [angular_offsets(facts, other) for other in found or [facts]]
+        known = [max(map(abs, offset)) for offset in offsets if offset]
+        if len(known) == len(offsets) and (not found or min(known) > arcsec):
+            found.append(facts)
+    return len(found)
 
 
 def angular_offsets(descriptors: Descriptors, base: Descriptors) -> tuple[float, float] | None:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
-from daemon.grouping import Member, angular_offsets
+from daemon.grouping import Member, angular_offsets, pointings
 from daemon.jobspec import CalInput, Input, JobSpec, digest, job_key
 from daemon.triggers import DEFAULT_POLICY, LAMP_TAGS, Ingredient, Join, Policy, TriggerRule
 from pipeline import association
@@ -195,6 +195,10 @@ class _Planner:
         below = self.rule.only_if_needed_below
         if makes and (target.exposure_time or 0.0) <= below and not self.world.needed(makes, target):
             return self.say("idle", f"no OBJECT frame of {target.exposure_time:g} s needs a {makes}")
+        if self.rule.thermal and makes and (given := self.given(makes, target)):
+            if given.pending:
+                return self.say("wait", f"{makes} {given.name} is being made", producers=(given.ident,))
+            return self.say("idle", f"{makes} {given.name} serves, none is made of the sky")
         inputs = list(self.usable)
         if self.rule.join:
             darks = self.joined_darks(self.rule.join)
@@ -218,7 +222,9 @@ class _Planner:
         wanted = [(i, self.count(i)) for i in self.rule.ingredients]
         few = [(i, n) for i, n in wanted if n < i.at_least]
         if not few:
-            return ""
+            seen = pointings([m.descriptors for m in self.usable], self.policy.same_pointing_arcsec)
+            want = self.rule.pointings
+            return "" if seen >= want else f"incomplete: {seen} of {want} different pointings"
         several = len(wanted) > 1
         counts = ", ".join(f"{_label(i) + ' ' if several else ''}{n} of {i.at_least}" for i, n in wanted)
         if self.patience <= 0 and self.usable and all(n >= i.least for i, n in wanted):
@@ -285,6 +291,12 @@ class _Planner:
         return sorted(sky, key=lambda m: m.order)
 
     # -- calibrations -------------------------------------------------------------------------
+
+    def given(self, kind: CalKind, target: Descriptors) -> Candidate | None:
+        """A calibration that was not made of the sky, if one serves."""
+        others = [c for c in self.world.candidates(kind, target) if not association.of_sky(c)]
+        match = association.best_match(association.RULES[kind], target, others)
+        return match.candidate if isinstance(match, Found) else None
 
     def with_calibrations(self, inputs: list[Member], overrides: dict[str, Any]) -> Decision:
         target = self.primary().descriptors
@@ -447,11 +459,13 @@ class _Planner:
             return None
         rule, facts = association.RULES[kind], self.primary().descriptors
         names = (*rule.match, *rule.tolerance, "gcal_lamp")
+        # What a closed lamp says in the header of a frame of the sky says nothing of its flat.
+        sky = association.SKY_FACTS if kind is CalKind.FLAT and self.rule.role else {}
         return Candidate(
             kind=kind,
             name=spec.name,
             ident=spec.key,
-            facts={name: getattr(facts, name) for name in names},
+            facts={**{name: getattr(facts, name) for name in names}, **sky},
             ut=self.usable[0].ut,
             origin=self.origin(),
             pending=True,

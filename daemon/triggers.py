@@ -59,6 +59,10 @@ class TriggerRule:
     role: Literal["", "science", "standard"] = bounded(
         "", doc="what kind of OBJECT frame, see rules of the house"
     )
+    thermal: bool = bounded(
+        False, doc="only frames in a filter whose sky is as bright as a lamp, and that no flat is given for"
+    )
+    pointings: int = bounded(0, ge=0, doc="so many different pointings")
     group_by: tuple[str, ...] = bounded((), doc="descriptors that agree within a group")
     max_gap_seconds: float = bounded(3600.0, gt=0, doc="a longer pause between exposures starts a new group")
     quiet_seconds: float = bounded(60.0, ge=0, doc="a group is quiet after the longest of: this ...")
@@ -133,6 +137,16 @@ DEFAULT_RULES: tuple[TriggerRule, ...] = (
         exclude=_NOT_OBJECT,
         observation_type="OBJECT",
         role="science",
+        group_by=_OBJECT_GROUP,
+    ),
+    TriggerRule(
+        "makeSkyFlat",
+        ingredients=(Ingredient(_OBJECT_TAGS, 5),),
+        exclude=_NOT_OBJECT,
+        observation_type="OBJECT",
+        role="science",
+        thermal=True,
+        pointings=5,
         group_by=_OBJECT_GROUP,
     ),
 )

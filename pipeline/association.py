@@ -159,7 +159,7 @@ def best_match(
     """The candidate nearest in time to `target` of those that meet every criterion of `rule`.
 
     prefer_origin : a candidate made of this group of raw frames comes before any nearer one
-    Of equally near ones the later exposure wins, then the newer product, so that the choice does not
+    A flat of a lamp, or from outside, comes before any that was made here of science frames. Of equally near ones the later exposure wins, then the newer product, so that the choice does not
     depend on which of two groups was reduced first.
     """
     good: list[Candidate] = []
@@ -174,7 +174,7 @@ def best_match(
 
         def order(c: Candidate) -> tuple[Any, ...]:
             own = bool(prefer_origin) and c.origin == prefer_origin
-            return (not own, abs(c.ut - when), -c.ut.timestamp(), not c.pending, -c.made, c.name)
+            return (of_sky(c), not own, abs(c.ut - when), -c.ut.timestamp(), not c.pending, -c.made, c.name)
 
         best, *others = sorted(good, key=order)
         distance = f"{_span(best.ut - when)} from the frame"
@@ -190,6 +190,15 @@ def is_thermal(filter_name: str) -> bool:
     """True for a filter in which the sky is as bright as a lamp; component numbers do not count."""
     thermal = {name.partition("_G")[0].lower() for name in niri.THERMAL_FILTERS}
     return any(part.partition("_G")[0].lower() in thermal for part in filter_name.split("&"))
+
+
+# What the store keeps of a flat that was made here of science frames, besides the descriptors.
+SKY_FACTS: Mapping[str, Any] = {"gcal_lamp": "QH", "sky": True}
+
+
+def of_sky(candidate: Candidate) -> bool:
+    """True for a flat that was made here of science frames, for want of another."""
+    return bool(candidate.facts.get("sky"))
 
 
 def _failures(rule: AssociationRule, target: Descriptors, candidate: Candidate) -> Iterable[str]:

@@ -8,7 +8,8 @@ import pytest
 from daemon.grouping import Member, Point, admits, canonical_name, name_order, night_of, partition, role_of
 from daemon.planner import Current, Group, Setting, plan, quiet_needed
 from daemon.triggers import DEFAULT_RULES
-from pipeline.association import RULES, CalKind, Candidate
+from pipeline import association
+from pipeline.association import RULES, SKY_FACTS, CalKind, Candidate
 from tests.night import NIGHT, RECIPES, describe, sha
 
 RULE = {rule.title: rule for rule in DEFAULT_RULES}
@@ -251,6 +252,83 @@ def test_thermal_science_goes_without_a_flat():
     thermal = [member("science", n, filter_name="Lprime_G0207") for n in range(1, 6)]
     spec = decide(group("science", thermal), World([DARK])).spec
     assert spec.parameters["flatCorrect:do_cal"] == "skip"
+
+
+# -- a flat of the sky -------------------------------------------------------------------------
+
+LPRIME = {"filter_name": "Lprime_G0207"}
+THERMAL = [member("science", n, ra=148.0 + 0.001 * n, **LPRIME) for n in range(1, 8)]
+
+
+def thermal(name, days=0.0, **more):
+    made = calibration(CalKind.FLAT, name, days, **more)
+    return replace(made, facts=made.facts | LPRIME)
+
+
+def of_the_sky(name, days=0.0, origin="others", **more):
+    made = thermal(name, days, origin=origin, **more)
+    return replace(made, facts=made.facts | SKY_FACTS)
+
+
+@pytest.mark.parametrize(
+    ("members", "stored", "action", "reason"),
+    [
+        (THERMAL, [], "plan", "complete"),
+        (THERMAL[:5], [], "plan", "complete"),
+        (THERMAL[:4], [], "idle", "incomplete: 4 of 5"),
+        ([*THERMAL[:4], *(replace(m, ut=m.ut + timedelta(hours=1)) for m in THERMAL[:3])], [], "idle",
+         "incomplete: 4 of 5 different pointings"),
+        (THERMAL, [thermal("lamp", 100)], "idle", "processed_flat lamp serves, none is made of the sky"),
+        (THERMAL, [thermal("lamp", pending=True)], "wait", "processed_flat lamp is being made"),
+        (THERMAL, [of_the_sky("of another group")], "plan", "complete"),
+        (THERMAL, [FLAT], "plan", "complete"),  # of another filter
+    ],
+)  # fmt: skip
+def test_when_a_flat_is_made_of_the_sky(members, stored, action, reason):
+    decision = decide(group("makeSkyFlat", members), World([DARK, *stored]))
+    assert (decision.action, decision.reason) == (action, reason)
+    if action == "plan":
+        assert decision.spec.name == f"N20160102S000{2 if len(members) > 4 else 1}_skyflat"
+        assert (decision.makes.kind, decision.makes.facts["filter_name"]) == (CalKind.FLAT, "Lprime_G0207")
+        assert association.of_sky(decision.makes)
+
+
+def test_only_frames_in_thermal_filters_are_admitted_for_a_flat_of_the_sky():
+    tags, rule = frozenset(TAGS["science"]), RULE["makeSkyFlat"]
+    for name in ("Lprime_G0207", "Mprime_G0208", "Bra_G0238", "Bracont_G0237", "hydrocarb_G0231"):
+        assert admits(rule, tags, describe("science", 1, 0, filter_name=name))
+    assert not admits(rule, tags, describe("science", 1, 0))
+    assert not admits(rule, tags, describe("standard", 1, 0, **LPRIME))
+
+
+@pytest.mark.parametrize(
+    ("stored", "chosen"),
+    [
+        (["own", "near"], "own"),
+        (["near"], "near"),
+        (["own", "near", "lamp"], "lamp"),
+        ([], None),
+    ],
+)
+def test_thermal_science_takes_a_flat_of_a_lamp_then_of_its_own_sky_then_of_anothers(stored, chosen):
+    own = decide(group("makeSkyFlat", THERMAL), World([DARK])).makes
+    flats = {
+        "own": replace(own, name="own", pending=False),
+        "near": of_the_sky("near", 0.0001),
+        "lamp": thermal("lamp", 60, origin="lamps"),
+    }
+    spec = decide(group("science", THERMAL), World([DARK, *(flats[name] for name in stored)])).spec
+    used = [c.name for c in spec.calibrations if c.role == CalKind.FLAT.value]
+    assert used == ([chosen] if chosen else [])
+    skipped = spec.parameters.get("flatCorrect:do_cal") == "skip"
+    assert skipped is (chosen is None)
+    assert any("no processed_flat is made for Lprime" in n for n in spec.notes) is (chosen is None)
+
+
+def test_thermal_science_waits_for_the_flat_of_its_sky():
+    own = decide(group("makeSkyFlat", THERMAL), World([DARK])).makes
+    decision = decide(group("science", THERMAL), World([DARK, own]))
+    assert (decision.action, decision.producers) == ("wait", (own.ident,))
 
 
 def test_overrides_come_last_and_are_not_waited_against():
