@@ -82,6 +82,7 @@ class _Skies:
     frames: dict[str, Frame]
     params: SkyCorrectParams
     masks: dict[str, BoolImage] = field(default_factory=dict)
+    masked: dict[str, MaskImage] = field(default_factory=dict)
     levels: dict[str, float] = field(default_factory=dict)
     stacks: dict[tuple[str, ...], Stack] = field(default_factory=dict)
 
@@ -93,8 +94,10 @@ class _Skies:
 
     def dq(self, name: str) -> MaskImage:
         """DQ with the objects marked as bad pixels."""
-        frame, mask = self.frames[name], self.masks.get(name)
-        return frame.dq if mask is None else np.where(mask, frame.dq | BAD_PIXEL, frame.dq)
+        if name not in self.masked:
+            frame, mask = self.frames[name], self.masks.get(name)
+            self.masked[name] = frame.dq if mask is None else np.where(mask, frame.dq | BAD_PIXEL, frame.dq)
+        return self.masked[name]
 
     def level(self, name: str) -> float:
         """Mean level of the empty pixels of one frame."""
@@ -381,9 +384,9 @@ def _scaling(frame: Frame, skies: _Skies, sky: Stack) -> float:
         return background.sky_factor(residual_level, sky_level, params.debug_threshold)
 
     bad = skies.not_empty(frame, frame.dq | sky.dq)
-    factor = background.sky_factor(_residual(frame, sky, bad), sky_level, params.debug_threshold)
-    left = frame.sci - np.float32(factor) * sky.sci
     if frame.name not in skies.masks:
+        factor = background.sky_factor(_residual(frame, sky, bad), sky_level, 0.001)
+        left = frame.sci - np.float32(factor) * sky.sci
         bad = bad | sources.object_mask_of(left, bad, background.sky_level(left, bad, high=UNMASKED))
     return background.sky_factor(_residual(frame, sky, bad), sky_level, params.debug_threshold)
 
