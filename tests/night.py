@@ -150,8 +150,8 @@ def example1() -> list[FileRecord]:
 
 
 def busy_night() -> list[FileRecord]:
-    """The same with a second filter, more darks, and darks whose exposures scatter about the tolerance."""
-    night = example1()
+    """The same with a mask, a second filter, more darks, and exposures that scatter about the tolerance."""
+    night = [*example1(), static_bpm()]
     other = {"observation_id": "GN-2015B-Q-1-9", "filter_name": "J_G0202"}
     night += [frame("science", n, 3000 + 30 * (n - 500), **other) for n in range(500, 506)]
     lamps = {"exposure_time": 10.0, "coadds": 1, "filter_name": "J_G0202"}
