@@ -1,0 +1,85 @@
+"""Finding the objects on sky frames, so that they can be masked: the first pass of skyCorrect."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pipeline import pointing
+from pipeline.frame import BoolImage, FloatImage, Frame, Frames
+from pipeline.steps.skystack import UNMASKED, Skies, SkyCorrectParams, scaling, stack_level
+
+TOGETHER = 16  # frames whose objects are looked for together, at most
+
+
+def first_pass(frames: Frames, params: SkyCorrectParams) -> dict[str, BoolImage]:
+    """The object masks of sky frames, grown by `dilation`."""
+    plain = Skies({f.name: f for f in frames}, params)
+    if params.first_pass == "given":
+        return {f.name: _grown(f, params) for f in frames if f.objmask is not None}
+    if params.first_pass == "sources":
+        return {frame.name: _detected(frame, plain) for frame in frames}
+    masks: dict[str, BoolImage] = {}
+    number = pointing.groups(frames) if frames else []
+    for group in range(max(number, default=-1) + 1):
+        members = [f for f, n in zip(frames, number, strict=True) if n == group]
+        for start in range(0, len(members), TOGETHER):
+            masks |= _deep_masks(members[start : start + TOGETHER], plain)
+    return masks
+
+
+def _grown(frame: Frame, params: SkyCorrectParams) -> BoolImage:
+    from pipeline.algorithms import sources
+
+    assert frame.objmask is not None
+    return sources.dilate(frame.objmask, params.dilation)
+
+
+def _detected(frame: Frame, skies: Skies) -> BoolImage:
+    """Gemini's first pass: the frame less its skies, and what detectSources finds on it."""
+    from pipeline.algorithms import sources
+
+    params = skies.params
+    pool = tuple(n for n in frame.skies if n in skies.frames)
+    if not pool:
+        return np.zeros(frame.shape, np.bool_)
+    sky = skies.stack(pool)
+    factor = 1.0 if params.scale_sky is False else scaling(frame, skies, sky)
+    residual = frame.sci - np.float32(factor) * sky.sci
+    _, labels = sources.detect(residual, frame.dq | sky.dq, sources.Detection())
+    return sources.dilate(sources.object_mask(labels), params.dilation)
+
+
+def _deep_masks(frames: Frames, skies: Skies) -> dict[str, BoolImage]:
+    """Masks of frames of one field, each from what the others show."""
+    from pipeline.algorithms import background, sources
+
+    residuals, bad, sigmas = [], [], []
+    for frame in frames:
+        residual, unusable = _rough_residual(frame, skies)
+        level = background.sky_level(residual, unusable, high=UNMASKED)
+        residuals.append(residual - np.float32(level.level))
+        bad.append(unusable)
+        sigmas.append(level.sigma)
+    apart = pointing.offsets(frames)[0]
+    # Where frame j's pixel (0, 0) lies on the sky, in pixels of the first frame.
+    shifts = [(round(float(dx)), round(float(dy))) for dx, dy in apart]
+    grow = round(skies.params.dilation)
+    masks = sources.masks_from_others(residuals, bad, shifts, float(np.median(sigmas)), grow=grow)
+    return dict(zip((f.name for f in frames), masks, strict=True))
+
+
+def _rough_residual(frame: Frame, skies: Skies) -> tuple[FloatImage, BoolImage]:
+    """A frame less the median of its pool, and its unusable pixels.
+
+    One sky serves all that share a pool: that a frame's own light is among the n samples of the median
+    does not hide an object on it. Without other frames the smooth background has to do.
+    """
+    from pipeline.algorithms import sources
+
+    pool = tuple(n for n in frame.skies if n in skies.frames)
+    bad: BoolImage = frame.dq != 0
+    if not pool:
+        return frame.sci - sources.smooth_background(frame.sci, bad), bad
+    sky = skies.stack(tuple(sorted({frame.name, *pool})))
+    factor = np.float32(skies.level(frame.name) / stack_level(sky, skies.params))
+    return frame.sci - factor * sky.sci, bad | (sky.dq != 0)
