@@ -30,13 +30,13 @@ EXTENSION_CARDS = frozenset(
     )
 )  # fmt: skip
 
-# Describe the storage of one file, not the exposure.
+# Describe the storage of one file, not the exposure; those with Z belong to compressed images.
 STRUCTURAL = re.compile(
     r"^(SIMPLE|XTENSION|BITPIX|NAXIS\d*|EXTEND|PCOUNT|GCOUNT|GROUPS|BSCALE|BZERO|BLANK|EXTNAME|EXTVER|EXTLEVEL"
-    r"|CHECKSUM|DATASUM|NEXTEND|INHERIT|TFIELDS|T(TYPE|FORM|UNIT|NULL|SCAL|ZERO|DISP|DIM)\d+|Z[A-Z]+\d*"
-    r"|HISTORY|COMMENT|END|)$"
+    r"|CHECKSUM|DATASUM|NEXTEND|INHERIT|TFIELDS|T(TYPE|FORM|UNIT|NULL|SCAL|ZERO|DISP|DIM)\d+"
+    r"|Z(IMAGE|TABLE|CMPTYPE|BITPIX|NAXIS\d*|(TILE|NAME|VAL)\d+|MASKCMP|QUANTIZ|DITHER0|SIMPLE|TENSION|EXTEND"
+    r"|BLOCKED|PCOUNT|GCOUNT|HECKSUM|DATASUM|SCALE|ZERO|BLANK)|HISTORY|COMMENT|END|)$"
 )
-_NOT_COMPRESSION = frozenset({"ZD", "ZPOS"})
 
 # Every card that tags, descriptors, steps or product headers read. The quality-assurance state is
 # left out on purpose: an edited QA state takes a frame out, it does not change what a frame is.
@@ -130,7 +130,7 @@ def merge(phu: Cards, ext: Cards) -> dict[str, Any]:
 
 
 def _keep(key: str) -> bool:
-    return key in _NOT_COMPRESSION or not STRUCTURAL.match(key)
+    return not STRUCTURAL.match(key)
 
 
 def facts_digest(cards: Cards, keys: Iterable[str] = FACT_CARDS) -> str:

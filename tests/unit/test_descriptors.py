@@ -200,6 +200,8 @@ class TestMerge:
             {"SIMPLE": True, "OBJECT": "x"}, {"XTENSION": "IMAGE", "ZBITPIX": -32, "BZERO": 32768}
         )
         assert merged == {"OBJECT": "x"}
+        ours = {"ZPSTAR": "FS 17", "ZENFWHM": 0.5, "ZPMAG": 12.3, "ZD": 10.0}
+        assert headers.merge(ours, {"ZNAXIS1": 1024, "ZTILE1": 1024, "ZCMPTYPE": "RICE_1"}) == ours
 
     def test_facts_digest_sees_values_not_writing(self):
         first = {"OBJECT": "FS 17  ", "COADDS": 1, "RAWGEMQA": "USABLE", "COMMENT": "a"}
