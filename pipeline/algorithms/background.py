@@ -143,7 +143,11 @@ def _fit_histogram(
     low: float,
     high: float,
 ) -> Level:
-    """Fixed point of the truncated Gaussian's moments over whole bins."""
+    """Fixed point of the truncated Gaussian's moments over whole bins.
+
+    A sample that is far from a Gaussian, as of a slope, may have none. Then it stays with where it began.
+    """
+    begun, most = Level(centre, sigma, int(counts.sum())), counts.size * width
     middles = (np.arange(counts.size) + 0.5) * width
     n0, n1 = np.concatenate([[0], np.cumsum(counts)]), np.concatenate([[0], np.cumsum(sums)])
     n2 = np.concatenate([[0], np.cumsum(counts * middles**2 + 2 * middles * (sums - counts * middles))])
@@ -162,6 +166,8 @@ def _fit_histogram(
         )
         new_sigma = math.sqrt(spread / cut_variance)
         new_centre = start + mean - new_sigma * cut_mean
+        if not (width < new_sigma < most and start <= new_centre <= start + most):
+            return begun
         moved = abs(new_centre - centre) + abs(new_sigma - sigma)
         centre, sigma = new_centre, new_sigma
         if moved < 1e-5 * sigma:

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from pipeline import pointing
+from pipeline.association import is_thermal
 from pipeline.frame import Frame, Frames
 from pipeline.params import bounded
 from pipeline.primitive import Calibrations, note, primitive
@@ -134,6 +135,12 @@ class AssociateSkyParams:
     distance: float = bounded(1.0, ge=0, doc="arcsec by which the centres of object and sky must differ")
     min_skies: int = bounded(3, ge=0, doc="fewest skies to use, whatever their distance in time")
     max_skies: int | None = bounded(None, ge=1, doc="most skies to use; None is no limit")
+    thermal_skies: int = bounded(
+        4,
+        ge=0,
+        dragons=0,
+        doc="in thermal filters, whose sky soon changes its shape, at most so many skies; 0 is no limit",
+    )
     use_all: bool = bounded(False, doc="use every sky frame, whatever its distance in time or place")
     sky: tuple[str, ...] | None = bounded(None, doc="names of the only frames to use as sky; None is all")
 
@@ -143,9 +150,9 @@ def associate_sky(frames: Frames, params: AssociateSkyParams, cals: Calibrations
     """Give each frame the names of its sky frames, in order of time, in `skies`.
 
     A sky must have the frame's configuration and exposure (within 0.01 s) and point more than `distance`
-    elsewhere. Those within `time` are taken, or the `min_skies` nearest if these are more. Skies get skies
-    too, for finding the objects on them. An object frame without any is left out with a note, unless none
-    has one.
+    elsewhere. Those within `time` are taken, or the `min_skies` nearest if these are more; in thermal
+    filters the `thermal_skies` nearest. Skies get skies too, for finding the objects on them. An object
+    frame without any is left out with a note, unless none has one.
     """
     skies = [f for f in frames if "sky" in f.roles or not f.roles]
     if params.sky:
@@ -186,6 +193,8 @@ def _nearest(frame: Frame, skies: Sequence[Frame], params: AssociateSkyParams) -
     if not params.use_all:
         in_time = sum(seconds_between(frame, sky) <= params.time for sky in by_time)
         by_time = by_time[: max(params.min_skies, in_time)]
+        if params.thermal_skies and is_thermal(frame.descriptors.filter_name):
+            by_time = by_time[: params.thermal_skies]
     if params.max_skies is not None:
         by_time = by_time[: params.max_skies]
     chosen = {sky.name for sky in by_time}
