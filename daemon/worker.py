@@ -25,7 +25,7 @@ from daemon.jobspec import JobSpec
 from pipeline import produce
 from pipeline.errors import StopRequested
 from pipeline.fitsreader import hash_file
-from pipeline.frame import Frames
+from pipeline.frame import Frame, Frames
 from pipeline.primitive import run_recipe
 from pipeline.produce import Source
 from pipeline.recipes import RECIPES
@@ -81,7 +81,9 @@ def run(job: Mapping[str, Any], should_stop: Callable[[], bool]) -> dict[str, An
             calibrations = _with_those_of_a_person(spec, calibrations)
             frames, cals = produce.load(inputs, calibrations)
         folder = Path(spec.products) / spec.night / "intermediate"
-        product = run_recipe(bound, frames, cals, progress, produce.intermediates(folder, inputs))
+        product = run_recipe(
+            bound, _handed_over(frames), cals, progress, produce.intermediates(folder, inputs)
+        )
         with progress.timed("write"):
             written = produce.write(
                 Path(spec.staging),
@@ -105,6 +107,12 @@ def run(job: Mapping[str, Any], should_stop: Callable[[], bool]) -> dict[str, An
             "steps": progress.steps,
             "seconds": round(time.monotonic() - began, 3),
         }
+
+
+def _handed_over(frames: Frames) -> Iterator[Frame]:
+    """The frames, and no list that keeps the raw pixels in memory until the end."""
+    while frames:
+        yield frames.pop(0)
 
 
 @dataclass

@@ -155,7 +155,7 @@ def _save(path: Path, picture: Image) -> None:
     part = f"{os.fspath(path)}.part"
     try:
         with open(part, "wb") as file:
-            picture.save(file, format="PNG", compress_level=1)
+            picture.save(file, format="PNG", compress_level=1, compress_type=3)  # runs: noise has no more
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)

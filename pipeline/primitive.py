@@ -8,7 +8,7 @@ it in a recipe makes a Step with the parameters that this recipe fixes; a recipe
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 from pipeline import params
@@ -51,6 +51,7 @@ class Primitive:
     params: type
     body: Body
     doc: str
+    each: Callable[[Frame, Any, Calibrations], Frame] | None = None  # where it works on one frame at a time
 
     def __call__(self, **fixed: Any) -> Step:
         """A step of a recipe, with the parameters that the recipe fixes."""
@@ -83,7 +84,7 @@ def per_frame(
         def body(frames: Frames, params: Any, cals: Calibrations) -> Frames:
             return [function(frame, params, cals) for frame in frames]
 
-        primitive = Primitive(name, parameters, body, (function.__doc__ or "").strip())
+        primitive = Primitive(name, parameters, body, (function.__doc__ or "").strip(), function)
         _known(primitive)
         return primitive
 
@@ -253,6 +254,16 @@ class Product:
         return self.frames[0]
 
 
+def _apply(step: BoundStep, frames: Frames, cals: Calibrations) -> Frames:
+    """The frames after a step. One by one where it can be: the planes of each make room for the next."""
+    primitive = step.step.primitive
+    if primitive.each is None:
+        return primitive.body(frames, step.params, cals)
+    for place, frame in enumerate(frames):
+        frames[place] = primitive.each(frame, step.params, cals)
+    return frames
+
+
 OnStep = Callable[[str, bool, Frames, tuple[str, ...]], None]
 
 
@@ -263,20 +274,21 @@ def note(frames: Frames, text: str) -> Frames:
 
 def run_recipe(
     bound: BoundRecipe,
-    frames: Frames,
+    inputs: Iterable[Frame],
     cals: Calibrations = NO_CALIBRATIONS,
     on_step: OnStep | None = None,
     write: Callable[[str, Frames], None] | None = None,
 ) -> Product:
     """Run a recipe on frames that are in order of time.
 
+    inputs : an iterator that forgets what it has given lets go of the raw pixels as soon as may be
     on_step : called with (step, done, frames, new notes) before (done False) and after each step;
         it may raise StopRequested
     write : called with the frames after a step that has write_outputs set
 
     When a step raises, the step's name is put before the error's message.
     """
-    history, notes = [], list[str]()
+    history, notes, frames = [], list[str](), list(inputs)
     for bound_step in bound.steps:
         name = bound_step.step.name
         if bound_step.skip:
@@ -286,7 +298,7 @@ def run_recipe(
         if on_step:
             on_step(name, False, frames, ())
         try:
-            frames = bound_step.step.primitive.body(frames, bound_step.params, cals)
+            frames = _apply(bound_step, frames, cals)
             if not frames:
                 raise NotEnoughFrames("no frame is left")
         except ReductionError as error:
