@@ -112,8 +112,9 @@ def _kernels(size: int, repeat: int) -> list[dict[str, Any]]:
         calibrate,
         combine,
         flagging,
+        grids,
         patterns,
-        photometry,
+        profiles,
         resampling,
         sources,
     )
@@ -130,9 +131,9 @@ def _kernels(size: int, repeat: int) -> list[dict[str, Any]]:
     flat = np.full((size, size), 1.01, np.float32)
     pixels = size * size
     where = np.argwhere(stars > 3000)[:40].T.astype(float)
-    grid = resampling.Grid(0, 0, (size, size))
-    shift = resampling.Mapping(c=0.4, f=-0.3)
-    turn = resampling.Mapping(a=0.9999, b=0.001, d=-0.001, e=0.9999)
+    grid = grids.Grid(0, 0, (size, size))
+    shift = grids.Mapping(c=0.4, f=-0.3)
+    turn = grids.Mapping(a=0.9999, b=0.001, d=-0.001, e=0.9999)
     median = combine.Method("median", "minmax", nlow=1, nhigh=1)
     clipped = combine.Method("mean", "ccdclip", lsigma=4.0, hsigma=4.0, gradient=1.5)
     named: list[tuple[str, int, Callable[[], Any]]] = [  # name, bytes a pixel that it must read and write
@@ -153,7 +154,7 @@ def _kernels(size: int, repeat: int) -> list[dict[str, Any]]:
         (
             "fit 40 stars",
             0,
-            lambda: photometry.fit_stars(stars, v, bad, where[1], where[0], np.full(where.shape[1], 5.0)),
+            lambda: profiles.fit_stars(stars, v, bad, where[1], where[0], np.full(where.shape[1], 5.0)),
         ),
     ]
     copied = common.best_of(lambda: [a.copy() for _ in range(8)], repeat) / (8 * 8 * pixels)

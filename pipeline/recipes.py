@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from pipeline.association import CalKind
 from pipeline.primitive import Recipe, Step
+from pipeline.steps.align import resample_to_common_frame, scale_counts_to_reference
 from pipeline.steps.badpixels import make_bpm, stack_bpm_darks
 from pipeline.steps.counts import add_var, adu_to_electrons, nonlinearity_correct
 from pipeline.steps.darks import dark_correct, stack_darks
@@ -17,11 +18,7 @@ from pipeline.steps.photometry import measure_quality
 from pipeline.steps.prepare import prepare
 from pipeline.steps.quality import add_dq, remove_first_frame
 from pipeline.steps.readout import clean_readout
-from pipeline.steps.register import (
-    adjust_wcs_to_reference,
-    resample_to_common_frame,
-    scale_counts_to_reference,
-)
+from pipeline.steps.register import adjust_wcs_to_reference
 from pipeline.steps.sky import associate_sky, separate_sky, sky_correct
 from pipeline.steps.skyflat import make_sky_flat
 from pipeline.steps.sources import detect_sources

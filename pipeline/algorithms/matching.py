@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.algorithms.background import MAD_TO_SIGMA
-from pipeline.algorithms.sources import box_mean
+from pipeline.algorithms.objectmasks import box_mean
 
 FloatImage = NDArray[np.float32]
 BoolImage = NDArray[np.bool_]

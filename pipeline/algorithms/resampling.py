@@ -1,13 +1,8 @@
 """Images onto a common grid, with variance and data quality.
 
-Two ways:
-
-* `resample`: ours. Keys' cubic convolution, four taps an axis, so that a bad pixel is felt two pixels away
-and
-  no further; bad pixels are replaced from their neighbours first, and only pixels that they could have
-  falsified are flagged. A compiled separable loop for shifts, a general one for anything else.
-* `resample_plainly`: Gemini's, one interpolant (cubic polynomials, splines ...) over SCI, VAR and every DQ
-bit.
+Keys' cubic convolution, four taps an axis, so that a bad pixel is felt two pixels away and no further; bad
+pixels are replaced from their neighbours first, and only pixels that they could have falsified are flagged.
+A compiled separable loop for shifts, a general one for anything else. Gemini's way is in `interpolate`.
 
 VAR answers for errors of sums, over an aperture or a block of pixels. Interpolation moves noise from pixel to
 pixel, which changes no sum, so VAR is interpolated linearly and not shrunk by the squares of the weights; the
@@ -17,13 +12,13 @@ noise of single pixels does shrink, by `noise_of_pixels`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
+
+from pipeline.algorithms.grids import Grid, Mapping
 
 FloatImage = NDArray[np.float32]
 MaskImage = NDArray[np.uint16]
@@ -31,95 +26,9 @@ BoolImage = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 
 NO_DATA = np.uint16(16)
+
 # Pixels with these bits hold no measurement: bad, cosmic ray, no data, unilluminated.
 WORTHLESS = np.uint16(1 | 8 | 16 | 64)
-
-
-@dataclass(frozen=True)
-class Mapping:
-    """Where an output pixel lies in the input: x_in = a x + b y + c, y_in = d x + e y + f, pixels from 0.
-
-    distortion, centre : afterwards the input coordinates, taken for undistorted, are distorted about
-    `centre`:
-        a detector radius r belongs to the true radius r + distortion r² (barrel)
-    """
-
-    a: float = 1.0
-    b: float = 0.0
-    c: float = 0.0
-    d: float = 0.0
-    e: float = 1.0
-    f: float = 0.0
-    distortion: float = 0.0
-    centre: tuple[float, float] = (0.0, 0.0)
-
-    def moved_to(self, grid: Grid) -> Mapping:
-        """The same from pixels of the grid instead of those of the reference."""
-        c = self.c + self.a * grid.x0 + self.b * grid.y0
-        f = self.f + self.d * grid.x0 + self.e * grid.y0
-        return replace(self, c=c, f=f)
-
-    @property
-    def numbers(self) -> Floats:
-        """All nine, for the compiled loops."""
-        return np.array([self.a, self.b, self.c, self.d, self.e, self.f, self.distortion, *self.centre])
-
-    @property
-    def is_shift(self) -> bool:
-        """True when it moves pixels and does nothing else, to 1e-4 pixel over 2000."""
-        turn = max(abs(self.a - 1), abs(self.b), abs(self.d), abs(self.e - 1))
-        return turn < 5e-8 and self.distortion == 0
-
-    @property
-    def jacobian(self) -> float:
-        """Input pixels per output pixel of the linear part; its product with a value keeps the flux."""
-        return abs(self.a * self.e - self.b * self.d)
-
-    def to_input(self, x: Any, y: Any) -> tuple[Any, Any]:
-        """Input pixel of an output pixel."""
-        u, v = self.a * x + self.b * y + self.c, self.d * x + self.e * y + self.f
-        if not self.distortion:
-            return u, v
-        dx, dy = u - self.centre[0], v - self.centre[1]
-        ratio = distorted(np.hypot(dx, dy), self.distortion)
-        return self.centre[0] + dx * ratio, self.centre[1] + dy * ratio
-
-    def to_output(self, x: Any, y: Any) -> tuple[Any, Any]:
-        """Output pixel of an input pixel, the inverse of `to_input`."""
-        dx, dy = x - self.centre[0], y - self.centre[1]
-        stretch = 1 + self.distortion * np.hypot(dx, dy)
-        u, v = self.centre[0] + dx * stretch - self.c, self.centre[1] + dy * stretch - self.f
-        det = self.a * self.e - self.b * self.d
-        return (self.e * u - self.b * v) / det, (self.a * v - self.d * u) / det
-
-
-def distorted(r: Any, k: float) -> Any:
-    """Detector radius over true radius r, for true = detector + k detector²."""
-    return 2.0 / (1.0 + np.sqrt(1.0 + 4.0 * k * np.asarray(r, float)))
-
-
-class Grid(NamedTuple):
-    """The output: origin (x, y) in pixels of the reference, and shape (ny, nx)."""
-
-    x0: int
-    y0: int
-    shape: tuple[int, int]
-
-
-def union_grid(mappings: list[Mapping], shape: tuple[int, int]) -> Grid:
-    """The smallest grid of reference pixels that holds all input images of `shape`.
-
-    From ceil of the least to floor of the largest corner coordinate, as Gemini has it: half-covered pixels on
-    the rim are left out.
-    """
-    ny, nx = shape
-    rim_x, rim_y = np.linspace(0, nx - 1, 9), np.linspace(0, ny - 1, 9)
-    x = np.concatenate([rim_x, rim_x, np.zeros(9), np.full(9, nx - 1)])
-    y = np.concatenate([np.zeros(9), np.full(9, ny - 1), rim_y, rim_y])
-    corners = [mapping.to_output(x, y) for mapping in mappings]
-    low = [math.ceil(min(c[k].min() for c in corners) - 1e-6) for k in (0, 1)]
-    high = [math.floor(max(c[k].max() for c in corners) + 1e-6) for k in (0, 1)]
-    return Grid(low[0], low[1], (high[1] - low[1] + 1, high[0] - low[0] + 1))
 
 
 class Resampled(NamedTuple):
@@ -310,7 +219,7 @@ def _gather(
     wx, wy = np.empty(4), np.empty(4)
     for y in range(my):
         for x in range(mx):
-            u, v, stretch = _to_input(x, y, m)
+            u, v, stretch = to_input(x, y, m)
             ix, iy = int(np.floor(u)), int(np.floor(v))
             if ix < 1 or iy < 1 or ix + 2 >= nx or iy + 2 >= ny:
                 continue
@@ -404,95 +313,8 @@ def _fill(
             out_var[y, x] = variance / weight if weight > 0 else 0.0
 
 
-Interpolant = Literal["nearest", "linear", "poly3", "poly5", "spline3", "spline5"]
-
-
-def resample_plainly(
-    sci: FloatImage,
-    var: FloatImage | None,
-    dq: MaskImage,
-    mapping: Mapping,
-    grid: Grid,
-    *,
-    interpolant: Interpolant = "poly3",
-    conserve: bool = True,
-    dq_threshold: float = 0.001,
-) -> Resampled:
-    """An image on a new grid as Gemini does it: one interpolant over SCI, VAR and each DQ bit.
-
-    interpolant : polyN, the polynomial of order N through the N + 1 nearest pixels of an axis (fewer
-    towards the
-        edge, by two at a time); splineN, scipy's; linear and nearest are poly1 and poly0
-    A bit is set where its interpolated plane (0 or 1) is above dq_threshold in absolute value. Outside the
-    image: 0, VAR 0, DQ 16. Negative VAR, which comes up beside bright pixels, becomes 0. VAR is smoothed
-    like SCI.
-    """
-    here = mapping.moved_to(grid)
-    order = {"nearest": 0, "linear": 1}[interpolant] if interpolant[-1].isalpha() else int(interpolant[-1])
-    whole = here.is_shift and here.c == round(here.c) and here.f == round(here.f)
-
-    def move(plane: Any) -> Any:
-        if whole:
-            return _placed(plane, (round(here.f), round(here.c)), grid.shape)
-        if interpolant.startswith("spline"):
-            return _spline(plane, here, grid.shape, order)
-        out = np.zeros(grid.shape, np.float32)
-        _polynomial(plane.astype(np.float32), here.numbers, order, out)
-        return out
-
-    return _move_planes(sci, var, dq, move, here.jacobian if conserve else 1.0, dq_threshold)
-
-
-def _spline(plane: Any, here: Mapping, shape: tuple[int, int], order: int) -> Any:
-    from scipy import ndimage
-
-    if here.distortion:
-        rows, columns = np.indices(shape)
-        u, v = here.to_input(columns, rows)
-        return ndimage.map_coordinates(plane, [v, u], order=order)
-    matrix = np.array([[here.e, here.d], [here.b, here.a]])
-    return ndimage.affine_transform(plane, matrix, np.array([here.f, here.c]), shape, order=order)
-
-
 @njit(cache=True, nogil=True)
-def _polynomial(plane: Any, m: Any, order: int, out: Any) -> None:  # pragma: no cover - compiled
-    """Polynomial interpolation on the pixels of the plane around each output pixel; 0 outside."""
-    ny, nx = plane.shape
-    wx, wy = np.empty(6), np.empty(6)
-    for y in range(out.shape[0]):
-        for x in range(out.shape[1]):
-            u, v, _ = _to_input(x, y, m)
-            if not (0 <= u <= nx - 1 and 0 <= v <= ny - 1):
-                continue
-            x0, sx = _lagrange(u, nx, order, wx)
-            y0, sy = _lagrange(v, ny, order, wy)
-            total = 0.0
-            for j in range(sy):
-                for i in range(sx):
-                    total += wy[j] * wx[i] * plane[y0 + j, x0 + i]
-            out[y, x] = total
-
-
-@njit(cache=True, nogil=True)
-def _lagrange(u: float, n: int, order: int, w: Any) -> Any:  # pragma: no cover - compiled
-    """(first pixel, number) of the pixels that the polynomial at u runs through, their weights in w."""
-    if order == 0:
-        w[0] = 1.0
-        return min(max(int(np.floor(u + 0.5)), 0), n - 1), 1
-    below = min(int(np.floor(u)), n - 2)
-    while order > 1 and (below - (order - 1) // 2 < 0 or below + (order + 1) // 2 > n - 1):
-        order -= 2
-    first = below - (order - 1) // 2
-    for i in range(order + 1):
-        w[i] = 1.0
-        for j in range(order + 1):
-            if j != i:
-                w[i] *= (u - first - j) / (i - j)
-    return first, order + 1
-
-
-@njit(cache=True, nogil=True)
-def _to_input(x: float, y: float, m: Any) -> Any:  # pragma: no cover - compiled
+def to_input(x: float, y: float, m: Any) -> Any:  # pragma: no cover - compiled
     """Mapping.to_input in compiled form; also the determinant of the distortion there."""
     u = m[0] * x + m[1] * y + m[2]
     v = m[3] * x + m[4] * y + m[5]
@@ -503,36 +325,3 @@ def _to_input(x: float, y: float, m: Any) -> Any:  # pragma: no cover - compiled
     ratio = 2 / (1 + root)
     # (r_detector / r) * d r_detector / d r
     return m[7] + dx * ratio, m[8] + dy * ratio, ratio / root
-
-
-def _move_planes(
-    sci: FloatImage,
-    var: FloatImage | None,
-    dq: MaskImage,
-    move: Callable[[Any], Any],
-    factor: float,
-    threshold: float,
-) -> Resampled:
-    outside = move(np.ones(sci.shape, np.float32)) < 0.5
-    out_dq = np.zeros(outside.shape, np.uint16)
-    for bit in (1 << k for k in range(16)):
-        plane = ((dq & bit) != 0).astype(np.float32)
-        if plane.any():
-            out_dq |= np.where(np.abs(move(plane)) > threshold, np.uint16(bit), np.uint16(0))
-    out_dq[outside] = NO_DATA
-    out_sci = np.where(outside, np.float32(0), move(sci) * np.float32(factor))
-    out_var = None
-    if var is not None:
-        out_var = np.where(outside, np.float32(0), np.maximum(move(var), 0) * np.float32(factor * factor))
-    return Resampled(out_sci, out_var, out_dq, 1.0)
-
-
-def _placed(plane: Any, offset: tuple[int, int], shape: tuple[int, int]) -> Any:
-    """The plane with its origin at -offset (y, x) of the output."""
-    out = np.zeros(shape, plane.dtype)
-    (oy, ox), (ny, nx) = offset, plane.shape
-    y0, x0 = max(0, -oy), max(0, -ox)
-    y1, x1 = min(shape[0], ny - oy), min(shape[1], nx - ox)
-    if y1 > y0 and x1 > x0:
-        out[y0:y1, x0:x1] = plane[y0 + oy : y1 + oy, x0 + ox : x1 + ox]
-    return out

@@ -62,7 +62,7 @@ def _objects(frame: Frame, bad: BoolImage) -> BoolImage:
     """The object mask, found here if there is none yet: the fit of stripes must not see stars."""
     if frame.objmask is not None:
         return frame.objmask
-    from pipeline.algorithms import background, sources
+    from pipeline.algorithms import background, objectmasks
 
-    flat = frame.sci - sources.smooth_background(frame.sci, bad)
-    return sources.object_mask_of(flat, bad, background.sky_level(flat, bad, high=1.5))
+    flat = frame.sci - objectmasks.smooth_background(frame.sci, bad)
+    return objectmasks.object_mask_of(flat, bad, background.sky_level(flat, bad, high=1.5))

@@ -1,4 +1,4 @@
-"""Registration: WCS corrected to the first frame's, frames on one grid, counts on one scale."""
+"""Registration: the WCS of all frames corrected to agree with that of the first."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from pipeline import niri, pointing
-from pipeline.errors import FrameMismatch
 from pipeline.frame import SATURATED, Frame, Frames
 from pipeline.params import bounded
 from pipeline.primitive import Calibrations, note, primitive
@@ -17,11 +16,8 @@ from pipeline.tags import tags_of
 from pipeline.tangent import affine_between
 
 if TYPE_CHECKING:
+    from pipeline.algorithms.grids import Mapping
     from pipeline.algorithms.matching import Match, Points
-    from pipeline.algorithms.resampling import Mapping
-
-# Pixels over the whole frame by which turn and scale may move a pixel and still count as a plain shift.
-NEGLIGIBLE = 0.02
 
 
 @dataclass(frozen=True)
@@ -72,10 +68,10 @@ def _registered(reference: Frame, frame: Frame, params: AdjustWCSParams) -> tupl
     """(the frame with its WCS corrected, what a person should know)."""
     moving = "NON_SIDEREAL" in tags_of(reference.header)
     start = (
-        _by_offsets(reference, frame) if moving or params.method == "offsets" else _by_wcs(reference, frame)
+        _by_offsets(reference, frame) if moving or params.method == "offsets" else by_wcs(reference, frame)
     )
     if start is None:
-        start = _by_wcs(reference, frame)
+        start = by_wcs(reference, frame)
     match, how = None, "offsets"
     if params.method == "sources":
         match, how = _match_target(reference, frame, start, params), "target"
@@ -100,13 +96,13 @@ def _registered(reference: Frame, frame: Frame, params: AdjustWCSParams) -> tupl
     from pipeline.algorithms.matching import Match
 
     return _moved(
-        reference, frame, told or _by_wcs(reference, frame), Match(0.0, 0.0, math.nan, 0), "offsets"
+        reference, frame, told or by_wcs(reference, frame), Match(0.0, 0.0, math.nan, 0), "offsets"
     ), text
 
 
-def _by_wcs(reference: Frame, frame: Frame) -> Mapping:
+def by_wcs(reference: Frame, frame: Frame) -> Mapping:
     """Pixels of the frame from those of the reference, as their headers have it."""
-    from pipeline.algorithms.resampling import Mapping
+    from pipeline.algorithms.grids import Mapping
 
     ny, nx = reference.shape
     centre = ((nx - 1) / 2, (ny - 1) / 2)
@@ -116,7 +112,7 @@ def _by_wcs(reference: Frame, frame: Frame) -> Mapping:
 
 def _by_offsets(reference: Frame, frame: Frame) -> Mapping | None:
     """The same from the telescope offsets; None where the headers have none."""
-    from pipeline.algorithms.resampling import Mapping
+    from pipeline.algorithms.grids import Mapping
 
     a, b = reference.descriptors, frame.descriptors
     if a.detector_x_offset is None or b.detector_x_offset is None:
@@ -245,238 +241,3 @@ def undistorted(frame: Frame, x: Any, y: Any, wanted: bool) -> tuple[Any, Any]:
     cx, cy = (frame.shape[1] - 1) / 2, (frame.shape[0] - 1) / 2
     stretch = 1 + k * np.hypot(x - cx, y - cy)
     return cx + (x - cx) * stretch, cy + (y - cy) * stretch
-
-
-@dataclass(frozen=True)
-class ResampleParams:
-    interpolant: Literal["cubic", "poly3", "poly5", "spline3", "spline5", "linear", "nearest"] = bounded(
-        "cubic",
-        dragons="poly3",
-        doc="cubic convolution, bad pixels replaced; polynomials or splines of order 3, 5; linear; nearest",
-    )
-    trim_data: bool = bounded(False, doc="keep the reference's field only, not the union of all")
-    clean_data: bool = bounded(
-        False,
-        doc="replace bad pixels from their neighbours before others than cubic run over them",
-    )
-    conserve: bool = bounded(True, doc="conserve flux where the scale changes")
-    force_affine: bool = bounded(True, doc="take any mapping for an affine one")
-    dq_threshold: float = bounded(
-        0.1, gt=0, le=1, dragons=0.001, doc="weight of bad pixels in an output pixel from which it is bad"
-    )
-    distortion: bool = bounded(True, dragons=False, doc="correct the distortion of f/32 with AO")
-
-
-@primitive("resampleToCommonFrame", ResampleParams)
-def resample_to_common_frame(frames: Frames, params: ResampleParams, cals: Calibrations) -> Frames:
-    """Bring all frames onto the pixel grid of the first, enlarged to hold all of them.
-
-    The first frame is copied, not interpolated (unless it has distortion to correct). Outside a frame: 0,
-    VAR 0, DQ 16. Sets NOISECOR, the noise of single pixels over sqrt(VAR), and SKYCOV, the covariance of
-    the frames through skies that they share (see `skysubtract`). A single frame without distortion stays
-    as it is.
-
-    Raises FrameMismatch for frames of different shapes.
-    """
-    from pipeline.algorithms import resampling
-
-    reference = frames[0]
-    for frame in frames[1:]:
-        if frame.shape != reference.shape:
-            raise FrameMismatch(
-                f"{frame.name} has {frame.shape} pixels, {reference.name} has {reference.shape}"
-            )
-    mappings = [mapping_onto(reference, frame, params.distortion) for frame in frames]
-    if len(frames) == 1 and mappings[0].is_shift:
-        return frames
-    ny, nx = reference.shape
-    grid = resampling.Grid(0, 0, (ny, nx)) if params.trim_data else resampling.union_grid(mappings, (ny, nx))
-    covariance = _shared_sky(frames, mappings)
-    return [
-        _onto(frame, reference, mapping, grid, covariance, params)
-        for frame, mapping in zip(frames, mappings, strict=True)
-    ]
-
-
-def mapping_onto(reference: Frame, frame: Frame, correct: bool = True) -> Mapping:
-    """Pixels of a frame from those of the reference's grid; a pure shift where that is what it amounts to."""
-    from pipeline.algorithms.resampling import Mapping
-
-    ny, nx = frame.shape
-    centre = ((nx - 1) / 2, (ny - 1) / 2)
-    k = distortion_of(frame) if correct else 0.0
-    if frame is reference:
-        return Mapping(distortion=k, centre=centre)
-    full = _by_wcs(reference, frame)
-    turn = max(abs(full.a - 1), abs(full.b), abs(full.d), abs(full.e - 1)) * max(nx, ny) / 2
-    if turn < NEGLIGIBLE:
-        x, y = (float(v) for v in full.to_input(*centre))
-        return Mapping(c=x - centre[0], f=y - centre[1], distortion=k, centre=centre)
-    return Mapping(full.a, full.b, full.c, full.d, full.e, full.f, k, centre)
-
-
-def _onto(
-    frame: Frame, reference: Frame, mapping: Mapping, grid: Any, covariance: float, params: ResampleParams
-) -> Frame:
-    from pipeline.algorithms import resampling
-
-    sci, var = frame.sci, frame.var
-    if params.interpolant == "cubic":
-        moved = resampling.resample(
-            sci, var, frame.dq, mapping, grid, conserve=params.conserve, matters=params.dq_threshold
-        )
-    else:
-        if params.clean_data:
-            sci, var = resampling.fill_bad(sci, var, (frame.dq & resampling.WORTHLESS) != 0)
-        moved = resampling.resample_plainly(
-            sci, var, frame.dq, mapping, grid,
-            interpolant=params.interpolant, conserve=params.conserve, dq_threshold=params.dq_threshold,
-        )  # fmt: skip
-    ny, nx = grid.shape
-    header = reference.header
-    cards: dict[str, Any] = {
-        key: header[key] for key in ("CRVAL1", "CRVAL2", "CD1_1", "CD1_2", "CD2_1", "CD2_2")
-    }
-    cards |= {
-        "CRPIX1": header["CRPIX1"] - grid.x0,
-        "CRPIX2": header["CRPIX2"] - grid.y0,
-        "DATASEC": (f"[1:{nx},1:{ny}]", "Data section"),
-        "NOISECOR": (round(moved.noise, 4), "Noise of single pixels over sqrt(VAR)"),
-        "SKYCOV": (round(covariance, 4), "Covariance of frames through skies they share"),
-    }
-    catalog = frame.catalog
-    if catalog is not None:
-        catalog = catalog.copy()
-        for x, y in (("X_IMAGE", "Y_IMAGE"), ("X_FIT", "Y_FIT")):
-            u, v = mapping.to_output(catalog[x] - 1, catalog[y] - 1)
-            known = catalog[x] > -900
-            catalog[x] = np.where(known, u - grid.x0 + 1, catalog[x])
-            catalog[y] = np.where(known, v - grid.y0 + 1, catalog[y])
-    return frame.stamped(
-        "ALIGN", sci=moved.sci, var=moved.var, dq=moved.dq, objmask=None, catalog=catalog, cards=cards
-    )
-
-
-# Pixels a side of the block for whose sum the covariance is right: between a pixel and an aperture.
-BLOCK = 12.0
-
-
-def _shared_sky(frames: Frames, mappings: list[Mapping]) -> float:
-    """Mean covariance of two frames through skies made of the same frames, for sums over a block of pixels.
-
-    Two skies of n and m frames, c of them in common, have the covariance SKYVAR c / sqrt(n m); a frame
-    that is in the sky of another takes away twice what one of n frames brings. On the common grid only the
-    part counts over which a block still sees the same detector pixels after the shift.
-    """
-    n = len(frames)
-    total = 0.0
-    for i in range(n):
-        for j in range(i):
-            dx, dy = abs(mappings[i].c - mappings[j].c), abs(mappings[i].f - mappings[j].f)
-            overlap = max(0.0, 1 - dx / BLOCK) * max(0.0, 1 - dy / BLOCK)
-            if overlap == 0:
-                continue
-            a, b = set(frames[i].skies), set(frames[j].skies)
-            if not a or not b:
-                continue
-            brought = math.sqrt(_sky_var(frames[i]) * _sky_var(frames[j]))
-            total += overlap * brought * len(a & b) / math.sqrt(len(a) * len(b))
-            total -= overlap * brought * ((frames[i].name in b) + (frames[j].name in a))
-    return max(0.0, 2 * total / (n * (n - 1))) if n > 1 else 0.0
-
-
-def _sky_var(frame: Frame) -> float:
-    return float(frame.header.get("SKYVAR", 0.0) or 0.0)
-
-
-@dataclass(frozen=True)
-class ScaleCountsParams:
-    tolerance: float = bounded(
-        0.0,
-        ge=0,
-        le=1,
-        doc="scale by the flux of common sources where within this of the exposure times' ratio; 0 is off",
-    )
-    radius: float = bounded(0.5, gt=0, doc="arcsec within which two sources are one")
-
-
-@primitive("scaleCountsToReference", ScaleCountsParams)
-def scale_counts_to_reference(frames: Frames, params: ScaleCountsParams, cals: Calibrations) -> Frames:
-    """Bring the counts of all frames to the exposure time of the first.
-
-    The factor is t_ref / t; with a tolerance, the ratio of the fluxes of common sources instead, where
-    that is within [1 - tolerance, 1 / (1 - tolerance)] of it. Frames that need none stay as they are; else
-    ORIGTEXP keeps the time.
-    """
-    if len(frames) < 2:
-        return frames
-    reference = frames[0]
-    time = reference.descriptors.exposure_time or 0.0
-    out = [reference]
-    for frame in frames[1:]:
-        own = frame.descriptors.exposure_time or 0.0
-        factor = time / own if own > 0 and time > 0 else 1.0
-        if params.tolerance > 0:
-            measured = _flux_ratio(reference, frame, params.radius)
-            if measured and 1 - params.tolerance <= measured / factor <= 1 / max(1 - params.tolerance, 1e-6):
-                factor = measured
-        if abs(factor - 1) < 1e-9:
-            out.append(frame)
-            continue
-        cards = {
-            "ORIGTEXP": (own, "[s] Exposure time before scaling"),
-            "EXPTIME": (time, "Exposure time of all coadds together [s]"),
-            "SCALEFAC": (round(factor, 6), "Factor applied to the counts"),
-        }
-        out.append((frame * factor).stamped("SCALEOBJ", cards=cards))
-    return out
-
-
-def _flux_ratio(reference: Frame, frame: Frame, arcsec: float) -> float | None:
-    """Flux of the reference's sources over the frame's, weighted mean; None without a common one."""
-    a, b = reference.catalog, frame.catalog
-    if a is None or b is None or not a.size or not b.size:
-        return None
-    radius = arcsec / pointing.projection(frame).pixel_scale
-    away = np.hypot(
-        np.subtract.outer(a["X_IMAGE"], b["X_IMAGE"]), np.subtract.outer(a["Y_IMAGE"], b["Y_IMAGE"])
-    )
-    j = away.argmin(axis=1)
-    same = (away.min(axis=1) <= radius) & (a["FLUX_AUTO"] > 0) & (b["FLUX_AUTO"][j] > 0)
-    same &= (a["NIMAFLAGS_ISO"] == 0) & (b["NIMAFLAGS_ISO"][j] == 0)
-    if not same.any():
-        return None
-    fa, fb = a["FLUX_AUTO"][same].astype(float), b["FLUX_AUTO"][j][same].astype(float)
-    relative2 = (a["FLUXERR_AUTO"][same] / fa) ** 2 + (b["FLUXERR_AUTO"][j][same] / fb) ** 2
-    return float(np.exp(np.average(np.log(fa / fb), weights=1 / np.maximum(relative2, 1e-8))))
-
-
-def with_common_noise(stack: Frame, frames: Frames) -> Frame:
-    """The stack of these aligned frames with the noise that they have in common, and its NOISECOR.
-
-    A stack of m independent frames has VAR = sum VAR / m²; with the covariance SKYCOV between any two of
-    them it has SKYCOV (m - 1) / m more. NOISECOR² is the mean of the frames', weighted by their variances.
-    """
-    if stack.var is None or len(frames) < 2 or "NOISECOR" not in frames[0].header:
-        return stack
-    typical = np.array([_typical(f) for f in frames])
-    factors = np.array([float(f.header.get("NOISECOR", 1.0)) for f in frames])
-    total = float(typical.sum())
-    noise = math.sqrt(float((typical * factors**2).sum()) / total) if total > 0 else 1.0
-    cards = {"NOISECOR": (round(noise, 4), "Noise of single pixels over sqrt(VAR)")}
-    covariance = float(frames[0].header.get("SKYCOV", 0.0) or 0.0)
-    if covariance <= 0:
-        return stack.evolve(cards=cards)
-    used = stack.coverage if stack.coverage is not None else np.full(stack.shape, len(frames), np.uint16)
-    share = np.maximum(used, np.uint16(1)).astype(np.float32)
-    var = stack.var + np.float32(covariance) * (1 - 1 / share) * (used > 0)
-    return stack.evolve(var=var.astype(np.float32), cards=cards)
-
-
-def _typical(frame: Frame) -> float:
-    """Median variance of the good pixels, from one in 64."""
-    if frame.var is None:
-        return 1.0
-    thin = (slice(None, None, 8), slice(None, None, 8))
-    values = frame.var[thin][(frame.dq[thin] == 0) & (frame.var[thin] > 0)]
-    return float(np.median(values)) if values.size else 0.0

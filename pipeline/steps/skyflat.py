@@ -72,12 +72,12 @@ def _normalized(flat: Frame, cals: Calibrations) -> Frame:
 
 def _without_sources(frame: Frame, flat: Frame, params: MakeSkyFlatParams) -> Frame:
     """The frame as it was, its sources, as seen through the flat, marked as bad pixels."""
-    from pipeline.algorithms import sources
+    from pipeline.algorithms import objectmasks, sources
 
     how = sources.Detection(thresh=params.detect_thresh, minarea=params.detect_minarea)
     flattened = frame / flat
     _, labels = sources.detect(flattened.sci, flattened.dq, how)
-    mask = sources.dilate(sources.object_mask(labels), params.dilation)
+    mask = objectmasks.dilate(sources.object_mask(labels), params.dilation)
     return frame.evolve(dq=np.where(mask, frame.dq | BAD_PIXEL, frame.dq))
 
 

@@ -28,15 +28,15 @@ def first_pass(frames: Frames, params: SkyCorrectParams) -> dict[str, BoolImage]
 
 
 def _grown(frame: Frame, params: SkyCorrectParams) -> BoolImage:
-    from pipeline.algorithms import sources
+    from pipeline.algorithms import objectmasks
 
     assert frame.objmask is not None
-    return sources.dilate(frame.objmask, params.dilation)
+    return objectmasks.dilate(frame.objmask, params.dilation)
 
 
 def _detected(frame: Frame, skies: Skies) -> BoolImage:
     """Gemini's first pass: the frame less its skies, and what detectSources finds on it."""
-    from pipeline.algorithms import sources
+    from pipeline.algorithms import objectmasks, sources
 
     params = skies.params
     pool = tuple(n for n in frame.skies if n in skies.frames)
@@ -46,12 +46,12 @@ def _detected(frame: Frame, skies: Skies) -> BoolImage:
     factor = 1.0 if params.scale_sky is False else scaling(frame, skies, sky)
     residual = frame.sci - np.float32(factor) * sky.sci
     _, labels = sources.detect(residual, frame.dq | sky.dq, sources.Detection())
-    return sources.dilate(sources.object_mask(labels), params.dilation)
+    return objectmasks.dilate(sources.object_mask(labels), params.dilation)
 
 
 def _deep_masks(frames: Frames, skies: Skies) -> dict[str, BoolImage]:
     """Masks of frames of one field, each from what the others show."""
-    from pipeline.algorithms import background, sources
+    from pipeline.algorithms import background, objectmasks
 
     residuals, bad, sigmas = [], [], []
     for frame in frames:
@@ -64,7 +64,7 @@ def _deep_masks(frames: Frames, skies: Skies) -> dict[str, BoolImage]:
     # Where frame j's pixel (0, 0) lies on the sky, in pixels of the first frame.
     shifts = [(round(float(dx)), round(float(dy))) for dx, dy in apart]
     grow = round(skies.params.dilation)
-    masks = sources.masks_from_others(residuals, bad, shifts, float(np.median(sigmas)), grow=grow)
+    masks = objectmasks.masks_from_others(residuals, bad, shifts, float(np.median(sigmas)), grow=grow)
     return dict(zip((f.name for f in frames), masks, strict=True))
 
 
@@ -74,12 +74,12 @@ def _rough_residual(frame: Frame, skies: Skies) -> tuple[FloatImage, BoolImage]:
     One sky serves all that share a pool: that a frame's own light is among the n samples of the median
     does not hide an object on it. Without other frames the smooth background has to do.
     """
-    from pipeline.algorithms import sources
+    from pipeline.algorithms import objectmasks
 
     pool = tuple(n for n in frame.skies if n in skies.frames)
     bad: BoolImage = frame.dq != 0
     if not pool:
-        return frame.sci - sources.smooth_background(frame.sci, bad), bad
+        return frame.sci - objectmasks.smooth_background(frame.sci, bad), bad
     sky = skies.stack(tuple(sorted({frame.name, *pool})))
     factor = np.float32(skies.level(frame.name) / stack_level(sky, skies.params))
     return frame.sci - factor * sky.sci, bad | (sky.dq != 0)

@@ -105,13 +105,13 @@ class Skies:
         The masks of objects are grown once more: beyond their edge the wings of all stars together still
         hold light, a few hundredths of an electron a pixel of a rich field.
         """
-        from pipeline.algorithms import sources
+        from pipeline.algorithms import objectmasks
 
         bad: BoolImage = dq != 0
         mask = self.masks.get(frame.name, frame.objmask)
         if mask is None:
             return bad
-        wide = sources.dilate(mask, WINGS) if self.params.estimator == "all" else mask
+        wide = objectmasks.dilate(mask, WINGS) if self.params.estimator == "all" else mask
         return bad | (wide if np.count_nonzero(wide) < 0.7 * wide.size else mask)
 
 
@@ -183,7 +183,7 @@ def stack_level(sky: Stack, params: SkyCorrectParams) -> float:
 
 def scaling(frame: Frame, skies: Skies, sky: Stack) -> float:
     """The factor of the sky that leaves the frame's empty pixels at zero."""
-    from pipeline.algorithms import background, sources
+    from pipeline.algorithms import background, objectmasks
 
     params = skies.params
     sky_level = stack_level(sky, params)
@@ -204,7 +204,7 @@ def scaling(frame: Frame, skies: Skies, sky: Stack) -> float:
     if frame.name not in skies.masks:
         factor = background.sky_factor(_residual(frame, sky, bad), sky_level, 0.001)
         left = frame.sci - np.float32(factor) * sky.sci
-        bad = bad | sources.object_mask_of(left, bad, background.sky_level(left, bad, high=UNMASKED))
+        bad = bad | objectmasks.object_mask_of(left, bad, background.sky_level(left, bad, high=UNMASKED))
     return background.sky_factor(_residual(frame, sky, bad), sky_level, params.debug_threshold)
 
 

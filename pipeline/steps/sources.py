@@ -51,7 +51,7 @@ def detect_sources(frame: Frame, params: DetectSourcesParams, cals: Calibrations
 
 def find_sources(frame: Frame, params: DetectSourcesParams) -> tuple[Catalogue, LabelImage]:
     """(catalogue, labels) of a frame, with world coordinates, profile fits and stars told."""
-    from pipeline.algorithms import photometry, sources
+    from pipeline.algorithms import profiles, sources
 
     how = sources.Detection(
         thresh=params.detect_thresh,
@@ -76,7 +76,7 @@ def find_sources(frame: Frame, params: DetectSourcesParams) -> tuple[Catalogue, 
         catalogue["FLAGS"] |= np.where(catalogue["FLUX_MAX"] + catalogue["BACKGROUND"] >= saturation, 4, 0)
     if frame.var is not None:
         bright = catalogue[:MOST_FITS]
-        fits = photometry.fit_stars(
+        fits = profiles.fit_stars(
             frame.sci, frame.var, frame.dq != 0, bright["X_IMAGE"] - 1, bright["Y_IMAGE"] - 1,
             np.clip(bright["PROFILE_FWHM"].astype(float), 2.0, 30.0), labels=labels, number=bright["NUMBER"],
         )  # fmt: skip

@@ -14,7 +14,7 @@ from pipeline.frame import NO_DATA, Frame, Frames
 from pipeline.headers import number
 from pipeline.params import bounded
 from pipeline.primitive import Calibrations, primitive
-from pipeline.steps.register import with_common_noise
+from pipeline.steps.align import with_common_noise
 
 if TYPE_CHECKING:
     from pipeline.algorithms.combine import Method

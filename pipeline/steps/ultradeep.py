@@ -13,12 +13,8 @@ from pipeline.frame import BoolImage, Frame, Frames
 from pipeline.headers import WCS_CARDS
 from pipeline.params import bounded
 from pipeline.primitive import Calibrations, Primitive, primitive
-from pipeline.steps.register import (
-    adjust_wcs_to_reference,
-    mapping_onto,
-    resample_to_common_frame,
-    scale_counts_to_reference,
-)
+from pipeline.steps.align import mapping_onto, resample_to_common_frame, scale_counts_to_reference
+from pipeline.steps.register import adjust_wcs_to_reference
 from pipeline.steps.sky import associate_sky, sky_correct
 from pipeline.steps.sources import detect_sources
 from pipeline.steps.stack import stack_frames
@@ -68,10 +64,10 @@ def mask_from_stack(frames: Frames, params: MaskFromStackParams, cals: Calibrati
 
 
 def _masked(frame: Frame, aligned: Frame, stack: Frame, dilation: float) -> Frame:
-    from pipeline.algorithms import sources
+    from pipeline.algorithms import objectmasks
 
     wcs = {key: aligned.header[key] for key in WCS_CARDS if key in aligned.header}
-    mask = sources.dilate(_seen_from(aligned, stack), dilation)
+    mask = objectmasks.dilate(_seen_from(aligned, stack), dilation)
     return frame.stamped("DLOBJMSK", objmask=mask, cards=wcs)
 
 

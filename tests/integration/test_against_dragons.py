@@ -10,7 +10,7 @@ from pipeline.fitsio import read_frame
 from pipeline.frame import Frame
 from pipeline.primitive import Calibrations, run_recipe
 from pipeline.recipes import RECIPES
-from pipeline.steps.register import resample_to_common_frame
+from pipeline.steps.align import resample_to_common_frame
 from pipeline.steps.stack import stack_frames
 
 # Where DRAGONS put the reference's pixel (0, 0) on its second and third frame, fitted to its stack: it

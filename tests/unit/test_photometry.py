@@ -5,6 +5,7 @@ import pytest
 from scipy.optimize import curve_fit
 
 from pipeline.algorithms import photometry as ph
+from pipeline.algorithms import profiles as pf
 
 SKY, READ = 2000.0, 35.0
 
@@ -40,7 +41,7 @@ def test_fit_recovers_place_size_shape_and_flux():
     stars = [(60.3, 70.8, 3e5), (150.5, 90.0, 1e5), (200.1, 200.9, 5e4)]
     image, var = scene(1, stars, q=0.8, angle=0.5)
     x, y, flux = (np.array(c) for c in zip(*stars, strict=True))
-    fit = ph.fit_stars(image, var, GOOD, np.rint(x), np.rint(y), np.full(3, 4.0))
+    fit = pf.fit_stars(image, var, GOOD, np.rint(x), np.rint(y), np.full(3, 4.0))
     np.testing.assert_array_less(np.hypot(fit.x - x, fit.y - y), 5 * fit.error)
     assert (fit.error < [0.01, 0.02, 0.04]).all()
     # The pixel widens the profile; its own second moment is 1/12 a axis.
@@ -54,7 +55,7 @@ def test_errors_of_places_are_their_scatter():
     deviations, errors = [], []
     for seed in range(25):
         image, var = scene(seed, [(30.3, 29.7, 4e4)], (61, 61), oversample=3)
-        fit = ph.fit_stars(
+        fit = pf.fit_stars(
             image, var, np.zeros((61, 61), bool), np.array([30.0]), np.array([30.0]), np.array([5.0])
         )
         deviations += [fit.x[0] - 30.3, fit.y[0] - 29.7]
@@ -64,13 +65,13 @@ def test_errors_of_places_are_their_scatter():
 
 def test_compiled_fit_is_scipys():
     image, var = scene(3, [(30.3, 29.7, 1e5)], (61, 61), oversample=3)
-    fit = ph.fit_stars(
+    fit = pf.fit_stars(
         image, var, np.zeros((61, 61), bool), np.array([30.0]), np.array([30.0]), np.array([4.0])
     )
     yy, xx = np.indices(image.shape)
     use = np.hypot(xx - 30, yy - 30) <= 10
     p, cov = curve_fit(
-        lambda xy, *p: ph.moffat(np.array(p), *xy), (xx[use], yy[use]), image[use], sigma=np.sqrt(var[use]),
+        lambda xy, *p: pf.moffat(np.array(p), *xy), (xx[use], yy[use]), image[use], sigma=np.sqrt(var[use]),
         absolute_sigma=True, p0=[image.max(), 30, 30, 0.1, 0, 0.1, 0.33, 0],
         bounds=([0, 25, 25, 1e-3, -0.01, 1e-3, 0.05, -1e4], [1e6, 35, 35, 1, 0.01, 1, 0.8, 1e4]),
     )  # fmt: skip
@@ -84,13 +85,13 @@ def test_a_bad_pixel_in_the_core_does_not_move_the_star():
     image, var = scene(4, [(30.3, 29.7, 3e5)], (61, 61), oversample=3)
     bad = np.zeros((61, 61), bool)
     bad[31, 30], image[31, 30] = True, 1e6
-    fit = ph.fit_stars(image, var, bad, np.array([30.0]), np.array([30.0]), np.array([5.0]))
+    fit = pf.fit_stars(image, var, bad, np.array([30.0]), np.array([30.0]), np.array([5.0]))
     assert np.hypot(fit.x[0] - 30.3, fit.y[0] - 29.7) < 0.02
 
 
 def test_nothing_to_fit_is_nan():
     empty = np.zeros((61, 61), np.float32)
-    fit = ph.fit_stars(empty, empty + 1, empty > 1, np.array([30.0]), np.array([30.0]), np.array([5.0]))
+    fit = pf.fit_stars(empty, empty + 1, empty > 1, np.array([30.0]), np.array([30.0]), np.array([5.0]))
     assert np.isnan(fit.x[0])
     assert np.isnan(fit.fwhm[0])
 
@@ -99,7 +100,7 @@ def test_nothing_to_fit_is_nan():
 def test_curve_of_growth_reaches_the_total(beta):
     image, var = scene(5, [(128.2, 127.6, 2e6)], beta=beta, oversample=3)
     image += 50  # left-over sky
-    fit = ph.fit_stars(image, var, GOOD, np.array([128.0]), np.array([128.0]), np.array([4.0]))
+    fit = pf.fit_stars(image, var, GOOD, np.array([128.0]), np.array([128.0]), np.array([4.0]))
     growth = ph.curve_of_growth(image, var, GOOD, fit.x[0], fit.y[0], fit.fwhm[0], fit.beta[0])
     assert growth.total == pytest.approx(2e6, rel=0.006)
     assert abs(growth.total - 2e6) < 3 * growth.error

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from pipeline.algorithms import objectmasks as om
 from pipeline.algorithms import sources as so
 from tests.skyframes import add_star
 
@@ -86,13 +87,13 @@ def test_dilation_is_by_a_disc():
     for radius in (0, 1, 2, 3.5):
         r = int(radius)
         disc = np.hypot(*np.mgrid[-r : r + 1, -r : r + 1]) <= radius
-        np.testing.assert_array_equal(so.dilate(mask, radius), ndimage.binary_dilation(mask, disc))
+        np.testing.assert_array_equal(om.dilate(mask, radius), ndimage.binary_dilation(mask, disc))
 
 
 def test_box_sums_are_the_plain_ones():
     total = np.random.default_rng(3).normal(0, 1, (50, 61)).astype(np.float32)
     weight = (np.random.default_rng(4).random((50, 61)) < 0.7).astype(np.float32)
-    light, number = so.box_sums(total, weight, 9)
+    light, number = om.box_sums(total, weight, 9)
     kernel = np.ones((9, 9))
     np.testing.assert_allclose(light, ndimage.convolve(total, kernel, mode="constant"), atol=1e-4)
     np.testing.assert_allclose(number, ndimage.convolve(weight, kernel, mode="constant"), atol=1e-4)
@@ -102,7 +103,7 @@ def test_masks_hold_the_wings_and_spare_the_noise():
     from pipeline.algorithms.background import sky_level
 
     sci = image(stars=[(128.0, 128.0, 3e5)])
-    mask = so.object_mask_of(sci, CLEAR > 0, sky_level(sci, high=1.5))
+    mask = om.object_mask_of(sci, CLEAR > 0, sky_level(sci, high=1.5))
     y, x = np.indices(SHAPE)
     assert mask[np.hypot(x - 128, y - 128) < 9].all()
     assert mask[np.hypot(x - 128, y - 128) > 40].mean() < 0.002
@@ -114,8 +115,8 @@ def test_masks_from_other_frames_leave_the_level_alone():
     places, flux = rng.uniform(5, 250, (2, 250)), rng.uniform(1.5e3, 8e3, 250)
     clean = image(stars=list(zip(*places, flux, strict=True)), noise=0.0)
     frames = [clean + rng.normal(0, 60, SHAPE).astype(np.float32) for _ in range(24)]
-    masks = so.masks_from_others(frames, [CLEAR > 0] * 24, [(0, 0)] * 24, 60.0)
-    own = [so.deep_mask(f, np.ones(SHAPE, np.float32), 60.0, limit=3.5) for f in frames]
+    masks = om.masks_from_others(frames, [CLEAR > 0] * 24, [(0, 0)] * 24, 60.0)
+    own = [om.deep_mask(f, np.ones(SHAPE, np.float32), 60.0, limit=3.5) for f in frames]
 
     def noise_left(chosen):
         return np.mean([np.mean((f - clean)[~m]) for f, m in zip(frames, chosen, strict=True)])
@@ -132,10 +133,10 @@ def test_what_one_frame_alone_shows_is_masked_only_when_bright():
         7 * 60 / 9 - frames[0][96:105, 96:105].mean()
     )  # 7 sigma of a box of 9
     bad = [CLEAR > 0] * 2
-    assert not so.masks_from_others(frames, bad, [(0, 0)] * 2, 60.0)[0][100, 100]
-    assert so.masks_from_others(frames, bad, [(0, 0)] * 2, 60.0)[1][100, 100]  # whose other frame shows it
+    assert not om.masks_from_others(frames, bad, [(0, 0)] * 2, 60.0)[0][100, 100]
+    assert om.masks_from_others(frames, bad, [(0, 0)] * 2, 60.0)[1][100, 100]  # whose other frame shows it
     frames[0][96:105, 96:105] += 20
-    assert so.masks_from_others(frames, bad, [(0, 0)] * 2, 60.0)[0][100, 100]
+    assert om.masks_from_others(frames, bad, [(0, 0)] * 2, 60.0)[0][100, 100]
 
 
 def test_inputs_are_not_modified():

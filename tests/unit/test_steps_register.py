@@ -5,12 +5,8 @@ import pytest
 
 from pipeline.errors import FrameMismatch
 from pipeline.frame import NO_DATA, SATURATED
-from pipeline.steps.register import (
-    adjust_wcs_to_reference,
-    resample_to_common_frame,
-    scale_counts_to_reference,
-    with_common_noise,
-)
+from pipeline.steps.align import resample_to_common_frame, scale_counts_to_reference, with_common_noise
+from pipeline.steps.register import adjust_wcs_to_reference
 from pipeline.steps.sources import detect_sources
 from pipeline.steps.stack import stack_frames
 from pipeline.tangent import tangent
