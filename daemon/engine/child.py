@@ -7,6 +7,7 @@ closed. It has no database and no other way in or out but the files that a job n
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib
 import json
 import os
@@ -45,9 +46,18 @@ def main(setup: dict[str, Any]) -> None:
     _send(pipe, {"ready": round(time.monotonic() - began, 3)})
     with contextlib.suppress(EOFError, OSError):
         while True:
+            if not pipe.poll(setup["idle_seconds"]):
+                _give_memory_back()
             message = json.loads(pipe.recv_bytes())
             if "job" in message:  # a request to stop what has just ended is late: nothing to do
                 _send(pipe, _attempt(runner, message["job"], pipe.poll))
+
+
+def _give_memory_back() -> None:
+    """What jobs have used is kept for the next one (see `local.KEEP_MEMORY`), but not through the day."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc; others need no telling
+    if trim is not None:
+        trim(0)
 
 
 def _attempt(runner: Runner, job: dict[str, Any], should_stop: Callable[[], bool]) -> dict[str, Any]:

@@ -91,6 +91,7 @@ class LocalEngine:
     runner: str = "daemon.worker:run"
     log: Mapping[str, str] = field(default_factory=dict)  # arguments of logs.configure in the child
     clock: Callable[[], float] = time.monotonic
+    idle_seconds: float = 30.0  # without a job, after which a worker gives memory back to the system
     most_failed_starts: int | None = None  # in a row, then `poll` raises; None is try for ever
     failed_starts: int = 0
     _workers: list[_Worker] = field(default_factory=list)
@@ -241,6 +242,7 @@ class LocalEngine:
             "fd": theirs.fileno(),
             "runner": self.runner,
             "memory_mb": self.limits.memory_mb,
+            "idle_seconds": self.idle_seconds,
             "log": dict(self.log),
             "warm_marker": str(warm_marker()),
         }

@@ -36,6 +36,10 @@ def eat(job, should_stop):
     return {"bytes": len(bytearray(4 << 30))}
 
 
+def use(job, should_stop):
+    return {"bytes": sum(len(piece) for piece in [bytes(1 << 20) for _ in range(200)])}
+
+
 def lose_the_disk(job, should_stop):
     raise OSError(5, "Input/output error", "/mnt/x")
 

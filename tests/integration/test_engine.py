@@ -29,8 +29,10 @@ def make(monkeypatch):
     monkeypatch.setattr("daemon.engine.local.warm_marker", lambda: Path(__file__))  # "compiled already"
     engines = []
 
-    def make(workers=1, **limits):
-        engine = LocalEngine(workers, Limits(**limits), runner="engine_jobs:run", log={"level": "error"})
+    def make(workers=1, idle_seconds=30.0, **limits):
+        engine = LocalEngine(
+            workers, Limits(**limits), "engine_jobs:run", {"level": "error"}, idle_seconds=idle_seconds
+        )
         engines.append(engine)
         engine.start()
         until(engine, lambda outcomes: engine.free() == workers)
@@ -191,3 +193,14 @@ def test_the_worker_ends_when_the_daemon_is_gone(make, tmp_path):
     worker.pipe.close()  # what the kernel does to a daemon killed by kill -9
     assert worker.process.wait(timeout=5) == 0
     engine._workers.clear()
+
+
+def test_memory_is_kept_between_jobs_and_given_back_when_there_are_none(make):
+    def resident():
+        (pid,) = engine.pids()
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") >> 20
+
+    engine = make(idle_seconds=0.5)
+    assert one(engine, "use").ending == "done"
+    assert resident() > 200
+    until(engine, lambda outcomes: resident() < 150)
