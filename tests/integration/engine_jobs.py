@@ -37,7 +37,7 @@ def eat(job, should_stop):
 
 
 def use(job, should_stop):
-    return {"bytes": sum(len(piece) for piece in [bytes(1 << 20) for _ in range(200)])}
+    return {"bytes": sum(len(piece) for piece in [b"x" * (1 << 20) for _ in range(200)])}
 
 
 def lose_the_disk(job, should_stop):
