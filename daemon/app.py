@@ -26,6 +26,7 @@ from daemon.heart import Heart, setting_of
 from daemon.jobs import Dispatcher
 from daemon.landing import Landing
 from daemon.ledger import Ledger
+from daemon.requests import Requests
 from daemon.stability import Tracker
 from daemon.watcher import Watcher
 from pipeline.errors import NiridError
@@ -40,6 +41,8 @@ _LEVELS = {
     "file_blocked": "warning",
     "folder_suspect": "warning",
     "ledger_busy": "warning",
+    "request_refused": "warning",
+    "requests_delayed": "warning",
 }
 
 
@@ -123,6 +126,7 @@ def build(config: Config, *, hurry: bool = False) -> Daemon:
         setting,
         config.parameters,
         log=_log,
+        requests=Requests(ledger, setting, config.parameters, config.state_folder, config.product_folder),
     )
     watch = config.watch
     watcher = Watcher(

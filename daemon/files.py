@@ -11,7 +11,7 @@ import json
 import os
 from typing import Any
 
-from daemon import groups
+from daemon import groups, verdicts
 from daemon.grouping import canonical_name, name_order, role_of
 from daemon.ingest import FileRecord
 from daemon.ledger import Tx
@@ -52,7 +52,8 @@ def gone(tx: Tx, path: str) -> None:
 
 
 def record(tx: Tx, record: FileRecord, setting: Setting) -> None:
-    """Take in what ingest found. The same record twice changes nothing."""
+    """Take in what ingest found, as people have decided about it. The same record twice changes nothing."""
+    record = verdicts.judged(tx, record)
     state = FileState(record.state)
     if state is FileState.VANISHED:
         gone(tx, record.path)
@@ -194,6 +195,20 @@ def _register(tx: Tx, record: FileRecord, descriptors: Descriptors, setting: Set
         return
     groups.touch_users(tx, tx.cals.add(entry, now=tx.now), setting.policy)
     tx.event("calibration_registered", path=record.path, key=str(CalibrationKey.of(kind, entry.facts)))
+
+
+def register_again(tx: Tx, content: int, setting: Setting) -> None:
+    """An external calibration that was taken out of use is in use again, where it lies now."""
+    row = tx.one(
+        """SELECT c.*, s.path FROM content c JOIN sighting s ON s.content_id = c.id
+        WHERE c.id = ? ORDER BY s.current DESC, s.present DESC, s.id LIMIT 1""",
+        content,
+    )
+    assert row is not None
+    descriptors = Descriptors.from_json(json.loads(row["descriptors"]))
+    path = os.fsdecode(row["path"])
+    found = FileRecord(path, row["state"], row["reason"], file_sha=row["sha256"], kind=row["kind"])
+    _register(tx, found, descriptors, setting)
 
 
 # -- frames -----------------------------------------------------------------------------------

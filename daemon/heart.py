@@ -27,6 +27,7 @@ from daemon.jobs import Dispatcher
 from daemon.ledger import Ledger, LedgerBusy, Log, Tx
 from daemon.planner import Setting
 from daemon.planning import Clocks, Overrides, Planned
+from daemon.requests import Requests
 
 LONGEST_SLEEP = 1.0  # s; the health check wants to see progress
 MOVED_ON = 600.0  # s; a later frame of the same programme ends the wait for more
@@ -59,6 +60,7 @@ class _Open:
 @dataclass
 class Heart:
     """overrides : (recipe, descriptors as JSON) -> the operator's parameters, as `Config.parameters`
+    requests : where people's decisions come from
     progress_at : monotonic time of the last tick, for the health check"""
 
     ledger: Ledger
@@ -67,10 +69,12 @@ class Heart:
     overrides: Overrides = lambda recipe, descriptors: {}
     clock: Callable[[], float] = time.monotonic
     log: Log = lambda event, **fields: None
+    requests: Requests | None = None
     progress_at: float = 0.0
     _open: dict[int, _Open] = field(default_factory=dict)
     _running: tuple[float, float] | None = None  # (hours on record, monotonic time when they were read)
     _saved_at: float = 0.0
+    _delayed: str = ""
 
     def __post_init__(self) -> None:
         self._bell, self._ear = socket.socketpair()
@@ -101,6 +105,7 @@ class Heart:
         """Everything that can be done at `now`; returns the seconds until there may be more."""
         self.progress_at = now
         try:
+            self._decide()
             self.dispatcher.collect()
             while self._plan(now).more:
                 pass
@@ -121,7 +126,7 @@ class Heart:
         take_all()
         while not (stop and stop.is_set()):
             now = self.progress_at = self.clock()
-            changed = self.dispatcher.collect()
+            changed = self._decide() + self.dispatcher.collect()
             while (planned := self._plan(now)).more:
                 changed += planned.changed
             changed += self.dispatcher.dispatch()
@@ -132,6 +137,20 @@ class Heart:
             elif not take_all():
                 break
         self._save_clock(self.clock())
+
+    def _decide(self) -> int:
+        """Apply what people have decided. What cannot be done now waits, with its file."""
+        if self.requests is None:
+            return 0
+        try:
+            done, self._delayed = self.requests.apply(), ""
+        except LedgerBusy:
+            raise
+        except OSError as error:
+            if str(error) != self._delayed:
+                self.log("requests_delayed", error=str(error))
+            done, self._delayed = 0, str(error)
+        return done
 
     # -- planning -----------------------------------------------------------------------------
 

@@ -254,6 +254,24 @@ def models(db: pw.Database) -> SimpleNamespace:
         attempt = pw.IntegerField()
         plan = pw.TextField()  # JSON
 
+    class Decision(Base):
+        """What a person decided, once a request and thing; `files` that are to move are in `moves`."""
+
+        request = pw.TextField()
+        subject = pw.TextField(index=True)
+        action = pw.TextField()
+        said = pw.TextField()
+        reason = pw.TextField(default="")
+        user = pw.TextField()
+        at = pw.DoubleField()
+        outcome = pw.TextField(default="")
+        moves = pw.TextField(default="[]")  # JSON: [from, to, hash]
+        more = pw.TextField(default="{}")  # JSON, for rebuild
+        written = pw.BooleanField(default=False, index=True)  # to the decisions file
+
+        class Meta:
+            indexes = ((("request", "subject"), True),)
+
     class Event(Base):
         at = pw.DoubleField()
         event = pw.TextField()

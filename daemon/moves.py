@@ -63,7 +63,7 @@ def move_files(plan: PublishPlan, at: Callable[[str], None] = lambda point: None
     final, staged = Path(plan.final), Path(plan.staged)
     if not staged.exists() and not _is_published(plan):
         raise StagedFileGone(errno.ENOENT, "the staged product is gone", plan.staged)
-    _make_folder(final.parent)
+    make_folder(final.parent)
     if staged.exists():
         for old in plan.old:
             _keep(Path(old.path), Path(old.kept))
@@ -80,13 +80,13 @@ def move_files(plan: PublishPlan, at: Callable[[str], None] = lambda point: None
             Path(old.path).with_suffix(".png").unlink(missing_ok=True)
             at("unlinked")
     for folder in dict.fromkeys([final.parent, *(Path(old.path).parent for old in plan.old)]):
-        _sync(folder)
+        sync(folder)
     at("synced")
 
 
 def _keep(old: Path, kept: Path) -> None:
     """Hard link, so that the product is at no time without its file; a copy where links are refused."""
-    _make_folder(kept.parent)
+    make_folder(kept.parent)
     if old.suffix == ".fits":
         _keep(old.with_suffix(".png"), kept.with_suffix(".png"))
     if not old.exists() or kept.exists():  # kept by an earlier try: nobody else takes that name
@@ -98,27 +98,43 @@ def _keep(old: Path, kept: Path) -> None:
             raise
         temporary = kept.with_name(f".{kept.name}.tmp")
         shutil.copyfile(old, temporary)
-        _sync(temporary)
+        sync(temporary)
         os.replace(temporary, kept)
-    _sync(kept.parent)
+    sync(kept.parent)
+
+
+def withdraw(old: Path, kept: Path, sha256: str) -> None:
+    """A product that is not wanted any more goes among the superseded ones. May be called again.
+
+    sha256 : of the product; what else may lie at its path by now stays
+    """
+    if _hash(old) == sha256:
+        _keep(old, kept)
+        old.unlink()
+        old.with_suffix(".png").unlink(missing_ok=True)
+        sync(old.parent)
 
 
 def _is_published(plan: PublishPlan) -> bool:
     """True when the rename was done before an interruption."""
-    with contextlib.suppress(FileNotFoundError), open(plan.final, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == plan.sha256
-    return False
+    return _hash(Path(plan.final)) == plan.sha256
 
 
-def _make_folder(folder: Path) -> None:
+def _hash(path: Path) -> str:
+    with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+    return ""
+
+
+def make_folder(folder: Path) -> None:
     if not folder.is_dir():
-        _make_folder(folder.parent)
+        make_folder(folder.parent)
         with contextlib.suppress(FileExistsError):
             folder.mkdir(mode=0o755)
-        _sync(folder.parent)
+        sync(folder.parent)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(handle)

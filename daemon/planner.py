@@ -37,6 +37,7 @@ class Current:
     calibrations: Mapping[str, str]  # role -> ident
     remove_first: Any = None
     remake: int = 0
+    rejected: str = ""  # by whom and why: then only other frames, or a person, bring a new one
 
 
 @dataclass(frozen=True)
@@ -358,7 +359,7 @@ class _Planner:
         if current is not None:
             wanted, better = self.remake_wanted(current, spec, chosen)
             if not wanted:
-                return self.say("idle", "product is current", better=better)
+                return self.say("idle", current.rejected or "product is current", better=better)
         if lost := next((m.name for m in inputs if not m.path), ""):
             return self.say("wait", f"{lost} is no longer on disk")
         if pending or blocked:
@@ -395,6 +396,8 @@ class _Planner:
         first = spec.parameters.get("removeFirstFrame:remove_first")
         if content != current.inputs or first != current.remove_first or self.group.remake != current.remake:
             return True, ()
+        if current.rejected:
+            return False, ()
         better = []
         for kind in self.recipe.takes:
             new, old = chosen.get(kind), current.calibrations.get(kind.value, "")

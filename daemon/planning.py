@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from daemon import groups
+from daemon import groups, verdicts
 from daemon.grouping import Member, name_order
 from daemon.jobspec import JobSpec
 from daemon.ledger import Tx, placeholders
@@ -140,11 +140,12 @@ class LedgerWorld:
 
     def _current(self, group: int) -> Current | None:
         row = self.tx.one(
-            """SELECT j.* FROM product p JOIN job j ON j.id = p.job_id
-            WHERE p.group_id = ? AND p.current""",
+            """SELECT j.*, p.current FROM product p JOIN job j ON j.id = p.job_id
+            WHERE p.group_id = ? ORDER BY p.current DESC, p.version DESC LIMIT 1""",
             group,
         )
-        if row is None:
+        rejected = verdicts.is_rejected(self.tx, row["key"]) if row and not row["current"] else ""
+        if row is None or not (row["current"] or rejected):
             return None
         spec = JobSpec.from_json(json.loads(row["spec"]))
         return Current(
@@ -153,6 +154,7 @@ class LedgerWorld:
             calibrations={c.role: c.key for c in spec.calibrations},
             remove_first=spec.parameters.get("removeFirstFrame:remove_first"),
             remake=row["remake"],
+            rejected=rejected,
         )
 
     def candidates(self, kind: CalKind, target: Descriptors) -> Sequence[Candidate]:
@@ -304,6 +306,9 @@ def _plan_job(tx: Tx, group: int, decision: Decision, spec: JobSpec) -> int:
         elif known is None or job["id"] != known["id"]:
             changed += drop(tx, job, "superseded before it started")
     if known is not None and known["state"] == JobState.DONE:
+        if why := verdicts.is_rejected(tx, spec.key):
+            tx.run("UPDATE frame_group SET reason = ? WHERE id = ?", why, group)
+            return changed
         # Made before, and replaced since: it takes its place again (`publish.intend_restoration`).
         sql = "UPDATE frame_group SET restore = ? WHERE id = ? AND restore IS NOT ?"
         return changed + tx.run(sql, known["id"], group, known["id"])

@@ -126,10 +126,10 @@ def _places(tx: Tx, spec: JobSpec, group: int, name: str, night: str) -> tuple[s
         name = f"{stem}-{spec.group[:8]}_{suffix}"
     final = str(folder / f"{name}.fits")
     # Products of groups that are no more give way too: what was regrouped takes their place.
-    old = [_give_way(spec.products, r["id"], r) for r in (*ours, *(r for r in others if r["closed"]))]
+    old = [give_way(spec.products, r["id"], r) for r in (*ours, *(r for r in others if r["closed"]))]
     if os.path.lexists(final) and final not in {o.path for o in old}:
         stranger = {"name": name, "night": night, "path": os.fsencode(final), "version": 1}
-        old.append(_give_way(spec.products, 0, stranger))
+        old.append(give_way(spec.products, 0, stranger))
     return name, final, tuple(old)
 
 
@@ -159,7 +159,8 @@ def _holders(tx: Tx, name: str, night: str) -> list[Any]:
     )
 
 
-def _give_way(products: str, product: int, row: Mapping[str, Any]) -> Old:
+def give_way(products: str, product: int, row: Mapping[str, Any]) -> Old:
+    """Where the file of a product stays that is not the current one any more."""
     folder, number = Path(products) / row["night"] / "superseded", row["version"]
     while os.path.lexists(kept := folder / f"{row['name']}.v{number:04d}.fits"):
         number += 1

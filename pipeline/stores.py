@@ -177,11 +177,15 @@ def _absent(path: Path) -> StoreError:
 
 def refuse_the_daemons(path: Path) -> None:
     """Raises StoreError when the database is the daemon's."""
-    if "ledger" in _components(path):
+    if is_the_daemons(path):
         raise StoreError(
             f"{path} is the daemon's database, read-only for the toolkit: a calibration goes in through the "
-            "daemon's drop folder, and `nirid reject FILE --reason TEXT` takes one out"
+            "daemon's drop folder or `nirid caldb add`, and `nirid reject FILE --reason TEXT` takes one out"
         )
+
+
+def is_the_daemons(path: Path) -> bool:
+    return "ledger" in _components(path)
 
 
 def must_be_ours(path: Path) -> None:

@@ -14,6 +14,7 @@ from daemon.ingest import FileRecord
 from daemon.jobs import Dispatcher
 from daemon.ledger import Ledger
 from daemon.planner import Setting
+from daemon.requests import Requests, submit
 from daemon.stability import Signature
 from daemon.triggers import DEFAULT_RULES
 from pipeline.association import CalKind
@@ -252,7 +253,17 @@ class Daemon:
         self.setting = setting(self.products, rules, **changes)
         self.dispatcher = Dispatcher(self.ledger, self.engine, clock=lambda: self.now)
         more = {"overrides": overrides} if overrides else {}
-        self.heart = Heart(self.ledger, self.dispatcher, self.setting, clock=lambda: self.now, **more)
+        self.requests = Requests(
+            self.ledger, self.setting, overrides or (lambda r, d: {}), folder / "state", self.products
+        )
+        self.heart = Heart(
+            self.ledger,
+            self.dispatcher,
+            self.setting,
+            clock=lambda: self.now,
+            requests=self.requests,
+            **more,
+        )
 
     def land(self, *records):
         for record in records:
@@ -270,6 +281,10 @@ class Daemon:
             if self.now >= end:
                 return
             self.now = min(end, self.now + step)
+
+    def decide(self, action, target="", **more):
+        """As a person's command does; what it leads to comes with the next tick."""
+        return submit(self.folder / "state", {"action": action, "target": target, **more})
 
     def until_idle(self):
         self.heart.until_idle(lambda: 0)

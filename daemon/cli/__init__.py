@@ -70,7 +70,17 @@ def cli(ctx: click.Context, config: str | None, state: str | None, verbose: bool
 
 
 def _add_commands() -> None:
-    from daemon.cli import caldb, completion, demonstrate, parameters, replay, report, service, toolkit
+    from daemon.cli import (
+        caldb,
+        completion,
+        decide,
+        demonstrate,
+        parameters,
+        replay,
+        report,
+        service,
+        toolkit,
+    )
 
     for command in (
         service.run,
@@ -78,6 +88,9 @@ def _add_commands() -> None:
         report.status,
         report.ledger,
         report.audit,
+        decide.requeue,
+        decide.reject,
+        decide.accept,
         replay.replay,
         demonstrate.simulate,
         demonstrate.demo,

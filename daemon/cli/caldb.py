@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -49,7 +49,8 @@ def caldb() -> None:
         databases = ~/nirid/cal_manager.db get store
                     /var/lib/nirid/nirid.db get
 
-    The daemon's database can be asked (get), not written: calibrations for it go into its drop folder.
+    Into the daemon's database only the daemon writes: add and remove hand it a request, which waits while
+    no daemon runs. A calibration that lands in its drop folder is registered there by itself.
     """
 
 
@@ -78,6 +79,9 @@ def add(files: tuple[str, ...], walk: bool, calibs: str | None, database: str | 
     from pipeline.errors import NiridError
 
     store, refused = _local(calibs, database), []
+    if _is_the_daemons(store):
+        _ask_to_add(store, files, walk)
+        return
     for name in expanded(files):
         if Path(name).is_dir():
             for calibration in store.add_directory(name, walk):
@@ -97,9 +101,71 @@ def add(files: tuple[str, ...], walk: bool, calibs: str | None, database: str | 
 def remove(files: tuple[str, ...], calibs: str | None, database: str | None) -> None:
     """Take calibrations out of use, by name; the files stay where they are."""
     store = _local(calibs, database)
+    if _is_the_daemons(store):
+        _ask_to_remove(store, files)
+        return
     for name in expanded(files):
         store.remove_cal(name)
         click.echo(f"removed {name}", err=True)
+
+
+def _is_the_daemons(store: LocalDB) -> bool:
+    from pipeline.stores import is_the_daemons
+
+    return is_the_daemons(store.path)
+
+
+def _ask_to_add(store: LocalDB, files: tuple[str, ...], walk: bool) -> None:
+    """A request for each; what a file is, is read here, so that the daemon need not wait for its disk."""
+    import os
+    from dataclasses import replace
+    from pathlib import Path
+
+    from daemon.decisions import record_to_json
+    from daemon.ingest import ingest
+    from pipeline.cal_service import NotACalibration, as_calibration
+    from pipeline.errors import NiridError
+    from pipeline.select import fits_files
+
+    refused = []
+    for name in expanded(files):
+        for path in fits_files(name, recursive=walk) if Path(name).is_dir() else [name]:
+            try:
+                calibration = as_calibration(path)
+            except NotACalibration as error:
+                refused.append(str(error))
+                continue
+            record = replace(
+                ingest(os.path.abspath(path), patience="batch"),
+                state="calibration",
+                reason="added by a person",
+                kind=calibration.kind.value,
+            )
+            _hand_over(store, {"action": "add", "said": str(path), "record": record_to_json(record)})
+    if refused:
+        raise NiridError("\n".join(refused))
+
+
+def _ask_to_remove(store: LocalDB, files: tuple[str, ...]) -> None:
+    for name in expanded(files):
+        why = "taken out with nirid caldb remove"
+        _hand_over(store, {"action": "reject", "said": name, "target": name, "reason": why})
+
+
+def _hand_over(store: LocalDB, request: dict[str, Any]) -> None:
+    from contextlib import closing
+
+    from daemon import targets
+    from daemon.cli import Settings
+    from daemon.cli.decide import hand_over, say
+    from daemon.ledger import connect_readonly
+
+    config = Settings(state=str(store.path.parent)).load()
+    with closing(connect_readonly(store.path)) as db:
+        if "target" in request:
+            found = targets.find(lambda sql, *v: db.execute(sql, v).fetchall(), request["target"])
+            request = {**request, "target": found.text}
+        say(hand_over(config, db, request))
 
 
 @caldb.command("list", short_help="List what is in use.")

@@ -14,7 +14,7 @@ from daemon.cli.output import coloured, console, json_option, print_json, table
 
 
 @contextmanager
-def _database(settings: Settings) -> Iterator[tuple[Any, sqlite3.Connection]]:
+def database(settings: Settings) -> Iterator[tuple[Any, sqlite3.Connection]]:
     """(configuration, connection that cannot write); one clear line when there is no database."""
     from daemon.instance import with_last_run
     from daemon.ledger import connect_readonly
@@ -41,7 +41,7 @@ def status(settings: Settings, as_json: bool) -> None:
     """What is running, waiting and failed; per group what has arrived and what is missing."""
     from daemon import instance, queries
 
-    with _database(settings) as (config, db):
+    with database(settings) as (config, db):
         answer = {"daemon": instance.running(config), **queries.status(db)}
         products = queries.products(db)
     if as_json:
@@ -94,7 +94,7 @@ def ledger(settings: Settings, night: str | None, wanted: str | None, as_json: b
 
     if wanted and wanted not in list(FileState):
         raise click.UsageError(f"no state {wanted}{suggest(wanted, list(FileState))}; {', '.join(FileState)}")
-    with _database(settings) as (_, db):
+    with database(settings) as (_, db):
         rows = list(queries.ledger(db, night=night, state=wanted))
     if as_json:
         for row in rows:
@@ -123,7 +123,7 @@ def audit(ctx: click.Context, settings: Settings, deep: bool, as_json: bool) -> 
     """Hold every file on disk against the ledger; exit 0 only if all are accounted for and whole."""
     from daemon import audit as auditing
 
-    with _database(settings) as (config, db):
+    with database(settings) as (config, db):
         answer = auditing.audit(db, config.drop_folders, config.product_folder, deep=deep)
     if as_json:
         print_json(answer)

@@ -1,0 +1,121 @@
+"""nirid reject, accept, requeue: what a person decides, handed to the daemon as a small file."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from daemon.cli import Settings
+from daemon.cli.output import json_option, print_json
+from daemon.cli.report import database
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from daemon.config import Config
+
+WAIT_SECONDS = 10.0  # for the daemon's answer
+
+
+@click.command(short_help="Take a frame, a calibration or a product out of use.")
+@click.argument("target")
+@click.option("--reason", required=True, metavar="TEXT", help="Why; it is kept with the decision.")
+@json_option
+@click.pass_obj
+def reject(settings: Settings, target: str, reason: str, as_json: bool) -> None:
+    """Take a frame, a calibration or a product out of use; what depends on it is made again without it.
+
+    \b
+    nirid reject N20160102S0425.fits --reason "trailed, guiding lost"
+    nirid reject N20160102S0423_dark --reason "light leak"    a product is withdrawn to superseded/
+    nirid reject 3f8a21c9 --reason "wrong filter"             by the beginning of its SHA-256
+    nirid reject group:7 --reason "lamp was warming up"       the product of a group, or of job:12
+
+    The file itself is never touched. nirid accept takes the decision back.
+    """
+    _decide(settings, "reject", target, as_json, reason=reason)
+
+
+@click.command(short_help="Take a rejection back, or overrule a QA state of Fail.")
+@click.argument("target")
+@click.option("--reason", default="", metavar="TEXT", help="Why; it is kept with the decision.")
+@json_option
+@click.pass_obj
+def accept(settings: Settings, target: str, reason: str, as_json: bool) -> None:
+    """Take a rejection back; use a frame whose QA state is Fail, or that was blamed for a failed job.
+
+    \b
+    nirid accept N20160102S0425.fits
+    nirid accept N20160102S0423_dark       in use again; one that never was rejected is kept for good
+
+    Damaged files stay quarantined: there is nothing in them to accept.
+    """
+    _decide(settings, "accept", target, as_json, reason=reason)
+
+
+@click.command(short_help="Make a product again, or try a failed job again.")
+@click.argument("target", required=False)
+@click.option("--outdated", is_flag=True, help="All that an older release or configuration has made.")
+@click.option("--night", metavar="YYYYMMDD", help="With --outdated: only this night.")
+@json_option
+@click.pass_obj
+def requeue(settings: Settings, target: str | None, outdated: bool, night: str | None, as_json: bool) -> None:
+    """Make a product again with what is best now, or try a failed job again.
+
+    \b
+    nirid requeue N20160102S0271_image     nirid explain says whether a better calibration is there
+    nirid requeue group:7                  or job:12, which has failed; or a raw frame: all it is part of
+    nirid requeue --outdated --night 20160102
+    """
+    if bool(target) == outdated:
+        raise click.UsageError("give a TARGET, or --outdated")
+    if night and not outdated:
+        raise click.UsageError("--night goes with --outdated")
+    _decide(settings, "requeue", target or "", as_json, outdated=outdated, night=night or "")
+
+
+def _decide(settings: Settings, action: str, said: str, as_json: bool, **more: Any) -> None:
+    """Find out what is meant, hand it over, wait a little for the answer."""
+    from daemon import targets
+
+    with database(settings) as (config, db):
+        request: dict[str, Any] = {"action": action, "said": said, **more}
+        found = targets.find(lambda sql, *values: db.execute(sql, values).fetchall(), said) if said else None
+        if found is not None:
+            request["target"] = found.text
+        answer = hand_over(config, db, request)
+    name = found.name if found else "outdated products"
+    if as_json:
+        print_json({"action": action, "target": found.text if found else None, "name": name, **answer})
+        return
+    if found is not None and found.also:
+        click.echo(f"{said} is taken as {found.text}; {found.also}", err=True)
+    say(answer)
+
+
+def hand_over(config: Config, db: sqlite3.Connection, request: dict[str, Any]) -> dict[str, Any]:
+    """{"request", "applied", "outcome"} of a request. Raises NiridError when the daemon refuses it."""
+    from daemon import instance, requests
+    from pipeline.errors import NiridError
+
+    before = db.execute("SELECT MAX(id) FROM event").fetchone()[0] or 0
+    name = requests.submit(config.state_folder, request)
+    if instance.running(config) is None:
+        waits = "no daemon is running: the decision waits, and is done when one starts"
+        return {"request": name, "applied": False, "outcome": waits}
+    end = time.monotonic() + WAIT_SECONDS
+    while time.monotonic() < end:
+        if told := requests.answer(db, name, before):
+            if told["event"] == "request_refused":
+                raise NiridError(told["reason"])
+            return {"request": name, "applied": True, "outcome": told["outcome"]}
+        time.sleep(0.1)
+    return {"request": name, "applied": False, "outcome": "the daemon is busy; the decision waits for it"}
+
+
+def say(answer: dict[str, Any]) -> None:
+    from daemon.logs import printable
+
+    click.echo(printable(answer["outcome"]), err=not answer["applied"])

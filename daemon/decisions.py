@@ -1,0 +1,281 @@
+"""What follows from a person's decision, in one transaction of the ledger.
+
+    outcome = apply(tx, request, setting)
+
+request : {"request": id, "action", "said", "target", "reason", "user"}; for "requeue" also "outdated",
+"night"; for "add" the record of the file. The same request twice changes nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from daemon import files, groups, outdated, verdicts
+from daemon.ingest import FileRecord
+from daemon.ledger import Tx
+from daemon.planner import Setting
+from daemon.planning import Overrides, move
+from daemon.publish import give_way, remake
+from daemon.stability import Signature
+from daemon.states import FileState, JobState
+from daemon.targets import Target, find
+from daemon.verdicts import ACCEPT, ADD, REJECT, REQUEUE
+from pipeline.descriptors import Descriptors
+from pipeline.errors import NiridError
+
+Request = Mapping[str, Any]
+ACTIONS = (REJECT, ACCEPT, REQUEUE, ADD)
+
+
+class NotPossible(NiridError):
+    """The decision makes no sense for this target; nothing was changed."""
+
+
+def apply(tx: Tx, request: Request, setting: Setting, overrides: Overrides) -> str:
+    """Do it and say what was done. Raises NotPossible or UnknownTarget; then nothing was done."""
+    if before := verdicts.decided(tx, request["request"]):
+        return str(before[0]["outcome"])
+    done = _ACTIONS[request["action"]](tx, request, setting, overrides)
+    tx.event(
+        "decision",
+        request=request["request"],
+        action=request["action"],
+        user=request["user"],
+        target=request.get("said", ""),
+        reason=request.get("reason", ""),
+        outcome=done,
+    )
+    return done
+
+
+def _reject(tx: Tx, request: Request, setting: Setting, overrides: Overrides) -> str:
+    if not request.get("reason"):
+        raise NotPossible("a rejection needs a reason")
+    target = find(tx.rows, request["target"])
+    if target.kind in ("file", "path"):
+        return _reject_file(tx, request, target, setting)
+    return _reject_product(tx, request, _product_of(tx, target), setting)
+
+
+def _reject_file(tx: Tx, request: Request, target: Target, setting: Setting) -> str:
+    content = _content(tx, target)
+    state = FileState(content["state"])
+    words = verdicts.in_words({**request})
+    if state not in (FileState.READY, FileState.CALIBRATION, FileState.EXCLUDED):
+        raise NotPossible(f"{target.name} is {state}, so that nothing uses it: {content['reason']}")
+    outcome = f"{target.name} is excluded; what used it is made again"
+    verdicts.remember(tx, request, _subject(tx, content), outcome)
+    for row in _same_frame(tx, content):
+        if row["state"] in (FileState.READY, FileState.CALIBRATION, FileState.EXCLUDED):
+            files.set_state(tx, row["id"], FileState.EXCLUDED, words, setting)
+    return outcome
+
+
+def _reject_product(tx: Tx, request: Request, product: Any, setting: Setting) -> str:
+    """Out of use, and its file among the superseded ones: nobody takes it for good by mistake."""
+    moves = []
+    if product["current"]:
+        old = give_way(setting.products, product["id"], product)
+        moves = [[old.path, old.kept, product["sha256"]]]
+        tx.run("UPDATE product SET current = 0, path = ? WHERE id = ?", os.fsencode(old.kept), product["id"])
+    outcome = f"{product['name']} is withdrawn; what was made with it is made again"
+    subject = verdicts.of_product(product["key"])
+    verdicts.remember(tx, request, subject, outcome, moves=moves, more={"name": product["name"]})
+    for gone in tx.cals.remove_ident(product["key"], verdicts.in_words({**request}), now=tx.now):
+        groups.touch_withdrawn(tx, gone.ident)
+    groups.touch(tx, product["group_id"])
+    return outcome
+
+
+def _accept(tx: Tx, request: Request, setting: Setting, overrides: Overrides) -> str:
+    target = find(tx.rows, request["target"])
+    if target.kind in ("file", "path"):
+        return _accept_file(tx, request, target, setting)
+    product = _product_of(tx, target)
+    back = not product["current"] and bool(verdicts.is_rejected(tx, product["key"]))
+    outcome = f"{product['name']} is {'in use again' if back else 'accepted, and kept'}"
+    verdicts.remember(tx, request, verdicts.of_product(product["key"]), outcome)
+    if back:  # planning finds that what it wants was made before, and has it brought back
+        groups.touch(tx, product["group_id"])
+    return outcome
+
+
+def _accept_file(tx: Tx, request: Request, target: Target, setting: Setting) -> str:
+    content = _content(tx, target)
+    state = FileState(content["state"])
+    taken = [row for row in _same_frame(tx, content) if _can_be_accepted(tx, row)]
+    if not taken and state not in (FileState.READY, FileState.CALIBRATION):
+        raise NotPossible(f"{target.name} cannot be accepted, it is {state}: {content['reason']}")
+    outcome = f"{target.name} is {'in use again' if taken else 'in use already'}"
+    subjects = {_subject(tx, content), *(verdicts.of_content(row["sha256"]) for row in (content, *taken))}
+    for subject in sorted(subjects):
+        verdicts.remember(tx, request, subject, outcome)
+    for row in taken:
+        back = FileState.CALIBRATION if row["kind"] else FileState.READY
+        files.set_state(tx, row["id"], back, verdicts.in_words({**request}), setting)
+        if row["kind"]:
+            files.register_again(tx, row["id"], setting)
+    return outcome
+
+
+def _can_be_accepted(tx: Tx, row: Any) -> bool:
+    if row["state"] == FileState.QUARANTINED:  # by halving, not because it is damaged
+        blame = verdicts.standing(tx, verdicts.of_content(row["sha256"]))
+        return blame is not None and blame["action"] == verdicts.BLAME
+    return bool(row["state"] == FileState.EXCLUDED)
+
+
+# -- to be made again ------------------------------------------------------------------------
+
+
+def _requeue(tx: Tx, request: Request, setting: Setting, overrides: Overrides) -> str:
+    if request.get("outdated"):
+        found = outdated.groups(tx, setting, overrides, request.get("night"))
+        said = [_again(tx, group) for group in found]
+        outcome = f"{len(said)} products of an older release or configuration are made again"
+        verdicts.remember(tx, request, "outdated", outcome, more={"keys": _current_keys(tx, found)})
+        return outcome
+    target = find(tx.rows, request["target"])
+    found = _groups_of(tx, target)
+    if not found:
+        raise NotPossible(f"{target.name} belongs to no group, so there is nothing to make again")
+    keys = _current_keys(tx, found)
+    outcome = "; ".join(_again(tx, group) for group in found)
+    verdicts.remember(tx, request, target.text, outcome, more={"keys": keys})
+    return outcome
+
+
+def _again(tx: Tx, group: int) -> str:
+    """Make what a group makes once more, whatever the reason that it is not made by itself."""
+    row = tx.one("SELECT * FROM frame_group WHERE id = ?", group)
+    assert row is not None
+    title = f"group {group}, {row['rule']}"
+    failed = tx.one("SELECT * FROM job WHERE group_id = ? AND state = 'failed' ORDER BY id DESC", group)
+    groups.touch(tx, group)
+    if failed is not None:
+        move(tx, failed["id"], failed["state"], JobState.PLANNED, "requeued by a person")
+        tx.run("UPDATE job SET deaths = 0, interruptions = 0 WHERE id = ?", failed["id"])
+        return f"{title}: tried again"
+    going = tx.one("SELECT state FROM job WHERE group_id = ? AND state IN ('running', 'planned')", group)
+    if going is not None:
+        return f"{title}: {going['state']} already"
+    if tx.one("SELECT 1 FROM job WHERE group_id = ? AND state = 'done'", group) is None:
+        return f"{title}: looked at again ({row['reason'] or 'not planned yet'})"
+    remake(tx, group)
+    return f"{title}: made again"
+
+
+def _current_keys(tx: Tx, found: list[int]) -> list[str]:
+    keys = []
+    for group in found:
+        sql = "SELECT j.key FROM product p JOIN job j ON j.id = p.job_id WHERE p.current AND p.group_id = ?"
+        keys += [row["key"] for row in tx.rows(sql, group)]
+    return keys
+
+
+def _groups_of(tx: Tx, target: Target) -> list[int]:
+    sql = {
+        "group": "SELECT id FROM frame_group WHERE id = ?",
+        "job": "SELECT group_id FROM job WHERE id = ?",
+        "product": "SELECT group_id FROM product WHERE id = ?",
+        "file": """SELECT group_id FROM membership WHERE frame_id =
+            (SELECT frame_id FROM content WHERE id = ?) ORDER BY group_id""",
+    }
+    if target.kind == "path":
+        return []
+    rows = tx.rows(sql[target.kind], target.id)
+    closed = {r["id"] for r in tx.rows("SELECT id FROM frame_group WHERE closed")}
+    return [row[0] for row in rows if row[0] not in closed]
+
+
+# -- into the store --------------------------------------------------------------------------
+
+
+def _add(tx: Tx, request: Request, setting: Setting, overrides: Overrides) -> str:
+    """A calibration from outside, used where it lies; what it is was read by the command."""
+    record = record_from_json(request["record"])
+    before = tx.one("SELECT state FROM content WHERE sha256 = ?", record.file_sha)
+    subject = verdicts.of_content(record.file_sha)
+    outcome = f"{os.path.basename(record.path)} is registered as {record.kind}"
+    verdicts.remember(tx, {**request, "action": ACCEPT}, subject, outcome, more={"record": request["record"]})
+    files.record(tx, record, setting)
+    if before is not None and before["state"] == FileState.EXCLUDED:
+        row = tx.one("SELECT id FROM content WHERE sha256 = ?", record.file_sha)
+        assert row is not None
+        files.set_state(tx, row["id"], FileState.CALIBRATION, "added by a person", setting)
+        files.register_again(tx, row["id"], setting)
+    return outcome
+
+
+def record_to_json(record: FileRecord) -> dict[str, Any]:
+    assert record.descriptors is not None
+    assert record.signature is not None
+    values = {**asdict(record), "tags": sorted(record.tags), "signature": list(record.signature)}
+    return {**values, "descriptors": record.descriptors.to_json()}
+
+
+def record_from_json(values: Mapping[str, Any]) -> FileRecord:
+    """Raises NotPossible when it is not what `record_to_json` makes of a calibration."""
+    try:
+        record = FileRecord(
+            **{
+                **values,
+                "tags": frozenset(values["tags"]),
+                "signature": Signature(*values["signature"]),
+                "descriptors": Descriptors.from_json(values["descriptors"]),
+            }
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise NotPossible(f"the request does not say what the file is: {error}") from None
+    if record.state != FileState.CALIBRATION or not Path(record.path).is_absolute():
+        raise NotPossible(f"{record.path} is no processed calibration")
+    return record
+
+
+# -- what is meant ---------------------------------------------------------------------------
+
+
+def _content(tx: Tx, target: Target) -> Any:
+    row = tx.one("SELECT * FROM content WHERE id = ?", target.id) if target.kind == "file" else None
+    if row is None:
+        raise NotPossible(f"{target.name} has not been read yet: wait until it is whole")
+    return row
+
+
+def _subject(tx: Tx, content: Any) -> str:
+    frame = tx.one("SELECT label, data_sha FROM frame WHERE id = ?", content["frame_id"])
+    if frame is None:
+        return verdicts.of_content(content["sha256"])
+    return verdicts.of_frame(frame["label"], frame["data_sha"])
+
+
+def _same_frame(tx: Tx, content: Any) -> list[Any]:
+    """All files of the exposure: a rejection means the pixels, whatever they are called."""
+    if content["frame_id"] is None:
+        return [content]
+    return tx.rows("SELECT * FROM content WHERE frame_id = ? ORDER BY id", content["frame_id"])
+
+
+def _product_of(tx: Tx, target: Target) -> Any:
+    """The product that is meant; of a group the current one, or the last that was rejected."""
+    column = {"product": "p.id", "group": "p.group_id", "job": "p.job_id"}[target.kind]
+    row = tx.one(
+        f"""SELECT p.*, j.key FROM product p JOIN job j ON j.id = p.job_id WHERE {column} = ?
+        ORDER BY p.current DESC, p.version DESC LIMIT 1""",
+        target.id,
+    )
+    if row is None:
+        raise NotPossible(f"{target.name} has no product; a frame of it can be named instead")
+    return row
+
+
+_ACTIONS: Mapping[str, Callable[[Tx, Request, Setting, Overrides], str]] = {
+    REJECT: _reject,
+    ACCEPT: _accept,
+    REQUEUE: _requeue,
+    ADD: _add,
+}

@@ -1,0 +1,117 @@
+"""What people have decided about a content, a frame or a product, and that it stays so.
+
+A decision belongs to a subject, a text that means the same after a restart, in another folder and in a
+database that was made anew:
+
+| subject | what is meant |
+|---|---|
+| `frame DATA_SHA LABEL` | an exposure, whatever its files are called and whatever else their headers say |
+| `content SHA256` | these bytes |
+| `product JOBKEY` | what a job made |
+
+Of several decisions about one thing the last counts.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from daemon.ingest import FileRecord
+from daemon.ledger import Tx
+from daemon.states import FileState
+
+REJECT, ACCEPT, REQUEUE, ADD, BLAME = "reject", "accept", "requeue", "add", "quarantine"
+
+
+def of_frame(label: str, data_sha: str) -> str:
+    return f"frame {data_sha} {label}"
+
+
+def of_content(sha256: str) -> str:
+    return f"content {sha256}"
+
+
+def of_product(key: str) -> str:
+    return f"product {key}"
+
+
+def standing(tx: Tx, *subjects: str) -> sqlite3.Row | None:
+    """The decision that is in force about any of these; None when nobody said anything."""
+    marks = ", ".join("?" * len(subjects))
+    return tx.one(
+        f"""SELECT * FROM decision WHERE subject IN ({marks})
+        AND action IN ('reject', 'accept', 'quarantine') ORDER BY id DESC LIMIT 1""",
+        *subjects,
+    )
+
+
+def in_words(row: Mapping[str, Any] | sqlite3.Row) -> str:
+    """As a reason: "rejected by ada: trailed"."""
+    done = {REJECT: "rejected", ACCEPT: "accepted"}.get(row["action"], "to blame for a failed job")
+    if row["action"] == BLAME:
+        return str(row["reason"])
+    return f"{done} by {row['user']}" + (f": {row['reason']}" if row["reason"] else "")
+
+
+def judged(tx: Tx, record: FileRecord) -> FileRecord:
+    """What ingest found, as people have decided about it."""
+    subjects = [of_content(record.file_sha)]
+    if record.data_sha:
+        subjects.append(of_frame(record.data_label, record.data_sha))
+    row = standing(tx, *subjects)
+    if row is None:
+        return record
+    state = FileState(record.state)
+    new = state
+    if row["action"] == REJECT and state in (FileState.READY, FileState.CALIBRATION):
+        new = FileState.EXCLUDED
+    elif row["action"] == BLAME and state is FileState.READY:
+        new = FileState.QUARANTINED
+    elif row["action"] == ACCEPT and row["subject"] == subjects[0] and state is FileState.EXCLUDED:
+        new = FileState.CALIBRATION if record.kind else FileState.READY
+    if new is state:
+        return record
+    return replace(record, state=new.value, reason=in_words(row))
+
+
+def is_rejected(tx: Tx, key: str) -> str:
+    """Why the product of a job is not wanted; "" when nobody has rejected it."""
+    row = standing(tx, of_product(key))
+    return in_words(row) if row is not None and row["action"] == REJECT else ""
+
+
+def decided(tx: Tx, request: str) -> list[sqlite3.Row]:
+    """What a request has led to, when it was applied before."""
+    return tx.rows("SELECT * FROM decision WHERE request = ? ORDER BY id", request)
+
+
+def remember(
+    tx: Tx,
+    request: Mapping[str, Any],
+    subject: str,
+    outcome: str,
+    *,
+    moves: list[list[str]] | None = None,
+    more: Mapping[str, Any] | None = None,
+    at: float | None = None,
+    written: bool = False,
+) -> None:
+    """Write one decision down."""
+    tx.insert(
+        "decision",
+        request=request["request"],
+        subject=subject,
+        action=request["action"],
+        said=request.get("said", ""),
+        reason=request.get("reason", ""),
+        user=request["user"],
+        at=tx.now if at is None else at,
+        outcome=outcome,
+        moves=json.dumps(moves or []),
+        more=json.dumps(dict(more or {})),
+        written=written,
+    )
