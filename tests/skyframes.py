@@ -10,7 +10,7 @@ import numpy as np
 from astropy.io import fits
 
 from pipeline.frame import Frame
-from pipeline.headers import merge
+from pipeline.headers import FACT_CARDS, merge
 from pipeline.simulate import Shot
 from pipeline.tangent import tangent
 
@@ -65,14 +65,11 @@ def calibrated(
         target=TARGET,
         **shot,
     )
-    header = fits.Header()
-    for key, value in merge(*made.headers()).items():
-        header[key] = value
-    header["PREPARE"] = "yes"
-    header["EXPTIME"] = header["EXPTIME"] * header.get("COADDS", 1)
-    header["GAIN"], header["RDNOISE"] = 1.0, READ
-    header["SATLEVEL"], header["NONLINEA"] = 200000.0, 140000.0
-    header["BUNIT"] = "electron"
+    cards = {key: value for key, value in merge(*made.headers()).items() if key in FACT_CARDS}
+    cards["EXPTIME"] *= cards.get("COADDS", 1)
+    cards |= {"PREPARE": "yes", "BUNIT": "electron", "GAIN": 1.0, "RDNOISE": READ}
+    cards |= {"SATLEVEL": 200000.0, "NONLINEA": 140000.0}
+    header = fits.Header(list(cards.items()))
     wcs = tangent(header)
     assert wcs is not None
     light = np.full((size, size), sky)
