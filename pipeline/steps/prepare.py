@@ -101,20 +101,25 @@ def _check_wcs(frames: Frames, params: PrepareParams) -> Frames:
     """Mend or leave out frames whose WCS is absurd or did not follow the telescope offsets."""
     kept: Frames = []
     lost: list[str] = []
-    base: Frame | None = None
+    base: Frame | None = None  # the first good one since the last pause
+    previous: Frame | None = None
     for frame in frames:
-        if base is not None and _new_base(frame, base, params.debug_max_deadtime):
+        if previous is not None and _after_a_pause(frame, previous, params.debug_max_deadtime):
             base = None
+        previous = frame
         problem = _problem(frame, base, params)
         if problem and params.bad_wcs == "exit":
             raise BadFrame(frame.name, problem)
         if problem and params.bad_wcs != "ignore":
-            mended = _mend(frame, base if params.bad_wcs == "fix" else None, problem)
+            mended = _mend(
+                frame, (base or _sane(frames, frame)) if params.bad_wcs == "fix" else None, problem
+            )
             if mended is None:
                 lost.append(f"{frame.name} left out: {problem}, and it cannot be rebuilt from its header")
                 continue
             frame = mended
-        base = base or frame
+        elif not problem:
+            base = base or frame
         kept.append(frame)
     if lost and len(kept) < FEWEST_WITH_WCS:
         raise NotEnoughFrames(f"{len(kept)} frames have a usable WCS, wanted {FEWEST_WITH_WCS}: {lost[0]}")
@@ -123,8 +128,14 @@ def _check_wcs(frames: Frames, params: PrepareParams) -> Frames:
     return kept
 
 
-def _new_base(frame: Frame, base: Frame, dead_time: float) -> bool:
-    now, then = frame.descriptors, base.descriptors
+def _sane(frames: Frames, frame: Frame) -> Frame | None:
+    """A frame of the same observation that has a WCS at all, before or after."""
+    own = frame.descriptors.observation_id
+    return next((f for f in frames if f.descriptors.observation_id == own and sane_wcs(f.header)), None)
+
+
+def _after_a_pause(frame: Frame, previous: Frame, dead_time: float) -> bool:
+    now, then = frame.descriptors, previous.descriptors
     if now.observation_id != then.observation_id:
         return True
     if now.ut_datetime is None or then.ut_end is None:

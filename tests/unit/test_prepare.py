@@ -124,10 +124,22 @@ def test_absent_wcs_is_made_from_the_header(missing):
         assert made.header["CD1_1"] == pytest.approx(good.header["CD1_1"], rel=1e-3)
 
 
+@pytest.mark.parametrize("bad", [0, 1, 3])
+def test_a_frame_without_wcs_is_mended_from_a_good_one_and_spoils_no_other(bad):
+    """Also the first, from a later one; and the last, more than a minute after the first."""
+    frames = [*dither(), frame(4, 3.0, -3.0)]
+    frames[bad] = frames[bad].evolve(cards={"CD1_1": None, "CRVAL1": 10.0})
+    ready = prepare.run(frames)
+    for number, (made, good) in enumerate(zip(ready, [*dither(), frame(4, 3.0, -3.0)], strict=True)):
+        assert made.header["CRPIX1"] == pytest.approx(good.header["CRPIX1"], abs=0.01), number
+        assert made.header["CRVAL1"] == good.header["CRVAL1"]
+        assert bool(made.notes) is (number == bad)
+
+
 def test_a_frame_that_cannot_be_mended_is_left_out_and_told():
     frames = [*dither(), frame(4)]
-    frames[2] = frames[2].evolve(cards={"CD1_1": 1.0, "CD2_2": 1.7, "CAMERA": "f99"})
-    frames[0] = frames[0].evolve(cards={"OBSID": "other"})  # so that no base helps frame 2
+    # Of another observation, so that no base helps.
+    frames[2] = frames[2].evolve(cards={"CD1_1": 1.0, "CD2_2": 1.7, "CAMERA": "f99", "OBSID": "other"})
     frames = [frames[2], *frames[3:], frames[0], frames[1]]
     ready = prepare.run(frames)
     assert len(ready) == 4
