@@ -119,6 +119,12 @@ def test_tiny_night_until_idle(place, tiny_night):
         assert {"input", "processed_dark", "processed_flat", "processed_bpm", "static_bpm"} == set(used)
     products, again = place.made(), place.run()
     assert place.made() == products, f"a second run made something: {again}"
+    torn = place.path(TINY["flat"])
+    data = bytearray(torn.read_bytes())
+    data[len(data) // 2] ^= 1
+    torn.write_bytes(data)
+    (broken,) = place.json("audit", "--deep", code=1)["products"]["broken"]
+    assert broken["path"] == str(torn)
 
 
 def test_the_order_of_arrival_does_not_matter(place, tiny_night, tmp_path):

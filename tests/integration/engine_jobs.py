@@ -1,6 +1,7 @@
 """Jobs for test_engine.py: what a child process does when told to misbehave."""
 
 import os
+import re
 import signal
 import time
 
@@ -26,6 +27,12 @@ def hang(job, should_stop):
     open(job["started"], "w").close()
     while True:
         time.sleep(1)
+
+
+def deaf(job, should_stop):
+    """Holds the interpreter's lock: no other thread of this process runs any more."""
+    open(job["started"], "w").close()
+    re.match("(a+)+b", "a" * 60)
 
 
 def die(job, should_stop):

@@ -70,8 +70,10 @@ def test_a_part_that_dies_of_a_bug_ends_the_daemon(settings, monkeypatch):
         raise RuntimeError("bug")
 
     monkeypatch.setattr(Heart, "run", bug)
+    began = time.monotonic()
     with pytest.raises(PartDied, match="the heart has ended by a bug"):
         app.serve(settings)
+    assert time.monotonic() - began < app.LOOK_SECONDS
     app.batch(settings)  # everything was given back: another instance can start
 
 

@@ -25,7 +25,7 @@ class Spec:
 
 @pytest.fixture
 def make(monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
     monkeypatch.setattr("daemon.engine.local.warm_marker", lambda: Path(__file__))  # "compiled already"
     engines = []
 
@@ -115,10 +115,11 @@ def test_a_killed_worker_fails_its_own_job_only_and_is_replaced(make, tmp_path):
     assert (outcome.job_id, outcome.ending) == (2, "stopped")
 
 
-def test_time_limit(make, tmp_path):
+@pytest.mark.parametrize("how", ["hang", "deaf"])
+def test_time_limit(make, tmp_path, how):
     engine = make(seconds=0.3)
     began = time.monotonic()
-    outcome = one(engine, "hang", started=str(tmp_path / "a"))
+    outcome = one(engine, how, started=str(tmp_path / "a"))
     assert outcome.ending == "timeout"
     assert "0.3 s" in outcome.error
     assert 0.3 <= time.monotonic() - began < 5
