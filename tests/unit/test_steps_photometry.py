@@ -1,0 +1,126 @@
+"""measureQuality and cleanReadout: what they say of frames whose stars, sky and pattern are known."""
+
+import numpy as np
+import pytest
+
+from pipeline import standards
+from pipeline.frame import SATURATED
+from pipeline.steps.photometry import filter_magnitude, measure_quality
+from pipeline.steps.readout import clean_readout
+from tests.skyframes import calibrated, star_field
+
+SECONDS = 20.002
+ZERO_POINT = 26.40 - 0.1  # K', through a thin cloud
+FS17_KPRIME = 12.290 + 0.22 * (12.363 - 12.290)
+
+
+def standard(airmass=1.3, **cards):
+    """FS 17 in the middle, nothing else."""
+    rate = 10 ** (0.4 * (ZERO_POINT - FS17_KPRIME - 0.06 * (airmass - 1)))
+    frame = calibrated(
+        1, stars=[(0.0, 0.0, rate * SECONDS)], sky=0.0, kind="standard", object_name="FS 17", filter="Kprime"
+    )
+    return frame.evolve(cards={"AIRMASS": airmass, "SKYLEVEL": 30000.0, **cards})
+
+
+def measured(frame):
+    return measure_quality.run([frame])[0]
+
+
+def test_zero_point_of_a_standard():
+    out = measured(standard()).header
+    assert out["ZPSTAR"] == "FS 17"
+    assert out["ZPMAG"] == pytest.approx(FS17_KPRIME, abs=1e-4)
+    assert out["MAGZPT"] == pytest.approx(ZERO_POINT, abs=0.01)
+    assert abs(out["MAGZPT"] - ZERO_POINT) < 2 * out["MAGZERR"]
+    assert 0.01 < out["MAGZERR"] < 0.03
+    assert out["CLOUDEXT"] == pytest.approx(0.1, abs=0.015)
+    assert out["CCBIN"] == "CC70"
+
+
+def test_sharpness_and_background():
+    frame = calibrated(1, stars=star_field(12, faintest=5e4), sky=0.0).evolve(
+        cards={"SKYLEVEL": 30000.0, "AIRMASS": 1.5}
+    )
+    out = measured(frame)
+    assert out.header["NSTARS"] >= 5
+    assert out.header["FWHMPIX"] == pytest.approx(4.55, rel=0.03)  # 4.5 as the pixels see it
+    assert out.header["MEANFWHM"] == pytest.approx(out.header["FWHMPIX"] * 0.1167, rel=0.01)
+    assert out.header["ZENFWHM"] == pytest.approx(out.header["MEANFWHM"] * 1.5**-0.6, rel=1e-3)
+    assert out.header["IQBIN"] == "IQ70"
+    assert out.header["ELLIPTIC"] < 0.05
+    assert 0 < out.header["FWHMERR"] < 0.1
+    assert out.header["BGRATE"] == pytest.approx(30000 / SECONDS, rel=1e-3)
+    assert out.header["BGMAG"] == pytest.approx(26.40 - 2.5 * np.log10(30000 / SECONDS / 0.1167**2), abs=0.02)
+    assert "MAGZPT" not in out.header
+    assert out.objmask.any()
+    assert len(out.catalog) == out.header["NSOURCES"]
+    out.header.tostring()  # every card fits
+
+
+def test_saturated_pixels_are_counted_and_give_no_zero_point():
+    frame = standard()
+    burnt = frame.evolve(dq=np.where(frame.sci > 0.7 * frame.sci.max(), SATURATED, np.uint16(0)))
+    out = measured(burnt)
+    assert out.header["SATFRAC"] > 0
+    assert "MAGZPT" not in out.header
+    assert "it is saturated" in out.notes[0]
+
+
+def test_no_zero_point_in_a_filter_without_magnitudes():
+    narrow = {"FILTER1": "Brgamma_G0218", "FILTER2": "open", "FILTER3": "pupil38_G5207"}
+    out = measured(standard(**narrow))
+    assert "MAGZPT" not in out.header
+    assert "magnitude in Br(gamma) is not known" in out.notes[0]
+
+
+def test_no_zero_point_with_a_bad_pixel_in_the_aperture():
+    frame = standard()
+    y, x = np.unravel_index(np.argmax(frame.sci), frame.shape)
+    dq = frame.dq.copy()
+    dq[y + 7, x + 3] = 1
+    out = measured(frame.evolve(dq=dq))
+    assert "MAGZPT" not in out.header
+    assert "bad pixels or no sky" in out.notes[0]
+
+
+def test_an_empty_field_has_no_stars_and_no_error():
+    out = measured(calibrated(1, sky=0.0))
+    assert out.header["NSTARS"] == 0
+    assert out.catalog is None
+    assert "MEANFWHM" not in out.header
+
+
+def test_magnitudes_in_the_filters_of_niri():
+    fs17, red = standards.find("FS 17"), standards.find("FS 143")
+    assert filter_magnitude(fs17, "K") == (12.290, 0.011)
+    assert filter_magnitude(fs17, "K(prime)")[0] == pytest.approx(FS17_KPRIME)
+    assert filter_magnitude(fs17, "K(short)")[0] == pytest.approx(12.290 + 0.002 + 0.026 * (12.668 - 12.290))
+    assert filter_magnitude(fs17, "L(prime)") is None
+    assert filter_magnitude(red, "K")[0] == 12.923
+    assert filter_magnitude(red, "K(prime)") is None  # too red for a colour term
+
+
+def test_clean_readout_is_off_unless_asked():
+    frame = calibrated(1, sky=0.0)
+    assert clean_readout.run([frame])[0] is frame
+
+
+def test_stripes_go_and_a_star_stays():
+    frame = calibrated(1, stars=[(0.0, 0.0, 3e5)], sky=0.0)
+    stripes = np.tile(30 * np.cos(2 * np.pi * np.arange(8) / 8), (256, 32)).astype(np.float32)
+    (out,) = clean_readout.run([frame.evolve(sci=frame.sci + stripes)], clean="fft")
+    assert np.std(out.sci - frame.sci) < 0.3 * np.std(stripes)
+    assert out.header["PATTRMS"] == pytest.approx(np.std(stripes), rel=0.15)
+    middle = np.s_[108:148, 108:148]
+    assert out.sci[middle].sum() == pytest.approx(frame.sci[middle].sum(), rel=0.01)
+
+
+def test_boxes_go():
+    frame = calibrated(1, sky=0.0)
+    box = np.random.default_rng(1).normal(0, 60, (4, 16))
+    pattern = np.tile(box - box.mean(), (64, 16)).astype(np.float32)
+    (out,) = clean_readout.run([frame.evolve(sci=frame.sci + pattern)], clean="default")
+    assert out.header["PATTQUAD"] == 4
+    left = out.sci - frame.sci
+    assert np.std(left - np.median(left)) < 0.35 * np.std(pattern)
