@@ -27,7 +27,7 @@ from typing import Any, TypeVar
 
 import peewee as pw
 
-from pipeline.caldb import CalStore, check_schema
+from pipeline.caldb import CalStore, check_schema, open_store
 from pipeline.errors import ConfigError
 
 T = TypeVar("T")
@@ -453,6 +453,19 @@ def connect_readonly(path: str | Path) -> sqlite3.Connection:
             raise
         db = _reader(f"{file.as_uri()}?mode=ro&immutable=1")
     return db
+
+
+@contextlib.contextmanager
+def on_paper(path: str | Path) -> Iterator[Tx]:
+    """What planning needs of a transaction, on one snapshot that cannot be written: what would it do?"""
+    cals = open_store(path, readonly=True)
+    db: Any = cals.db
+    try:
+        db.connection().row_factory = sqlite3.Row
+        db.execute_sql("BEGIN")
+        yield Tx(db, cals, time.time())
+    finally:
+        db.close()
 
 
 def _reader(uri: str) -> sqlite3.Connection:

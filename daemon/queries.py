@@ -64,10 +64,10 @@ def jobs(db: sqlite3.Connection, states: Sequence[str] = (), limit: int = 1000) 
     where = f"WHERE j.state IN ({', '.join('?' * len(states))})" if states else ""
     sql = f"""SELECT j.*, g.rule, p.path AS product FROM job j JOIN frame_group g ON g.id = j.group_id
         LEFT JOIN product p ON p.job_id = j.id {where} ORDER BY j.changed DESC, j.id DESC LIMIT ?"""
-    return [_job(db, row) for row in db.execute(sql, (*states, limit))]
+    return [job(db, row) for row in db.execute(sql, (*states, limit))]
 
 
-def _job(db: sqlite3.Connection, row: sqlite3.Row) -> Row:
+def job(db: sqlite3.Connection, row: sqlite3.Row) -> Row:
     spec = json.loads(row["spec"]) if row["spec"] else {}
     waits = db.execute(
         "SELECT p.id FROM dependency d JOIN job p ON p.id = d.producer_id WHERE d.job_id = ?", (row["id"],)

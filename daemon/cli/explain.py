@@ -1,0 +1,248 @@
+"""nirid explain: which state, since when, why, and what it waits for, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import click
+
+from daemon.cli import Settings
+from daemon.cli.output import coloured, console, json_option, print_json
+from daemon.cli.report import database
+
+Line = tuple[str, Any]  # (label, text); an indented line when the label is blank
+
+
+@click.command(short_help="Which state, since when, why, and what it waits for.")
+@click.argument("target")
+@json_option
+@click.pass_obj
+def explain(settings: Settings, target: str, as_json: bool) -> None:
+    """Say of a raw frame, a product, a group or a job: which state, since when, why, and what it waits for.
+
+    \b
+    nirid explain N20160102S0270.fits    what it is, which groups it is in, what was made of it
+    nirid explain N20160102S0271_image   made of what, with which calibrations, and why not with others
+    nirid explain group:7                or 7: which frames, how many are missing, which calibrations
+    nirid explain job:12                 its attempts, and the error of each
+    nirid explain 3f8a21c9               by the beginning of a SHA-256 or of a job key
+    """
+    from daemon import explain as explaining
+    from daemon import targets
+    from daemon.heart import setting_of
+    from daemon.ledger import on_paper
+
+    with database(settings) as (config, _), on_paper(config.database) as tx:
+        found = targets.find(tx.rows, target)
+        answer = explaining.explain(tx, found, setting_of(config), config.parameters)
+    if as_json:
+        print_json(answer)
+        return
+    if found.also:
+        click.echo(f"{target} is taken as {found.text}; {found.also}", err=True)
+    _print(answer)
+
+
+def _print(answer: dict[str, Any]) -> None:
+    import textwrap
+
+    from rich.text import Text
+
+    from daemon.logs import printable
+
+    out = console()
+    headline = Text(f"{printable(answer['name'])}  ", style="bold")
+    out.print(headline + _state(answer["state"]) + Text(f"  since {_when(answer['since'])}", style="dim"))
+    for text in filter(None, answer["reason"].splitlines()):
+        out.print(Text(f"    {printable(text)}"))
+    for text in answer["waits_for"]:
+        if text != answer["reason"]:
+            out.print(Text(f"    waits for {printable(text)}", style="yellow"))
+    tell = {"file": _file, "path": _path, "group": _group, "job": _job, "product": _product}
+    for label, text in tell[answer["kind"]](answer):
+        width = max(40, out.width - 19)
+        lines = textwrap.wrap(printable(str(text)), width, break_long_words=False, break_on_hyphens=False)
+        for i, line in enumerate(lines or [""]):
+            start = Text(f"  {label if i == 0 else '':<14}  ", style="dim") if line else Text("")
+            out.print(start + Text(line), soft_wrap=True)
+
+
+def _state(state: str) -> Any:
+    from rich.text import Text
+
+    made = coloured(state)
+    return made if made.style else Text(state, style={"current": "green", "excluded": "red"}.get(state, ""))
+
+
+def _when(iso: str | None) -> str:
+    return f"{iso[:10]} {iso[11:19]} UTC" if iso else "unknown"
+
+
+def _path(answer: dict[str, Any]) -> Iterator[Line]:
+    yield "", ""
+    yield "path", answer["paths"][0]
+    yield "last seen", _when(answer["last_seen"])
+
+
+def _file(answer: dict[str, Any]) -> Iterator[Line]:
+    facts = answer["descriptors"]
+    yield "", ""
+    if facts:
+        yield "what", _words(facts)
+        yield "taken", _when(facts.get("ut_datetime"))
+        yield "programme", f"{facts.get('program_id') or 'none'}, {answer['data_label']}"
+        yield "tags", " ".join(answer["tags"])
+    for i, path in enumerate(answer["paths"]):
+        yield "path" if i == 0 else "also", path
+    yield "first seen", f"{_when(answer['first_seen'])}; checksum: {answer['checksum']}"
+    yield "SHA-256", answer["sha256"]
+    yield from _decided(answer["decisions"])
+    for group in answer["groups"]:
+        yield "", ""
+        yield from _group_lines(group)
+    if not answer["groups"] and answer["state"] == "ready":
+        yield "", ""
+        yield "group", "none: no recipe takes it"
+    yield from _listed("used in", (_product_words(p) for p in answer["products"]))
+
+
+def _words(facts: dict[str, Any]) -> str:
+    """A frame in one line."""
+    exposure = facts.get("exposure_time")
+    coadds = facts.get("coadds") or 1
+    told = [
+        f"{facts.get('observation_type') or 'unknown type'} {facts.get('object') or ''}".strip(),
+        facts.get("observation_class"),
+        f"{exposure:g} s" + (f" in {coadds} coadds" if coadds > 1 else "") if exposure is not None else None,
+        facts.get("filter_name"),
+        facts.get("camera"),
+        facts.get("read_mode"),
+        f"{facts['well_depth']} well" if facts.get("well_depth") else None,
+        facts.get("data_section"),
+    ]
+    return ", ".join(str(item) for item in told if item)
+
+
+def _group_lines(group: dict[str, Any]) -> Iterator[Line]:
+    left = group["members"] - group["usable"]
+    counted = f"{group['usable']} frames" + (f" and {left} that cannot be used" if left else "")
+    yield f"group {group['group']}", f"{group['rule']}, {counted}: {group['state']}"
+    yield "", group["reason"] or "nothing to say"
+    if group["product"]:
+        yield "product", _product_words(group["product"])
+    if group["better"]:
+        yield "better", f"{group['better']} is there, too far in time to remake it; nirid requeue takes it"
+
+
+def _product_words(product: dict[str, Any]) -> str:
+    place = product["path"] if product["current"] else f"{product['path']} (not current)"
+    return f"{product['product']}, version {product['version']}: {place}"
+
+
+def _group(answer: dict[str, Any]) -> Iterator[Line]:
+    yield "", ""
+    frames = answer["frames"]
+    if frames:
+        first, last = frames[0]["name"], frames[-1]["name"]
+        span = first if len(frames) == 1 else f"{first} ... {last}"
+        yield "frames", f"{answer['usable']} of {len(frames)} can be used: {span}"
+        yield "taken", f"{_when(answer['first'])} to {_when(answer['last'])}"
+        yield "last arrival", _when(answer["last_arrival"])
+    left_out = [f for f in frames if f["state"] != "ready"]
+    yield from _listed("left out", (f"{f['name']}: {f['state']}, {f['reason']}" for f in left_out))
+    for need in answer["needs"]:
+        enough = "" if need["have"] >= need["at_least"] else "  <- too few"
+        yield "needs", f"{need['at_least']} of {'+'.join(need['tags'])}, has {need['have']}{enough}"
+    agree = ", ".join(f"{k} {v}" for k, v in answer["agree"].items() if v is not None)
+    if agree:
+        yield "agree in", agree
+    if answer["product"]:
+        yield "product", _product_words(answer["product"])
+    if answer["better"]:
+        yield "better", f"{answer['better']} is there, too far in time to remake it; nirid requeue takes it"
+    yield from _calibrations(answer["calibrations"])
+    for job in answer["jobs"]:
+        yield "", ""
+        tries = f"{job['attempts']} attempt{'s' if job['attempts'] != 1 else ''}"
+        yield f"job {job['job']}", f"{job['state']} since {_when(job['since'])}, {tries}"
+        yield "", job["error"] or job["reason"]
+
+
+def _calibrations(calibrations: list[dict[str, Any]]) -> Iterator[Line]:
+    if calibrations:
+        yield "", ""
+    for cal in calibrations:
+        name = f"{cal['name']}: " if cal["name"] else ""
+        yield cal["kind"], f"{cal['status']} ({cal['wish']})  {name}{cal['why']}"
+        for other in cal["not_chosen"]:
+            yield "", f"not {other['name']}: {'; '.join(other['failed'])}"
+
+
+def _job(answer: dict[str, Any]) -> Iterator[Line]:
+    yield "", ""
+    yield "recipe", f"{answer['recipe']}, version {answer['version']}, for group {answer['group']}"
+    if answer["product_name"]:
+        yield "makes", f"{answer['product_name']} of {len(answer['inputs'])} frames"
+    if answer["product"]:
+        yield "product", answer["product"]
+    yield from _frames(answer["inputs"])
+    yield from _settings(answer)
+    yield from _calibrations(answer["calibrations"])
+    if answer["attempts"]:
+        yield "", ""
+    for attempt in answer["attempts"]:
+        took = f" after {attempt['seconds']:.1f} s" if attempt["seconds"] is not None else ""
+        yield f"attempt {attempt['n']}", f"{_when(attempt['started'])}: {attempt['outcome']}{took}"
+        if attempt["error"]:
+            yield "", attempt["error"]
+    if answer["error"]:
+        yield "", ""
+        yield from (("", line) for line in answer["error"].splitlines())
+
+
+def _product(answer: dict[str, Any]) -> Iterator[Line]:
+    yield "", ""
+    yield "path", answer["path"]
+    yield (
+        "recipe",
+        f"{answer['recipe']}, version {answer['recipe_version']}"
+        + (
+            "; a newer release or configuration would make it differently (nirid requeue --outdated)"
+            if answer["outdated"]
+            else ""
+        ),
+    )
+    yield from _frames(answer["inputs"])
+    yield from _settings(answer)
+    quality = ", ".join(f"{k} {v}" for k, v in answer["quality"].items())
+    if quality:
+        yield "quality", quality
+    yield "SHA-256", answer["sha256"]
+    yield from _decided(answer["decisions"])
+    yield from _calibrations(answer["calibrations"])
+    yield "", ""
+    yield from _group_lines(answer["group"])
+
+
+def _frames(names: list[str]) -> Iterator[Line]:
+    shown = names if len(names) <= 4 else [*names[:2], "...", names[-1]]
+    if names:
+        yield "frames", f"{len(names)}: {' '.join(shown)}"
+
+
+def _settings(answer: dict[str, Any]) -> Iterator[Line]:
+    yield from _listed("parameters", (f"{k} = {v}" for k, v in answer["parameters"].items()))
+    yield from _listed("notes", answer["notes"])
+
+
+def _decided(decisions: list[dict[str, Any]]) -> Iterator[Line]:
+    for item in decisions:
+        why = f": {item['reason']}" if item["reason"] else ""
+        done = {"reject": "rejected", "accept": "accepted"}.get(item["action"], "blamed")
+        yield "decided", f"{_when(item['at'])}  {done} by {item['user']}{why}"
+
+
+def _listed(label: str, texts: Iterable[str]) -> Iterator[Line]:
+    for i, text in enumerate(texts):
+        yield (label if i == 0 else ""), text

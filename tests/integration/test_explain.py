@@ -1,0 +1,155 @@
+"""explain: what it says of files, groups, jobs and products is what happened, and why not otherwise."""
+
+from dataclasses import replace
+
+import pytest
+
+from daemon import explain as explaining
+from daemon import files, targets
+from daemon.ledger import on_paper
+from tests.night import FINAL, Daemon, FakeEngine, example1, frame, static_bpm
+
+DARK, SCIENCE = "N20160102S0423_dark", "N20160102S0271_image"
+
+
+@pytest.fixture
+def daemons(tmp_path):
+    made = []
+
+    def make(**more):
+        made.append(Daemon(tmp_path, **more))
+        return made[-1]
+
+    yield make
+    for daemon in made:
+        daemon.close()
+
+
+def explain(daemon, said):
+    with on_paper(daemon.ledger.path) as tx:
+        target = targets.find(tx.rows, said)
+        return explaining.explain(tx, target, daemon.setting, daemon.heart.overrides)
+
+
+def calibrations(answer):
+    return {cal["kind"]: cal for cal in answer["calibrations"]}
+
+
+def test_a_group_that_waits_says_for_what_and_why_each_candidate_will_not_do(daemons):
+    daemon = daemons()
+    night = example1()
+    daemon.land(*night[:10], *night[35:45])
+    lamps = {"exposure_time": 42.0, "coadds": 1, "filter_name": "J_G0202"}
+    daemon.land(*(frame("lampoff", n, 7200 + 60 * n, **lamps) for n in range(1, 4)))
+    daemon.land(*(frame("lampon", n, 7200 + 60 * n, **lamps) for n in range(4, 7)))
+    daemon.run(900)
+    assert set(daemon.current()) == {DARK, "N20160102S0004_flat"}
+    answer = explain(daemon, "N20160102S0270.fits")
+    assert (answer["kind"], answer["state"]) == ("file", "ready")
+    assert answer["reason"] == "science: class science"
+    (group,) = answer["groups"]
+    assert (group["rule"], group["state"]) == ("science", "waiting")
+    assert any("no processed_flat for" in text for text in answer["waits_for"])
+    answer = explain(daemon, f"group:{group['group']}")
+    flat, dark = calibrations(answer)["processed_flat"], calibrations(answer)["processed_dark"]
+    assert (flat["status"], flat["wish"], flat["name"]) == ("missing", "needed", None)
+    (why_not,) = flat["not_chosen"]
+    assert why_not["name"] == "N20160102S0004_flat"
+    assert why_not["failed"] == ["filter_name J_G0202, wanted Kprime_G0206"]
+    assert (dark["status"], dark["wish"], dark["name"]) == ("chosen", "preferred", DARK)
+    assert answer["needs"] == [{"tags": ["IMAGE", "NIRI", "RAW"], "have": 10, "at_least": 3}]
+    assert len(answer["frames"]) == 10
+
+
+def test_a_product_says_what_it_was_made_of_and_what_would_be_better(daemons):
+    daemon = daemons()
+    daemon.land(*example1(), static_bpm())
+    daemon.until_idle()
+    far = [frame("dark", n, 20 * 86400 + 30 * n, day="20160122") for n in range(1, 5)]
+    daemon.land(*far)
+    daemon.until_idle()
+    answer = explain(daemon, SCIENCE)
+    assert (answer["kind"], answer["state"], answer["version"]) == ("product", "current", 1)
+    assert len(answer["inputs"]) == 10
+    dark = calibrations(answer)["processed_dark"]
+    assert (dark["status"], dark["name"]) == ("used", DARK)
+    assert [c["name"] for c in dark["not_chosen"]][:1] == ["N20160122S0001_dark"]
+    assert "is preferred" in dark["not_chosen"][0]["failed"][0]
+    standard = explain(daemon, "N20160102S0296_image")
+    assert calibrations(standard)["processed_dark"]["status"] == "none"
+    failed = calibrations(standard)["processed_dark"]["not_chosen"][0]["failed"]
+    assert "exposure_time 20.002, wanted 3.0 within 0.01" in failed
+    assert not answer["outdated"]
+    assert explain(daemon, answer["sha256"][:12])["name"] == SCIENCE
+    assert explain(daemon, answer["path"])["name"] == SCIENCE
+    assert explain(daemon, f"job:{answer['job']}")["product"] == answer["path"]
+
+
+def test_a_failed_job_tells_its_attempts_and_their_errors(daemons):
+    daemon = daemons(engine=FakeEngine(endings={"N20160102S0001_dark": ["died", "io", "timeout", "memory"]}))
+    daemon.land(*(frame("dark", n, 30 * n) for n in (1, 2, 3)))
+    daemon.run(60)
+    daemon.run(600)
+    answer = explain(daemon, "1")
+    assert (answer["kind"], answer["state"]) == ("group", "failed")
+    answer = explain(daemon, "job:1")
+    assert [a["outcome"] for a in answer["attempts"]] == ["died", "io", "timeout", "memory"]
+    assert answer["state"] == "failed"
+    assert "memory!" in answer["reason"]
+
+
+def test_a_group_that_is_short_and_a_frame_that_is_out(daemons):
+    daemon = daemons()
+    bad = replace(frame("dark", 3, 90), state="excluded", reason="the QA state in the header is Fail")
+    daemon.land(frame("dark", 1, 30), frame("dark", 2, 60), bad)
+    daemon.run(600)
+    answer = explain(daemon, "group:1")
+    assert (answer["state"], answer["reason"]) == ("idle", "incomplete: 2 of 3")
+    assert (answer["usable"], answer["members"]) == (2, 3)
+    assert answer["needs"][0]["have"] == 2
+    assert [f["reason"] for f in answer["frames"]] == ["dark", "dark", "the QA state in the header is Fail"]
+    daemon.decide("reject", "N20160102S0001", reason="trailed")
+    daemon.run(60)
+    answer = explain(daemon, "N20160102S0001.fits")
+    assert answer["state"] == "excluded"
+    assert [(d["action"], d["reason"]) for d in answer["decisions"]] == [("reject", "trailed")]
+
+
+def test_a_file_that_is_not_whole_yet(daemons):
+    daemon = daemons()
+    daemon.ledger.write(lambda tx: files.seen(tx, "/drop/N20160102S0900.fits"))
+    answer = explain(daemon, "N20160102S0900.fits")
+    assert (answer["kind"], answer["state"], answer["reason"]) == ("path", "seen", "not stable yet")
+
+
+def test_what_is_meant(daemons):
+    daemon = daemons()
+    daemon.land(*example1())
+    daemon.until_idle()
+    with on_paper(daemon.ledger.path) as tx:
+        assert targets.find(tx.rows, "2").text == "group:2"
+        assert "job:2" in targets.find(tx.rows, "2").also
+        raw = example1()[0]
+        for said in (raw.path, "N20160102S0270.fits", "N20160102S0270", raw.file_sha, raw.file_sha[:10]):
+            assert targets.find(tx.rows, said).text == f"sha256:{raw.file_sha}"
+        with pytest.raises(targets.UnknownTarget, match="did you mean N20160102S0271_image"):
+            targets.find(tx.rows, "N20160102S0271_imgae.fits")
+        for said in ("", "'; DROP TABLE job; --", "group:99", "sha256:zz", "%", "0" * 9):
+            with pytest.raises(targets.UnknownTarget):
+                targets.find(tx.rows, said)
+
+
+def test_everything_can_be_explained_and_nothing_is_written(daemons):
+    daemon = daemons()
+    daemon.land(*example1(), static_bpm())
+    daemon.until_idle()
+    wrote = daemon.ledger.wrote_at
+    said = [*FINAL, *(f"group:{n}" for n in range(1, 7)), *(f"job:{n}" for n in range(1, 6))]
+    for text in [*said, *(record.path for record in example1()), static_bpm().path]:
+        answer = explain(daemon, text)
+        assert {"target", "kind", "name", "state", "since", "reason", "waits_for"} <= answer.keys()
+        assert answer["state"]
+        assert answer["since"]
+    assert daemon.ledger.wrote_at == wrote
+    with on_paper(daemon.ledger.path) as tx, pytest.raises(Exception, match="readonly"):
+        tx.run("DELETE FROM job")
