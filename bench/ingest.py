@@ -48,7 +48,6 @@ def _registered(drop: Path, work: Path) -> float:
         return time.monotonic() - began
     finally:
         daemon.close()
-        daemon.heart.close()
 
 
 def _row(way: str, files: int, seconds: float, limit: dict[str, Any]) -> dict[str, Any]:

@@ -17,19 +17,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from daemon import instance, logs, queries, schedule, systemd
+from daemon import instance, logs, queries, systemd
 from daemon.config import Config
 from daemon.engine.local import STOP_SECONDS, Limits, LocalEngine
-from daemon.heart import Heart, setting_of
-from daemon.jobs import Dispatcher
-from daemon.landing import Landing
 from daemon.ledger import Ledger
-from daemon.requests import Requests
-from daemon.stability import Tracker
-from daemon.watcher import Watcher
 from pipeline.errors import NiridError
+
+if TYPE_CHECKING:
+    from daemon.heart import Heart
+    from daemon.landing import Landing
 
 LOOK_SECONDS = 10.0  # between two looks at the health of the parts
 STALLED_SECONDS = 60.0  # without progress of the heart: no more pings, the service manager restarts us
@@ -108,17 +106,34 @@ class Daemon:
         logs.get().info("stopped")
 
 
-def build(config: Config, *, hurry: bool = False) -> Daemon:
-    """All parts, nothing started but the ledger's writer."""
-    for folder in (*config.drop_folders, config.product_folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    ledger = Ledger(config.database, log=_log)
-    engine = LocalEngine(
+def engine_of(config: Config, *, hurry: bool = False) -> LocalEngine:
+    """The workers, not started."""
+    return LocalEngine(
         config.engine.workers,
         Limits(config.engine.job_seconds, config.engine.memory_mb, config.engine.jobs_per_worker),
         log=asdict(config.log),
         most_failed_starts=3 if hurry else None,
     )
+
+
+def build(config: Config, *, hurry: bool = False, start_workers: bool = False) -> Daemon:
+    """All parts, nothing started but the ledger's writer.
+
+    start_workers : also the workers, which need a second, and get it while the other parts are imported
+    """
+    for folder in (*config.drop_folders, config.product_folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    ledger = Ledger(config.database, log=_log)
+    engine = engine_of(config, hurry=hurry)
+    if start_workers:
+        engine.start()
+    from daemon.heart import Heart, setting_of
+    from daemon.jobs import Dispatcher
+    from daemon.landing import Landing
+    from daemon.requests import Requests
+    from daemon.stability import Tracker
+    from daemon.watcher import Watcher
+
     setting = setting_of(config, hurry=hurry)
     heart = Heart(
         ledger,
@@ -154,7 +169,7 @@ def _log(event: str, **fields: Any) -> None:
 def serve(config: Config) -> None:
     """The daemon, until it is told to stop. Raises PartDied when a part ended by itself."""
     with instance.only_one(config), Signals() as signals:
-        daemon = build(config)
+        daemon = build(config, start_workers=True)
         daemon.on_death = signals.ring
         try:
             daemon.start()
@@ -169,6 +184,8 @@ def serve(config: Config) -> None:
 
 @contextlib.contextmanager
 def _calendar(config: Config) -> Iterator[None]:
+    from daemon import schedule
+
     scheduler = schedule.start(config)
     try:
         yield
@@ -219,7 +236,7 @@ def batch(config: Config) -> dict[str, Any]:
     """
     with instance.only_one(config), Signals() as signals:
         began = time.time()
-        daemon = build(config, hurry=True)
+        daemon = build(config, hurry=True, start_workers=True)
         signals.also = daemon.stop.set  # nobody waits for it, so that a handler may set it
         try:
             daemon.start()
