@@ -7,6 +7,7 @@ Exit codes: 0 done; 1 the operation failed, one clear line on standard error; 2 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -108,15 +109,18 @@ def _add_commands() -> None:
         cli.add_command(command)
 
 
-def main() -> None:
-    """The entry point: every error that we raise on purpose becomes one line and an exit code."""
+def main(words: Sequence[str] | None = None) -> None:
+    """The entry point: every error that we raise on purpose becomes one line and an exit code.
+
+    words : instead of those on the command line
+    """
     from pipeline.errors import ConfigError, NiridError
 
     if complaint := guard.complaint():
         fail(complaint, BAD_CONFIG)
     _add_commands()
     try:
-        cli()
+        cli(words)
     except ConfigError as error:
         fail(error, BAD_CONFIG)
     except (NiridError, OSError) as error:

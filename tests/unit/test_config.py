@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("pipeline.steps.stack")  # recipes are bound at the start
 
 from daemon import config
 from daemon.config import Config, load
