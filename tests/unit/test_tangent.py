@@ -11,8 +11,10 @@ from pipeline.tangent import affine_between, separation, tangent
 def cards(ra=132.8, dec=67.5, pa=0.4, crpix=(512.0, 500.0), parity=-1, scale=0.1171):
     s = scale / 3600
     return {
-        "CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": ra, "CRVAL2": dec, "CRPIX1": crpix[0], "CRPIX2": crpix[1],
-        "CD1_1": parity * s * np.cos(pa), "CD1_2": s * np.sin(pa), "CD2_1": -parity * s * np.sin(pa), "CD2_2": s * np.cos(pa),
+        "CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": ra, "CRVAL2": dec,
+        "CRPIX1": crpix[0], "CRPIX2": crpix[1],
+        "CD1_1": parity * s * np.cos(pa), "CD1_2": s * np.sin(pa),
+        "CD2_1": -parity * s * np.sin(pa), "CD2_2": s * np.cos(pa),
     }  # fmt: skip
 
 
