@@ -39,9 +39,11 @@ def night(tmp_path_factory):
 def made(tmp_path_factory, night):
     """A folder with dark, flat and mask, and a store that has them."""
     folder = tmp_path_factory.mktemp("made")
-    here = os.getcwd()
-    os.chdir(folder)
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("HOME", str(folder / "home"))
+        patch.delenv("NIRIDRC", raising=False)
+        patch.setattr(cal_service, "_loaded", None)  # whatever another test has loaded
         LocalDB("cal_manager.db").init()
         LocalDB("cal_manager.db").add_cal(night / STATIC)
         for files, recipe in (
@@ -50,8 +52,6 @@ def made(tmp_path_factory, night):
             (frames(night, 363, 368), "_default"),
         ):
             Reduce(files=files, recipename=recipe).runr()
-    finally:
-        os.chdir(here)
     return folder
 
 
