@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-
 from daemon import config
 from daemon.config import Config, load
 from pipeline.descriptors import Descriptors
