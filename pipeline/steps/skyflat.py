@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline import pointing
 from pipeline.errors import NotEnoughFrames
 from pipeline.frame import BAD_PIXEL, Frame, Frames
 from pipeline.params import bounded
@@ -35,6 +36,9 @@ class MakeSkyFlatParams(StackParams):
         2, ge=1, le=5, dragons=1, doc="times that sources are looked for, each time through a better flat"
     )
     min_frames: int = bounded(3, ge=2, doc="fewest frames of which a flat is made")
+    distance: float = bounded(
+        1.0, ge=0, dragons=0.0, doc="arcsec by which so many of them must differ, or stars stay in the flat"
+    )
 
 
 @primitive("makeSkyFlat", MakeSkyFlatParams)
@@ -46,10 +50,14 @@ def make_sky_flat(frames: Frames, params: MakeSkyFlatParams, cals: Calibrations)
     source in every frame is bad in the flat. The header becomes that of a calibration, as Gemini's tools
     want it of a flat made from science frames.
 
-    Raises NotEnoughFrames below `min_frames`, FrameMismatch for frames that cannot go together.
+    Raises NotEnoughFrames below `min_frames` different pointings, FrameMismatch for frames that cannot go
+    together.
     """
     if len(frames) < params.min_frames:
         raise NotEnoughFrames(f"{len(frames)} frames for a sky flat, wanted {params.min_frames}")
+    if (seen := _pointings(frames, params.distance)) < params.min_frames:
+        wanted = f"wanted {params.min_frames} more than {params.distance:g} arcsec apart"
+        raise NotEnoughFrames(f"{seen} pointings for a sky flat, {wanted}")
     require_same(frames, "shape", "filter_name", "camera", "read_mode", "gain", "exposure_time", "coadds")
     quick = StackParams(
         operation="median", reject_method="none", scale=True, exact_median=params.exact_median
@@ -63,6 +71,18 @@ def make_sky_flat(frames: Frames, params: MakeSkyFlatParams, cals: Calibrations)
     if lost > 0.001:
         made = note(made, f"{100 * lost:.1f} % of the flat are under a source in every frame: bad pixels")
     return made
+
+
+def _pointings(frames: Frames, arcsec: float) -> int:
+    """How many frames point more than `arcsec` away from all that were counted before."""
+    if not arcsec:
+        return len(frames)
+    apart = pointing.distances(frames)
+    counted: list[int] = []
+    for i in range(len(frames)):
+        if all(apart[i, j] > arcsec for j in counted):
+            counted.append(i)
+    return len(counted)
 
 
 def _normalized(flat: Frame, cals: Calibrations) -> Frame:
