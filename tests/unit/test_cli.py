@@ -75,6 +75,12 @@ def test_folders_inside_one_another_are_78(nirid):
     assert "contain one another" in nirid("run", "--drop", "a", "--products", "a/p", code=78).err
 
 
+def test_a_batch_of_a_folder_that_is_not_there_is_not_done(nirid, tmp_path):
+    said = nirid("run", "--until-idle", "--drop", "nigth", code=1)
+    assert said.err == f"nirid: {tmp_path / 'nigth'}: no such folder\n"
+    assert not (tmp_path / "nigth").exists()
+
+
 def test_check_config_says_where_each_value_came_from(nirid, tmp_path):
     (tmp_path / "n.toml").write_text("[engine]\nworkers = 3\n")
     answer = json.loads(nirid("--config", "n.toml", "--state", "elsewhere", "check-config", "--json").out)
