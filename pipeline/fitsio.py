@@ -78,6 +78,7 @@ def read_frame(path: Path, *, name: str | None = None, expect_data_sha: str | No
         objmask=pixels.masks(beside["OBJMASK"]) != 0 if "OBJMASK" in beside else None,
         coverage=pixels.masks(beside["COVERAGE"]) if "COVERAGE" in beside else None,
         catalog=next((decode_table(h.cards, data[h.offset :]) for h in hdus if h.name == "OBJCAT"), None),
+        members=next((decode_table(h.cards, data[h.offset :]) for h in hdus if h.name == "FRAMES"), None),
     )
 
 

@@ -102,7 +102,11 @@ def _units(
         images.append(("DQ", _unsigned(frame.dq), "bit"))
         if frame.coverage is not None:
             images.append(("COVERAGE", _unsigned(frame.coverage), "frames"))
-    tables = [("OBJCAT", Table.of(frame.catalog))] if frame.catalog is not None else []
+    tables = [
+        (name, Table.of(rows))
+        for name, rows in (("OBJCAT", frame.catalog), ("FRAMES", frame.members))
+        if rows is not None
+    ]
     inputs = [(time_stamp, *row) for row in provenance]
     steps = [
         (s, json.dumps(dict(p), sort_keys=True, default=str), time_stamp, time_stamp, v)

@@ -48,6 +48,7 @@ class Frame:
     objmask : (ny, nx) bool, True on detected objects; None until detectSources has run
     coverage : (ny, nx) uint16, frames that contributed to each pixel; stacks only
     catalog : structured array of the sources, one row a source; None until detectSources has run
+    members : structured array of the frames that were stacked, one row a frame; stacks only
 
     Frames are immutable: planes are read-only views, `evolve` makes a new frame that shares every
     plane that it does not replace. A bad pixel is told by `dq`, never by NaN or a sentinel value.
@@ -62,6 +63,7 @@ class Frame:
     objmask: BoolImage | None = None
     coverage: MaskImage | None = None
     catalog: npt.NDArray[np.void] | None = None
+    members: npt.NDArray[np.void] | None = None
     roles: frozenset[str] = frozenset()  # subset of {"object", "sky"}, set by separateSky
     skies: tuple[str, ...] = ()  # names of its sky frames, set by associateSky
     notes: tuple[str, ...] = ()  # what a person should know of how it was made

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.errors import FrameMismatch, NotEnoughFrames
-from pipeline.frame import NO_DATA, Frame, Frames
+from pipeline.frame import NO_DATA, SATURATED, Frame, Frames
 from pipeline.headers import number
 from pipeline.params import bounded
 from pipeline.primitive import Calibrations, primitive
@@ -54,7 +55,7 @@ class StackParams:
 
 @primitive("stackFrames", StackParams)
 def stack_frames(frames: Frames, params: StackParams, cals: Calibrations) -> Frames:
-    """One frame from all, with COVERAGE; a single frame stays as it is.
+    """One frame from all, with COVERAGE and a table of the FRAMES; a single frame stays as it is.
 
     VAR holds the noise that frames share through their skies, NOISECOR what resampling did to single pixels.
 
@@ -64,7 +65,42 @@ def stack_frames(frames: Frames, params: StackParams, cals: Calibrations) -> Fra
         coverage = ((frames[0].dq & NO_DATA) == 0).astype(np.uint16)
         return [frames[0].evolve(coverage=coverage, note="only one frame: nothing to stack")]
     require_same(frames, "gain", "filter_name", "camera", "read_mode")
-    return [with_common_noise(stacked(frames, params, coverage=True), frames)]
+    stack = with_common_noise(stacked(frames, params, coverage=True), frames)
+    return [stack.evolve(members=member_table(frames))]
+
+
+# Column of the FRAMES table <- header card of the frame: what an observer asks of each exposure.
+MEMBER_CARDS = {
+    "EXPTIME": "EXPTIME",  # s
+    "AIRMASS": "AIRMASS",
+    "SKYLEVEL": "SKYLEVEL",  # electrons, taken off
+    "FWHM": "FWHMPIX",  # pixels, median of its stars
+    "FWHM_ERR": "FWHMERR",
+    "ELLIPTICITY": "ELLIPTIC",
+    "ELLIP_ERR": "ELLIERR",
+    "NSTARS": "NSTARS",  # the sample of the four before
+    "NSOURCES": "NSOURCES",
+    "DX": "REGDX",  # pixels by which the header's pointing was corrected
+    "DY": "REGDY",
+    "D_ERR": "REGERR",
+    "SCALE": "SCALEFAC",
+    "NOISECOR": "NOISECOR",
+}
+
+
+def member_table(frames: Sequence[Frame]) -> NDArray[np.void]:
+    """One row a frame: its name, the values of MEMBER_CARDS (NaN where unknown), its saturated fraction."""
+    columns = [(name, "f4") for name in (*MEMBER_CARDS, "SATURATED")]
+    rows = np.zeros(len(frames), dtype=[("NAME", "S32"), ("REGISTERED_BY", "S16"), *columns])
+    for row, frame in zip(rows, frames, strict=True):
+        row["NAME"] = str(frame.header.get("ORIGNAME", frame.name)).encode("ascii", "replace")
+        row["REGISTERED_BY"] = str(frame.header.get("REGMETH", "")).encode("ascii", "replace")
+        for name, card in MEMBER_CARDS.items():
+            value = number(frame.header, card)
+            row[name] = np.nan if value is None else value
+        here = (frame.dq & NO_DATA) == 0
+        row["SATURATED"] = np.mean((frame.dq[here] & SATURATED) != 0) if here.any() else np.nan
+    return rows
 
 
 def stacked(frames: Frames, params: StackParams, *, coverage: bool = False) -> Frame:

@@ -1,0 +1,37 @@
+"""The FRAMES table of a stack: what each exposure was worth, kept with the product."""
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from pipeline.fitsio import read_frame, write_product
+from pipeline.frame import NO_DATA, SATURATED, Frame
+from pipeline.steps.stack import stack_frames
+
+
+def frame(number: int, fwhm: float | None) -> Frame:
+    dq = np.zeros((32, 32), np.uint16)
+    dq[:16] = NO_DATA
+    dq[20, : 8 * number] = SATURATED
+    cards = {
+        "INSTRUME": "NIRI", "EXPTIME": 20.0, "AIRMASS": 1.1 + number / 10, "SKYLEVEL": 1000.0 * number,
+        "ORIGNAME": f"N20160102S{number:04d}.fits", "REGMETH": "sources", "REGDX": 0.5 * number,
+        "DATE-OBS": "2016-01-02", "UT": f"06:0{number}:00", "GEM-TLM": "x", "PREPARE": "x",
+    }  # fmt: skip
+    if fwhm is not None:
+        cards |= {"FWHMPIX": fwhm, "FWHMERR": 0.1, "NSTARS": 12}
+    sci = np.full((32, 32), 100.0, np.float32)
+    return Frame(sci, dq, fits.Header(cards), "electron", cards["ORIGNAME"], np.full_like(sci, 100.0))
+
+
+def test_each_frame_has_a_row_that_survives_the_file(tmp_path):
+    (stack,) = stack_frames.run([frame(1, 4.25), frame(2, None), frame(3, 5.0)])
+    write_product(tmp_path / "stack.fits", stack, provenance=[], history=[], time_stamp="2016-01-02T06:10:00")
+    rows = read_frame(tmp_path / "stack.fits").members
+    assert [name.decode() for name in rows["NAME"]] == [f"N20160102S000{n}.fits" for n in (1, 2, 3)]
+    assert rows["SKYLEVEL"] == pytest.approx([1000, 2000, 3000])
+    assert rows["DX"] == pytest.approx([0.5, 1.0, 1.5])
+    assert rows["FWHM"][[0, 2]] == pytest.approx([4.25, 5.0])
+    assert np.isnan(rows["FWHM"][1]), "an unknown value must not look like a measured one"
+    assert rows["NSTARS"][0] == 12
+    assert rows["SATURATED"] == pytest.approx([8 / 512, 16 / 512, 24 / 512])
