@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from daemon import instance, logs, queries, systemd
+from daemon import diskguard, instance, logs, queries, systemd
 from daemon.config import Config
 from daemon.engine.local import STOP_SECONDS, Limits, LocalEngine
 from daemon.ledger import Ledger
@@ -39,6 +39,7 @@ _LEVELS = {
     "file_blocked": "warning",
     "folder_suspect": "warning",
     "ledger_busy": "warning",
+    "work_paused": "error",
     "request_refused": "warning",
     "requests_delayed": "warning",
 }
@@ -137,7 +138,14 @@ def build(config: Config, *, hurry: bool = False, start_workers: bool = False) -
     setting = setting_of(config, hurry=hurry)
     heart = Heart(
         ledger,
-        Dispatcher(ledger, engine, hurry=hurry, policy=config.planning),
+        Dispatcher(
+            ledger,
+            engine,
+            hurry=hurry,
+            policy=config.planning,
+            guard=diskguard.of(config),
+            on_pause=lambda why: instance.tell(config, paused=why),
+        ),
         setting,
         config.parameters,
         log=_log,
@@ -226,6 +234,8 @@ def _status(daemon: Daemon) -> str:
     if time.monotonic() - daemon.landing.progress_at > STALLED_SECONDS:
         text += "; a drop folder does not answer"
     return f"STATUS={text}"
+    if daemon.heart.dispatcher.paused:
+        text += f"; PAUSED: {daemon.heart.dispatcher.paused}"
 
 
 def batch(config: Config) -> dict[str, Any]:

@@ -92,6 +92,27 @@ class Log:
 
 
 @dataclass(frozen=True)
+class Retention:
+    """What is kept, and for how long. Nothing current, accepted, or named in a current product is removed."""
+
+    superseded_days: float = bounded(
+        30.0, ge=0, doc="a product that was replaced is kept for at least this long ..."
+    )
+    keep_versions: int = bounded(2, ge=0, doc="... and the newest so many of each group for ever")
+    backups: int = bounded(7, ge=1, doc="nightly copies of the database that are kept, in STATE/backups")
+
+
+@dataclass(frozen=True)
+class Disk:
+    """When work pauses for want of room; it goes on at 1.5 times as much."""
+
+    low_water_mb: int = bounded(
+        2000, ge=0, doc="with less free for products or state (or than 3 of the biggest jobs) no job starts"
+    )
+    low_water_inodes: int = bounded(5000, ge=0, doc="the same, in number of files")
+
+
+@dataclass(frozen=True)
 class Override:
     """A parameter override for all data, for one recipe, or for those that match."""
 
@@ -112,6 +133,8 @@ class Config:
     engine: Engine = Engine()
     reduction: Reduction = Reduction()
     planning: Policy = DEFAULT_POLICY
+    retention: Retention = Retention()
+    disk: Disk = Disk()
     log: Log = Log()
     trigger: tuple[TriggerRule, ...] = DEFAULT_RULES
     override: tuple[Override, ...] = ()

@@ -28,6 +28,7 @@ from daemon.ledger import Ledger, LedgerBusy, Log, Tx
 from daemon.planner import Setting
 from daemon.planning import Clocks, Overrides, Planned
 from daemon.requests import Requests
+from pipeline.errors import NiridError
 
 LONGEST_SLEEP = 1.0  # s; the health check wants to see progress
 MOVED_ON = 600.0  # s; a later frame of the same programme ends the wait for more
@@ -113,6 +114,7 @@ class Heart:
             if now - self._saved_at >= SAVE_CLOCK:
                 self._save_clock(now)
         except LedgerBusy as error:
+            self.dispatcher.full(str(error))
             self.log("ledger_busy", error=str(error))
             return LONGEST_SLEEP
         dues = [group.due - now for group in self._open.values()]
@@ -132,6 +134,8 @@ class Heart:
             changed += self.dispatcher.dispatch()
             if changed:
                 continue
+            if self.dispatcher.paused and not self.dispatcher.engine.busy():
+                raise NiridError(f"work is paused, run it again when there is room: {self.dispatcher.paused}")
             if self.dispatcher.busy() or self._startable():
                 self._sleep(LONGEST_SLEEP)
             elif not take_all():

@@ -45,11 +45,20 @@ def only_one(config: Config) -> Iterator[None]:
 
 
 def running(config: Config) -> dict[str, Any] | None:
-    """{"pid": ...} of the daemon that holds the state folder; None when there is none."""
+    """{"pid", "paused"} of the daemon that holds the state folder; None when there is none.
+
+    paused : why it starts no job; "" when it does
+    """
     note = _note(config.state_folder)
     if not note or not note.get("pid") or _born(note["pid"]) != note.get("born"):
         return None
-    return {"pid": note["pid"]}
+    return {"pid": note["pid"], "paused": note.get("paused", "")}
+
+
+def tell(config: Config, **more: Any) -> None:
+    """What the daemon that runs here wants others to know. A full disk may keep it from saying so."""
+    with contextlib.suppress(OSError):
+        _write(config, {"pid": os.getpid(), "born": _born(os.getpid()), **more})
 
 
 def with_last_run(config: Config) -> Config:

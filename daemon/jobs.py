@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from daemon import groups, planning, publish
+from daemon.diskguard import DiskGuard, tells_of_full_disk
 from daemon.engine import Engine, Outcome
 from daemon.jobspec import JobSpec
 from daemon.ledger import Ledger, LedgerBusy, Tx, placeholders
@@ -182,6 +183,7 @@ class Dispatcher:
     """Keeps the engine busy and publishes what it returns. All its methods are called by the heart.
 
     hurry : --until-idle, back-off counts as elapsed
+    guard : says when there is no room to work in; on_pause is told why, and "" when it goes on
     at : called with the name of each point of a publication, for tests that stop there
     """
 
@@ -191,7 +193,10 @@ class Dispatcher:
     policy: Policy = DEFAULT_POLICY
     clock: Callable[[], float] = time.monotonic
     at: Callable[[str], None] = lambda point: None
+    guard: DiskGuard | None = None
+    on_pause: Callable[[str], None] = lambda why: None
     claims: int = 0
+    paused: str = ""
     _delays: dict[int, _Delay] = field(default_factory=dict)
     _unpublished: dict[int, PublishPlan] = field(default_factory=dict)
 
@@ -213,6 +218,8 @@ class Dispatcher:
         """Hand out jobs while a worker is free. Returns how many."""
         started = 0
         while self.engine.free() > 0:
+        if self._look_for_room():
+            return 0
             oldest = self.claims % OLDEST_EVERY == OLDEST_EVERY - 1
             now = self.clock()
             skip = [job for job, delay in self._delays.items() if delay.until > now]
@@ -231,6 +238,22 @@ class Dispatcher:
         return started
 
     def collect(self) -> int:
+    def _look_for_room(self) -> str:
+        """Why no job is started; "" when there is room. What has changed is told and logged."""
+        why = self.guard.check(self.clock()) if self.guard else ""
+        if bool(why) != bool(self.paused):
+            event = "work_paused" if why else "work_resumed"
+            with contextlib.suppress(LedgerBusy):  # which may be full as well
+                self.ledger.write(lambda tx: tx.event(event, reason=why or self.paused))
+            self.on_pause(why)
+        self.paused = why
+        return why
+
+    def full(self, error: str) -> None:
+        """If this is the error of a full disk, start nothing until there is room."""
+        if self.guard and tells_of_full_disk(error):
+            self.guard.full(error, self.clock())
+
         """Take in what has ended, and try again what could not be published. Returns how many changed."""
         now, changed = self.clock(), 0
         for job, plan in list(self._unpublished.items()):
@@ -309,6 +332,7 @@ class Dispatcher:
         else:
             self._delays.pop(outcome.job_id, None)
 
+            self.full(outcome.error)
     def _delay(self, job: int) -> None:
         before = self._delays.get(job)
         seconds = min(BACK_OFF[1], before.seconds * 2) if before else BACK_OFF[0]
@@ -330,6 +354,7 @@ class Dispatcher:
             first = plan.job not in self._unpublished
             self._unpublished[plan.job] = plan
             self._delay(plan.job)
+            self.full(str(error))
             if first:
                 with contextlib.suppress(LedgerBusy):
                     self.ledger.write(_not_published(plan, str(error)))
@@ -346,4 +371,8 @@ class Dispatcher:
 
 
 def _not_published(plan: PublishPlan, error: str) -> Callable[[Tx], Any]:
+        if self.guard:
+            with contextlib.suppress(OSError):
+                size = Path(plan.final).stat().st_size
+                self.guard.biggest_job = max(self.guard.biggest_job, size)
     return lambda tx: tx.event("publish_delayed", job=plan.job, product=plan.final, error=error)

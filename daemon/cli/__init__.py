@@ -76,6 +76,7 @@ def _add_commands() -> None:
         completion,
         decide,
         demonstrate,
+        doctor,
         explain,
         parameters,
         replay,
@@ -87,6 +88,7 @@ def _add_commands() -> None:
     for command in (
         service.run,
         service.check_config,
+        doctor.doctor,
         report.status,
         report.ledger,
         report.audit,

@@ -39,10 +39,22 @@ def database(settings: Settings) -> Iterator[tuple[Any, sqlite3.Connection]]:
 @click.pass_obj
 def status(settings: Settings, as_json: bool) -> None:
     """What is running, waiting and failed; per group what has arrived and what is missing."""
-    from daemon import instance, queries
+    from rich.markup import escape
+
+    from daemon import instance, outdated, queries, requests
+    from daemon.heart import setting_of
 
     with database(settings) as (config, db):
-        answer = {"daemon": instance.running(config), **queries.status(db)}
+        running = instance.running(config)
+        answer = {
+            "daemon": running,
+            "paused": _paused(config, running),
+            "requests": len(requests.waiting(config.state_folder)),
+            "outdated": outdated.count(
+                lambda sql, *v: db.execute(sql, v).fetchall(), setting_of(config), config.parameters
+            ),
+            **queries.status(db),
+        }
         products = queries.products(db)
     if as_json:
         print_json(answer)
@@ -52,6 +64,13 @@ def status(settings: Settings, as_json: bool) -> None:
     out.print(
         f"daemon    running, process {daemon['pid']}" if daemon else "daemon    not running", markup=False
     )
+    if answer["paused"]:
+        out.print(f"[bold red]paused[/]    {escape(answer['paused'])}")
+    if answer["requests"]:
+        out.print(f"requests  {answer['requests']} decisions wait to be applied", markup=False)
+    if answer["outdated"]:
+        said = f"{answer['outdated']} products of an older release or configuration (requeue --outdated)"
+        out.print(f"outdated  {said}", markup=False)
     for what in ("files", "jobs", "products"):
         counted = ", ".join(f"{n} {state}" for state, n in sorted(answer["counts"][what].items()))
         out.print(f"{what:9} {counted or 'none'}", markup=False)
@@ -68,6 +87,14 @@ def status(settings: Settings, as_json: bool) -> None:
         out.print()
         rows = [(p["night"], p["name"], p["version"], f"{p['waited']:.1f} s", p["path"]) for p in products]
         out.print(table(("night", "product", ">version", ">after its last frame", "path"), rows))
+
+
+def _paused(config: Any, running: dict[str, Any] | None) -> str:
+    """Why no job is started; asked of the disk itself, since a full one may keep the daemon from saying."""
+    from daemon import diskguard
+
+    said = running["paused"] if running else ""
+    return said or diskguard.of(config).check(0.0)
 
 
 def _job_row(job: dict[str, Any]) -> tuple[Any, ...]:

@@ -1,0 +1,151 @@
+"""The doctor finds what is wrong, disturbs nothing, and says what would be chosen."""
+
+import errno
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from watchdog.observers import Observer
+
+from daemon import config, doctor
+from daemon.ledger import Ledger
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "numba"))
+    for name in ("drop", "products", "state"):
+        (tmp_path / name).mkdir()
+    Ledger(tmp_path / "state" / "nirid.db").close()
+    (tmp_path / "drop" / "N20160102S0001.fits").write_bytes(b"raw")
+    return tmp_path
+
+
+def examine(place, **more):
+    given = {
+        "watch.folders": [str(place / "drop")],
+        "products.folder": str(place / "products"),
+        "state.folder": str(place / "state"),
+        "disk.low_water_mb": 1,
+        "disk.low_water_inodes": 0,
+    }
+    return doctor.examine(config.load(None, given | more))
+
+
+def wrong(found):
+    return {f.check.split(" /")[0]: f.text for f in found if f.level == "wrong"}
+
+
+def test_a_good_place(place):
+    before = {*place.rglob("*"), *(place / "state" / f"nirid.db-{side}" for side in ("wal", "shm"))}
+    found = examine(place)
+    assert wrong(found) == {}
+    said = " ".join(f.text for f in found)
+    assert "an event arrives" in said
+    assert "events, chosen by itself" in said
+    assert set(place.rglob("*")) <= before, "something was left behind"
+
+
+def test_where_no_events_are_to_be_had_it_would_poll(place, monkeypatch):
+    def none(*args, **more):
+        raise OSError(errno.ENOSPC, "inotify watch limit reached")
+
+    monkeypatch.setattr(Observer, "schedule", none)
+    found = examine(place)
+    assert wrong(found) == {}
+    assert any("polling, chosen by itself" in f.text for f in found)
+    assert any("watch limit reached" in f.text for f in found)
+    assert "no event arrives" in wrong(examine(place, **{"watch.observer": "native"}))["drop folder"]
+
+
+def test_on_a_network_folder_an_event_of_our_own_proves_nothing(place, monkeypatch):
+    drop = str(place / "drop")
+    monkeypatch.setattr(doctor, "filesystem_of", lambda path: "nfs4" if path == drop else "ext4")
+    assert any("polling, chosen by itself" in f.text for f in examine(place))
+    said = wrong(examine(place, **{"watch.observer": "native"}))["drop folder"]
+    assert "nfs4 tells nothing of what other hosts write" in said
+
+
+def test_a_read_only_drop_folder_is_not_written_to(place, monkeypatch):
+    drop, access = place / "drop", os.access
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: not (Path(path) == drop and mode == os.W_OK) and access(path, mode)
+    )
+    before = drop.stat().st_mtime_ns
+    found = examine(place)
+    assert wrong(found) == {}
+    assert any("may not write there, as it should be" in f.text for f in found)
+    assert drop.stat().st_mtime_ns == before
+
+
+def test_a_drop_folder_that_is_not_there(place):
+    assert "is not there" in wrong(examine(place, **{"watch.folders": [str(place / "nfs")]}))["drop folder"]
+
+
+def test_products_that_cannot_be_written(place, monkeypatch):
+    def full(source, target):
+        raise OSError(errno.EROFS, "Read-only file system", source)
+
+    monkeypatch.setattr(os, "link", full)
+    found = wrong(examine(place))
+    assert "Read-only file system" in found["products folder"]
+
+
+def test_too_little_room(place):
+    found = wrong(examine(place, **{"disk.low_water_mb": 10**12}))
+    assert {"space for products", "space for state"} <= set(found)
+
+
+def test_a_state_folder_on_the_network(place, monkeypatch):
+    state = str(place / "state")
+    monkeypatch.setattr(doctor, "filesystem_of", lambda path: "nfs" if path == state else "ext4")
+    assert "locks cannot be trusted" in wrong(examine(place))["state folder"]
+
+
+@pytest.mark.parametrize("damage", ["torn", "no database"])
+def test_a_damaged_database(place, damage):
+    path = place / "state" / "nirid.db"
+    with sqlite3.connect(path) as db:
+        db.execute("CREATE TABLE filler (x)")
+        db.executemany("INSERT INTO filler VALUES (?)", [("x" * 500,)] * 500)
+    db.close()
+    with path.open("r+b") as file:
+        file.seek(0 if damage == "no database" else path.stat().st_size - 150_000)
+        file.write(b"\x55" * 40_000)
+    assert "database" in wrong(examine(place))
+
+
+def test_clocks(place, monkeypatch):
+    class Boot(doctor.datetime):
+        @classmethod
+        def now(cls, zone):
+            return cls(1970, 1, 1, tzinfo=zone)
+
+    monkeypatch.setattr(doctor, "datetime", Boot)
+    monkeypatch.setattr(doctor, "_some_files", lambda config: iter(()))
+    assert "1970-01-01 00:00:00 UTC cannot be" in wrong(examine(place))["clock"]
+
+
+def test_a_probe_that_fails_is_a_finding(place, monkeypatch):
+    def broken(path):
+        raise RuntimeError("odd")
+
+    monkeypatch.setattr(doctor.diskguard, "room", broken)
+    assert "RuntimeError: odd" in " ".join(wrong(examine(place)).values())
+
+
+def test_the_command_exits_with_1_when_something_is_wrong(place):
+    def run(*words):
+        command = [sys.executable, "-P", "-m", "daemon", "--state", str(place / "state"), "doctor", "--json"]
+        folders = ["--products", str(place / "products"), *words]
+        return subprocess.run([*command, *folders], capture_output=True, text=True, cwd=place)
+
+    bad = run("--drop", str(place / "nothing"))
+    assert bad.returncode == 1
+    answer = json.loads(bad.stdout)
+    assert not answer["ok"]
+    assert next(c["check"] for c in answer["checks"] if c["level"] == "wrong").startswith("drop folder")
