@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from daemon import diskguard, instance, logs, queries, systemd
 from daemon.config import Config
 from daemon.engine.local import STOP_SECONDS, Limits, LocalEngine
-from daemon.ledger import Ledger
+from daemon.ledger import Ledger, LedgerBusy
 from pipeline.errors import NiridError
 
 if TYPE_CHECKING:
@@ -227,8 +227,11 @@ def _problem(daemon: Daemon) -> str:
 
 
 def _status(daemon: Daemon) -> str:
-    with daemon.ledger.read() as db:
-        counts = queries.counts(db)
+    try:
+        with daemon.ledger.read() as db:
+            counts = queries.counts(db)
+    except LedgerBusy as error:
+        return f"STATUS={error}"
     said = ", ".join(f"{n} {state}" for state, n in sorted(counts["jobs"].items())) or "none yet"
     text = f"{sum(counts['files'].values())} files; jobs: {said}"
     if time.monotonic() - daemon.landing.progress_at > STALLED_SECONDS:

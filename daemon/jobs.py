@@ -199,6 +199,7 @@ class Dispatcher:
     paused: str = ""
     _delays: dict[int, _Delay] = field(default_factory=dict)
     _unpublished: dict[int, PublishPlan] = field(default_factory=dict)
+    _ended: list[Outcome] = field(default_factory=list)  # told by the engine once, not yet in the ledger
 
     def recover(self, products: Path) -> int:
         """At start: finish publications that had begun, take up what was running, tidy the staging folder."""
@@ -208,7 +209,7 @@ class Dispatcher:
             self._publish_or_wait(plan)
         count = self.ledger.write(recover_interrupted)
         waiting = {Path(plan.staged).name for plan in self._unpublished.values()}
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):  # what cannot be tidied now is tidied at another start
             for stray in (products / publish.STAGING).iterdir():
                 if stray.name not in waiting and stray.with_suffix(".fits").name not in waiting:
                     stray.unlink(missing_ok=True)
@@ -233,7 +234,7 @@ class Dispatcher:
             try:
                 self.engine.submit(claimed.job_id, claimed.attempt, claimed.spec)
             except RuntimeError as error:
-                self._end(Outcome(claimed.job_id, claimed.attempt, "stopped", 0.0, error=str(error)))
+                self._ended.append(Outcome(claimed.job_id, claimed.attempt, "stopped", 0.0, error=str(error)))
                 break
         return started
 
@@ -259,8 +260,10 @@ class Dispatcher:
         for job, plan in list(self._unpublished.items()):
             if self._delays[job].until <= now:
                 changed += self._publish_or_wait(plan)
-        for outcome in self.engine.poll():
-            self.finish(outcome)
+        self._ended += self.engine.poll()
+        while self._ended:  # one that cannot be written down now is there the next time
+            self.finish(self._ended[0])
+            del self._ended[0]
             changed += 1
         return changed + self._restore()
 
@@ -300,9 +303,11 @@ class Dispatcher:
         return min(ends, default=None)
 
     def stop(self, timeout: float) -> None:
-        """Ask the running jobs to stop; they go back to planned."""
-        for outcome in self.engine.stop(timeout):
-            self.finish(outcome)
+        """Ask the running jobs to stop; they go back to planned. The next start does it for those that
+        cannot be written down now."""
+        for outcome in self._ended + self.engine.stop(timeout):
+            with contextlib.suppress(LedgerBusy):
+                self.finish(outcome)
 
     def startable(self) -> bool:
         """True while a planned job waits for nothing but a worker or the end of a finite back-off."""
@@ -310,9 +315,8 @@ class Dispatcher:
 
     def busy(self) -> bool:
         """True while something runs or is still to be published."""
-        return self.engine.busy() > 0 or any(
-            math.isfinite(self._delays[job].until) for job in self._unpublished
-        )
+        waits = any(math.isfinite(self._delays[job].until) for job in self._unpublished)
+        return self.engine.busy() > 0 or bool(self._ended) or waits
 
     def _claimable(self, skip: Sequence[int]) -> bool:
         with self.ledger.read() as db:
@@ -345,11 +349,10 @@ class Dispatcher:
 
     def _publish_or_wait(self, plan: PublishPlan) -> int:
         try:
-            self._publish(plan)
-        except StagedFileGone as error:
-            self._unpublished.pop(plan.job, None)
-            self.ledger.write(partial(abandon, plan=plan, error=str(error)))
-            return 1
+            try:
+                self._publish(plan)
+            except StagedFileGone as error:
+                self.ledger.write(partial(abandon, plan=plan, error=str(error)))
         except OSError as error:  # LedgerBusy is one: the intent stays, and is finished later
             first = plan.job not in self._unpublished
             self._unpublished[plan.job] = plan

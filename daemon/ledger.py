@@ -382,17 +382,23 @@ class Ledger:
 
     @contextlib.contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
-        """A connection that cannot write, on one snapshot; give it back soon, the WAL grows meanwhile."""
+        """A connection that cannot write, on one snapshot; give it back soon, the WAL grows meanwhile.
+
+        Raises LedgerBusy when the file cannot be read now (no descriptor left, an error of the disk).
+        """
         try:
-            db = self._idle_readers.get_nowait()
-        except queue.Empty:
-            db = connect_readonly(self.path)
-        try:
-            db.execute("BEGIN")
-            yield db
-        finally:
-            db.rollback()
-            self._idle_readers.put(db)
+            try:
+                db = self._idle_readers.get_nowait()
+            except queue.Empty:
+                db = connect_readonly(self.path)
+            try:
+                db.execute("BEGIN")
+                yield db
+            finally:
+                db.rollback()
+                self._idle_readers.put(db)
+        except sqlite3.OperationalError as error:
+            raise LedgerBusy(f"database: {error}") from error
 
     def close(self) -> None:
         """Finish what is queued, fold the WAL into the file, close everything."""

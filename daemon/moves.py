@@ -65,6 +65,7 @@ def move_files(plan: PublishPlan, at: Callable[[str], None] = lambda point: None
         raise StagedFileGone(errno.ENOENT, "the staged product is gone", plan.staged)
     make_folder(final.parent)
     if staged.exists():
+        sync(staged.parent)  # its name must not go once something else has been done for it
         for old in plan.old:
             _keep(Path(old.path), Path(old.kept))
             at("kept")

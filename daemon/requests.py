@@ -11,6 +11,7 @@ crash before that applies it again, which changes nothing twice. Without a daemo
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import pwd
@@ -32,6 +33,7 @@ from pipeline.errors import NiridError
 
 FOLDER = "requests"
 MOST_BYTES = 1 << 16
+_PASSING = (errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # says nothing of a request
 DECISIONS = Path(".nirid", "decisions.jsonl")  # below the product folder
 
 
@@ -160,6 +162,8 @@ class Requests:
         except FileNotFoundError:
             return
         except (NiridError, OSError) as error:  # or a link, a folder, not readable for us
+            if isinstance(error, OSError) and error.errno in _PASSING:
+                raise
             why = str(error)
             self.ledger.write(lambda tx: tx.event("request_refused", request=path.stem, reason=why))
             return

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from daemon import publish, queries
+from daemon import moves, publish, queries
 from daemon.engine import Outcome
+from daemon.ledger import LedgerBusy
 from tests.night import Daemon, FakeEngine, frame
 
 
@@ -249,3 +250,58 @@ def test_stopping_returns_running_jobs_uncounted(daemons):
     daemon.dispatcher.stop(1.0)
     state = daemon.rows("SELECT state, deaths, interruptions FROM job")
     assert state == [{"state": "planned", "deaths": 0, "interruptions": 0}]
+
+
+def test_an_ending_that_cannot_be_written_down_now_is_not_forgotten(daemons, monkeypatch):
+    daemon = daemons()
+    daemon.engine.held = True
+    daemon.land(*(frame("dark", n, n) for n in (2, 3, 4)))
+    daemon.run(300)
+    write, refusals = daemon.ledger.write, iter(range(5))
+
+    def busy(fn):
+        if next(refusals, None) is not None:
+            raise LedgerBusy("database: locked")
+        return write(fn)
+
+    monkeypatch.setattr(daemon.ledger, "write", busy)
+    daemon.engine.held = False
+    daemon.run(30, step=1)
+    assert len(daemon.engine.ran) == 1
+    whole(daemon)
+
+
+def test_a_staged_file_that_goes_when_the_database_is_busy_is_made_again(daemons, monkeypatch):
+    daemon = daemons()
+    write = daemon.ledger.write
+    lost = []
+
+    def gone(plan, at):
+        if not lost:
+            lost.append(plan)
+            for staged in (daemon.products / publish.STAGING).iterdir():
+                staged.unlink()
+            refusals = iter(range(3))
+            monkeypatch.setattr(daemon.ledger, "write", lambda fn: busy(refusals, fn))
+        return moves.move_files(plan, at)
+
+    def busy(refusals, fn):
+        if next(refusals, None) is not None:
+            raise LedgerBusy("database: locked")
+        return write(fn)
+
+    monkeypatch.setattr("daemon.jobs.move_files", gone)
+    daemon.land(*(frame("dark", n, n) for n in (2, 3, 4)))
+    daemon.run(300, step=1)
+    assert len(lost) == 1
+    assert len(daemon.engine.ran) == 2
+    whole(daemon)
+
+
+def test_a_start_is_not_kept_from_work_by_what_cannot_be_tidied(daemons):
+    daemon = daemons()
+    (daemon.products / publish.STAGING / "a folder").mkdir(parents=True)
+    daemon.heart.recover(daemon.products)
+    daemon.land(*(frame("dark", n, n) for n in (2, 3, 4)))
+    daemon.run(300)
+    assert set(daemon.current()) == {"N20160102S0002_dark"}
