@@ -94,7 +94,7 @@ def _units(
     own, shared = _split(frame.header)
     images: list[tuple[str, _Array, str]]
     if "BPMASK" in frame.header or "PROCBPM" in frame.header:
-        images = [("SCI", frame.dq.astype(">i2"), "")]
+        images = [("SCI", frame.dq.astype(">i2"), frame.unit)]
     else:
         images = [("SCI", frame.sci.astype(">f4"), frame.unit)]
         if frame.var is not None:
@@ -138,7 +138,7 @@ def _split(header: fits.Header) -> tuple[fits.Header, fits.Header]:
         for card in header.cards
         if card.keyword in ("HISTORY", "COMMENT") or not STRUCTURAL.match(card.keyword)
     ]
-    own = [card for card in keep if card.keyword not in EXTENSION_CARDS]
+    own = [card for card in keep if card.keyword not in EXTENSION_CARDS or card.keyword == "PIXSCALE"]
     shared = [card for card in keep if card.keyword in EXTENSION_CARDS and card.keyword != "BUNIT"]
     return fits.Header(own), fits.Header(shared)
 
@@ -161,7 +161,7 @@ def _image_header(name: str, data: _Array, unit: str, shared: fits.Header) -> fi
             ("GCOUNT", 1, "number of groups"),
         ]
     )
-    if bitpix == 16 and unit:
+    if name in ("DQ", "COVERAGE"):
         header["BSCALE"] = 1
         header["BZERO"] = 32768
     header["EXTNAME"] = name

@@ -26,7 +26,7 @@ EXTENSION_CARDS = frozenset(
         *(card for card in WCS_CARDS if card != "EQUINOX"),
         "BUNIT", "GAIN", "RDNOISE", "SATLEVEL", "NONLINEA", "PIXSCALE",
         "LOWROW", "HIROW", "LOWCOL", "HICOL", "DATASEC", "DETSEC",
-        "SKYLEVEL", "NOISECOR", "DROINUM", "FRMNAME", "FRAMEID", "DATATYP",
+        "VARNOISE", "SKYLEVEL", "NOISECOR", "DROINUM", "FRMNAME", "FRAMEID", "DATATYP",
     )
 )  # fmt: skip
 

@@ -210,7 +210,10 @@ def finished(product: Product, number: int = 0) -> Frame:
     stamp, word = ("PROCSCI", "IMAGE") if science else _STAMPS[CalKind(recipe.makes or "")]
     label = re.sub(r"(-STACK|_stack)+$", "", frame.descriptors.data_label or frame.root)
     mode = str(frame.header.get("PROCMODE", "sq"))
-    cards: dict[str, Any] = {"DATALAB": f"{label}-{mode.upper()}-{word}"}
+    cards: dict[str, Any] = {
+        "DATALAB": f"{label}-{mode.upper()}-{word}",
+        "PROCSVER": (version().split()[-1], "Version of the processing software"),
+    }
     if science:
         cards[stamp] = (mode, "Processed science, in this mode")
     return frame.stamped(stamp, cards=cards)
