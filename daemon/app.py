@@ -234,11 +234,11 @@ def _status(daemon: Daemon) -> str:
         return f"STATUS={error}"
     said = ", ".join(f"{n} {state}" for state, n in sorted(counts["jobs"].items())) or "none yet"
     text = f"{sum(counts['files'].values())} files; jobs: {said}"
+    if daemon.heart.dispatcher.paused:
+        text += f"; PAUSED: {daemon.heart.dispatcher.paused}"
     if time.monotonic() - daemon.landing.progress_at > STALLED_SECONDS:
         text += "; a drop folder does not answer"
     return f"STATUS={text}"
-    if daemon.heart.dispatcher.paused:
-        text += f"; PAUSED: {daemon.heart.dispatcher.paused}"
 
 
 def batch(config: Config) -> dict[str, Any]:

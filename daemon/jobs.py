@@ -216,11 +216,11 @@ class Dispatcher:
         return count + len(plans)
 
     def dispatch(self) -> int:
-        """Hand out jobs while a worker is free. Returns how many."""
+        """Hand out jobs while a worker is free and there is room. Returns how many."""
         started = 0
-        while self.engine.free() > 0:
         if self._look_for_room():
             return 0
+        while self.engine.free() > 0:
             oldest = self.claims % OLDEST_EVERY == OLDEST_EVERY - 1
             now = self.clock()
             skip = [job for job, delay in self._delays.items() if delay.until > now]
@@ -238,7 +238,6 @@ class Dispatcher:
                 break
         return started
 
-    def collect(self) -> int:
     def _look_for_room(self) -> str:
         """Why no job is started; "" when there is room. What has changed is told and logged."""
         why = self.guard.check(self.clock()) if self.guard else ""
@@ -255,6 +254,7 @@ class Dispatcher:
         if self.guard and tells_of_full_disk(error):
             self.guard.full(error, self.clock())
 
+    def collect(self) -> int:
         """Take in what has ended, and try again what could not be published. Returns how many changed."""
         now, changed = self.clock(), 0
         for job, plan in list(self._unpublished.items()):
@@ -332,11 +332,11 @@ class Dispatcher:
     def _end(self, outcome: Outcome) -> None:
         self.ledger.write(lambda tx: end(tx, outcome))
         if outcome.ending == "io":
+            self.full(outcome.error)
             self._delay(outcome.job_id)
         else:
             self._delays.pop(outcome.job_id, None)
 
-            self.full(outcome.error)
     def _delay(self, job: int) -> None:
         before = self._delays.get(job)
         seconds = min(BACK_OFF[1], before.seconds * 2) if before else BACK_OFF[0]
@@ -354,10 +354,10 @@ class Dispatcher:
             except StagedFileGone as error:
                 self.ledger.write(partial(abandon, plan=plan, error=str(error)))
         except OSError as error:  # LedgerBusy is one: the intent stays, and is finished later
+            self.full(str(error))
             first = plan.job not in self._unpublished
             self._unpublished[plan.job] = plan
             self._delay(plan.job)
-            self.full(str(error))
             if first:
                 with contextlib.suppress(LedgerBusy):
                     self.ledger.write(_not_published(plan, str(error)))
@@ -371,11 +371,11 @@ class Dispatcher:
         move_files(plan, self.at)
         self.ledger.write(lambda tx: publish.commit(tx, plan, self.policy))
         self.at("committed")
-
-
-def _not_published(plan: PublishPlan, error: str) -> Callable[[Tx], Any]:
         if self.guard:
             with contextlib.suppress(OSError):
                 size = Path(plan.final).stat().st_size
                 self.guard.biggest_job = max(self.guard.biggest_job, size)
+
+
+def _not_published(plan: PublishPlan, error: str) -> Callable[[Tx], Any]:
     return lambda tx: tx.event("publish_delayed", job=plan.job, product=plan.final, error=error)
