@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from daemon import diskguard, instance, logs, queries, systemd
+from daemon import diskguard, instance, logs, queries, retention, systemd
 from daemon.config import Config
 from daemon.engine.local import STOP_SECONDS, Limits, LocalEngine
 from daemon.ledger import Ledger, LedgerBusy
@@ -67,6 +67,8 @@ class Daemon:
         """Workers begin to warm up; what a crash left is finished; folders are armed, then listed."""
         self.engine.start()
         recovered = self.heart.recover(self.config.product_folder)
+        with contextlib.suppress(OSError):  # the next run of retention goes on
+            retention.finish(self.ledger)
         found = self.landing.start()
         logs.get().info(
             "started",
@@ -182,16 +184,18 @@ def serve(config: Config) -> None:
         try:
             daemon.start()
             daemon.run_threads()
-            with _calendar(config):
+            with _calendar(daemon) as look:
                 systemd.notify("READY=1", _status(daemon))
-                _watch_over(daemon, signals)
+                _watch_over(daemon, signals, look)
             systemd.notify("STOPPING=1", "STATUS=draining")
         finally:
             daemon.close()
 
 
 @contextlib.contextmanager
-def _calendar(config: Config) -> Iterator[None]:
+def _calendar(daemon: Daemon) -> Iterator[Callable[[], None]]:
+    """What the calendar asks for; the look at it that is to be taken now and then, as it stops for good
+    when the clock steps back."""
     from daemon import schedule
 
     scheduler = schedule.start(config)
@@ -201,11 +205,12 @@ def _calendar(config: Config) -> Iterator[None]:
         scheduler.shutdown(wait=False)
 
 
-def _watch_over(daemon: Daemon, signals: Signals) -> None:
+def _watch_over(daemon: Daemon, signals: Signals, look: Callable[[], None] = lambda: None) -> None:
     """The main loop: pings the service manager only while the parts make progress."""
     watchdog = systemd.watchdog_seconds()
     pause = min(LOOK_SECONDS, watchdog / 4) if watchdog else LOOK_SECONDS
     while not signals.wait(pause):
+        look()
         if daemon.died:
             raise PartDied(f"the {daemon.died[0]} has ended by a bug; the log has its traceback")
         if problem := _problem(daemon):

@@ -272,6 +272,11 @@ def models(db: pw.Database) -> SimpleNamespace:
         class Meta:
             indexes = ((("request", "subject"), True),)
 
+    class Removal(Base):
+        """A superseded product whose file is still to be unlinked."""
+
+        path = pw.BlobField(unique=True)
+
     class Event(Base):
         at = pw.DoubleField()
         event = pw.TextField()

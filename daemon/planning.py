@@ -309,6 +309,10 @@ def _plan_job(tx: Tx, group: int, decision: Decision, spec: JobSpec) -> int:
         if why := verdicts.is_rejected(tx, spec.key):
             tx.run("UPDATE frame_group SET reason = ? WHERE id = ?", why, group)
             return changed
+        if tx.one("SELECT 1 FROM product WHERE job_id = ?", known["id"]) is None:  # removed since: a remake
+            tx.run("UPDATE frame_group SET remake = remake + 1 WHERE id = ?", group)
+            groups.touch(tx, group)
+            return changed + 1
         # Made before, and replaced since: it takes its place again (`publish.intend_restoration`).
         sql = "UPDATE frame_group SET restore = ? WHERE id = ? AND restore IS NOT ?"
         return changed + tx.run(sql, known["id"], group, known["id"])

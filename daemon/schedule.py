@@ -1,4 +1,4 @@
-"""What the calendar asks for: a deep check of everything, every day. Nothing is remembered in the scheduler.
+"""What the calendar asks for, every day: a backup, retention, a deep check. Nothing is remembered in it.
 
 Sweeps, quiet times and watchdog pings do not belong here: APScheduler sleeps on a difference of wall-clock
 times, and stops for good when the clock steps back. They run on the monotonic clock of the heart.
@@ -7,33 +7,63 @@ times, and stops for good when the clock steps back. They run on the monotonic c
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Mapping
-from datetime import UTC
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.cron import CronTrigger
+from apscheduler.triggers.date import DateTrigger
 
-from daemon import logs
+from daemon import backup, logs, retention
 from daemon.audit import audit, is_clean
 from daemon.config import Config
-from daemon.ledger import connect_readonly
+from daemon.ledger import Ledger, connect_readonly
 
+DAY = 86400.0
 SHOWN = 20  # of what a deep check finds, one log line each
 
 
-def start(config: Config) -> BackgroundScheduler:
+def start(config: Config, ledger: Ledger) -> BackgroundScheduler:
     """The scheduler, running in a thread of its own; `shutdown(wait=False)` ends it.
 
     A job that is late runs when it can, one that is due several times runs once, never two of one kind.
     """
     defaults: Mapping[str, Any] = {"max_instances": 1, "coalesce": True, "misfire_grace_time": None}
     scheduler = BackgroundScheduler(timezone=UTC, job_defaults=dict(defaults))
-    scheduler.add_job(
-        deep_check, CronTrigger(hour=22, timezone=UTC), args=[config], id="deep check"
-    )  # noon in Hawaii
+    for hour, name, job in (  # around noon in Hawaii
+        (20, "backup", partial(back_up, config)),
+        (21, "retention", partial(prune, config, ledger)),
+        (22, "deep check", partial(deep_check, config)),
+    ):
+        scheduler.add_job(job, CronTrigger(hour=hour, timezone=UTC), id=name)
+    if not any(copy.stat().st_mtime > time.time() - DAY for copy in backup.copies(config)):
+        soon = datetime.now(UTC) + timedelta(minutes=10)  # after the rush of a start
+        scheduler.add_job(partial(back_up, config), DateTrigger(soon), id="first backup")
     scheduler.start()
     return scheduler
+
+
+def back_up(config: Config) -> None:
+    """Copy the database."""
+    try:
+        made = backup.nightly(config)
+    except Exception:
+        logs.get().exception("backup_failed")
+        return
+    logs.get().info("backup_done", file=str(made), bytes=made.stat().st_size)
+
+
+def prune(config: Config, ledger: Ledger) -> None:
+    """Remove superseded products that nobody needs any more."""
+    try:
+        count = retention.prune(ledger, config.retention)
+    except Exception:
+        logs.get().exception("retention_failed")
+        return
+    logs.get().info("retention_done", removed=count)
 
 
 def deep_check(config: Config) -> bool:

@@ -72,6 +72,7 @@ def cli(ctx: click.Context, config: str | None, state: str | None, verbose: bool
 
 def _add_commands() -> None:
     from daemon.cli import (
+        backup,
         caldb,
         completion,
         decide,
@@ -96,6 +97,7 @@ def _add_commands() -> None:
         decide.requeue,
         decide.reject,
         decide.accept,
+        backup.backup,
         replay.replay,
         demonstrate.simulate,
         demonstrate.demo,

@@ -109,11 +109,3 @@ def test_the_nightly_check_logs_and_never_raises(tmp_path, capsys):
     (tmp_path / "drop").mkdir()
     Ledger(settings.database).close()
     assert schedule.deep_check(settings) is True
-
-
-def test_the_calendar_runs_and_ends():
-    settings = config.Config()
-    scheduler = schedule.start(settings)
-    (job,) = scheduler.get_jobs()
-    assert (job.max_instances, job.coalesce, job.misfire_grace_time) == (1, True, None)
-    scheduler.shutdown(wait=True)

@@ -1,0 +1,76 @@
+"""Copies of the database, consistent while the daemon writes, and whole or not there at all.
+
+    backup(config.database, Path("/backup/nirid.db"))
+    nightly(config)                   # STATE/backups/nirid-20160102.db, the newest seven
+
+To restore one: stop the daemon, put the copy in the place of STATE/nirid.db, remove nirid.db-wal and
+nirid.db-shm, start the daemon. What landed since is found by the sweep, and products that were made since
+are taken back from their provenance (`rebuild`), so that nothing is reduced again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sqlite3
+from datetime import UTC, datetime
+from pathlib import Path
+
+from daemon import moves
+from daemon.config import Config
+from daemon.ledger import connect_readonly
+from pipeline.errors import NiridError
+
+FOLDER = "backups"
+_NIGHTLY = re.compile(r"nirid-\d{8}\.db")
+
+
+def backup(database: Path, target: Path) -> int:
+    """Copy the database of a daemon that may be running; returns the bytes of the copy.
+
+    Compact, checked, flushed, and then renamed to `target`, replacing what was there. Raises NiridError
+    when there is nothing to copy or the copy is not whole, OSError when it cannot be written.
+    """
+    if not database.exists():
+        raise NiridError(f"{database}: no database; has the daemon run with this state folder?")
+    if target.is_dir():
+        raise NiridError(f"{target} is a folder: give the name of a file")
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    part.unlink(missing_ok=True)
+    try:
+        with contextlib.closing(connect_readonly(database)) as db:
+            db.execute("PRAGMA query_only = 0")  # of the copy; the database itself is open for reading only
+            db.execute("VACUUM INTO ?", (str(part),))
+        with contextlib.closing(sqlite3.connect(part)) as copy:
+            said = copy.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if said != "ok":
+            raise NiridError(f"{database} is damaged, so is a copy of it: {said}")
+        part.chmod(0o640)
+        moves.sync(part)
+        os.replace(part, target)
+    except sqlite3.Error as error:
+        raise NiridError(f"{database} cannot be copied to {target}: {error}") from None
+    finally:
+        part.unlink(missing_ok=True)
+    moves.sync(target.parent)
+    return target.stat().st_size
+
+
+def nightly(config: Config) -> Path:
+    """Today's copy, and no more than the configured number of them."""
+    folder = config.state_folder / FOLDER
+    folder.mkdir(mode=0o750, exist_ok=True)
+    made = folder / f"nirid-{datetime.now(UTC):%Y%m%d}.db"
+    backup(config.database, made)
+    for old in copies(config)[config.retention.backups :]:
+        old.unlink()
+    return made
+
+
+def copies(config: Config) -> list[Path]:
+    """The nightly copies, newest first."""
+    folder = config.state_folder / FOLDER
+    if not folder.is_dir():
+        return []
+    return sorted((p for p in folder.iterdir() if _NIGHTLY.fullmatch(p.name)), reverse=True)
