@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from datetime import timedelta
 from functools import cache
@@ -21,7 +22,9 @@ from pipeline.recipes import MAKE_PROCESSED_DARK, MAKE_PROCESSED_FLAT, REDUCE
 from pipeline.simulate import Shot
 from pipeline.simulate.detector import make_detector
 from pipeline.simulate.sky import ZERO_POINTS, Field, offset_position
+from pipeline.steps.sky import associate_sky, separate_sky, sky_correct
 from pipeline.tangent import tangent
+from tests.skyframes import calibrated
 
 TARGET = (148.9255, 20.0)
 OFFSETS = ((0.0, 0.0), (3.1, 2.0), (-2.6, 2.2), (-2.1, -2.7), (2.4, -3.0))
@@ -287,6 +290,43 @@ def test_no_dark():
     product = reduced(frames, Calibrations(flat=flat()), darkCorrect__do_cal="skip")
     right(product.frame)
     assert "no dark subtracted, as told by darkCorrect:do_cal=skip" in product.notes
+
+
+# --- a thermal sky ---
+
+
+def test_a_thermal_sky_that_changes_its_shape_is_taken_from_the_nearest_frames():
+    """A slope of 0.3 % of the sky that turns once in 12 minutes: four skies leave half of what all leave."""
+    rows, columns = np.indices((128, 128)) / 128 - 0.5
+    frames = []
+    for k in range(9):
+        place = (4 * math.cos(2.1 * k) + 0.3 * k, 4 * math.sin(2.1 * k))
+        frame = calibrated(k + 1, place, sky=1e6, filter="Lprime", size=128)
+        angle = 2 * math.pi * k * 30 / 720
+        slope = 3e3 * (columns * math.cos(angle) + rows * math.sin(angle))
+        frames.append(frame.evolve(sci=frame.sci + slope.astype(np.float32)))
+    ready, left = separate_sky.run(frames), []
+    for how in ({}, {"thermal_skies": 0}):
+        associated = associate_sky.run(ready, **how)
+        out = sky_correct.run(associated)
+        left.append(np.mean([f.sci.reshape(8, 16, 8, 16).mean((1, 3)).std() for f in out]))
+    assert left[0] < 0.6 * left[1]
+    assert {len(f.skies) for f in associate_sky.run(ready)} == {4}
+    kprime = separate_sky.run([f.evolve(cards={"FILTER1": "Kprime_G0206"}) for f in frames])
+    assert min(len(f.skies) for f in associate_sky.run(kprime)) > 4
+
+
+def test_a_sky_whose_shape_changes_beyond_measure_has_a_level_all_the_same():
+    """A slope is no Gaussian: where the fit of one runs away, the median has to do."""
+    from pipeline.algorithms.background import _fit_histogram
+
+    counts = np.ones(1600)
+    level = _fit_histogram(counts, counts * (np.arange(1600) + 0.5), 0.0, 1.0, 800.0, 600.0, 3.0, 1.5)
+    assert 400 < level.level < 1200
+    assert level.sigma < 1600
+    for step, sigma in ((np.r_[np.zeros(799), 1e4, np.zeros(800)], 50.0), (np.r_[1e4, np.zeros(1599)], 20.0)):
+        narrow = _fit_histogram(step, step * (np.arange(1600) + 0.5), 0.0, 1.0, 800.0, sigma, 3.0, 1.5)
+        assert np.isfinite(narrow.level)
 
 
 # --- f/32 with the AO field lens ---
