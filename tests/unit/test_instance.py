@@ -23,7 +23,7 @@ def settings(tmp_path):
 
 def test_the_second_one_is_told_who_is_there(settings):
     with only_one(settings):
-        assert running(settings) == {"pid": os.getpid()}
+        assert running(settings)["pid"] == os.getpid()
         with pytest.raises(AlreadyRunning, match=f"process {os.getpid()}") as caught, only_one(settings):
             pass
         assert caught.value.exit_code == 75
