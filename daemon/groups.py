@@ -12,7 +12,7 @@ from typing import Any
 
 from daemon.grouping import Point, admits, group_key, partition, same_exposure
 from daemon.ledger import Tx, placeholders
-from daemon.planner import Setting, rank
+from daemon.planner import Setting, rank, takes
 from daemon.triggers import Policy, TriggerRule
 from pipeline import association
 from pipeline.association import CalibrationKey, CalKind, Candidate
@@ -324,7 +324,7 @@ def _demand(
     tx: Tx, group: int, rule: TriggerRule, descriptors: Descriptors, first: Point, setting: Setting
 ) -> None:
     """Note what the group can use, so that it is found when such a thing appears."""
-    keys = [str(CalibrationKey.of(kind, descriptors)) for kind in setting.recipes[rule.recipe].takes]
+    keys = [str(CalibrationKey.of(kind, descriptors)) for kind in takes(rule, setting.recipes[rule.recipe])]
     if rule.join:
         keys.append(join_key(rule.join.rule, rule.join.agree, descriptors))
     tx.run("DELETE FROM demand WHERE group_id = ?", group)

@@ -26,6 +26,7 @@ from pipeline import association
 from pipeline.association import CalKind, Candidate, Found, Match, NotApplicable
 from pipeline.descriptors import Descriptors
 from pipeline.primitive import Recipe
+from pipeline.steps.photometry import gives_zero_point
 
 
 @dataclass(frozen=True)
@@ -135,9 +136,20 @@ def plan(groups: Sequence[Group], setting: Setting, world: World) -> list[Decisi
 
 def rank(rule: TriggerRule, recipes: Mapping[str, Recipe]) -> int:
     """Producers before consumers: the order in which groups are planned."""
-    order = (CalKind.DARK, CalKind.MADE_BPM, CalKind.FLAT)
-    makes = recipes[rule.recipe].makes
+    order = (CalKind.DARK, CalKind.MADE_BPM, CalKind.FLAT, CalKind.ZERO_POINT)
+    makes = gives(rule, recipes[rule.recipe])
     return order.index(makes) if makes in order else len(order)
+
+
+def gives(rule: TriggerRule, recipe: Recipe) -> CalKind | None:
+    """The kind of calibration that groups of a rule make; the image of a standard has a zero point."""
+    standard = rule.role == "standard" and CalKind.ZERO_POINT in recipe.takes
+    return recipe.makes or (CalKind.ZERO_POINT if standard else None)
+
+
+def takes(rule: TriggerRule, recipe: Recipe) -> frozenset[CalKind]:
+    """The kinds of calibrations that groups of a rule use: a standard gives a zero point and takes none."""
+    return recipe.takes - {CalKind.ZERO_POINT} if rule.role == "standard" else recipe.takes
 
 
 def _decide(group: Group, setting: Setting, world: World) -> Decision:
@@ -172,6 +184,7 @@ class _Planner:
     def __init__(self, group: Group, rule: TriggerRule, setting: Setting, world: World) -> None:
         self.group, self.rule, self.setting, self.world = group, rule, setting, world
         self.recipe = setting.recipes[rule.recipe]
+        self.takes = takes(rule, self.recipe)
         self.policy = setting.policy
         self.usable = [m for m in group.members if m.usable]
         self.notes: list[str] = []
@@ -305,7 +318,7 @@ class _Planner:
         passing = False  # all that it waits for is only preferred
         chosen: dict[CalKind, Candidate] = {}
         origin = self.origin()
-        for kind in sorted(self.recipe.takes, key=lambda k: (k is not CalKind.FLAT, k)):
+        for kind in sorted(self.takes, key=lambda k: (k is not CalKind.FLAT, k)):
             if overrides.get(_SWITCH.get(kind, "")) == "skip":
                 continue
             rule = association.RULES[kind]
@@ -342,7 +355,7 @@ class _Planner:
         preferred = kind in self.recipe.prefers and self.rule.role != "standard"
         if preferred and self.patience > 0:
             return match.why, ""
-        # Of a bad-pixel mask nothing needs to be said: the other kind, or none, is the normal case.
+        # Of a mask or a zero point nothing needs to be said: the other kind, or none, is the normal case.
         return "", f"{kind} not applied: {match.why}" if kind in _SWITCH else ""
 
     def judge(
@@ -399,7 +412,7 @@ class _Planner:
         if current.rejected:
             return False, ()
         better = []
-        for kind in self.recipe.takes:
+        for kind in self.takes:
             new, old = chosen.get(kind), current.calibrations.get(kind.value, "")
             if new is not None and new.ident != old:
                 if self.heals(new):
@@ -457,10 +470,10 @@ class _Planner:
         )
 
     def makes(self, spec: JobSpec) -> Candidate | None:
-        kind = self.recipe.makes
-        if kind is None:
+        kind, facts = gives(self.rule, self.recipe), self.primary().descriptors
+        if kind is None or (kind is CalKind.ZERO_POINT and not gives_zero_point(facts)):
             return None
-        rule, facts = association.RULES[kind], self.primary().descriptors
+        rule = association.RULES[kind]
         names = (*rule.match, *rule.tolerance, "gcal_lamp")
         # What a closed lamp says in the header of a frame of the sky says nothing of its flat.
         sky = association.SKY_FACTS if kind is CalKind.FLAT and self.rule.role else {}

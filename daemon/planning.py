@@ -359,7 +359,7 @@ def _values(tx: Tx, decision: Decision, spec: JobSpec) -> dict[str, Any]:
         "recipe": spec.recipe,
         "version": spec.recipe_version,
         "reason": decision.reason,
-        "priority": SCIENCE if _fresh(tx, latest) and makes is None else BACKLOG,
+        "priority": SCIENCE if _fresh(tx, latest) and _is_image(makes) else BACKLOG,
         "ut": latest,
         "spec": json.dumps(spec.to_json()),
         "makes": candidate_to_json(makes) if makes else "",
@@ -367,6 +367,11 @@ def _values(tx: Tx, decision: Decision, spec: JobSpec) -> dict[str, Any]:
         "remake": decision.remake,
         "changed": tx.now,
     }
+
+
+def _is_image(makes: Candidate | None) -> bool:
+    """True for a job whose product somebody looks at, be it of a standard star."""
+    return makes is None or makes.kind is CalKind.ZERO_POINT
 
 
 def _inputs(tx: Tx, job: int, decision: Decision, spec: JobSpec) -> None:

@@ -24,6 +24,7 @@ from daemon.ledger import Tx
 from daemon.moves import Old, PublishPlan
 from daemon.states import JobState
 from daemon.triggers import DEFAULT_POLICY, Policy
+from pipeline.association import CalKind, Candidate
 
 STAGING = ".staging"
 _NAME = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9_.+-]{0,63}")
@@ -187,12 +188,16 @@ def commit(tx: Tx, plan: PublishPlan, policy: Policy = DEFAULT_POLICY) -> None:
             plan.job,
             plan.attempt,
         )
-    replaced = f"replaced by {plan.name}"
+    made = _made(tx, plan, job)
+    # Only what is replaced by another of its kind may stay in products that were made with it.
+    replaced = f"replaced by {plan.name}" if made else f"{plan.name} has none"
     for old in plan.old:
         row = tx.one("SELECT j.key FROM product p JOIN job j ON j.id = p.job_id WHERE p.id = ?", old.product)
         tx.run("UPDATE product SET current = 0, path = ? WHERE id = ?", os.fsencode(old.kept), old.product)
         if row:
-            tx.cals.remove_ident(row["key"], replaced, now=tx.now)
+            for gone in tx.cals.remove_ident(row["key"], replaced, now=tx.now):
+                if not made:
+                    groups.touch_withdrawn(tx, gone.ident)
     if plan.restored:
         tx.run(
             "UPDATE product SET current = 1, path = ?, name = ?, published = ? WHERE id = ?",
@@ -216,15 +221,7 @@ def commit(tx: Tx, plan: PublishPlan, policy: Policy = DEFAULT_POLICY) -> None:
             notes=json.dumps(result.get("notes") or []),
             quality=json.dumps(result.get("quality") or {}),
         )
-    if job["makes"]:
-        made = replace(
-            planning.candidate_from_json(job["makes"]),
-            name=plan.name,
-            ident=job["key"],
-            path=plan.final,
-            sha256=plan.sha256,
-            pending=False,
-        )
+    if made:
         groups.touch_users(tx, tx.cals.add(made, now=tx.now), policy)
     groups.release(tx, plan.job)
     tx.run("UPDATE frame_group SET reason = 'product is current' WHERE id = ?", job["group_id"])
@@ -239,3 +236,25 @@ def commit(tx: Tx, plan: PublishPlan, policy: Policy = DEFAULT_POLICY) -> None:
         seconds=result.get("seconds"),
         notes=list(result.get("notes") or []),
     )
+
+
+def _made(tx: Tx, plan: PublishPlan, job: Any) -> Candidate | None:
+    """The calibration that the product is, for the store; None for science, and for a standard star whose
+    image gives no zero point after all."""
+    if not job["makes"]:
+        return None
+    made = replace(
+        planning.candidate_from_json(job["makes"]),
+        name=plan.name,
+        ident=job["key"],
+        path=plan.final,
+        sha256=plan.sha256,
+        pending=False,
+    )
+    if made.kind is not CalKind.ZERO_POINT:
+        return made
+    quality = plan.result.get("quality") or {}
+    if plan.restored:
+        row = tx.one("SELECT quality FROM product WHERE id = ?", plan.restored)
+        quality = json.loads(row["quality"]) if row else {}
+    return made if "MAGZPT" in quality and "ZPIMAGE" not in quality else None

@@ -40,7 +40,7 @@ _ALGORITHMS = (
 # Header cards of a product that the ledger keeps beside it.
 QUALITY = (
     "NCOMBINE", "NSOURCES", "MEANFWHM", "ZENFWHM", "MEANELLP", "IQBIN", "BGRATE", "BGMAG", "SATFRAC",
-    "NOISECOR", "MAGZPT", "MAGZERR", "ZPSTAR", "CLOUDEXT", "CCBIN",
+    "NOISECOR", "MAGZPT", "MAGZERR", "ZPSTAR", "ZPIMAGE", "CLOUDEXT", "CCBIN",
 )  # fmt: skip
 
 

@@ -28,6 +28,7 @@ class CalKind(StrEnum):
     FLAT = "processed_flat"
     STATIC_BPM = "static_bpm"  # dropped in by a person
     MADE_BPM = "processed_bpm"  # made here from flats and short darks
+    ZERO_POINT = "zero_point"  # in the header of a standard star's image
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,10 @@ RULES: Mapping[CalKind, AssociationRule] = {
     CalKind.STATIC_BPM: AssociationRule(CalKind.STATIC_BPM, earlier_only=True, covers=True),
     CalKind.MADE_BPM: AssociationRule(
         CalKind.MADE_BPM, match=("data_section", "well_depth"), within=timedelta(days=10)
+    ),
+    # Gemini's photometric standards: the same night.
+    CalKind.ZERO_POINT: AssociationRule(
+        CalKind.ZERO_POINT, match=("camera", "filter_name"), within=timedelta(days=1)
     ),
 }
 
@@ -159,8 +164,9 @@ def best_match(
     """The candidate nearest in time to `target` of those that meet every criterion of `rule`.
 
     prefer_origin : a candidate made of this group of raw frames comes before any nearer one
-    A flat of a lamp, or from outside, comes before any that was made here of science frames. Of equally near ones the later exposure wins, then the newer product, so that the choice does not
-    depend on which of two groups was reduced first.
+    A flat of a lamp, or from outside, comes before any that was made here of science frames. Of equally near
+    ones the later exposure wins, then the newer product, so that the choice does not depend on which of two
+    groups was reduced first.
     """
     good: list[Candidate] = []
     rejected: list[Rejected] = []
@@ -226,7 +232,8 @@ def _failures(rule: AssociationRule, target: Descriptors, candidate: Candidate) 
     elif rule.earlier_only and candidate.ut > target.ut_datetime:
         yield f"valid only from {candidate.ut:%Y-%m-%d %H:%M:%S}"
     elif rule.within and not abs(candidate.ut - target.ut_datetime) < rule.within:
-        yield f"{_span(candidate.ut - target.ut_datetime)} from the frame, at most {rule.within.days} days"
+        days = f"{rule.within.days} day{'s' if rule.within.days != 1 else ''}"
+        yield f"{_span(candidate.ut - target.ut_datetime)} from the frame, at most {days}"
 
 
 def _value(facts: Descriptors | Mapping[str, Any], name: str) -> Any:

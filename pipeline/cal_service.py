@@ -27,7 +27,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline import logutils
+from pipeline import logutils, zeropoint
 from pipeline.association import CalKind, Candidate, Found
 from pipeline.caldb import CalStore, external, open_store
 from pipeline.dataset import CannotOpen, Dataset
@@ -152,7 +152,7 @@ class LocalDB:
     def get_cal(self, target: str | os.PathLike[str] | Dataset, caltype: str) -> str | None:
         """Path of the calibration for a frame; None without one.
 
-        caltype : processed_dark, processed_flat, processed_bpm or static_bpm
+        caltype : processed_dark, processed_flat, processed_bpm, static_bpm or zero_point
         """
         found = find_first(kinds_of(caltype), Dataset(target).facts, [Database(self.path)])
         return found.candidate.path if isinstance(found, Found) else None
@@ -192,7 +192,10 @@ def kind_of(ad: Dataset) -> CalKind | None:
     """The kind of a processed calibration; None for everything else.
 
     BPM is tested first: one made from flats is tagged FLAT too. It has their type, a static mask has BPM.
+    The image of a standard star is one when its header has a zero point.
     """
+    if {"NIRI", "PROCESSED_SCIENCE"} <= ad.tags and zeropoint.read(dict(ad.phu), ad.filename):
+        return CalKind.ZERO_POINT
     if not {"NIRI", "PROCESSED"} <= ad.tags or ad.tags & {"SPECT", "PROCESSED_SCIENCE"}:
         return None
     if "BPM" in ad.tags:

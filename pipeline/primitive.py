@@ -15,6 +15,7 @@ from pipeline import params
 from pipeline.association import CalKind
 from pipeline.errors import NotEnoughFrames, OverrideError, ReductionError
 from pipeline.frame import Frame, Frames
+from pipeline.zeropoint import ZeroPoint
 
 # Accepted for every step, outside its own parameters.
 COMMON = {"skip_primitive": bool, "write_outputs": bool}
@@ -32,6 +33,7 @@ class Calibrations:
     static_bpm: Frame | None = None
     made_bpm: Frame | None = None
     user_bpm: Frame | None = None
+    zero_point: ZeroPoint | None = None
 
 
 NO_CALIBRATIONS = Calibrations()

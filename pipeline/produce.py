@@ -19,11 +19,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from pipeline import zeropoint
 from pipeline.association import CalKind
 from pipeline.errors import BadFrame, CalibrationNotFound, DamagedFile, RefusedFile
 from pipeline.fitsio import read_frame, verify_product, write_product
+from pipeline.fitsreader import read_structure
 from pipeline.frame import Frame, Frames
+from pipeline.headers import merge
 from pipeline.primitive import Calibrations, Product
+from pipeline.zeropoint import ZeroPoint
 
 # Which field of `Calibrations` a role fills.
 ROLES = {
@@ -32,6 +36,7 @@ ROLES = {
     CalKind.STATIC_BPM.value: "static_bpm",
     CalKind.MADE_BPM.value: "made_bpm",
     "user_bpm": "user_bpm",
+    CalKind.ZERO_POINT.value: "zero_point",
 }
 
 # Calibrations that may be given as parameters, by path.
@@ -101,13 +106,21 @@ def load(inputs: Sequence[Source], calibrations: Iterable[Source] = ()) -> tuple
             frames.append(read_frame(source.path, name=source.name, expect_data_sha=source.data_sha or None))
         except (DamagedFile, RefusedFile) as error:
             raise BadFrame(source.name, f"cannot be used any more: {error}") from error
-    cals = {}
+    cals: dict[str, Any] = {}
     for source in calibrations:
         try:
-            cals[ROLES[source.role]] = read_frame(source.path)
+            of_header = source.role == CalKind.ZERO_POINT
+            cals[ROLES[source.role]] = _zero_point(source) if of_header else read_frame(source.path)
         except (DamagedFile, RefusedFile) as error:
             raise CalibrationNotFound(f"{source.role} {error}") from error
     return frames, Calibrations(**cals)
+
+
+def _zero_point(source: Source) -> ZeroPoint:
+    found = zeropoint.read(merge(read_structure(Path(source.path)).phu, {}), source.name)
+    if found is None:
+        raise CalibrationNotFound(f"{source.role} {source.path}: no zero point of a standard in its header")
+    return found
 
 
 def intermediates(folder: Path, inputs: Sequence[Source]) -> Callable[[str, Frames], None]:

@@ -104,7 +104,7 @@ REDUCE = Recipe(
     suffix="_image",
     needs=frozenset({CalKind.FLAT}),
     prefers=frozenset({CalKind.DARK}),
-    wants=BOTH_BPMS,
+    wants=BOTH_BPMS | {CalKind.ZERO_POINT},
     steps=(
         *_CALIBRATE,
         separate_sky(),
@@ -124,7 +124,7 @@ ULTRADEEP = Recipe(
     suffix="_image",
     needs=frozenset({CalKind.FLAT}),
     prefers=frozenset({CalKind.DARK}),
-    wants=BOTH_BPMS,
+    wants=BOTH_BPMS | {CalKind.ZERO_POINT},
     modes=("sq",),
     steps=(
         *_CALIBRATE,

@@ -154,10 +154,10 @@ class Plan:
 
     def store(self, paths: Sequence[Path]) -> list[Path]:
         """Register a new calibration in the databases with `store`; returns those."""
-        if self.bound.recipe.makes is None:
-            return []
+        stored: list[Path] = []
         for path in paths:
-            stored = stores.store_in_all(cal_service.as_calibration(path), self.where)
+            if self.bound.recipe.makes or cal_service.kind_of(Dataset(path)) is CalKind.ZERO_POINT:
+                stored = stores.store_in_all(cal_service.as_calibration(path), self.where)
         return stored
 
 
@@ -267,6 +267,8 @@ def plan_run(
     for kind in sorted(recipe.takes - set(given)):
         if kind is CalKind.MADE_BPM and given.get("user_bpm"):
             continue  # what a person gives comes before any database
+        if kind is CalKind.ZERO_POINT and _is_standard(frames[0]):
+            continue  # it is to give one
         step = USED_BY.get(kind)
         if step and _does_without(bound, step):
             continue
@@ -315,7 +317,7 @@ def _given(role: str, path: str) -> Source:
     """A calibration from a person: it must be of the kind that it is given as."""
     ad = Dataset(path)
     kind = cal_service.kind_of(ad)
-    if role in (CalKind.DARK.value, CalKind.FLAT.value) and kind != role:
+    if role in (CalKind.DARK.value, CalKind.FLAT.value, CalKind.ZERO_POINT.value) and kind != role:
         raise ReduceError(f"{path} is given as {role}, and is {kind or ' '.join(sorted(ad.tags))}")
     return Source(ad.path, ad.filename, hash_file(Path(ad.path)), role)
 

@@ -38,7 +38,7 @@ RECIPES = {
             (_first_frame,),
             needs=frozenset({CalKind.FLAT}),
             prefers=frozenset({CalKind.DARK}),
-            wants=BPMS,
+            wants=BPMS | {CalKind.ZERO_POINT},
         ),
         Recipe(
             "makeSkyFlat",
@@ -174,7 +174,12 @@ FINAL = {
 
 
 class FakeEngine:
-    """Writes what a product would depend on. `endings`: job name -> endings of its first attempts."""
+    """Writes what a product would depend on. `endings`: job name -> endings of its first attempts.
+
+    Every image has a zero point, but for those of `cloudy`.
+    """
+
+    cloudy = ()
 
     def __init__(self, workers=2, endings=None):
         self.workers, self.running, self.ran = workers, [], []
@@ -210,8 +215,7 @@ class FakeEngine:
             return Outcome(job_id, attempt, ending, 0.1, error=f"{ending}!")
         return Outcome(job_id, attempt, "done", 0.1, result=self.stage(spec))
 
-    @staticmethod
-    def stage(spec):
+    def stage(self, spec):
         content = json.dumps(
             {
                 "recipe": [spec.recipe, spec.recipe_version, spec.key, spec.group, spec.time_stamp],
@@ -230,7 +234,7 @@ class FakeEngine:
             "png": str(staged.with_suffix(".png")),
             "sha256": hashlib.sha256(content).hexdigest(),
             "name": spec.name,
-            "quality": {},
+            "quality": {} if spec.name in self.cloudy else {"MAGZPT": 26.3},
             "notes": list(spec.notes),
             "seconds": 0.1,
             "peak_mb": 1.0,

@@ -97,7 +97,7 @@ xtags_option = click.option(
 )
 @click.option(
     "--user-cal", "--user_cal", "user_cals", multiple=True, metavar="KIND:FILE",
-    help="processed_dark, processed_flat, processed_bpm or static_bpm: before any database.",
+    help="processed_dark, processed_flat, processed_bpm, static_bpm or zero_point: before any database.",
 )  # fmt: skip
 @click.option("--preset", type=click.Choice(["nirid", "dragons"]), default="nirid", show_default=True)
 @click.option(

@@ -43,7 +43,7 @@ class Options:
 
 def simulate_night(
     folder: Path,
-    preset: str,
+    preset: str | Preset,
     seed: int | None = None,
     *,
     on_file: Callable[[Path, int, int], None] | None = None,
@@ -53,17 +53,18 @@ def simulate_night(
 
     on_file : called after each file with its path, its number from 1, and how many there will be;
         it may wait, so that frames land at some pace. The static mask comes first.
+    preset : the name of one, or one of your own
     options : the fields of `Options`. An unknown preset or option is a ValueError.
 
     The same preset, seed and options give the same bytes. Truth images (flat, dark, full array) are in
     the hidden folder .truth, where nothing that watches the night's folder takes them for frames.
     """
-    if preset not in PRESETS:
+    if isinstance(preset, str) and preset not in PRESETS:
         raise ValueError(f"no preset {preset!r}; there are: {', '.join(PRESETS)}")
     unknown = options.keys() - Options.__dataclass_fields__.keys()
     if unknown:
         raise ValueError(f"no option {', '.join(sorted(unknown))}; there are: {', '.join(asdict(Options()))}")
-    plan, chosen = PRESETS[preset], Options(**options)
+    plan, chosen = preset if isinstance(preset, Preset) else PRESETS[preset], Options(**options)
     seed = plan.seed if seed is None else seed
     folder.mkdir(parents=True, exist_ok=True)
     streams = [np.random.SeedSequence(seed, spawn_key=(stream,)) for stream in range(3)]

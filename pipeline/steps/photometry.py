@@ -1,4 +1,4 @@
-"""measureQuality: seeing, background, transparency; the zero point where the target is a standard star."""
+"""measureQuality: seeing, background, transparency, the zero point."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline import niri, standards
+from pipeline import niri, standards, zeropoint
 from pipeline.frame import NO_DATA, NON_LINEAR, SATURATED, Frame
 from pipeline.headers import number
 from pipeline.params import bounded
 from pipeline.primitive import Calibrations, per_frame
 from pipeline.steps.sources import DetectSourcesParams, find_sources, sharpness_cards
 from pipeline.tangent import separation, tangent
+from pipeline.zeropoint import ZeroPoint
 
 if TYPE_CHECKING:
     from pipeline.algorithms.sources import Catalogue, LabelImage
+    from pipeline.descriptors import Descriptors
 
 # Zenith seeing in arcsec below which 20, 70 and 85 percent of nights are (Gemini's observing constraints).
 IQ_BINS = {
@@ -39,8 +41,6 @@ NAMES = {
     "L(prime)": "Lprime",
     "M(prime)": "Mprime",
 }
-# A standard with one of these is measured, but its zero point is not to be trusted.
-DOUBTFUL = ("variable", "double", "suspect", "uncertain")
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def measure_quality(frame: Frame, params: MeasureQualityParams, cals: Calibratio
     MEANFWHM, ZENFWHM (arcsec; at zenith by airmass^-0.6), MEANELLP of stars and IQBIN; BGRATE (e-/s a pixel),
     BGMAG (mag/arcsec², by the nominal zero point); SATFRAC; NSOURCES. For a standard star in the packaged
     list also MAGZPT, MAGZERR, ZPSTAR, ZPMAG, ZPFLUX, KEXT, and CLOUDEXT, CCBIN against the nominal zero
-    point.
+    point. Any other target gets these of the standard nearest in time, and in ZPIMAGE which image that is.
     """
     catalogue, labels = find_sources(frame, DetectSourcesParams())
     cards: dict[str, Any] = sharpness_cards(catalogue) | _seeing(frame, catalogue) | _sky(frame)
@@ -69,6 +69,8 @@ def measure_quality(frame: Frame, params: MeasureQualityParams, cals: Calibratio
     saturated = float(np.sum((frame.dq & SATURATED) != 0)) / max(int(data.sum()), 1)
     cards["SATFRAC"] = (round(saturated, 7), "Fraction of pixels that are saturated")
     zero, text = _zero_point(frame, catalogue, labels, params)
+    if not zero and cals.zero_point:
+        zero = _given_zero_point(frame, cals.zero_point, params)
     return frame.stamped(
         "MEASREIQ", objmask=np.asarray(labels > 0), catalog=catalogue if catalogue.size else None,
         cards=cards | zero, note=text,
@@ -187,15 +189,46 @@ def _zero_point(
         "ZPFLUX": (round(growth.total / facts.exposure_time, 3), "[electron/s] Its total flux"),
         "ZPAPER": (round(params.aperture, 2), "Radius of its aperture, in FWHM"),
         "ZPWINGS": (round(growth.missing, 5), "Fraction of its light outside the aperture"),
+    } | _extinction(frame, value, params)
+    doubt = f"{star.name} is listed as {star.flag}: its zero point may be wrong and is not passed on"
+    return cards, doubt if zeropoint.doubts(star) else None
+
+
+def _given_zero_point(frame: Frame, zero: ZeroPoint, params: MeasureQualityParams) -> dict[str, Any]:
+    """Cards of an image that is no standard's, by the zero point of one that is."""
+    if frame.unit != "electron":
+        return {}
+    airmass = frame.descriptors.airmass or 1.0
+    value, error = zero.at(airmass, params.extinction, params.extinction_error)
+    return {
+        "MAGZPT": (round(value, 4), "Zero point: Vega, 1 e-/s, total flux, airmass 1"),
+        "MAGZERR": (round(error, 4), "Error of a magnitude by MAGZPT at this AIRMASS"),
+        "ZPSTAR": (zero.star, "Standard star of MAGZPT"),
+        "ZPMAG": (round(zero.magnitude, 4), "Its magnitude"),
+        "ZPIMAGE": (zero.image, "Image of the standard star"),
+        "ZPAIRMAS": (round(zero.airmass, 4), "Airmass of that image"),
+    } | _extinction(frame, value, params)
+
+
+def _extinction(frame: Frame, value: float, params: MeasureQualityParams) -> dict[str, Any]:
+    """What was assumed of the air, and what the zero point says of clouds in it."""
+    cards: dict[str, Any] = {
         "KEXT": (params.extinction, "[mag/airmass] Extinction assumed"),
+        "KEXTERR": (params.extinction_error, "Error of KEXT"),
     }
     nominal = nominal_zero_point(frame)
     if nominal is not None:
         cloud = nominal - value
         cards["CLOUDEXT"] = (round(cloud, 3), "[mag] Nominal zero point less MAGZPT")
         cards["CCBIN"] = (CC_NAMES[sum(cloud > limit for limit in CC_BINS)], "Cloud cover by CLOUDEXT")
-    doubt = [word for word in DOUBTFUL if word in star.flag]
-    return cards, f"{star.name} is listed as {star.flag}: its zero point may be wrong" if doubt else None
+    return cards
+
+
+def gives_zero_point(facts: Descriptors) -> bool:
+    """True for frames of a standard that is in the list, in a filter in which it is known, and trusted."""
+    star = standards.find(facts.object or "")
+    known = star is not None and filter_magnitude(star, facts.filter_pretty) is not None
+    return known and star is not None and not zeropoint.doubts(star)
 
 
 def _place(frame: Frame, star: standards.Standard) -> tuple[float, float]:

@@ -128,6 +128,7 @@ def test_the_store_has_the_calibrations(folder, monkeypatch):
         PRODUCTS["dark"],
         PRODUCTS["bpm"],
         PRODUCTS["flat"],
+        PRODUCTS["standard"],  # for its zero point
         "bpm_20010317_niri_niri_11_full_1amp.fits",
     }
     assert db.get_cal("../playdata/example1/N20160102S0270.fits", "processed_dark") == str(

@@ -39,6 +39,7 @@ def test_a_night_at_once_makes_each_product_once(daemons):
         "processed_dark": "N20160102S0423_dark",
         "processed_flat": "N20160102S0373_flat",
         "static_bpm": "bpm_20010317_niri_niri_11_full_1amp",
+        "zero_point": "N20160102S0296_image",
     }
     standard = json.loads(daemon.current()["N20160102S0296_image"])
     assert "processed_dark" not in {role for role, _, _ in standard["cals"]}
@@ -352,3 +353,51 @@ def test_what_was_right_before_is_brought_back_not_made_again(daemons):
     assert len(daemon.engine.ran) == 3
     assert daemon.engine.ran[2].key != daemon.engine.ran[0].key
     assert daemon.rows("SELECT MAX(runs) AS n FROM accounting") == [{"n": 1}]
+
+
+def zero_point_of(daemon, name="N20160102S0271_image"):
+    roles = {role: key for role, _, key in json.loads(daemon.current()[name])["cals"]}
+    return roles.get("zero_point")
+
+
+def test_science_takes_the_zero_point_of_the_nearest_standard_whenever_that_comes(daemons):
+    night = example1()
+    near, science = night[10:15], night[:10] + night[15:]
+    far = [frame("standard", n, 5000 + 10 * (n - 305), exposure_time=3.0, coadds=1) for n in range(305, 310)]
+    daemon = daemons()
+    for records, expected in ((science, None), (far, "N20160102S0306_image"), (near, "N20160102S0296_image")):
+        daemon.land(*records)
+        daemon.run(600)
+        assert zero_point_of(daemon) == expected
+    assert [s.name for s in daemon.engine.ran].count("N20160102S0271_image") == 3
+    assert zero_point_of(daemon, "N20160102S0296_image") is None
+    at_once = daemons()
+    at_once.land(*far, *night)
+    at_once.until_idle()
+    assert at_once.current() == daemon.current()
+    assert len(at_once.engine.ran) == len(at_once.current())
+
+
+def test_a_standard_that_gives_no_zero_point_after_all_takes_back_what_it_gave(daemons):
+    night = example1()
+    late = frame("standard", 300, 960, exposure_time=3.0, coadds=1)
+    first, last = daemons(), daemons()
+    first.land(*night)
+    first.until_idle()
+    assert zero_point_of(first) == "N20160102S0296_image"
+    for daemon in (first, last):
+        daemon.engine.cloudy = ("N20160102S0296_image",)
+    first.land(late)
+    first.until_idle()
+    last.land(late, *night)
+    last.until_idle()
+    assert zero_point_of(first) is None
+    assert first.current() == last.current()
+    assert len(last.engine.ran) == len(last.current())
+    # Rejected by a person, it takes it back too.
+    other = daemons()
+    other.land(*night)
+    other.until_idle()
+    other.decide("reject", "N20160102S0296_image", reason="a satellite crossed it", user="ada", said="")
+    other.until_idle()
+    assert zero_point_of(other) is None

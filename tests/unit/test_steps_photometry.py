@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from pipeline import standards
+from pipeline import standards, zeropoint
 from pipeline.frame import SATURATED
+from pipeline.primitive import Calibrations
 from pipeline.steps.photometry import filter_magnitude, measure_quality
 from pipeline.steps.readout import clean_readout
 from tests.skyframes import calibrated, star_field
@@ -124,3 +125,32 @@ def test_boxes_go():
     assert out.header["PATTQUAD"] == 4
     left = out.sci - frame.sci
     assert np.std(left - np.median(left)) < 0.35 * np.std(pattern)
+
+
+def test_other_images_carry_the_zero_point_of_a_standard():
+    """Near the zenith, by a standard at airmass 2: the extinction between them is the error."""
+    given = zeropoint.read(dict(measured(standard(airmass=2.0)).header), "N20160102S0296_image.fits")
+    assert given.at(2.0, 0.06, 0.03)[1] < given.error  # of the extinction below it nothing is felt there
+    science = calibrated(1, stars=star_field(12), sky=0.0).evolve(cards={"AIRMASS": 1.2})
+    out = measure_quality.run([science], cals=Calibrations(zero_point=given))[0].header
+    assert out["MAGZPT"] == pytest.approx(ZERO_POINT, abs=0.01)
+    measured_at_2 = given.at(2.0, 0.06, 0.03)[1]
+    assert out["MAGZERR"] == pytest.approx(np.hypot(measured_at_2, 0.03 * 0.8), abs=2e-4)
+    carried = ("ZPSTAR", "ZPIMAGE", "ZPAIRMAS", "CCBIN", "KEXT")
+    assert [out[key] for key in carried] == ["FS 17", "N20160102S0296_image", 2.0, "CC70", 0.06]
+    assert out["CLOUDEXT"] == pytest.approx(0.1, abs=0.015)
+    assert zeropoint.read(dict(out), "science") is None, "it has none of its own to give"
+    out.tostring()
+
+
+def test_another_extinction_moves_the_zero_point_as_the_standard_saw_it():
+    given = zeropoint.ZeroPoint(26.0, 0.02, "FS 17", 12.3, airmass=1.5, extinction=0.06,
+                                extinction_error=0.0, image="x")  # fmt: skip
+    assert given.at(1.0, 0.10, 0.0) == pytest.approx((26.02, 0.02))
+
+
+def test_a_standard_has_its_own_zero_point():
+    other = zeropoint.ZeroPoint(20.0, 0.02, "FS 18", 12.3, 1.5, 0.06, 0.03, "x")
+    out = measure_quality.run([standard()], cals=Calibrations(zero_point=other))[0].header
+    assert out["ZPSTAR"] == "FS 17"
+    assert "ZPIMAGE" not in out

@@ -233,6 +233,50 @@ def test_a_standard_takes_a_dark_and_never_waits_for_one():
     assert {c.role for c in used.calibrations} == {"processed_dark", "processed_flat"}
 
 
+ZERO = calibration(CalKind.ZERO_POINT, "fs17", days=0.05)
+
+
+@pytest.mark.parametrize(
+    ("changes", "makes"),
+    [
+        ({}, CalKind.ZERO_POINT),
+        ({"object": "SN2014J"}, None),  # in no list
+        ({"object": "FS 32"}, None),  # suspected to vary
+        ({"filter_name": "Lprime_G0207"}, None),  # not known there
+    ],
+)
+def test_a_standard_gives_a_zero_point_if_it_can_and_takes_none(changes, makes):
+    standard = [member("standard", n, **changes) for n in range(1, 5)]
+    flat = replace(FLAT, facts={**FLAT.facts, **changes})
+    decision = decide(group("standard", standard), World([flat, ZERO]))
+    assert decision.action == "plan"
+    assert "zero_point" not in [c.role for c in decision.spec.calibrations]
+    assert (decision.makes and decision.makes.kind) == makes
+
+
+def test_science_waits_for_a_zero_point_that_is_being_made():
+    decision = decide(group("science", SCIENCE), World([FLAT, DARK, replace(ZERO, pending=True)]))
+    assert (decision.action, decision.producers) == ("wait", (ZERO.ident,))
+
+
+@pytest.mark.parametrize(
+    ("stored", "chosen"),
+    [
+        ([], None),
+        ([ZERO], "fs17"),
+        ([ZERO, calibration(CalKind.ZERO_POINT, "nearer", days=-0.04)], "nearer"),
+        ([calibration(CalKind.ZERO_POINT, "the day after", days=1.1)], None),
+        ([replace(ZERO, facts={**ZERO.facts, "filter_name": "J_G0202"})], None),
+        ([replace(ZERO, facts={**ZERO.facts, "camera": "f32"})], None),
+    ],
+)
+def test_science_takes_the_nearest_zero_point_and_waits_for_none(stored, chosen):
+    decision = decide(group("science", SCIENCE), World([FLAT, DARK, *stored]))
+    assert decision.action == "plan"
+    assert next((c.name for c in decision.spec.calibrations if c.role == "zero_point"), None) == chosen
+    assert not [note for note in decision.spec.notes if "zero" in note]
+
+
 @pytest.mark.parametrize("kind", [CalKind.DARK, CalKind.FLAT, CalKind.MADE_BPM])
 def test_what_is_being_made_is_waited_for_by_all(kind):
     stored = [c for c in (FLAT, DARK) if c.kind is not kind]
