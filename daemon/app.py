@@ -198,9 +198,9 @@ def _calendar(daemon: Daemon) -> Iterator[Callable[[], None]]:
     when the clock steps back."""
     from daemon import schedule
 
-    scheduler = schedule.start(config)
+    scheduler = schedule.start(daemon.config, daemon.ledger)
     try:
-        yield
+        yield scheduler.wakeup
     finally:
         scheduler.shutdown(wait=False)
 
