@@ -20,7 +20,7 @@ check: $(VENV)/.dev   ## format, lint, types, tests
 	$(BIN)/mypy
 	@$(MAKE) --no-print-directory test
 
-bench: $(VENV)/.run   ## what it costs: tables, and the figures as JSON in run/bench
+bench: $(VENV)/.run   ## how right it is and what it costs: tables, and the figures as JSON in run/bench
 	@$(BIN)/python -m bench
 
 format: $(VENV)/.dev  ## bring the sources into shape

@@ -260,7 +260,8 @@ def _tiles(image: Array, size: int) -> Iterator[tuple[tuple[slice, slice], Array
 
 
 def _check_cosmic_rays(truth: Truth, product: Product, expected: Expected) -> Iterator[Check]:
-    """Hits above 10 sigma of a frame, away from stars, that show above 4 sigma in the stack."""
+    """Hits above 10 sigma of a frame, away from stars and on 3 or more good frames, that show above 4 sigma
+    in the stack."""
     frames = [truth.frames[name] for name in product.inputs()]
     if not all("cosmic_ray_pixels" in frame for frame in frames):
         return
@@ -278,7 +279,9 @@ def _check_cosmic_rays(truth: Truth, product: Product, expected: Expected) -> It
                 and quiet[y, x]
                 and electrons > 10 * noise[y, x]
             ):
-                total += 1
-                left += bool(residual[y, x] > 4 * np.sqrt(product.var[y, x]))
+                shows = bool(residual[y, x] > 4 * np.sqrt(product.var[y, x]))
+                if product.coverage is None or product.coverage[y, x] >= 2 + shows:
+                    total += 1
+                    left += shows
     if total:
         yield check(f"cosmic rays left, of {total}", left / total, 0, max(0.01, 1.5 / total))

@@ -10,6 +10,7 @@ from bench import common
 from bench.__main__ import NAMES
 
 WANTED = {
+    "accuracy": ("rows", "records"),
     "floor": ("seconds", "bytes_read"),
     "night": ("runs", "floor"),
     "latency": ("beyond", "times_floor", "idle"),
