@@ -139,8 +139,11 @@ def _content(tx: Tx, record: FileRecord, state: FileState) -> tuple[int, bool]:
     which stays; but bytes that come back after having been superseded, and verdicts of an older release
     that would be better now, are taken anew.
     """
-    row = tx.one("SELECT id, state FROM content WHERE sha256 = ?", record.file_sha)
+    name = canonical_name(os.path.basename(record.path).encode(errors="replace").decode())
+    row = tx.one("SELECT id, state, name FROM content WHERE sha256 = ?", record.file_sha)
     if row is not None:
+        if name_order(name) < name_order(row["name"]):  # a copy came before the file itself
+            tx.run("UPDATE content SET name = ? WHERE id = ?", name, row["id"])
         again = row["state"] in (FileState.SUPERSEDED, FileState.REFUSED, FileState.QUARANTINED)
         if not again or row["state"] == state:
             return row["id"], False
@@ -159,7 +162,7 @@ def _content(tx: Tx, record: FileRecord, state: FileState) -> tuple[int, bool]:
         first_seen=tx.now,
         changed=tx.now,
         kind=record.kind,
-        name=canonical_name(os.path.basename(record.path).encode(errors="replace").decode()),
+        name=name,
         facts=record.facts,
         tags=json.dumps(sorted(record.tags)),
         descriptors=json.dumps(descriptors.to_json() if descriptors else None),

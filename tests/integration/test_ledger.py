@@ -387,3 +387,10 @@ def test_what_a_fresh_job_waits_for_goes_before_other_calibrations(daemon):
     }
     assert priority["N20160102S0021_bpm"] == 1  # the flat waits for it, the science for the flat
     assert priority["N20160102S0001_dark"] == 4
+
+
+def test_a_frame_is_called_by_its_right_name_though_a_copy_came_first(daemon):
+    darks = [frame("dark", n, 30 * n) for n in (1, 2, 3)]
+    daemon.land(replace(darks[0], path="/drop/a copy.fits"), *darks)
+    daemon.run(300)
+    assert set(daemon.current()) == {"N20160102S0001_dark"}
