@@ -42,6 +42,10 @@ NAMES = {
     "M(prime)": "Mprime",
 }
 
+# Nominal zero points are stable to 3 percent (Gemini's page of NIRI zero points).
+MAGNITUDES = 2.5 / math.log(10)
+ZERO_POINT_STABILITY = 0.03 * MAGNITUDES
+
 
 @dataclass(frozen=True)
 class MeasureQualityParams:
@@ -59,9 +63,10 @@ def measure_quality(frame: Frame, params: MeasureQualityParams, cals: Calibratio
     object mask.
 
     MEANFWHM, ZENFWHM (arcsec; at zenith by airmass^-0.6), MEANELLP of stars and IQBIN; BGRATE (e-/s a pixel),
-    BGMAG (mag/arcsec², by the nominal zero point); SATFRAC; NSOURCES. For a standard star in the packaged
-    list also MAGZPT, MAGZERR, ZPSTAR, ZPMAG, ZPFLUX, KEXT, and CLOUDEXT, CCBIN against the nominal zero
-    point. Any other target gets these of the standard nearest in time, and in ZPIMAGE which image that is.
+    BGMAG (mag/arcsec², by the nominal zero point), with errors and samples; SATFRAC; NSOURCES. For a
+    standard star in the packaged list also MAGZPT, MAGZERR, ZPSTAR, ZPMAG, ZPFLUX, KEXT, and CLOUDEXT, CCBIN
+    against the nominal zero point. Any other target gets these of the standard nearest in time, and in
+    ZPIMAGE which image that is.
     """
     catalogue, labels = find_sources(frame, DetectSourcesParams())
     cards: dict[str, Any] = sharpness_cards(catalogue) | _seeing(frame, catalogue) | _sky(frame)
@@ -87,8 +92,10 @@ def _seeing(frame: Frame, catalogue: Catalogue) -> dict[str, Any]:
     zenith = fwhm * airmass**-0.6
     limits = IQ_BINS.get((NAMES.get(frame.descriptors.filter_pretty) or "K")[0], IQ_BINS["K"])
     worst = sum(zenith > limit for limit in limits)
+    error = float(sharpness_cards(catalogue)["FWHMERR"][0]) * wcs.pixel_scale
     return {
         "MEANFWHM": (round(fwhm, 4), "[arcsec] FWHM of stars, median"),
+        "MFWHMERR": (round(error, 4), "[arcsec] Error of MEANFWHM, from NSTARS stars"),
         "MEANELLP": (round(float(np.median(stars["ELLIP_FIT"])), 4), "Ellipticity of stars, median"),
         "ZENFWHM": (round(zenith, 4), "[arcsec] FWHM at zenith, airmass^-0.6"),
         "IQBIN": (IQ_NAMES[worst], "Image quality by ZENFWHM"),
@@ -96,16 +103,29 @@ def _seeing(frame: Frame, catalogue: Catalogue) -> dict[str, Any]:
 
 
 def _sky(frame: Frame) -> dict[str, Any]:
-    """The background of one exposure, from the level that skyCorrect took off."""
-    level, time = number(frame.header, "SKYLEVEL"), frame.descriptors.exposure_time
-    if level is None or not time or frame.unit != "electron":
+    """The background of the exposures, from the levels that skyCorrect took off: mean, error, sample.
+
+    The error is that of the mean, from the scatter between exposures, so that a drifting sky shows.
+    """
+    time = frame.descriptors.exposure_time
+    own = number(frame.header, "SKYLEVEL")
+    found = np.array([own]) if frame.members is None else frame.members["SKYLEVEL"].astype(float)
+    levels = np.array([v for v in found if v is not None and np.isfinite(v)], float)
+    if not levels.size or not time or frame.unit != "electron":
         return {}
-    rate = level / time
-    cards: dict[str, Any] = {"BGRATE": (round(rate, 4), "[electron/s/pix] Background")}
+    rate = float(levels.mean()) / time
+    error = float(levels.std(ddof=1)) / math.sqrt(levels.size) / time if levels.size > 1 else None
+    cards: dict[str, Any] = {
+        "BGRATE": (round(rate, 4), "[electron/s/pix] Background"),
+        "BGRERR": (round(error, 4), "Error of BGRATE") if error is not None else None,
+        "BGFRAMES": (int(levels.size), "Exposures that BGRATE is of"),
+    }
     zero, wcs = nominal_zero_point(frame), tangent(frame.header)
     if zero is not None and wcs is not None and rate > 0:
         magnitude = zero - 2.5 * math.log10(rate / wcs.pixel_scale**2)
         cards["BGMAG"] = (round(magnitude, 3), "[mag/arcsec2] Background, by nominal zero point")
+        doubt = math.hypot(ZERO_POINT_STABILITY, MAGNITUDES * (error or 0.0) / rate)
+        cards["BGMAGERR"] = (round(doubt, 3), "Error of BGMAG, that of the zero point included")
     return cards
 
 

@@ -53,10 +53,24 @@ def test_sharpness_and_background():
     assert 0 < out.header["FWHMERR"] < 0.1
     assert out.header["BGRATE"] == pytest.approx(30000 / SECONDS, rel=1e-3)
     assert out.header["BGMAG"] == pytest.approx(26.40 - 2.5 * np.log10(30000 / SECONDS / 0.1167**2), abs=0.02)
+    assert out.header["MFWHMERR"] == pytest.approx(out.header["FWHMERR"] * 0.1167, rel=0.01, abs=1e-4)
+    assert out.header["BGFRAMES"] == 1
+    assert "BGRERR" not in out.header, "one exposure cannot say how far off it is"
     assert "MAGZPT" not in out.header
     assert out.objmask.any()
     assert len(out.catalog) == out.header["NSOURCES"]
     out.header.tostring()  # every card fits
+
+
+def test_background_of_a_stack_is_the_mean_of_its_frames_with_their_scatter():
+    levels = [30000.0, 30060.0, 30120.0]
+    members = np.array([(level,) for level in levels], dtype=[("SKYLEVEL", "f4")])
+    frame = calibrated(1, stars=star_field(3), sky=0.0).evolve(members=members, cards={"SKYLEVEL": 1.0})
+    out = measured(frame).header
+    assert out["BGRATE"] == pytest.approx(30060 / SECONDS, rel=1e-5)
+    assert out["BGRERR"] == pytest.approx(60 / 3**0.5 / SECONDS, rel=1e-3)
+    assert out["BGFRAMES"] == 3
+    assert out["BGMAGERR"] == pytest.approx(0.0326, abs=1e-3)
 
 
 def test_saturated_pixels_are_counted_and_give_no_zero_point():
