@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from daemon import diskguard, instance, logs, queries, retention, systemd
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from daemon.landing import Landing
 
 LOOK_SECONDS = 10.0  # between two looks at the health of the parts
+REBUILD_SECONDS = 3600  # that the service manager is asked to wait for it
 STALLED_SECONDS = 60.0  # without progress of the heart: no more pings, the service manager restarts us
 _LEVELS = {
     "job_failed": "error",
@@ -70,6 +72,7 @@ class Daemon:
         with contextlib.suppress(OSError):  # the next run of retention goes on
             retention.finish(self.ledger)
         found = self.landing.start()
+        self._take_back()
         logs.get().info(
             "started",
             pid=os.getpid(),
@@ -79,6 +82,22 @@ class Daemon:
             new_files=len(found.candidates),
             recovered_jobs=recovered,
         )
+
+    def _take_back(self) -> None:
+        """Products and decisions that the ledger does not know: it is new, or older than they are."""
+        from daemon import rebuild
+
+        strange, lines = rebuild.unknown(self.ledger, self.config.product_folder)
+        if not strange and not lines:
+            return
+        logs.get().warning("rebuilding", products=len(strange), decisions=len(lines))
+        said = f"STATUS=taking {len(strange)} products into the database again; nothing is reduced for it"
+        systemd.notify(said, f"EXTEND_TIMEOUT_USEC={REBUILD_SECONDS * 1_000_000}")
+        heart = self.heart
+        answer = rebuild.take_back(self.ledger, self.landing, heart.setting, heart.overrides)
+        for item in answer.pop("left"):
+            logs.get().warning("product_not_adopted", **item)
+        logs.get().info("rebuilt", **answer)
 
     def run_threads(self) -> None:
         for name, target in (("heart", self.heart.run), ("landing", self.landing.run)):
@@ -126,6 +145,7 @@ def build(config: Config, *, hurry: bool = False, start_workers: bool = False) -
     """
     for folder in (*config.drop_folders, config.product_folder):
         folder.mkdir(parents=True, exist_ok=True)
+    _put_aside_if_damaged(config)
     ledger = Ledger(config.database, log=_log)
     engine = engine_of(config, hurry=hurry)
     if start_workers:
@@ -170,6 +190,37 @@ def build(config: Config, *, hurry: bool = False, start_workers: bool = False) -
         log=_log,
     )
     return Daemon(config, ledger, engine, heart, landing)
+
+
+def _put_aside_if_damaged(config: Config) -> None:
+    """A damaged database is not worked on: it is kept under another name, and made anew from disk."""
+    from daemon import rebuild
+
+    if why := rebuild.damaged(config.database):
+        aside = rebuild.put_aside(config.database, datetime.now(UTC))
+        logs.get().error("database_damaged", reason=why, kept=str(aside))
+
+
+def rebuild_offline(config: Config) -> dict[str, Any]:
+    """The database made anew of what is on disk, without reducing anything; what was there is kept aside.
+
+    Answers {"kept", "products", "decisions", "files", "left", "audit"}.
+    """
+    from daemon import audit, rebuild
+
+    with instance.only_one(config):
+        there = config.database.exists()
+        kept = rebuild.put_aside(config.database, datetime.now(UTC)) if there else None
+        daemon = build(config, hurry=True)
+        try:
+            daemon.landing.start()
+            how = (daemon.heart.setting, daemon.heart.overrides)
+            answer = rebuild.take_back(daemon.ledger, daemon.landing, *how)
+            with daemon.ledger.read() as db:
+                found = audit.audit(db, config.drop_folders, config.product_folder)
+        finally:
+            daemon.close()
+    return {"kept": str(kept) if kept else None, **answer, "audit": found}
 
 
 def _log(event: str, **fields: Any) -> None:

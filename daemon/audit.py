@@ -35,7 +35,7 @@ def audit(
     known = {os.path.realpath(product["path"]) for product in products}
     unaccounted += [
         {"path": str(path), "why": "a product that the ledger does not know"}
-        for path in _fits_below(product_folder)
+        for path in product_files(product_folder)
         if os.path.realpath(path) not in known
     ]
     return {
@@ -101,7 +101,8 @@ def _broken(product: dict[str, Any], deep: bool) -> str:
     return ""
 
 
-def _fits_below(folder: Path) -> Iterator[Path]:
+def product_files(folder: Path) -> Iterator[Path]:
+    """Every file that is a product, or was one."""
     for root, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if name not in HOUSEHOLD]
         yield from (Path(root, name) for name in names if name.endswith(".fits"))

@@ -19,7 +19,7 @@ from typing import Any
 
 from daemon import outdated, queries
 from daemon.ledger import Tx
-from daemon.planner import Group, Setting, plan
+from daemon.planner import Group, Setting, plan, takes
 from daemon.planning import Clocks, LedgerWorld, Overrides, candidate_from_json
 from daemon.targets import Target
 from pipeline import association
@@ -238,7 +238,7 @@ def _calibrations(world: _World, group: Group, target: Descriptors, job: Any = N
     matches = dict(plan([replace(group, settled=True)], world.setting, world)[0].matches)
     used = {c["role"]: c for c in json.loads(job["spec"])["calibrations"]} if job and job["spec"] else {}
     answer = []
-    for kind in sorted(recipe.takes):
+    for kind in sorted(takes(world.setting.rules[group.rule], recipe)):
         match = matches.get(kind) or association.best_match(
             association.RULES[kind], target, world.candidates(kind, target)
         )

@@ -8,6 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+# Header cards of a product that the ledger keeps beside it.
+QUALITY = (
+    "NCOMBINE", "NSOURCES", "MEANFWHM", "ZENFWHM", "MEANELLP", "IQBIN", "BGRATE", "BGMAG", "SATFRAC",
+    "NOISECOR", "MAGZPT", "MAGZERR", "ZPSTAR", "ZPIMAGE", "CLOUDEXT", "CCBIN",
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Input:
@@ -104,6 +110,11 @@ def job_key(
         *([remake] if remake else []),
     ]
     return digest(content)
+
+
+def input_key(inputs: Sequence[Input]) -> str:
+    """Digest of what the inputs are, whatever their files are called and whatever else their headers say."""
+    return digest([[item.data_sha, item.facts] for item in inputs])
 
 
 def digest(content: Any, length: int = 64) -> str:

@@ -48,6 +48,7 @@ class Landing:
     read: Read = ingest
     clock: Callable[[], float] = time.monotonic
     log: Log = lambda event, **fields: None
+    as_of: Callable[[FileRecord], float | None] | None = None  # when a file came, if that was not just now
     progress_at: float = 0.0
     sweep_at: float = 0.0
     _pool: ThreadPoolExecutor | None = None
@@ -175,8 +176,11 @@ class Landing:
             files.gone(tx, path)
 
     def _record(self, tx: Tx, records: list[FileRecord]) -> None:
+        now = tx.now
         for record in records:
+            tx.now = (self.as_of(record) if self.as_of else None) or now
             files.record(tx, record, self.setting)
+        tx.now = now
 
     # -- batch --------------------------------------------------------------------------------
 

@@ -166,6 +166,11 @@ def _decide(group: Group, setting: Setting, world: World) -> Decision:
     return _Planner(group, rule, setting, world).decision()
 
 
+def makes_of(group: Group, setting: Setting, world: World, spec: JobSpec) -> Candidate | None:
+    """The calibration that a job of this group's frames makes."""
+    return _Planner(group, setting.rules[group.rule], setting, world).makes(spec)
+
+
 def quiet_needed(rule: TriggerRule, members: Sequence[Member]) -> float:
     """Seconds without a new frame after which the sequence is taken as finished."""
     starts = [m.ut.timestamp() for m in members]

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from daemon import logs
-from daemon.jobspec import JobSpec
+from daemon.jobspec import QUALITY, JobSpec, input_key
 from pipeline import produce
 from pipeline.errors import StopRequested
 from pipeline.fitsreader import hash_file
@@ -35,12 +35,6 @@ from pipeline.tags import tags_of
 _ALGORITHMS = (
     "background", "calibrate", "combine", "flagging", "levels", "matching", "patterns", "photometry",
     "resampling", "sources",
-)  # fmt: skip
-
-# Header cards of a product that the ledger keeps beside it.
-QUALITY = (
-    "NCOMBINE", "NSOURCES", "MEANFWHM", "ZENFWHM", "MEANELLP", "IQBIN", "BGRATE", "BGMAG", "SATFRAC",
-    "NOISECOR", "MAGZPT", "MAGZERR", "ZPSTAR", "ZPIMAGE", "CLOUDEXT", "CCBIN",
 )  # fmt: skip
 
 
@@ -173,4 +167,5 @@ def _cards(spec: JobSpec) -> dict[str, Any]:
         "PRESET": (spec.preset, "preset of its parameters"),
         "JOBKEY": spec.key,  # all 64 digits; there is no room for a comment
         "GROUPID": (spec.group, "group of frames that it was made of"),
+        "INPUTKEY": input_key(spec.inputs),
     }

@@ -98,6 +98,7 @@ def _add_commands() -> None:
         decide.reject,
         decide.accept,
         backup.backup,
+        backup.rebuild,
         replay.replay,
         demonstrate.simulate,
         demonstrate.demo,

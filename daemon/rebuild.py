@@ -1,0 +1,429 @@
+"""The ledger made anew of what is on disk: raw files, provenance in the products, people's decisions.
+
+    answer = take_back(ledger, landing, setting, overrides)
+
+Nothing is reduced again. Decisions come first, from PRODUCTS/.nirid/decisions.jsonl, so that frames are
+judged as they are taken in; then every raw file is read, as of the time when it landed; then each product
+becomes a job that is done, with the key, the inputs, the calibrations and the parameters that it carries.
+What the ledger knows already stays: with a database that is older than the products (restored from a
+backup) it learns the rest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from daemon import decisions, files, moves, publish, requests, verdicts
+from daemon.audit import product_files
+from daemon.jobspec import CalInput, Input, JobSpec, digest, input_key, job_key
+from daemon.ledger import Ledger, Tx, connect_readonly
+from daemon.moves import PublishPlan
+from daemon.planner import Setting, makes_of
+from daemon.planning import BACKLOG, LedgerWorld, Overrides, candidate_to_json
+from daemon.products import Found, read
+from daemon.states import FileState
+from pipeline import caldb
+from pipeline.association import CalibrationKey, CalKind, Candidate
+from pipeline.errors import NiridError
+from pipeline.fitsreader import hash_file
+
+if TYPE_CHECKING:
+    from daemon.ingest import FileRecord
+    from daemon.landing import Landing
+
+_MOST_REMAKES = 100
+_SUPERSEDED = re.compile(r"(.+)\.v(\d{4,})")
+
+
+def damaged(database: Path) -> str:
+    """Why a database cannot be used; "" when it is whole, is not there, or cannot be looked at now."""
+    if not database.exists():
+        return ""
+    try:
+        with closing(connect_readonly(database)) as db:
+            said = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+    except sqlite3.OperationalError:  # busy, no permission: not a matter of its content
+        return ""
+    except sqlite3.DatabaseError as error:
+        return str(error)
+    return "" if said == "ok" else str(said)
+
+
+def put_aside(database: Path, now: datetime) -> Path:
+    """Rename a database and what belongs to it; returns its new name."""
+    aside = database.with_name(f"{database.name}.{now:%Y%m%dT%H%M%S}")
+    for side in ("", "-wal", "-shm"):
+        if (path := Path(f"{database}{side}")).exists():
+            os.replace(path, f"{aside}{side}")
+    moves.sync(database.parent)
+    return aside
+
+
+def unknown(ledger: Ledger, products: Path) -> tuple[list[Path], list[dict[str, Any]]]:
+    """(products, decisions) that are on disk and not in the ledger."""
+    with ledger.read() as db:
+        known = {os.fsdecode(r[0]): r for r in db.execute("SELECT path, published, sha256 FROM product")}
+        decided = {(r[0], r[1]) for r in db.execute("SELECT request, subject FROM decision")}
+    strange = [path for path in product_files(products) if _is_strange(path, known.get(str(path)))]
+    lines = [line for line in requests.written(products) if (line["request"], line["subject"]) not in decided]
+    return strange, lines
+
+
+def _is_strange(path: Path, row: Any) -> bool:
+    """True for a product that the ledger does not know, or not there. What was written after the ledger
+    says that it was published may be another one."""
+    if row is None:
+        return True
+    with contextlib.suppress(OSError):
+        later = path.stat().st_mtime > row["published"] + 1.0
+        return bool(later and hash_file(path) != row["sha256"])
+    return False
+
+
+def take_back(ledger: Ledger, landing: Landing, setting: Setting, overrides: Overrides) -> dict[str, Any]:
+    """Bring the ledger up to date with the disk; {"products", "decisions", "files", "left": [{path, why}]}.
+
+    landing : has been started; its `take_all` reads every raw file
+    """
+    products = Path(setting.products)
+    strange, lines = unknown(ledger, products)
+    ledger.write(partial(_remember, lines=lines))
+    landing.as_of = _landed
+    taken = landing.take_all()
+    landing.as_of = None
+    ledger.write(partial(_enforce, setting=setting))
+    left = []
+    found = []
+    for path in strange:
+        try:
+            found.append(read(path, products))
+        except (NiridError, OSError) as error:
+            left.append({"path": str(path), "why": str(error)})
+    keys = {item.sha256: item.key for item in found}
+    for item in _settled(found):
+        left += ledger.write(partial(_adopt, found=item, keys=keys, setting=setting, overrides=overrides))
+    ledger.write(partial(_ask_again, lines=lines))
+    return {"products": len(found), "decisions": len(lines), "files": taken, "left": left}
+
+
+def _landed(record: FileRecord) -> float | None:
+    """When a file came, as far as its inode tells."""
+    return record.signature.ctime_ns / 1e9 if record.signature is not None else None
+
+
+# -- decisions -------------------------------------------------------------------------------
+
+
+def _remember(tx: Tx, lines: Sequence[Mapping[str, Any]]) -> None:
+    for line in lines:
+        verdicts.remember(
+            tx,
+            {**line, "user": str(line.get("user", ""))},
+            str(line["subject"]),
+            str(line.get("outcome", "")),
+            more=line.get("more") or {},
+            at=datetime.fromisoformat(line["at"]).timestamp(),
+            written=True,
+        )
+
+
+def _enforce(tx: Tx, setting: Setting) -> None:
+    """Contents that the ledger knew already, and files that were registered where they lie."""
+    for row in tx.rows("SELECT more FROM decision WHERE more LIKE '%\"record\"%' ORDER BY id"):
+        record = decisions.record_from_json(json.loads(row["more"])["record"])
+        if os.path.exists(record.path) and hash_file(record.path) == record.file_sha:
+            files.record(tx, record, setting)
+    for content in tx.rows(
+        "SELECT c.*, f.label, f.data_sha FROM content c LEFT JOIN frame f ON f.id = c.frame_id"
+    ):
+        subjects = [verdicts.of_content(content["sha256"])]
+        if content["data_sha"]:
+            subjects.append(verdicts.of_frame(content["label"], content["data_sha"]))
+        decision = verdicts.standing(tx, *subjects)
+        usable = content["state"] in (FileState.READY, FileState.CALIBRATION)
+        if decision is None:
+            continue
+        if decision["action"] == verdicts.REJECT and usable:
+            files.set_state(tx, content["id"], FileState.EXCLUDED, verdicts.in_words(decision), setting)
+        elif decision["action"] == verdicts.BLAME and content["state"] == FileState.READY:
+            files.set_state(tx, content["id"], FileState.QUARANTINED, verdicts.in_words(decision), setting)
+
+
+def _ask_again(tx: Tx, lines: Iterable[Mapping[str, Any]]) -> None:
+    """What a person wanted made again, and what was not made before the ledger was lost."""
+    for line in lines:
+        for key in (line.get("more") or {}).get("keys", ()) if line["action"] == verdicts.REQUEUE else ():
+            row = tx.one(
+                """SELECT p.group_id FROM product p JOIN job j ON j.id = p.job_id
+                WHERE p.current AND j.key = ?""",
+                key,
+            )
+            if row is not None:
+                publish.remake(tx, row["group_id"])
+
+
+# -- products --------------------------------------------------------------------------------
+
+
+def _settled(found: Sequence[Found]) -> list[Found]:
+    """In order of time, superseded ones first. A publication that was cut short by the loss of the ledger
+    has left one product at two places: it is taken where it is current."""
+    by_key: dict[str, Found] = {}
+    for item in sorted(found, key=lambda f: f.superseded):
+        first = by_key.setdefault(item.key, item)
+        if first is not item and first.sha256 == item.sha256:
+            item.path.unlink()
+            item.path.with_suffix(".png").unlink(missing_ok=True)
+    return sorted(by_key.values(), key=lambda f: (not f.superseded, f.written))
+
+
+def _adopt(
+    tx: Tx, found: Found, keys: Mapping[str, str], setting: Setting, overrides: Overrides
+) -> list[dict[str, str]]:
+    """One product becomes a job that is done. Returns why not, if it cannot be."""
+    if _moved(tx, found):
+        return []
+    inputs, frames = _inputs(tx, found)
+    group = _group(tx, found, frames, setting)
+    spec = _spec(tx, found, inputs, keys, setting)
+    remake = _remake(spec)
+    made = _makes(tx, found, group, frames, spec, setting, overrides)
+    tx.now = found.written
+    job = _job(tx, found, group, spec, made, remake)
+    for position, frame in enumerate(frames):
+        if frame is not None:
+            values = {"job_id": job, "frame_id": frame, "position": position}
+            tx.insert("job_input", **values, sha256=spec.inputs[position].file_sha)
+    for cal in spec.calibrations:
+        tx.insert("job_calibration", job_id=job, role=cal.role, ident=cal.key, name=cal.name)
+    path, current = _place(tx, found, group, setting)
+    version = _version(tx, found, group)
+    result = {"quality": found.quality, "notes": found.notes}
+    plan = PublishPlan(job, 1, found.name, found.night, "", str(path), found.sha256, version, (), result)
+    publish.commit(tx, plan, setting.policy)
+    tx.events = [event for event in tx.events if event[0] != "job_done"]  # it was, long ago
+    if not current:
+        tx.run("UPDATE product SET current = 0 WHERE job_id = ?", job)
+        tx.cals.remove_ident(found.key, "replaced by a later version", now=tx.now)
+    tx.run("UPDATE frame_group SET remake = MAX(remake, ?) WHERE id = ?", remake, group)
+    tx.event("product_adopted", job=job, product=str(path), key=found.key)
+    return []
+
+
+def _moved(tx: Tx, found: Found) -> bool:
+    """A product that the ledger knows at another place, where something else lies by now."""
+    row = tx.one("SELECT p.* FROM product p JOIN job j ON j.id = p.job_id WHERE j.key = ?", found.key)
+    if row is None:
+        return False
+    here = int(not found.superseded)
+    tx.run("UPDATE product SET path = ?, current = ? WHERE id = ?", os.fsencode(found.path), here, row["id"])
+    if found.superseded:
+        tx.cals.remove_ident(found.key, "replaced by a later version", now=tx.now)
+    return True
+
+
+def _place(tx: Tx, found: Found, group: int, setting: Setting) -> tuple[Path, bool]:
+    """Where it lies, and whether it is current: not when it was rejected. An older one gives way to it."""
+    if found.superseded:
+        return found.path, False
+    if verdicts.is_rejected(tx, found.key):
+        this = {"name": found.name, "night": found.night, "path": os.fsencode(found.path), "version": 1}
+        return _out_of_the_way(this, found.sha256, setting), False
+    older = (
+        "SELECT p.*, j.key FROM product p JOIN job j ON j.id = p.job_id WHERE p.group_id = ? AND p.current"
+    )
+    for row in tx.rows(older, group):
+        kept = _out_of_the_way(row, row["sha256"], setting)
+        tx.run("UPDATE product SET current = 0, path = ? WHERE id = ?", os.fsencode(kept), row["id"])
+        tx.cals.remove_ident(row["key"], f"replaced by {found.name}", now=tx.now)
+    return found.path, True
+
+
+def _out_of_the_way(row: Any, sha256: str, setting: Setting) -> Path:
+    old = publish.give_way(setting.products, 0, row)
+    moves.withdraw(Path(old.path), Path(old.kept), sha256)
+    return Path(old.kept)
+
+
+def _version(tx: Tx, found: Found, group: int) -> int:
+    taken = {r["version"] for r in tx.rows("SELECT version FROM product WHERE group_id = ?", group)}
+    said = _SUPERSEDED.fullmatch(found.path.stem)
+    number = int(said[2]) if said else max(taken, default=0) + 1
+    while number in taken:
+        number += 1
+    return number
+
+
+def _inputs(tx: Tx, found: Found) -> tuple[list[Input], list[int | None]]:
+    """The raw frames: by their bytes; by name, when the key of all inputs proves that they are the same."""
+    rows = [(_by_sha(tx, sha) or _by_name(tx, name), name, sha) for name, sha in found.inputs]
+    given = [
+        Input(
+            path=os.fsdecode(row["path"]) if row and row["path"] else "",
+            name=name,
+            file_sha=sha,
+            data_sha=row["data_sha"] if row else "",
+            facts=row["facts"] if row else "",
+            ut=row["ut"] if row else "",
+        )
+        for row, name, sha in rows
+    ]
+    same = input_key(given) == found.input_key
+    sure = [
+        item
+        if same or (row is not None and row["sha256"] == item.file_sha)
+        else replace(item, data_sha="", facts="")
+        for item, (row, _, _) in zip(given, rows, strict=True)
+    ]
+    return sure, [row["frame_id"] if row else None for row, _, _ in rows]
+
+
+_FRAME = """SELECT c.sha256, c.facts, c.frame_id, f.data_sha, f.descriptors, s.path,
+    json_extract(f.descriptors, '$.ut_datetime') AS ut
+    FROM content c JOIN frame f ON f.id = c.frame_id
+    LEFT JOIN sighting s ON s.content_id = c.id AND s.current"""
+
+
+def _by_sha(tx: Tx, sha: str) -> Any:
+    return tx.one(f"{_FRAME} WHERE c.sha256 = ? LIMIT 1", sha)
+
+
+def _by_name(tx: Tx, name: str) -> Any:
+    return tx.one(f"{_FRAME} WHERE f.name = ? AND c.state <> 'superseded' LIMIT 1", name)
+
+
+def _group(tx: Tx, found: Found, frames: Sequence[int | None], setting: Setting) -> int:
+    """The group that the product is of: by its GROUPID, else the one that most of its frames are in."""
+    known = [frame for frame in frames if frame is not None]
+    titles = [rule.title for rule in setting.rules.values() if rule.recipe == found.recipe]
+    marks, rules = ", ".join("?" * len(known)), ", ".join("?" * len(titles))
+    rows = tx.rows(
+        f"""SELECT g.id, g.rule, g.key, COUNT(*) AS n
+        FROM membership m JOIN frame_group g ON g.id = m.group_id
+        WHERE m.frame_id IN ({marks}) AND g.rule IN ({rules}) AND NOT g.closed GROUP BY g.id""",
+        *known,
+        *titles,
+    )
+    idents = [
+        (r["label"], r["data_sha"])
+        for r in tx.rows(f"SELECT label, data_sha FROM frame WHERE id IN ({marks})", *known)
+    ]
+
+    def order(row: Any) -> tuple[bool, int, int]:
+        named = any(digest([row["rule"], row["key"], ident], 16) == found.group for ident in idents)
+        return (named, row["n"], -row["id"])
+
+    if rows:
+        return int(max(rows, key=order)["id"])
+    zero = {"arrivals": 0, "touched": 0, "settled": 1, "remake": 0, "better": "", "exposure": 0.0}
+    return tx.insert(
+        "frame_group",
+        rule=titles[0] if titles else found.recipe,
+        rank=0,
+        key=found.group,
+        first_ut=found.ut,
+        last_ut=found.ut,
+        program="",
+        pool="",
+        offers="",
+        last_arrival=found.written,
+        closed=1,
+        reason="its raw frames are not in the drop folders any more",
+        **zero,
+    )
+
+
+def _spec(
+    tx: Tx, found: Found, inputs: Sequence[Input], keys: Mapping[str, str], setting: Setting
+) -> JobSpec:
+    calibrations = []
+    for name, sha, role in found.calibrations:
+        row = tx.one("SELECT j.key FROM product p JOIN job j ON j.id = p.job_id WHERE p.sha256 = ?", sha)
+        key = keys.get(sha) or (row["key"] if row else sha)
+        calibrations.append(CalInput(role, "", name, sha, key))
+    return JobSpec(
+        key=found.key,
+        recipe=found.recipe,
+        recipe_version=found.version,
+        group=found.group,
+        inputs=tuple(inputs),
+        calibrations=tuple(calibrations),
+        parameters=found.parameters,
+        preset=found.preset,
+        notes=tuple(found.notes),
+        name=found.name,
+        night=found.night,
+        time_stamp=found.time_stamp,
+        products=setting.products,
+    )
+
+
+def _remake(spec: JobSpec) -> int:
+    """How often a person had it made again: the number with which its key comes out."""
+    content = (spec.recipe, spec.recipe_version, spec.inputs, spec.calibrations, spec.parameters, spec.preset)
+    return next((n for n in range(_MOST_REMAKES) if job_key(*content, n) == spec.key), 0)
+
+
+def _makes(
+    tx: Tx,
+    found: Found,
+    group: int,
+    frames: Sequence[int | None],
+    spec: JobSpec,
+    setting: Setting,
+    overrides: Overrides,
+) -> Candidate | None:
+    """The calibration that it is, as planning would have said; without its frames, as its own header says."""
+    row = tx.one("SELECT * FROM frame_group WHERE id = ?", group)
+    assert row is not None
+    if not row["closed"]:
+        world = LedgerWorld(tx, setting, overrides)
+        loaded = world.load(row)
+        used = tuple(replace(m, usable=True) for m in loaded.members if m.frame_id in frames)
+        return makes_of(replace(loaded, members=used), setting, world, spec) if used else None
+    recipe = setting.recipes.get(found.recipe)
+    if recipe is None or recipe.makes is None or found.descriptors.ut_datetime is None:
+        return None
+    made = caldb.external(CalKind(recipe.makes), str(found.path), found.sha256, found.descriptors)
+    return replace(made, ident=found.key, name=found.name)
+
+
+def _job(tx: Tx, found: Found, group: int, spec: JobSpec, made: Candidate | None, remake: int) -> int:
+    """Its row, running, as `publish.commit` wants it; one that a backup has as planned is taken."""
+    known = tx.one("SELECT id FROM job WHERE key = ?", found.key)
+    values = {
+        "group_id": group,
+        "recipe": found.recipe,
+        "version": found.version,
+        "state": "running",
+        "reason": "",
+        "ut": found.ut,
+        "spec": json.dumps(spec.to_json()),
+        "makes": candidate_to_json(made) if made else "",
+        "makes_key": str(CalibrationKey.of(made.kind, made.facts)) if made else "",
+        "remake": remake,
+        "planned_at": found.written,
+        "changed": found.written,
+        "attempts": 1,
+    }
+    if known is None:
+        more = {"deaths": 0, "interruptions": 0, "error": "", "priority": BACKLOG}
+        job = tx.insert("job", key=found.key, **values, **more)
+    else:
+        job = known["id"]
+        tx.run(f"UPDATE job SET {', '.join(f'{n} = ?' for n in values)} WHERE id = ?", *values.values(), job)
+        for table in ("attempt", "job_input", "job_calibration", "dependency"):
+            tx.run(f"DELETE FROM {table} WHERE job_id = ?", job)
+    tx.insert("attempt", job_id=job, n=1, started=found.written, outcome="", error="")
+    return job
