@@ -52,10 +52,34 @@ class _InOrder(click.Group):
         return list(self.commands)
 
 
+def _global_options(**more: Any) -> list[click.Option]:
+    return [
+        click.Option(
+            ["--config"], metavar="FILE", help="Configuration file.  [default: $NIRID_CONFIG]", **more
+        ),
+        click.Option(["--state"], metavar="DIR", help="Folder of the database.  [default: state]", **more),
+        click.Option(["-v", "--verbose"], is_flag=True, help="Log more.", **more),
+    ]
+
+
+def _take_after_the_command(command: click.Command) -> None:
+    """Let the global options stand after the command as well, where it has none of that name itself."""
+
+    def keep(ctx: click.Context, option: click.Parameter, value: Any) -> None:
+        settings = ctx.find_object(Settings)
+        if value and settings and option.name:
+            setattr(settings, option.name, value)
+
+    if isinstance(command, click.Group):
+        for part in command.commands.values():
+            _take_after_the_command(part)
+    taken = {name for option in command.params for name in option.opts}
+    for option in _global_options(expose_value=False, callback=keep):
+        if not taken & set(option.opts):
+            command.params.append(option)
+
+
 @click.group(cls=_InOrder, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.option("--config", metavar="FILE", help="Configuration file.  [default: $NIRID_CONFIG]")
-@click.option("--state", metavar="DIR", help="Folder of the database.  [default: state]")
-@click.option("-v", "--verbose", is_flag=True, help="Log more.")
 @click.version_option(metadata.version("nirid"), prog_name="nirid")
 @click.pass_context
 def cli(ctx: click.Context, config: str | None, state: str | None, verbose: bool) -> None:
@@ -68,6 +92,9 @@ def cli(ctx: click.Context, config: str | None, state: str | None, verbose: bool
     nirid status                                what has arrived, what is missing, what waits and why
     """
     ctx.obj = Settings(config, state, verbose)
+
+
+cli.params[:0] = _global_options()
 
 
 def _add_commands() -> None:
@@ -111,6 +138,7 @@ def _add_commands() -> None:
         caldb.caldb,
         completion.completion,
     ):
+        _take_after_the_command(command)
         cli.add_command(command)
 
 

@@ -91,6 +91,17 @@ def test_check_config_says_where_each_value_came_from(nirid, tmp_path):
     assert "engine.workers" in nirid("--config", "n.toml", "check-config").out
 
 
+def test_global_options_may_stand_after_the_command(nirid, tmp_path):
+    (tmp_path / "n.toml").write_text("[engine]\nworkers = 3\n")
+    answer = json.loads(nirid("check-config", "--json", "--config", "n.toml", "--state", "later").out)
+    assert answer["options"]["engine.workers"] == {"value": 3, "from": "file"}
+    assert answer["options"]["state.folder"]["value"] == "later"
+    assert "later/nirid.db" in nirid("status", "--state", "later", code=1).err
+    assert "later/nirid.db" in nirid("--state", "first", "audit", "--state", "later", code=1).err
+    # Where a command has an option of that name, it means what the command says.
+    assert "first/nirid.db" in nirid("--state", "first", "ledger", "--state", "ready", code=1).err
+
+
 @pytest.mark.parametrize("command", ["status", "ledger", "audit"])
 def test_without_a_database_reports_say_so_in_one_line(nirid, command):
     done = nirid(command, code=1)
