@@ -11,7 +11,9 @@ small pool; the ledger is written here.
 
 from __future__ import annotations
 
+import os
 import queue
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -63,8 +65,10 @@ class Landing:
         """Load what is settled, arm the watches, then list the folders. Returns what the sweep found."""
         with self.ledger.read() as db:
             self.watcher.load(queries.settled_files(db))
+            unread = queries.unread_files(db)
         self._pool = ThreadPoolExecutor(self.readers, thread_name_prefix="ingest")
         self.watcher.start()
+        self._gone |= {path for path in unread if not _is_file(path)}  # gone while nobody looked
         return self._sweep(self.clock())
 
     def stop(self) -> None:
@@ -194,7 +198,8 @@ class Landing:
         new = {p: s for p, s in found.candidates if self._taken.get(p) != s}
         self._taken |= new
         self._unseen = {}  # said here for all, and below for those that cannot be read
-        self.ledger.write(lambda tx: self._note(tx, dict.fromkeys(new, files.NOT_STABLE), set(found.gone)))
+        gone, self._gone = self._gone | set(found.gone), set()
+        self.ledger.write(lambda tx: self._note(tx, dict.fromkeys(new, files.NOT_STABLE), gone))
         records = self._pool.map(self._read_now, new.items())
         batch: list[FileRecord] = []
         for record in records:
@@ -234,3 +239,13 @@ class Landing:
             raise
         except Exception as error:
             return FileRecord(path, "quarantined", f"could not be read: {type(error).__name__}: {error}")
+
+
+def _is_file(path: str) -> bool:
+    """False only when it is certain that no file is there."""
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True

@@ -33,6 +33,13 @@ def settled_files(db: sqlite3.Connection) -> Iterator[tuple[str, Signature]]:
         yield os.fsdecode(path), Signature(dev, int(ino), size, mtime, ctime)
 
 
+def unread_files(db: sqlite3.Connection) -> list[str]:
+    """Paths that were there at the last look and whose content is not known yet."""
+    sql = """SELECT path FROM sighting WHERE current AND present AND content_id IS NULL
+        AND state IN ('seen', 'incomplete') ORDER BY path"""
+    return [os.fsdecode(row[0]) for row in db.execute(sql)]
+
+
 def files_on_record(db: sqlite3.Connection) -> Iterator[Row]:
     """path, state, reason, sha256 (or None), present: the latest sighting at every path, for the audit."""
     sql = f"""SELECT s.path, {_STATE} AS state, COALESCE(c.reason, s.reason) AS reason, c.sha256, s.present

@@ -68,7 +68,8 @@ class Pending(NamedTuple):
 
 
 class Looked(NamedTuple):
-    """What one tick found: files to read, paths that are gone, paths that cannot be looked at."""
+    """What one tick found: files to read, paths where there is no file (any more), paths that cannot be
+    looked at."""
 
     due: list[Due]
     vanished: list[str]
@@ -133,8 +134,9 @@ class Tracker:
             self._back_off(candidate, error.strerror or str(error), now)
             looked.blocked.append((path, candidate.reason))
             return
-        if not statmod.S_ISREG(st.st_mode):  # replaced by a folder, a link, a pipe: the sweep counts those
+        if not statmod.S_ISREG(st.st_mode):  # a folder, a link, a pipe: no file of ours; the sweep counts it
             del self._candidates[path]
+            looked.vanished.append(path)
             return
         signature = signature_of(st)
         if signature != candidate.signature:

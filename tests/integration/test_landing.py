@@ -131,6 +131,45 @@ def test_what_is_settled_is_not_read_again_after_a_restart(landing):
     assert again.read.calls == []
 
 
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: os.symlink("/dev/zero", path)])
+def test_what_is_no_file_leaves_no_trace(landing, make):
+    landing.start()
+    path = landing.drop / "N20160102S0009.fits"
+    make(path)
+    landing.watcher.hint(str(path))  # as the event of its creation does
+    drop(landing, 1)
+    until(landing, {"N20160102S0001.fits": "ready"})
+
+
+def test_what_went_unread_while_the_daemon_was_down_has_vanished(landing):
+    landing.start()
+    drop(landing, 1, b"half")
+    until(landing, {"N20160102S0001.fits": "incomplete"})
+    landing.stop()
+    (landing.drop / "N20160102S0001.fits").unlink()
+    again = Landing(landing.ledger, Watcher([str(landing.drop)]), Tracker(), setting(), read=Reader())
+    again.start()
+    again.take_all()
+    again.stop()
+    assert states(landing) == {"N20160102S0001.fits": "vanished"}
+
+
+def test_what_was_read_and_went_while_the_daemon_was_down_is_not_there_any_more(landing):
+    drop(landing, 1)
+    drop(landing, 2)
+    landing.start()
+    landing.take_all()
+    landing.stop()
+    (landing.drop / "N20160102S0001.fits").unlink()
+    again = Landing(landing.ledger, Watcher([str(landing.drop)]), Tracker(), setting(), read=Reader())
+    again.start()
+    again.take_all()
+    again.stop()
+    with landing.ledger.read() as db:
+        there = {os.path.basename(r["path"]): r["present"] for r in queries.files_on_record(db)}
+    assert there == {"N20160102S0001.fits": False, "N20160102S0002.fits": True}
+
+
 def test_a_busy_ledger_loses_nothing(landing, monkeypatch):
     landing.start()
     drop(landing, 1)

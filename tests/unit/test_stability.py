@@ -176,10 +176,11 @@ def test_an_error_of_reading_backs_off_and_comes_back(tracker):
     assert run(tracker, 4.0, 9.0)[0][0] == pytest.approx(6.0, abs=0.11)
 
 
-def test_what_is_no_file_any_more_is_dropped(tracker, disk):
+@pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFDIR])
+def test_what_is_no_file_is_said_to_be_gone(tracker, disk, kind):
     tracker.offer(P, 0.0)
-    disk.mode = stat.S_IFLNK
-    assert tracker.tick(0.0) == ([], [], [])
+    disk.mode = kind
+    assert tracker.tick(0.0) == ([], [P], [])
     assert not tracker.pending()
 
 
