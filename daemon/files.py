@@ -13,7 +13,7 @@ from typing import Any
 
 from daemon import groups, verdicts
 from daemon.grouping import canonical_name, name_order, role_of
-from daemon.ingest import FileRecord
+from daemon.ingest import USABLE, FileRecord
 from daemon.ledger import Tx
 from daemon.planner import Setting
 from daemon.stability import Signature
@@ -141,19 +141,18 @@ def _content(tx: Tx, record: FileRecord, state: FileState) -> tuple[int, bool]:
     """
     name = canonical_name(os.path.basename(record.path).encode(errors="replace").decode())
     row = tx.one("SELECT id, state, name FROM content WHERE sha256 = ?", record.file_sha)
+    descriptors, reason = record.descriptors, record.reason
+    if descriptors and reason == USABLE:
+        reason = _role(record.tags, descriptors)
     if row is not None:
         if name_order(name) < name_order(row["name"]):  # a copy came before the file itself
             tx.run("UPDATE content SET name = ? WHERE id = ?", name, row["id"])
         again = row["state"] in (FileState.SUPERSEDED, FileState.REFUSED, FileState.QUARANTINED)
         if not again or row["state"] == state:
             return row["id"], False
-        _change(tx, row["id"], state, record.reason)
+        _change(tx, row["id"], state, reason)
         return row["id"], True
-    descriptors = record.descriptors
     frame = _frame(tx, record, descriptors) if descriptors and state in _OF_FRAMES else None
-    reason = record.reason
-    if frame is not None and state is FileState.READY:
-        reason = _role(record.tags, descriptors) if descriptors else reason
     content = tx.insert(
         "content",
         sha256=record.file_sha,

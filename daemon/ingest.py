@@ -39,6 +39,7 @@ from pipeline.tags import Tags, tags_of
 # Seconds that a whole file is watched when its end is zeros, which a writer that reserves space first
 # may still fill: shorter than the grace of a file that is visibly cut short.
 ZERO_WATCH = 10.0
+USABLE = "a raw frame that can be used"  # what for is said when it is written down
 PAGE = 4096  # bytes; a raw frame has noise, so a page of zeros was never written
 
 
@@ -119,7 +120,7 @@ def _classified(path: str, signature: Signature, facts: FileFacts, patience: Pat
     record = FileRecord(
         path=path,
         state="ready",
-        reason="a raw frame that can be used",
+        reason=USABLE,
         signature=signature,
         file_sha=facts.file_sha,
         data_sha=_data_sha(path, facts),

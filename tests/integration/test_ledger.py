@@ -203,6 +203,7 @@ def test_newer_content_at_a_path_supersedes_until_the_old_comes_back(ledger):
     take(ledger, old)
     by_sha = {sha[:1]: state for sha, state, _ in rows(ledger, "SELECT * FROM accounting")}
     assert by_sha == {old.file_sha[0]: "ready", "n": "superseded"}
+    assert rows(ledger, "SELECT reason FROM content WHERE state = 'ready'") == [("dark",)]  # as at first
 
 
 def test_a_copy_elsewhere_keeps_the_content_alive(ledger):
