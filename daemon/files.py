@@ -225,16 +225,16 @@ def _role(tags: frozenset[str], descriptors: Descriptors) -> str:
     return "dark" if kind == "DARK" else "flat" if kind == "FLAT" else f"registered, no recipe for {kind}"
 
 
-def _frame(tx: Tx, record: FileRecord, descriptors: Descriptors) -> int | None:
-    if not record.data_sha:
-        return None
-    row = tx.one("SELECT id FROM frame WHERE label = ? AND data_sha = ?", record.data_label, record.data_sha)
+def _frame(tx: Tx, record: FileRecord, descriptors: Descriptors) -> int:
+    # Of a damaged frame the pixels are not known: it is one by itself, that no whole one is an alias of.
+    pixels = record.data_sha or f"damaged:{record.file_sha}"
+    row = tx.one("SELECT id FROM frame WHERE label = ? AND data_sha = ?", record.data_label, pixels)
     if row is not None:
         return int(row["id"])
     return tx.insert(
         "frame",
         label=record.data_label,
-        data_sha=record.data_sha,
+        data_sha=pixels,
         facts="",
         name="",
         program=descriptors.program_id or "",

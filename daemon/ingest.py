@@ -24,6 +24,7 @@ OSError (permission, I/O, stale handle, `FileChanged`) is raised: the caller tri
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -32,7 +33,7 @@ from pipeline import niri
 from pipeline.association import CalKind
 from pipeline.descriptors import Descriptors, describe
 from pipeline.errors import DamagedFile, IncompleteFile, RefusedFile
-from pipeline.fitsreader import FileFacts, hash_file, read_file
+from pipeline.fitsreader import FileFacts, Hdu, hash_file, read_file
 from pipeline.headers import facts_digest, merge, text
 from pipeline.tags import Tags, tags_of
 
@@ -84,9 +85,9 @@ def ingest(path: str, *, patience: Patience = "live") -> FileRecord:
     except FileNotFoundError:
         return FileRecord(path, "vanished", "gone before it could be read")
     except IncompleteFile as error:
-        return _cut_short(path, str(error), patience)
+        return _cut_short(path, error, patience)
     except DamagedFile as error:
-        return _hashed(path, "quarantined", str(error))
+        return _damaged(path, str(error), error.hdus)
     except RefusedFile as error:
         return FileRecord(path, "refused", str(error), signature_of(os.lstat(path)))
     signature = signature_of(facts.before)
@@ -95,43 +96,51 @@ def ingest(path: str, *, patience: Patience = "live") -> FileRecord:
     return _classified(path, signature, facts, patience)
 
 
-def _cut_short(path: str, why: str, patience: Patience) -> FileRecord:
+def _cut_short(path: str, error: IncompleteFile, patience: Patience) -> FileRecord:
     if patience == "overdue":
-        return _hashed(path, "quarantined", f"incomplete, and has not grown since: {why}")
-    return FileRecord(path, "incomplete", why, signature_of(os.lstat(path)))
+        return _damaged(path, f"incomplete, and has not grown since: {error}", error.hdus)
+    return FileRecord(path, "incomplete", str(error), signature_of(os.lstat(path)))
 
 
-def _hashed(path: str, state: str, reason: str) -> FileRecord:
-    """A record of a file that has no readable structure, but bytes and so a content."""
+def _damaged(path: str, reason: str, hdus: Sequence[Hdu]) -> FileRecord:
+    """A record of a file that cannot be used, but has bytes and so is a content.
+
+    A raw frame whose headers can be read is described: it still counts as the first of its sequence.
+    """
     before = signature_of(os.lstat(path))
     sha = hash_file(path, follow=False)
     if signature_of(os.lstat(path)) != before:
         raise FileChanged("changed while it was read")
-    return FileRecord(path, state, reason, before, sha)
+    record = FileRecord(path, "quarantined", reason, before, sha)
+    if not any(hdu.is_image for hdu in hdus):
+        return record
+    described = _described(record, hdus[0], next(hdu for hdu in hdus if hdu.is_image))
+    known = described.descriptors is not None and described.descriptors.ut_datetime is not None
+    raw = {"NIRI", "RAW"} <= described.tags and not described.tags & {"PREPARED", "PROCESSED"}
+    return described if known and raw else record
+
+
+def _described(record: FileRecord, phu: Hdu, image: Hdu | None) -> FileRecord:
+    """The record with all that the headers say."""
+    cards = merge(phu.cards, image.cards if image and image is not phu else {})
+    shape = (image.shape[0], image.shape[1]) if image else None
+    storage: dict[str, Any] = {"NAXIS1": shape[1], "NAXIS2": shape[0]} if shape else {}
+    return replace(
+        record,
+        facts=facts_digest({**cards, **storage}),
+        data_label=text(cards, "DATALAB") or "",
+        tags=tags_of(cards),
+        descriptors=describe(cards, shape=shape, filename=os.path.basename(record.path)),
+    )
 
 
 def _classified(path: str, signature: Signature, facts: FileFacts, patience: Patience) -> FileRecord:
-    number = facts.image
-    image = facts.hdus[number] if number is not None else None
-    cards = merge(facts.phu, image.cards if image and number else {})
-    shape = (image.shape[0], image.shape[1]) if image else None
-    tags = tags_of(cards)
-    storage: dict[str, Any] = {"NAXIS1": shape[1], "NAXIS2": shape[0]} if shape else {}
-    record = FileRecord(
-        path=path,
-        state="ready",
-        reason=USABLE,
-        signature=signature,
-        file_sha=facts.file_sha,
-        data_sha=_data_sha(path, facts),
-        facts=facts_digest({**cards, **storage}),
-        data_label=text(cards, "DATALAB") or "",
-        tags=tags,
-        descriptors=describe(cards, shape=shape, filename=os.path.basename(path)),
-        verified=facts.verified,
-    )
+    image = facts.hdus[facts.image] if facts.image is not None else None
+    record = FileRecord(path, "ready", USABLE, signature, facts.file_sha, verified=facts.verified)
+    record = replace(_described(record, facts.hdus[0], image), data_sha=_data_sha(path, facts))
+    tags = record.tags
     if "NIRI" not in tags:
-        instrument = text(cards, "INSTRUME")
+        instrument = text(facts.phu, "INSTRUME")
         why = f"the instrument is {instrument}, not NIRI" if instrument else "INSTRUME is missing: not NIRI"
         return replace(record, state="refused", reason=why)
     if image is None and patience == "live":

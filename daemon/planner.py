@@ -275,7 +275,7 @@ class _Planner:
 
     def object_inputs(self, inputs: list[Member]) -> list[Member]:
         """Decide on the first exposure of the sequence, and borrow sky for a group that has none."""
-        policy, first, count = self.policy, self.group.members[0], len(inputs)
+        policy, first, count = self.policy, self.first_exposure(), len(inputs)
         remove = first.usable and count - 1 >= policy.keep_frames
         if first.usable and not remove:
             self.notes.append(f"first frame {first.name} kept: only {count - 1} would remain")
@@ -290,6 +290,12 @@ class _Planner:
             self.notes.append(f"sky borrowed from {names}")
         self.parameters["removeFirstFrame:remove_first"] = remove
         return inputs + borrowed
+
+    def first_exposure(self) -> Member:
+        """The first of the whole group, lost or not; whole, if it came both damaged and whole."""
+        first = self.group.members[0]
+        same = (m for m in self.usable if (m.ut, m.label) == (first.ut, first.label))
+        return next(same, first)
 
     def borrowed_sky(self) -> list[Member]:
         policy, base = self.policy, self.usable[0].descriptors

@@ -5,6 +5,8 @@ Every message names the file or frame, the value found and the value wanted.
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class NiridError(Exception):
     """Anything that this project raises on purpose."""
@@ -47,7 +49,12 @@ class RefusedFile(NiridError):
 
 
 class DamagedFile(NiridError):
-    """A file that is broken and will stay so until its bytes change."""
+    """A file that is broken and will stay so until its bytes change.
+
+    hdus : `fitsreader.Hdu` of the headers before the damage
+    """
+
+    hdus: tuple[Any, ...] = ()
 
 
 class IncompleteFile(DamagedFile):

@@ -163,7 +163,11 @@ def _read(path: Path, *, follow: bool, full: bool) -> FileFacts:
     with open_regular(path, follow=follow) as (fd, before):
         stream = open_stream(fd, before.st_size, hashed=full)
         walk = _Walk(stream, full)
-        walk.run()
+        try:
+            walk.run()
+        except DamagedFile as error:
+            error.hdus = tuple(walk.hdus)
+            raise
         return FileFacts(
             hdus=tuple(walk.hdus),
             size=stream.finish(),

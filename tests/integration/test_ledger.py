@@ -206,6 +206,17 @@ def test_newer_content_at_a_path_supersedes_until_the_old_comes_back(ledger):
     assert rows(ledger, "SELECT reason FROM content WHERE state = 'ready'") == [("dark",)]  # as at first
 
 
+def test_a_damaged_frame_is_in_its_group_until_it_comes_whole(ledger):
+    whole = frame("science", 1, 0)
+    lost = replace(whole, state="quarantined", reason="cut short", file_sha="d" * 64, data_sha="")
+    take(ledger, lost, frame("science", 2, 60))
+    members = "SELECT f.name, f.usable FROM frame f JOIN membership m ON m.frame_id = f.id ORDER BY f.ut"
+    assert rows(ledger, members) == [("N20160102S0001.fits", 0), ("N20160102S0002.fits", 1)]
+    take(ledger, whole)
+    assert rows(ledger, members) == [("N20160102S0001.fits", 1), ("N20160102S0002.fits", 1)]
+    assert len(rows(ledger, "SELECT 1 FROM frame_group WHERE NOT closed")) == 1
+
+
 def test_a_copy_elsewhere_keeps_the_content_alive(ledger):
     old = frame("dark", 1, 0)
     take(ledger, old, replace(old, path="/drop/copy.fits"))

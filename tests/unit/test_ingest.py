@@ -154,6 +154,17 @@ def test_reserved_space_that_is_not_filled_yet(drop):
     assert [ingest(drop(more), patience=p).state for p in ("live", "overdue")] == ["incomplete", "ready"]
 
 
+def test_a_damaged_raw_frame_is_described_by_its_headers(drop):
+    whole = frame_bytes(OBJECT)
+    lost = ingest(drop(whole[:-BLOCK]), patience="overdue")
+    assert (lost.state, lost.data_sha) == ("quarantined", "")
+    good = ingest(drop(whole))
+    assert (lost.descriptors, lost.tags, lost.facts) == (good.descriptors, good.tags, good.facts)
+    for other in (frame_bytes({**OBJECT, **DONE}), frame_bytes({**OBJECT, "INSTRUME": "GNIRS"})):
+        assert ingest(drop(other[:-BLOCK]), patience="overdue").descriptors is None
+    assert ingest(drop(whole[: BLOCK + 100]), patience="overdue").descriptors is None
+
+
 def test_damage_is_quarantined_at_once(drop):
     for data in (
         b"hello, I am a text file with a misleading name",

@@ -160,6 +160,12 @@ def test_a_programme_that_moved_on_ends_the_wait():
             "N20160102S0002_image",
             "",
         ),
+        (  # it came damaged and whole
+            [replace(SCIENCE[0], usable=False, data_sha=""), *SCIENCE],
+            True,
+            "N20160102S0002_image",
+            "",
+        ),
     ],
 )
 def test_the_first_frame(members, remove, name, noted):
