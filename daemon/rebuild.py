@@ -71,11 +71,18 @@ def put_aside(database: Path, now: datetime) -> Path:
 
 
 def unknown(ledger: Ledger, products: Path) -> tuple[list[Path], list[dict[str, Any]]]:
-    """(products, decisions) that are on disk and not in the ledger."""
+    """(products, decisions) that are on disk and not in the ledger. What is being published, or removed,
+    is not looked at: that is finished otherwise."""
     with ledger.read() as db:
         known = {os.fsdecode(r[0]): r for r in db.execute("SELECT path, published, sha256 FROM product")}
         decided = {(r[0], r[1]) for r in db.execute("SELECT request, subject FROM decision")}
-    strange = [path for path in product_files(products) if _is_strange(path, known.get(str(path)))]
+        plans = [PublishPlan.from_json(r[0]) for r in db.execute("SELECT plan FROM intent")]
+        moving = {os.fsdecode(r[0]) for r in db.execute("SELECT path FROM removal")}
+    moving |= {
+        path for p in plans for path in (p.final, p.staged, *(q for o in p.old for q in (o.path, o.kept)))
+    }
+    files_there = (path for path in product_files(products) if str(path) not in moving)
+    strange = [path for path in files_there if _is_strange(path, known.get(str(path)))]
     lines = [line for line in requests.written(products) if (line["request"], line["subject"]) not in decided]
     return strange, lines
 
@@ -226,6 +233,11 @@ def _moved(tx: Tx, found: Found) -> bool:
     row = tx.one("SELECT p.* FROM product p JOIN job j ON j.id = p.job_id WHERE j.key = ?", found.key)
     if row is None:
         return False
+    place = Path(os.fsdecode(row["path"]))
+    # Either a second copy, or one that was rejected and that a crash has kept from being moved.
+    if (place.exists() and hash_file(place) == row["sha256"]) or verdicts.is_rejected(tx, found.key):
+        moves.withdraw(found.path, place, row["sha256"])
+        return True
     here = int(not found.superseded)
     tx.run("UPDATE product SET path = ?, current = ? WHERE id = ?", os.fsencode(found.path), here, row["id"])
     if found.superseded:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from daemon import backup, queries, rebuild
+from daemon import backup, moves, queries, rebuild
 from daemon.jobspec import JobSpec, job_key
 from daemon.ledger import Ledger
 from daemon.worker import _cards
@@ -262,6 +262,32 @@ def test_what_is_no_product_of_ours_is_left_and_told(daemons):
     (left,) = answer["left"]
     assert left["path"] == str(stranger)
     assert stranger.exists()
+
+
+def test_what_is_being_published_or_withdrawn_is_finished_otherwise(night):
+    def die(*_):
+        raise KeyboardInterrupt
+
+    night.decide("reject", DARK, reason="light leak")
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(moves, "withdraw", die)
+        night.until_idle()
+    path = night.products / "20160102" / f"{DARK}.fits"
+    assert rebuild.unknown(night.ledger, night.products) == ([path], [])
+    disk = Disk(night, [])
+    rebuild.take_back(night.ledger, disk, night.setting, night.heart.overrides)
+    night.dispatcher.at = lambda point: die() if point == "renamed" else None
+    night.decide("requeue", FLAT)
+    with pytest.raises(KeyboardInterrupt):
+        night.until_idle()
+    assert rebuild.unknown(night.ledger, night.products) == ([], [])
+    night.dispatcher.at = lambda point: None
+    night.dispatcher.recover(night.products)
+    night.until_idle()
+    assert rebuild.unknown(night.ledger, night.products) == ([], [])
+    assert DARK not in night.current()
+    on_disk = {str(p) for p in night.products.rglob("*.fits")}
+    assert {p["path"] for p in night.ask(queries.products, current=False)} == on_disk
 
 
 def test_a_ledger_that_knows_everything_is_left_alone(night):
