@@ -165,6 +165,7 @@ def build(config: Config, *, hurry: bool = False, start_workers: bool = False) -
             engine,
             hurry=hurry,
             policy=config.planning,
+            setting=setting,
             guard=diskguard.of(config),
             on_pause=lambda why: instance.tell(config, paused=why),
         ),

@@ -6,6 +6,7 @@
 | io (OSError), busy | tried again for ever, after 1 s to 5 min; not counted |
 | died, timeout, memory | 3 times, counted before the start; then failed |
 | failed | failed at once: the same inputs would fail again |
+| (failed, in a group that is large enough) | halved once to find the frame to blame: `daemon.halving` |
 | stopped | back to planned, not counted |
 """
 
@@ -21,12 +22,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from daemon import groups, planning, publish
+from daemon import groups, halving, planning, publish
 from daemon.diskguard import DiskGuard, tells_of_full_disk
 from daemon.engine import Engine, Outcome
 from daemon.jobspec import JobSpec
 from daemon.ledger import Ledger, LedgerBusy, Tx, placeholders
 from daemon.moves import PublishPlan, StagedFileGone, move_files
+from daemon.planner import Setting
 from daemon.states import JobState
 from daemon.triggers import DEFAULT_POLICY, Policy
 
@@ -85,7 +87,7 @@ def claim_job(tx: Tx, job_id: int) -> Claim | None:
     return Claim(job_id, attempt, spec)
 
 
-def end(tx: Tx, outcome: Outcome) -> JobState | None:
+def end(tx: Tx, outcome: Outcome, setting: Setting | None = None) -> JobState | None:
     """Write down an ending other than "done"; None when the attempt did not own the job any more."""
     row = tx.one(
         "SELECT * FROM job WHERE id = ? AND state = 'running' AND attempts = ?",
@@ -119,7 +121,8 @@ def end(tx: Tx, outcome: Outcome) -> JobState | None:
     )
     if failed:
         tx.run("UPDATE frame_group SET reason = ? WHERE id = ?", f"failed: {reason}", row["group_id"])
-        groups.release(tx, row["id"])
+        if setting is None or not halving.begin(tx, row, setting):
+            groups.release(tx, row["id"])  # else what waits for it goes on waiting for what is found
     else:  # what was right when it started may not be now: a calibration may have been replaced meanwhile
         groups.touch(tx, row["group_id"])
     tx.event(
@@ -183,6 +186,7 @@ class Dispatcher:
     """Keeps the engine busy and publishes what it returns. All its methods are called by the heart.
 
     hurry : --until-idle, back-off counts as elapsed
+    setting : rules and recipes; without it no failed job is halved
     guard : says when there is no room to work in; on_pause is told why, and "" when it goes on
     at : called with the name of each point of a publication, for tests that stop there
     """
@@ -193,10 +197,12 @@ class Dispatcher:
     policy: Policy = DEFAULT_POLICY
     clock: Callable[[], float] = time.monotonic
     at: Callable[[str], None] = lambda point: None
+    setting: Setting | None = None
     guard: DiskGuard | None = None
     on_pause: Callable[[str], None] = lambda why: None
     claims: int = 0
     paused: str = ""
+    _trying: int = 0  # the failed job of which a part is being tried
     _delays: dict[int, _Delay] = field(default_factory=dict)
     _unpublished: dict[int, PublishPlan] = field(default_factory=dict)
     _ended: list[Outcome] = field(default_factory=list)  # told by the engine once, not yet in the ledger
@@ -220,6 +226,7 @@ class Dispatcher:
         started = 0
         if self._look_for_room():
             return 0
+        started += self._try_a_part()
         while self.engine.free() > 0:
             oldest = self.claims % OLDEST_EVERY == OLDEST_EVERY - 1
             now = self.clock()
@@ -237,6 +244,44 @@ class Dispatcher:
                 self._ended.append(Outcome(claimed.job_id, claimed.attempt, "stopped", 0.0, error=str(error)))
                 break
         return started
+
+    def _try_a_part(self) -> int:
+        """Go on with the search for a frame to blame, one try at a time."""
+        if self._trying or self.engine.free() == 0 or not self._searches():
+            return 0
+        now = self.clock()
+        skip = [-job for job, delay in self._delays.items() if job < 0 and delay.until > now]
+        found = self.ledger.write(partial(halving.next_try, skip=skip))
+        if found is None:
+            return 0
+        self._trying, number, spec = found
+        with contextlib.suppress(RuntimeError):  # no worker after all: tried again
+            self.engine.submit(-self._trying, number, spec)
+            return 1
+        self._trying = 0
+        return 0
+
+    def _tried(self, outcome: Outcome) -> None:
+        """How a try ended. Its product is thrown away."""
+        job = -outcome.job_id
+        for path in ("fits", "png"):
+            if outcome.result and outcome.result.get(path):
+                with contextlib.suppress(OSError):
+                    Path(outcome.result[path]).unlink()
+        if outcome.ending == "io":
+            self.full(outcome.error)
+            self._delay(outcome.job_id)
+        elif outcome.ending != "stopped" and self.setting is not None:
+            setting = self.setting
+            self.ledger.write(lambda tx: halving.told(tx, job, outcome, setting))
+            self._delays.pop(outcome.job_id, None)
+        self._trying = 0
+
+    def _searches(self) -> bool:
+        never = [-job for job, delay in self._delays.items() if job < 0 and math.isinf(delay.until)]
+        with self.ledger.read() as db:
+            rows = db.execute(halving.PENDING).fetchall()
+        return self.setting is not None and any(row["job_id"] not in never for row in rows)
 
     def _look_for_room(self) -> str:
         """Why no job is started; "" when there is room. What has changed is told and logged."""
@@ -280,6 +325,9 @@ class Dispatcher:
     def finish(self, outcome: Outcome) -> None:
         """What follows from one ending."""
         result = outcome.result
+        if outcome.job_id < 0:
+            self._tried(outcome)
+            return
         if outcome.ending != "done" or result is None:
             self._end(outcome)
             return
@@ -311,7 +359,8 @@ class Dispatcher:
 
     def startable(self) -> bool:
         """True while a planned job waits for nothing but a worker or the end of a finite back-off."""
-        return self._claimable([job for job, delay in self._delays.items() if math.isinf(delay.until)])
+        never = [job for job, delay in self._delays.items() if math.isinf(delay.until)]
+        return self._claimable(never) or self._searches()
 
     def busy(self) -> bool:
         """True while something runs or is still to be published."""
@@ -330,7 +379,7 @@ class Dispatcher:
         return row is not None
 
     def _end(self, outcome: Outcome) -> None:
-        self.ledger.write(lambda tx: end(tx, outcome))
+        self.ledger.write(lambda tx: end(tx, outcome, self.setting))
         if outcome.ending == "io":
             self.full(outcome.error)
             self._delay(outcome.job_id)

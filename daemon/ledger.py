@@ -272,6 +272,16 @@ def models(db: pw.Database) -> SimpleNamespace:
         class Meta:
             indexes = ((("request", "subject"), True),)
 
+    class Search(Base):
+        """The frame to blame for a failed job is looked for: `daemon.halving`."""
+
+        job = pw.ForeignKeyField(Job, primary_key=True)
+        group = pw.ForeignKeyField(FrameGroup)
+        frames = pw.TextField()  # JSON: ids of all inputs
+        state = pw.TextField()  # JSON
+        tries = pw.IntegerField(default=0)
+        outcome = pw.TextField(default="", index=True)  # empty while it goes on
+
     class Removal(Base):
         """A superseded product whose file is still to be unlinked."""
 

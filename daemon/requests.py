@@ -136,16 +136,13 @@ class Requests:
     overrides: Overrides
     state: Path
     products: Path
-    _told: int = 0  # decisions that were in the file when it was last looked at
 
     def apply(self) -> int:
         """Apply every request that is there, in order. Returns how many. Raises LedgerBusy, to try again."""
         paths = waiting(self.state)
         for path in paths:
             self._apply(path)
-        if paths or not self._told:
-            self.write_down()
-            self._told = 1
+        self.write_down()
         for path in paths:
             _discard(path)
         if paths:

@@ -67,7 +67,8 @@ def run(job: Mapping[str, Any], should_stop: Callable[[], bool]) -> dict[str, An
     spec = JobSpec.from_json(job)
     inputs = [Source(i.path, i.name, i.file_sha, data_sha=i.data_sha) for i in spec.inputs]
     calibrations = [Source(c.path, c.name, c.sha, c.role) for c in spec.calibrations]
-    with logs.job_context(job.get("job_id", 0), spec.recipe, spec.group_id):
+    number = abs(job.get("job_id", 0))  # negative for a part of a failed job: it belongs to the same story
+    with logs.job_context(number, spec.recipe, spec.group_id):
         began, progress = time.monotonic(), _Progress(should_stop)
         bound = RECIPES[spec.recipe].bind(spec.parameters, preset=spec.preset)
         with progress.timed("read"):

@@ -255,7 +255,7 @@ class Daemon:
         )
         self.engine = engine or FakeEngine()
         self.setting = setting(self.products, rules, **changes)
-        self.dispatcher = Dispatcher(self.ledger, self.engine, clock=lambda: self.now)
+        self.dispatcher = Dispatcher(self.ledger, self.engine, clock=lambda: self.now, setting=self.setting)
         more = {"overrides": overrides} if overrides else {}
         self.requests = Requests(
             self.ledger, self.setting, overrides or (lambda r, d: {}), folder / "state", self.products

@@ -154,7 +154,7 @@ def test_an_attempt_that_lost_its_job_publishes_nothing(daemons):
     daemon.land(*(frame("dark", n, n) for n in (2, 3, 4)))
     daemon.run(300)
     job, attempt, spec = daemon.engine.running[0]
-    result = FakeEngine.stage(spec)
+    result = FakeEngine().stage(spec)
     late = Outcome(job, attempt - 1, "done", 1.0, result=result)
     daemon.dispatcher.finish(late)
     assert daemon.current() == {}
@@ -172,7 +172,7 @@ def test_a_name_that_leads_elsewhere_fails_the_job(daemons, name):
     daemon.run(300)
     job, attempt, spec = daemon.engine.running[0]
     daemon.dispatcher.finish(
-        Outcome(job, attempt, "done", 1.0, result={**FakeEngine.stage(spec), "name": name})
+        Outcome(job, attempt, "done", 1.0, result={**FakeEngine().stage(spec), "name": name})
     )
     assert daemon.ask(queries.counts)["jobs"] == {"failed": 1}
     assert "cannot be called" in daemon.ask(queries.jobs)[0]["reason"]
@@ -220,7 +220,7 @@ def test_a_calibration_replaced_while_a_job_reads_it_is_not_trusted(daemons):
     daemon.land(frame("lampon", 24, 20_150, **lamps))  # the flat is made again meanwhile
     daemon.run(300)
     job, attempt, spec = reading[0]
-    daemon.dispatcher.finish(Outcome(job, attempt, "done", 1.0, result=FakeEngine.stage(spec)))
+    daemon.dispatcher.finish(Outcome(job, attempt, "done", 1.0, result=FakeEngine().stage(spec)))
     daemon.run(300)
     outcomes = [a["outcome"] for a in daemon.rows("SELECT outcome FROM attempt ORDER BY id")]
     assert outcomes.count("stopped") == 1

@@ -269,9 +269,10 @@ def test_what_is_being_published_or_withdrawn_is_finished_otherwise(night):
         raise KeyboardInterrupt
 
     night.decide("reject", DARK, reason="light leak")
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(moves, "withdraw", die)
-        night.until_idle()
+        with pytest.raises(KeyboardInterrupt):
+            night.until_idle()
     path = night.products / "20160102" / f"{DARK}.fits"
     assert rebuild.unknown(night.ledger, night.products) == ([path], [])
     disk = Disk(night, [])
