@@ -12,7 +12,7 @@ DARK = "N20160102S0001_dark"
 
 
 class Poison(FakeEngine):
-    """Fails as `ending` says with one of these frames among the inputs, or when `when` holds of their number."""
+    """Fails as `ending` says with one of these frames among the inputs, or by their number."""
 
     def __init__(self, *numbers, ending="failed", when=lambda n: False, error="BadFrame: odd"):
         super().__init__()
