@@ -150,7 +150,8 @@ def _names(db: sqlite3.Connection, group: int) -> list[str]:
 
 
 def products(db: sqlite3.Connection, *, current: bool = True) -> list[Row]:
-    """Published products. waited : seconds from the arrival of the group's last frame to the publication"""
+    """Published products. waited : seconds from the arrival of the group's last frame to the publication;
+    None when that frame came after it"""
     sql = f"""SELECT p.*, j.recipe, j.key, j.seconds, g.last_arrival, g.rule FROM product p
         JOIN job j ON j.id = p.job_id JOIN frame_group g ON g.id = p.group_id
         {"WHERE p.current" if current else ""} ORDER BY p.night, p.name, p.version"""
@@ -170,7 +171,7 @@ def products(db: sqlite3.Connection, *, current: bool = True) -> list[Row]:
             "seconds": row["seconds"],
             "published": iso(row["published"]),
             "last_arrival": iso(row["last_arrival"]),
-            "waited": round(row["published"] - row["last_arrival"], 3),
+            "waited": round(late, 3) if (late := row["published"] - row["last_arrival"]) >= 0 else None,
             "notes": json.loads(row["notes"]),
             "quality": json.loads(row["quality"]),
         }

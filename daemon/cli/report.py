@@ -85,7 +85,7 @@ def status(settings: Settings, as_json: bool) -> None:
         )
     if products:
         out.print()
-        rows = [(p["night"], p["name"], p["version"], f"{p['waited']:.1f} s", p["path"]) for p in products]
+        rows = [(p["night"], p["name"], p["version"], _waited(p), p["path"]) for p in products]
         out.print(table(("night", "product", ">version", ">after its last frame", "path"), rows))
 
 
@@ -98,8 +98,13 @@ def _paused(config: Any, running: dict[str, Any] | None) -> str:
 
 
 def _job_row(job: dict[str, Any]) -> tuple[Any, ...]:
-    why = job["error"] or job["reason"]
+    why = job["error"].strip().rpartition("\n")[2] or job["reason"]  # of a traceback what it says
     return job["id"], job["name"] or f"group {job['group']}", job["recipe"], len(job["inputs"]), why
+
+
+def _waited(product: dict[str, Any]) -> str:
+    """Empty while frames that have come since are not in it."""
+    return "" if product["waited"] is None else f"{product['waited']:.1f} s"
 
 
 def _group_row(group: dict[str, Any]) -> tuple[Any, ...]:

@@ -367,6 +367,16 @@ def test_a_group_runs_one_job_at_a_time(daemon):
     assert (product["version"], len(daemon.ask(queries.jobs, ["done"])[0]["inputs"])) == (2, 4)
 
 
+def test_a_product_did_not_wait_for_a_frame_that_came_after_it(daemon):
+    daemon.land(*(frame("dark", n, n) for n in range(1, 4)))
+    daemon.run(200)
+    assert daemon.ask(queries.products)[0]["waited"] > 0
+    daemon.engine.workers = 0
+    daemon.now += 100
+    daemon.land(frame("dark", 9, 9))
+    assert daemon.ask(queries.products)[0]["waited"] is None
+
+
 def test_fresh_work_goes_first_and_now_and_then_the_oldest(daemon):
     day = 86400
     daemon.engine.workers = 0
