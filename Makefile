@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test check bench format run clean
+.PHONY: help demo test check prove bench format run clean
 help:             ## this list
 	@sed -n 's/^\([a-z]*\):[^#]*## /  make \1\t/p' Makefile
 
@@ -19,6 +19,9 @@ check: $(VENV)/.dev   ## format, lint, types, tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	@$(MAKE) --no-print-directory test
+
+prove: $(VENV)/.test  ## that nothing is lost or done twice: within the hour, 10,000 crash points and more
+	@$(BIN)/python -m tests.prove
 
 bench: $(VENV)/.run   ## how right it is and what it costs: tables, and the figures as JSON in run/bench
 	@$(BIN)/python -m bench

@@ -1,0 +1,311 @@
+"""Stopped at every point, and every call made to fail: kill -9, power cuts, errors of the system.
+
+A trial is one or several lives of a daemon over one folder, each in a process of its own that ends where
+it is told to. After each end, before the next start, nothing torn may be seen; after the last life, which
+is left alone, everything is as though nothing had happened.
+"""
+
+import errno
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import tempfile
+import time
+from collections import Counter
+from contextlib import contextmanager
+from pathlib import Path
+
+import peewee as pw
+
+from daemon import requests
+from tests.prove.counts import Counts
+from tests.prove.effects import Effects
+from tests.prove.world import SHORT, World, problems, products_of, raw, small_night, torn
+
+HUNG_SECONDS = 60
+NOT_STARTED = "could not start: "  # the service manager tries again
+ERRORS = {
+    "rename": (errno.ENOSPC, errno.EIO, errno.EACCES, errno.EROFS, errno.ESTALE),
+    "replace": (errno.ENOSPC, errno.EIO, errno.EACCES, errno.EROFS, errno.ESTALE),
+    "link": (errno.ENOSPC, errno.EIO, errno.EACCES, errno.EROFS, errno.EMLINK, errno.EPERM),
+    "unlink": (errno.EIO, errno.EACCES, errno.EROFS, errno.ESTALE),
+    "mkdir": (errno.ENOSPC, errno.EIO, errno.EACCES, errno.EROFS),
+    "fsync": (errno.EIO, errno.ENOSPC),
+    "write": (errno.ENOSPC, errno.EIO, errno.EDQUOT),
+    "open": (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EMFILE, errno.ESTALE),
+    "read": (errno.EIO, errno.EACCES, errno.EMFILE, errno.ESTALE),
+    "stat": (errno.EIO, errno.ESTALE, errno.EACCES),
+    "lstat": (errno.EIO, errno.ESTALE, errno.EACCES),
+    "scandir": (errno.EIO, errno.ESTALE, errno.EACCES, errno.EMFILE),
+    "connect": ("unable to open database file",),
+    "begin": ("database is locked", "disk I/O error", "attempt to write a readonly database"),
+    "commit": ("database is locked", "database or disk is full", "disk I/O error"),
+}
+
+
+# -- the story -------------------------------------------------------------------------------
+
+
+def put(folder: Path, files: dict[str, bytes]) -> None:
+    for name, content in files.items():
+        (folder / "drop" / name).write_bytes(content)
+
+
+def night_lands(folder: Path) -> None:
+    put(folder, small_night())
+
+
+def late_and_rewritten(folder: Path) -> None:
+    """An earlier dark (the product gets another name), another flat at an old path, an edited QA state, a
+    duplicate, a file gone, a frame that a person rejects."""
+    night = small_night()
+    put(folder, dict([raw("dark", 31, 20000 + 30 * 31), raw("dark", 44, 30000 + 5 * 44, **SHORT)]))
+    put(folder, dict([raw("lampon", 22, 7800 + 60 * 22, pixels="again", exposure_time=42.0, coadds=1)]))
+    put(folder, dict([raw("dark", 33, 20000 + 30 * 33, qa="Fail")]))
+    put(folder, {"copy of a dark.fits": night["N20160102S0034.fits"]})
+    put(folder, dict([raw("science", 5, 150)]))
+    (folder / "drop" / "N20160102S0004.fits").unlink()
+    requests.submit(
+        folder / "state",
+        {"action": "reject", "target": str(folder / "drop" / "N20160102S0003.fits"), "reason": "trailed"},
+    )
+
+
+def changed_their_mind(folder: Path) -> None:
+    """The frame is accepted again and a product rejected: one comes back, one goes."""
+    path = str(folder / "drop" / "N20160102S0003.fits")
+    requests.submit(folder / "state", {"action": "accept", "target": path, "reason": "not so bad"})
+    (folder / "drop" / "N20160102S0005.fits").unlink()
+    put(folder, dict([raw("dark", 33, 20000 + 30 * 33)]))
+    requests.submit(folder / "state", {"action": "requeue", "target": "N20160102S0021_flat"})
+
+
+STORY = (night_lands, late_and_rewritten, changed_their_mind)
+
+
+class Stage:
+    """One chapter: the folder as it is before the daemon starts on it, and what there must be in the end."""
+
+    def __init__(self, base: Path, chapter: int):
+        self.folder = base / "world"
+        (self.folder / "drop").mkdir(parents=True)
+        self.chapter = chapter
+        for number in range(chapter + 1):
+            STORY[number](self.folder)
+            if number < chapter:
+                self._alone()
+        self.before = base / "before"
+        self.before.mkdir()
+        for name in ("state", "products", "began.log"):
+            if (self.folder / name).is_dir():
+                shutil.copytree(self.folder / name, self.before / name)
+            elif (self.folder / name).exists():
+                shutil.copy(self.folder / name, self.before / name)
+        self._alone()
+        self.wanted = products_of(self.folder)
+        self.raw = {p.name: p.read_bytes() for p in (self.folder / "drop").iterdir()}
+
+    def _alone(self):
+        world = World(self.folder).start().until_quiet()
+        world.close()
+
+    def reset(self):
+        for name in ("state", "products", ".side"):
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+        (self.folder / "began.log").unlink(missing_ok=True)
+        shutil.copytree(self.before, self.folder, dirs_exist_ok=True)
+
+    def live(self, act, *, reads=False) -> tuple[str, list[str], str]:
+        """One life: (how it ended, the effects that it had, what it said)."""
+        ears, mouth = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.close(ears)
+            _life(self.folder, act, reads, mouth)
+        os.close(mouth)
+        with open(ears, "rb") as pipe:
+            said = pipe.read()
+        _, status = os.waitpid(pid, 0)
+        how = {signal.SIGKILL: "killed", signal.SIGALRM: "hung"}.get(os.WTERMSIG(status), "ended")
+        answer = json.loads(said) if said else {"names": [], "error": ""}
+        return how, answer["names"], answer["error"]
+
+    def check(self, *, staging=True) -> dict[str, list[str]]:
+        bad = problems(self.folder, self.wanted, staging=staging)
+        if {p.name: p.read_bytes() for p in (self.folder / "drop").iterdir()} != self.raw:
+            bad["lost"].append("a raw file was touched")
+        return bad
+
+
+def _life(folder: Path, act, reads: bool, mouth: int) -> None:
+    """In the child: never returns."""
+    write = os.write
+    error, effects, started = "", None, False
+    signal.alarm(HUNG_SECONDS)
+    try:
+        effects = Effects(folder, lambda *at: act(effects, *at), reads=reads)
+        effects.install()
+        world = World(folder).start()
+        started = True
+        world.until_quiet()
+        world.close()
+    except BaseException as problem:
+        error = f"{'' if started else NOT_STARTED}{type(problem).__name__}: {problem}"
+    write(mouth, json.dumps({"names": effects.names if effects else [], "error": error}).encode())
+    os._exit(0)
+
+
+def nothing(effects, number, name, path):
+    pass
+
+
+def stop_at(k: int, how: str):
+    def act(effects, number, name, path):
+        if number == k:
+            getattr(effects, how)()
+
+    return act
+
+
+def fail_at(k: int, error, times: int = 1):
+    """The k-th call fails, and the next ones of its kind until it has failed so often."""
+    left = [times, None]
+
+    def act(effects, number, name, path):
+        if number == k:
+            left[1] = name
+        if error == errno.EACCES and "/requests/" in str(path):
+            return  # a request that may not be read is refused, and said to be
+        if left[1] == name and left[0] > 0:
+            left[0] -= 1
+            if isinstance(error, str):
+                raise (sqlite3 if name == "connect" else pw).OperationalError(error)
+            raise OSError(error, os.strerror(error), path if isinstance(path, str) else None)
+
+    return act
+
+
+# -- the parts -------------------------------------------------------------------------------
+
+
+@contextmanager
+def place():
+    """A folder in memory where there is one: what counts here is the order of calls, not the disk."""
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(dir=memory) as folder:
+        yield Path(folder).resolve()
+
+
+def crashes(points: int, *, part=(0, 1), seed=0) -> Counts:
+    """kill -9 and power cuts at every point; then, until there are so many, a second one in the recovery.
+
+    part : (i, n) takes every n-th point, so that several processes share the work
+    """
+    counts, began = Counts(), time.monotonic()
+    kinds: Counter = Counter()
+    with place() as base:
+        stages = []
+        for chapter in range(len(STORY)):
+            (base / str(chapter)).mkdir()
+            stages.append(Stage(base / str(chapter), chapter))
+        trials = list(_single(stages))
+        counts.more["points of one life"] = len(trials) // 2
+        share = points // part[1]
+        chosen = _spread(trials, max(1, share // 2) if share < len(trials) else len(trials), part, seed)
+        recoveries = {}
+        for stage, lives in chosen:
+            recoveries[stage.chapter, lives] = _trial(stage, lives, counts)
+            kinds["single"] += 1
+        doubles = [
+            (stages[chapter], (*lives, (j, how)))
+            for (chapter, lives), names in recoveries.items()
+            for j in range(1, len(names) + 1)
+            for how in ("kill", "cut")
+        ]
+        for stage, lives in _spread(doubles, max(0, share - counts.tried), (0, 1), seed):
+            _trial(stage, lives, counts)
+            kinds["double"] += 1
+    counts.more |= kinds
+    counts.seconds = time.monotonic() - began
+    return counts
+
+
+def _single(stages):
+    for stage in stages:
+        stage.reset()
+        how, names, error = stage.live(nothing)
+        if how != "ended" or error:
+            raise RuntimeError(f"chapter {stage.chapter} does not even work undisturbed: {how} {error}")
+        for k in range(1, len(names) + 1):
+            yield stage, ((k, "kill"),)
+            yield stage, ((k, "cut"),)
+
+
+def _spread(items: list, wanted: int, part, seed: int) -> list:
+    """So many of them, evenly over all, beginning elsewhere for each part."""
+    mine = items[(part[0] + seed) % part[1] :: part[1]]
+    if wanted >= len(mine):
+        return mine
+    return [mine[(i * len(mine)) // wanted] for i in range(wanted)]
+
+
+def _trial(stage: Stage, lives, counts: Counts) -> list[str]:
+    """Lives that end where they are told, then one that is left alone. Returns what that one did."""
+    stage.reset()
+    label = f"chapter {stage.chapter}, {' then '.join(f'{how} at {k}' for k, how in lives)}"
+    seen = []
+    for k, how in lives:
+        end, _, error = stage.live(stop_at(k, how))
+        if end == "hung" or error:
+            counts.hung += end == "hung"
+            counts.found.append(f"{label}: {end} {error}")
+        seen += torn(stage.folder)
+    end, names, error = stage.live(nothing)
+    if end != "ended" or error:
+        counts.take(label, {"lost": [f"the recovery {end}: {error}"], "torn": seen})
+        counts.hung += end == "hung"
+        return names
+    bad = stage.check()
+    bad["torn"] += seen
+    counts.take(label, bad)
+    return names
+
+
+def errors(tries: int, *, part=(0, 1), seed=0) -> Counts:
+    """At every point every error that fits, once and five times in a row: the daemon goes on by itself."""
+    counts, began = Counts(), time.monotonic()
+    kinds: Counter = Counter()
+    with place() as base:
+        trials = []
+        for chapter in range(len(STORY)):
+            (base / str(chapter)).mkdir()
+            stage = Stage(base / str(chapter), chapter)
+            stage.reset()
+            _, names, _ = stage.live(nothing, reads=True)
+            trials += [
+                (stage, k, error, times)
+                for k, name in enumerate(names, 1)
+                for error in ERRORS[name]
+                for times in (1, 5)
+            ]
+        counts.more["points with an error"] = len(trials)
+        for stage, k, error, times in _spread(trials, tries // part[1], part, seed):
+            stage.reset()
+            end, names, said = stage.live(fail_at(k, error, times), reads=True)
+            name = names[k - 1] if len(names) >= k else "?"
+            word = error if isinstance(error, str) else errno.errorcode[error]
+            label = f"chapter {stage.chapter}, {name} {k}: {word} x {times}"
+            kinds[word] += 1
+            bad = {}
+            if end == "ended" and not said:
+                bad = stage.check(staging=False)
+            elif end == "hung" or not said.startswith(NOT_STARTED):
+                bad = {"lost": [f"the daemon {end}: {said}"]}
+                counts.hung += end == "hung"
+            stage.live(nothing)  # which tidies up, or does what could not begin
+            counts.take(label, bad if any(bad.values()) else stage.check())
+    counts.more |= kinds
+    counts.seconds = time.monotonic() - began
+    return counts
