@@ -179,7 +179,8 @@ def _check_stars(product: Product, expected: Expected) -> Iterator[Check]:
     sure = max(median_error(ratio), 1.2533 * predicted / np.sqrt(len(ratio)))
     yield around("star flux / truth", float(np.median(ratio)), 1, 0.002, sure)
     if len(ratio) >= 5:
-        yield check("scatter of star fluxes", spread(ratio), 0, max(0.012, 1.5 * predicted))
+        chance = max(1.5, 1 + 3 * spread_error(1, len(ratio)))
+        yield check("scatter of star fluxes", spread(ratio), 0, max(0.012, chance * predicted))
         yield around("pull of star fluxes", spread(pulls), 1, 0.10, spread_error(1, len(pulls)))
     bright = electrons > POSITION_SIGNAL_TO_NOISE * error
     if not bright.any():

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from daemon.grouping import Member, Point, admits, canonical_name, name_order, night_of, partition, role_of
-from daemon.planner import Current, Group, Setting, plan, quiet_needed
+from daemon.planner import Current, Group, Setting, plan, quiet_needed, rank
 from daemon.triggers import DEFAULT_RULES
 from pipeline import association
 from pipeline.association import RULES, SKY_FACTS, CalKind, Candidate
@@ -258,6 +258,11 @@ def test_a_standard_gives_a_zero_point_if_it_can_and_takes_none(changes, makes):
     assert decision.action == "plan"
     assert "zero_point" not in [c.role for c in decision.spec.calibrations]
     assert (decision.makes and decision.makes.kind) == makes
+
+
+def test_standards_are_planned_before_science_and_after_what_both_need():
+    ranks = [rank(RULE[name], RECIPES) for name in ("makeProcessedFlat", "standard", "science")]
+    assert ranks == sorted(set(ranks))
 
 
 def test_science_waits_for_a_zero_point_that_is_being_made():
