@@ -77,6 +77,7 @@ def round_of_planning(
         group = world.load(row, clocks)
         if not group.members:
             tx.run("UPDATE frame_group SET touched = 0 WHERE id = ?", row["id"])
+            changed += _withdraw(tx, row["id"])
             continue
         decision = plan([group], setting, world)[0]
         changed += _keep(tx, row, decision, clocks, setting)
@@ -158,7 +159,9 @@ class LedgerWorld:
         )
 
     def candidates(self, kind: CalKind, target: Descriptors) -> Sequence[Candidate]:
-        return [*self.tx.cals.candidates(kind, target), *self._pending(kind, target)]
+        """Which of two copies from outside came first says nothing: the choice must not hang on it."""
+        stored = (replace(c, made=0) if not c.origin else c for c in self.tx.cals.candidates(kind, target))
+        return [*stored, *self._pending(kind, target)]
 
     def _pending(self, kind: CalKind, target: Descriptors) -> list[Candidate]:
         key = str(CalibrationKey.of(kind, target))
@@ -272,7 +275,27 @@ def _keep(tx: Tx, row: Any, decision: Decision, clocks: Clocks, setting: Setting
         return _plan_job(tx, row["id"], decision, decision.spec)
     if decision.action == "wait":
         return _wait_job(tx, row, decision, setting)
-    return sum(drop(tx, job, "not wanted any more") for job in _open(tx, row["id"]))
+    dropped = sum(drop(tx, job, "not wanted any more") for job in _open(tx, row["id"]))
+    return dropped if decision.short else dropped + _withdraw(tx, row["id"])
+
+
+def _withdraw(tx: Tx, group: int) -> int:
+    """Have a product taken away that holds frames which are out, and that cannot be made without them."""
+    product = tx.one(
+        "SELECT j.* FROM product p JOIN job j ON j.id = p.job_id WHERE p.group_id = ? AND p.current", group
+    )
+    if product is None:
+        return 0
+    inputs = {(i.data_sha, i.facts) for i in JobSpec.from_json(json.loads(product["spec"])).inputs}
+    rows = tx.rows(
+        """SELECT f.data_sha, f.facts FROM job_input i JOIN frame f ON f.id = i.frame_id
+        WHERE i.job_id = ? AND f.usable""",
+        product["id"],
+    )
+    accepted = verdicts.standing(tx, verdicts.of_product(product["key"]))
+    if inputs <= {tuple(row) for row in rows} or (accepted and accepted["action"] == verdicts.ACCEPT):
+        return 0
+    return tx.run("UPDATE frame_group SET restore = 0 WHERE id = ? AND restore IS NOT 0", group)
 
 
 def _open(tx: Tx, group: int) -> list[Any]:

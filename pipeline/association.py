@@ -165,8 +165,8 @@ def best_match(
 
     prefer_origin : a candidate made of this group of raw frames comes before any nearer one
     A flat of a lamp, or from outside, comes before any that was made here of science frames. Of equally near
-    ones the later exposure wins, then the newer product, so that the choice does not depend on which of two
-    groups was reduced first.
+    ones the later exposure wins, then what was made here before a copy from outside, then the newer product:
+    the choice does not depend on which of two groups was reduced first.
     """
     good: list[Candidate] = []
     rejected: list[Rejected] = []
@@ -180,7 +180,8 @@ def best_match(
 
         def order(c: Candidate) -> tuple[Any, ...]:
             own = bool(prefer_origin) and c.origin == prefer_origin
-            return (of_sky(c), not own, abs(c.ut - when), -c.ut.timestamp(), not c.pending, -c.made, c.name)
+            near = (abs(c.ut - when), -c.ut.timestamp())
+            return (of_sky(c), not own, *near, not c.origin, not c.pending, -c.made, c.name, c.ident)
 
         best, *others = sorted(good, key=order)
         distance = f"{_span(best.ut - when)} from the frame"

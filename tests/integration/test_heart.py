@@ -2,11 +2,13 @@
 
 import json
 import random
+from dataclasses import replace
 
 import pytest
 
 from daemon import files, queries
-from tests.night import FINAL, Daemon, FakeEngine, busy_night, example1, frame, static_bpm
+from pipeline.association import CalKind
+from tests.night import FINAL, Daemon, FakeEngine, busy_night, example1, frame, sha, static_bpm
 
 
 @pytest.fixture
@@ -401,3 +403,28 @@ def test_a_standard_that_gives_no_zero_point_after_all_takes_back_what_it_gave(d
     other.decide("reject", "N20160102S0296_image", reason="a satellite crossed it", user="ada", said="")
     other.until_idle()
     assert zero_point_of(other) is None
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_copies_of_calibrations_from_outside_serve_alike_in_any_order(daemons, turned):
+    """Two copies of one mask, and a dark from elsewhere of the same time as our own."""
+    copies = [
+        replace(static_bpm(), path=f"/drop/{name}", file_sha=sha(name)) for name in ("a.fits", "b.fits.gz")
+    ]
+    ours = next(r for r in example1() if r.path.endswith("S0423.fits"))
+    foreign = replace(
+        static_bpm(), path="/drop/other_dark.fits", file_sha=sha("other"), data_sha=sha("other data"),
+        facts=sha("other facts"), descriptors=ours.descriptors, kind=CalKind.DARK.value,
+        tags=frozenset({"DARK", "CAL", "PROCESSED", "NIRI"}), reason="a processed dark from outside",
+    )  # fmt: skip
+    daemon = daemons()
+    outside = [*copies, foreign]
+    first, last = (outside[::-1], []) if turned else ([], outside)
+    daemon.land(*first, *example1())
+    daemon.until_idle()
+    daemon.land(*last)
+    daemon.until_idle()
+    science = json.loads(daemon.current()["N20160102S0271_image"])
+    names = {role: name for role, _, name in science["cals"]}
+    assert names["processed_dark"] == "N20160102S0423_dark", "our own comes before a copy of the same time"
+    assert names["static_bpm"] == "a"
