@@ -10,8 +10,9 @@ from typing import Any
 
 # Header cards of a product that the ledger keeps beside it.
 QUALITY = (
-    "NCOMBINE", "NSOURCES", "MEANFWHM", "ZENFWHM", "MEANELLP", "IQBIN", "BGRATE", "BGMAG", "SATFRAC",
-    "NOISECOR", "MAGZPT", "MAGZERR", "ZPSTAR", "ZPIMAGE", "CLOUDEXT", "CCBIN",
+    "NCOMBINE", "NSOURCES", "NSTARS", "MEANFWHM", "MFWHMERR", "ZENFWHM", "MEANELLP", "ELLIERR", "IQBIN",
+    "BGRATE", "BGRERR", "BGFRAMES", "BGMAG", "BGMAGERR", "SATFRAC", "NOISECOR", "MAGZPT", "MAGZERR", "ZPSTAR",
+    "ZPIMAGE", "CLOUDEXT", "CCBIN",
 )  # fmt: skip
 
 
