@@ -229,6 +229,8 @@ def _close(tx: Tx, group: int, heir: int | None) -> None:
     tx.run("DELETE FROM membership WHERE group_id = ?", group)
     tx.run("DELETE FROM demand WHERE group_id = ?", group)
     tx.run("UPDATE frame_group SET closed = 1, touched = 0, heir = ? WHERE id = ?", heir, group)
+    if heir is None:  # nothing will take the place of its product
+        tx.run("UPDATE frame_group SET restore = 0 WHERE id = ?", group)
     tx.run("UPDATE frame_group SET heir = ? WHERE heir = ?", heir, group)
     for row in tx.rows("SELECT id FROM job WHERE group_id = ? AND state IN ('planned', 'waiting')", group):
         tx.run(

@@ -305,19 +305,21 @@ class Dispatcher:
         for job, plan in list(self._unpublished.items()):
             if self._delays[job].until <= now:
                 changed += self._publish_or_wait(plan)
+        changed += self._restore()  # first: what goes leaves its name to what comes
         self._ended += self.engine.poll()
         while self._ended:  # one that cannot be written down now is there the next time
             self.finish(self._ended[0])
             del self._ended[0]
             changed += 1
-        return changed + self._restore()
+        return changed
 
     def _restore(self) -> int:
-        """Bring back products that are wanted again. Returns how many."""
+        """Bring back products that are wanted again, take away those that are wrong now. Returns how many."""
         with self.ledger.read() as db:
-            wanted = [row[0] for row in db.execute("SELECT id FROM frame_group WHERE restore IS NOT NULL")]
-        for group in wanted:
-            plan = self.ledger.write(partial(publish.intend_restoration, group=group))
+            wanted = db.execute("SELECT id, restore FROM frame_group WHERE restore IS NOT NULL").fetchall()
+        for group, job in wanted:
+            intend = publish.intend_restoration if job else publish.intend_withdrawal
+            plan = self.ledger.write(partial(intend, group=group))
             if plan is not None:
                 self._publish_or_wait(plan)
         return len(wanted)

@@ -129,7 +129,8 @@ def models(db: pw.Database) -> SimpleNamespace:
         settled = pw.BooleanField(default=False)
         waiting_since = pw.DoubleField(null=True, index=True)  # on the running clock, hours
         remake = pw.IntegerField(default=0)
-        restore = pw.IntegerField(null=True, index=True)  # a job whose product is wanted again
+        # A job whose product is wanted again; 0: the product is to be withdrawn.
+        restore = pw.IntegerField(null=True, index=True)
         reason = pw.TextField(default="")
         better = pw.TextField(default="")
         closed = pw.BooleanField(default=False)  # merged into another, or emptied

@@ -45,6 +45,7 @@ class PublishPlan:
     old: tuple[Old, ...]
     result: Mapping[str, Any]
     restored: int = 0  # the product that takes its place again; 0 for a new one
+    withdrawn: bool = False  # nothing takes the place of what gives way
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -60,6 +61,11 @@ def move_files(plan: PublishPlan, at: Callable[[str], None] = lambda point: None
 
     at : called with the name of each point, for tests that stop there
     """
+    if plan.withdrawn:
+        for old in plan.old:
+            withdraw(Path(old.path), Path(old.kept), plan.sha256)
+        at("withdrawn")
+        return
     final, staged = Path(plan.final), Path(plan.staged)
     if not staged.exists() and not _is_published(plan):
         raise StagedFileGone(errno.ENOENT, "the staged product is gone", plan.staged)

@@ -266,7 +266,7 @@ def _keep(tx: Tx, row: Any, decision: Decision, clocks: Clocks, setting: Setting
         since,
         row["id"],
     )
-    if not row["settled"] and row["pool"].startswith("join:"):
+    if row["pool"].startswith("join:"):  # settled now, or one of its frames is out or in again
         for rule in setting.rules.values():
             if rule.join and rule.join.rule == row["rule"]:
                 groups.touch_joined(tx, row, rule.join.within_days)

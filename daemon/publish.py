@@ -98,6 +98,34 @@ def intend_restoration(tx: Tx, group: int) -> PublishPlan | None:
     return _intent(tx, plan)
 
 
+def intend_withdrawal(tx: Tx, group: int) -> PublishPlan | None:
+    """The product of a group that would be made of other frames now, and cannot be, is used no longer."""
+    tx.run("UPDATE frame_group SET restore = NULL WHERE id = ?", group)
+    row: Any = tx.one(
+        """SELECT p.*, j.spec, j.attempts FROM product p JOIN job j ON j.id = p.job_id
+        WHERE p.group_id = ? AND p.current
+        AND NOT EXISTS (SELECT 1 FROM job r WHERE r.group_id = p.group_id AND r.state = 'running')""",
+        group,
+    )
+    if row is None:  # or one that is being made replaces it, and the group is looked at again
+        return None
+    path = os.fsdecode(row["path"])
+    plan = PublishPlan(
+        job=row["job_id"],
+        attempt=row["attempts"],
+        name=row["name"],
+        night=row["night"],
+        staged="",
+        final=path,
+        sha256=row["sha256"],
+        version=row["version"],
+        old=(give_way(JobSpec.from_json(json.loads(row["spec"])).products, row["id"], row),),
+        result={},
+        withdrawn=True,
+    )
+    return _intent(tx, plan)
+
+
 def remake(tx: Tx, group: int) -> None:
     """What was made before is to be made again, under a new key."""
     tx.run("UPDATE frame_group SET remake = remake + 1, restore = NULL WHERE id = ?", group)
@@ -172,6 +200,9 @@ def commit(tx: Tx, plan: PublishPlan, policy: Policy = DEFAULT_POLICY) -> None:
     """The job is done: product, calibration and everything that follows from it, in one transaction."""
     job = tx.one("SELECT * FROM job WHERE id = ?", plan.job)
     assert job is not None
+    if plan.withdrawn:
+        _commit_withdrawal(tx, plan, job)
+        return
     result = plan.result
     if not plan.restored:
         planning.move(tx, plan.job, job["state"], JobState.DONE, "published")
@@ -236,6 +267,16 @@ def commit(tx: Tx, plan: PublishPlan, policy: Policy = DEFAULT_POLICY) -> None:
         seconds=result.get("seconds"),
         notes=list(result.get("notes") or []),
     )
+
+
+def _commit_withdrawal(tx: Tx, plan: PublishPlan, job: Any) -> None:
+    for old in plan.old:
+        tx.run("UPDATE product SET current = 0, path = ? WHERE id = ?", os.fsencode(old.kept), old.product)
+    why = f"{plan.name} was made of frames that are not its group's any more"
+    for gone in tx.cals.remove_ident(job["key"], why, now=tx.now):
+        groups.touch_withdrawn(tx, gone.ident)
+    tx.run("DELETE FROM intent WHERE job_id = ?", plan.job)
+    tx.event("product_withdrawn", job=plan.job, group=job["group_id"], product=plan.final, reason=why)
 
 
 def _made(tx: Tx, plan: PublishPlan, job: Any) -> Candidate | None:

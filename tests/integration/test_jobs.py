@@ -305,3 +305,60 @@ def test_a_start_is_not_kept_from_work_by_what_cannot_be_tidied(daemons):
     daemon.land(*(frame("dark", n, n) for n in (2, 3, 4)))
     daemon.run(300)
     assert set(daemon.current()) == {"N20160102S0002_dark"}
+
+
+def flats(lamp, numbers, start):
+    return [frame(lamp, n, start + n, exposure_time=42.0, coadds=1) for n in numbers]
+
+
+def excluded(record):
+    values = {name: getattr(record, name) for name in record.__slots__}
+    failed = {"state": "excluded", "reason": "the QA state in the header is Fail", "file_sha": "f" * 64}
+    return record.__class__(**{**values, **failed})
+
+
+@pytest.mark.parametrize("point", ["nothing", "withdrawn"])
+def test_a_product_that_holds_a_frame_which_is_out_and_cannot_be_made_without_it_is_withdrawn(daemons, point):
+    daemon = daemons()
+    off, on = flats("lampoff", (11, 12, 13), 20_000), flats("lampon", (21, 22, 23), 20_100)
+    short = [frame("dark", n, 30_000 + n, exposure_time=1.0, coadds=1) for n in (41, 42, 43)]
+    daemon.land(*off, *on, *short)
+    daemon.run(600)
+    assert set(daemon.current()) == {"N20160102S0021_flat", "N20160102S0021_bpm"}
+    daemon.dispatcher.at = killer(point)
+    daemon.land(excluded(short[1]))
+    try:
+        daemon.run(13 * 3600, step=600)
+    except Killed:
+        daemon.ledger.close()
+        daemon = daemons()
+        daemon.heart.recover(daemon.products)
+        daemon.run(13 * 3600, step=600)
+    assert set(daemon.current()) == {"N20160102S0021_flat"}
+    assert "N20160102S0021_bpm" not in daemon.current()["N20160102S0021_flat"]
+    whole(daemon)
+    daemon.land(short[1])  # its QA state is edited back
+    daemon.run(13 * 3600, step=600)
+    assert set(daemon.current()) == {"N20160102S0021_flat", "N20160102S0021_bpm"}
+    whole(daemon)
+
+
+def test_the_product_of_a_group_without_frames_is_withdrawn(daemons):
+    daemon = daemons()
+    darks = [frame("dark", n, n) for n in (2, 3, 4)]
+    daemon.land(*darks)
+    daemon.run(300)
+    for n, dark in zip((2, 3, 4), darks, strict=True):
+        edited = frame("dark", n, n, exposure_time=50.0)
+        daemon.land(
+            edited.__class__(
+                **{f: getattr(edited, f) for f in edited.__slots__ if f != "path"}, path=dark.path
+            )
+        )
+    daemon.run(600)
+    rows = daemon.ask(queries.products, current=False)
+    assert [(row["name"], row["current"]) for row in rows if row["current"]] == [
+        ("N20160102S0002_dark", True)
+    ]
+    assert len(rows) == 2
+    whole(daemon)
