@@ -81,7 +81,8 @@ def read(path: Path, products: Path) -> Found:
         calibrations=tuple(row for row in provenance if row[2] in set(CalKind)),
         parameters=_chosen(recipe, preset, history),
         notes=tuple(_notes(path)),
-        quality={name: merged[name] for name in QUALITY if name in merged},
+        quality={name: merged[name] for name in QUALITY if name in merged}
+        | ({"frames": rows} if (rows := fitsio.read_members(path)) else {}),
         descriptors=describe(merged, filename=path.name),
         time_stamp=stamp,
         written=path.stat().st_mtime,

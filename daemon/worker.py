@@ -24,6 +24,7 @@ from daemon import logs
 from daemon.jobspec import QUALITY, JobSpec, input_key
 from pipeline import produce
 from pipeline.errors import StopRequested
+from pipeline.fitsio import plain_rows
 from pipeline.fitsreader import hash_file
 from pipeline.frame import Frame, Frames
 from pipeline.primitive import run_recipe
@@ -97,11 +98,17 @@ def run(job: Mapping[str, Any], should_stop: Callable[[], bool]) -> dict[str, An
             "name": spec.name,
             "descriptors": written.frame.descriptors.to_json(),
             "tags": sorted(tags_of(written.frame.header)),
-            "quality": {key: written.frame.header[key] for key in QUALITY if key in written.frame.header},
+            "quality": _quality(written.frame),
             "notes": list(dict.fromkeys((*spec.notes, *product.notes))),
             "steps": progress.steps,
             "seconds": round(time.monotonic() - began, 3),
         }
+
+
+def _quality(frame: Frame) -> dict[str, Any]:
+    """What the product, and each frame in it, is worth."""
+    quality: dict[str, Any] = {key: frame.header[key] for key in QUALITY if key in frame.header}
+    return quality | ({"frames": plain_rows(frame.members)} if frame.members is not None else {})
 
 
 def _handed_over(frames: Frames) -> Iterator[Frame]:

@@ -94,6 +94,27 @@ def read_provenance(path: Path) -> tuple[list[tuple[str, str, str]], list[tuple[
     return provenance, [(step, json.loads(args), version) for step, args, version in history]
 
 
+def read_members(path: Path) -> list[dict[str, Any]]:
+    """The rows of a stack's FRAMES table as plain values, None where unknown; none without the table."""
+    hdus, data = load(path)
+    rows = next((decode_table(h.cards, data[h.offset :]) for h in hdus if h.name == "FRAMES"), None)
+    return plain_rows(rows)
+
+
+def plain_rows(rows: npt.NDArray[np.void] | None) -> list[dict[str, Any]]:
+    """A table as JSON takes it: texts, numbers to 6 digits, None for NaN."""
+    if rows is None:
+        return []
+    return [{name: _plain(row[name]) for name in rows.dtype.names or ()} for row in rows]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.decode("ascii", "replace").rstrip()
+    number = float(value)
+    return float(f"{number:.6g}") if np.isfinite(number) else None
+
+
 def tiled_data_sha(path: Path) -> str:
     """`data_sha` of a file with tile-compressed images: that of the same pixels stored plainly."""
     hdus, data = load(path)

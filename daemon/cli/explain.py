@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import click
@@ -215,14 +215,23 @@ def _product(answer: dict[str, Any]) -> Iterator[Line]:
     )
     yield from _frames(answer["inputs"])
     yield from _settings(answer)
-    quality = ", ".join(f"{k} {v}" for k, v in answer["quality"].items())
+    quality = ", ".join(f"{k} {v}" for k, v in answer["quality"].items() if k != "frames")
     if quality:
         yield "quality", quality
+    for row in answer["quality"].get("frames", ()):
+        yield "", _worth(row)
     yield "SHA-256", answer["sha256"]
     yield from _decided(answer["decisions"])
     yield from _calibrations(answer["calibrations"])
     yield "", ""
     yield from _group_lines(answer["group"])
+
+
+def _worth(row: Mapping[str, Any]) -> str:
+    """One exposure of a stack in a line."""
+    seen = (("FWHM", "FWHM {:.2f} pix"), ("SKYLEVEL", "sky {:.0f} e-"), ("D_ERR", "registered to {:.3f} pix"))
+    said = [text.format(row[key]) for key, text in seen if row.get(key) is not None]
+    return ", ".join([row["NAME"], *said])
 
 
 def _frames(names: list[str]) -> Iterator[Line]:

@@ -110,7 +110,8 @@ def _sky(frame: Frame) -> dict[str, Any]:
     time = frame.descriptors.exposure_time
     own = number(frame.header, "SKYLEVEL")
     found = np.array([own]) if frame.members is None else frame.members["SKYLEVEL"].astype(float)
-    levels = np.array([v for v in found if v is not None and np.isfinite(v)], float)
+    # Frames that took the level of one and the same sky frame say nothing new.
+    levels = np.unique([v for v in found if v is not None and np.isfinite(v)]).astype(float)
     if not levels.size or not time or frame.unit != "electron":
         return {}
     rate = float(levels.mean()) / time
@@ -118,7 +119,7 @@ def _sky(frame: Frame) -> dict[str, Any]:
     cards: dict[str, Any] = {
         "BGRATE": (round(rate, 4), "[electron/s/pix] Background"),
         "BGRERR": (round(error, 4), "Error of BGRATE") if error is not None else None,
-        "BGFRAMES": (int(levels.size), "Exposures that BGRATE is of"),
+        "BGFRAMES": (int(levels.size), "Independent levels that BGRATE is of"),
     }
     zero, wcs = nominal_zero_point(frame), tangent(frame.header)
     if zero is not None and wcs is not None and rate > 0:

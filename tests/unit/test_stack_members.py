@@ -1,10 +1,12 @@
 """The FRAMES table of a stack: what each exposure was worth, kept with the product."""
 
+import json
+
 import numpy as np
 import pytest
 from astropy.io import fits
 
-from pipeline.fitsio import read_frame, write_product
+from pipeline.fitsio import plain_rows, read_frame, read_members, write_product
 from pipeline.frame import NO_DATA, SATURATED, Frame
 from pipeline.steps.stack import stack_frames
 
@@ -35,3 +37,8 @@ def test_each_frame_has_a_row_that_survives_the_file(tmp_path):
     assert np.isnan(rows["FWHM"][1]), "an unknown value must not look like a measured one"
     assert rows["NSTARS"][0] == 12
     assert rows["SATURATED"] == pytest.approx([8 / 512, 16 / 512, 24 / 512])
+    plain = read_members(tmp_path / "stack.fits")
+    assert plain[0]["NAME"] == "N20160102S0001.fits"
+    assert plain[0]["FWHM"] == 4.25
+    assert plain[1]["FWHM"] is None, "JSON has no NaN"
+    assert json.loads(json.dumps(plain, allow_nan=False)) == plain == plain_rows(stack.members)

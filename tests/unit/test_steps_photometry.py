@@ -63,7 +63,7 @@ def test_sharpness_and_background():
 
 
 def test_background_of_a_stack_is_the_mean_of_its_frames_with_their_scatter():
-    levels = [30000.0, 30060.0, 30120.0]
+    levels = [30000.0, 30060.0, 30120.0, 30120.0]  # two took the level of one sky frame
     members = np.array([(level,) for level in levels], dtype=[("SKYLEVEL", "f4")])
     frame = calibrated(1, stars=star_field(3), sky=0.0).evolve(members=members, cards={"SKYLEVEL": 1.0})
     out = measured(frame).header
