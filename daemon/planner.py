@@ -419,7 +419,7 @@ class _Planner:
         content = tuple((i.data_sha, i.facts) for i in spec.inputs)
         first = spec.parameters.get("removeFirstFrame:remove_first")
         if content != current.inputs or first != current.remove_first or self.group.remake != current.remake:
-            return True, ()
+            return spec.key != current.key, ()  # the same key is the same product, whatever is known of it
         if current.rejected:
             return False, ()
         better = []

@@ -124,6 +124,25 @@ def test_a_rejected_product_comes_back_with_another_frame_or_on_demand(night):
     assert DARK in night.current()[SCIENCE]
 
 
+def test_a_rejected_product_is_not_made_again_by_what_else_arrives(night):
+    flat = "N20160102S0373_flat"
+    night.decide("reject", flat, reason="lamp was warming up")
+    night.run(600)
+    night.engine.ran.clear()
+    night.decide("reject", "N20160102S0373_bpm", reason="made of the same lamps")
+    night.run(600)
+    assert flat not in night.current()
+    assert flat not in [spec.name for spec in night.engine.ran]
+    night.decide("reject", DARK, reason="light leak")
+    night.land(frame("dark", 433, 20300))
+    night.run(600)
+    assert DARK in night.current()  # other frames: another product
+    night.decide("reject", "N20160102S0433", reason="came by mistake")
+    night.run(600)
+    (one,) = night.rows("SELECT current FROM product WHERE name = ? AND version = 1", DARK)
+    assert not one["current"], "what was rejected has come back"
+
+
 def test_a_crash_after_the_decision_was_written_finishes_it(night, monkeypatch):
     night.decide("reject", DARK, reason="light leak")
 
@@ -222,6 +241,15 @@ def test_what_makes_no_sense_is_refused_and_told(night):
     said = " ".join(event["reason"] for event in events(night, "request_refused"))
     assert "a rejection needs a reason" in said
     assert "no file, product, group or job is called so" in said
+
+
+def test_somebody_elses_file_cannot_be_linked_in(night, tmp_path):
+    night.decide("reject", "N20160102S0425", reason="trailed")
+    (path,) = requests.waiting(night.folder / "state")
+    os.link(path, tmp_path / "somebody's")
+    night.run(60)
+    assert states(night)["N20160102S0425.fits"][0] == "ready"
+    assert "not a small file of its own" in events(night, "request_refused")[0]["reason"]
 
 
 def test_what_until_idle_finds_it_applies_too(daemons):
