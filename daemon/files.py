@@ -287,12 +287,5 @@ def _refresh_frame(tx: Tx, content: int, setting: Setting) -> None:
     )
     if first_time or any(frame[k] != new[k] for k in ("facts", "usable", "ut", "tags")):
         groups.place(tx, frame["id"], tags, descriptors, setting, moved=moved)
-    elif _returned(tx, frame["id"]):
+    else:
         groups.touch_waiting(tx, frame["id"])
-
-
-def _returned(tx: Tx, frame: int) -> bool:
-    """True when a job waits for a file of this frame that had gone."""
-    waiting = """SELECT 1 FROM job j JOIN membership m ON m.group_id = j.group_id
-        WHERE m.frame_id = ? AND j.state = 'waiting' LIMIT 1"""
-    return tx.one(waiting, frame) is not None

@@ -127,13 +127,18 @@ def touch_joined(tx: Tx, group: Any, days: float) -> None:
 
 
 def touch_waiting(tx: Tx, frame: int) -> None:
-    """A file of this frame is back: mark the groups that wait."""
+    """A file of this frame is back: mark the groups that wait, those too that borrow it."""
     rows = tx.rows(
-        """SELECT m.group_id FROM membership m JOIN job j ON j.group_id = m.group_id
-        WHERE m.frame_id = ? AND j.state = 'waiting'""",
+        """WITH own AS (SELECT g.id, g.pool FROM frame_group g JOIN membership m ON m.group_id = g.id
+            WHERE m.frame_id = ?)
+        SELECT DISTINCT group_id FROM job WHERE state = 'waiting' AND group_id IN (
+            SELECT id FROM own
+            UNION SELECT d.group_id FROM demand d JOIN own ON own.pool = d.key
+            UNION SELECT g.id FROM frame_group g JOIN own ON own.pool = g.pool AND own.pool LIKE 'sky:%')""",
         frame,
     )
-    touch(tx, *{row[0] for row in rows})
+    if rows:
+        touch(tx, *(row[0] for row in rows))
 
 
 def join_key(rule: str, names: Sequence[str], descriptors: Descriptors) -> str:

@@ -337,6 +337,7 @@ class Dispatcher:
             plan = self.ledger.write(lambda tx: publish.intend(tx, outcome.job_id, outcome.attempt, result))
         except publish.CalibrationReplaced as error:
             self._end(replace(outcome, ending="stopped", error=str(error), result=None))
+            self._discard(outcome)
             return
         except (KeyError, ValueError) as error:  # a worker's answer that makes no sense
             self._end(
@@ -345,6 +346,19 @@ class Dispatcher:
             return
         if plan is not None:
             self._publish_or_wait(plan)
+        else:
+            self._discard(outcome)
+
+    def _discard(self, outcome: Outcome) -> None:
+        """What was staged for nothing goes; what cannot go now goes at the next start."""
+        with self.ledger.read() as db:
+            row = db.execute("SELECT spec FROM job WHERE id = ?", (outcome.job_id,)).fetchone()
+        if row is None or not row["spec"]:
+            return
+        stem = publish.staging_path(JobSpec.from_json(json.loads(row["spec"])), outcome.attempt)
+        with contextlib.suppress(OSError):
+            for suffix in (".png", ".fits"):
+                Path(f"{stem}{suffix}").unlink(missing_ok=True)
 
     def next_due(self) -> float | None:
         """Seconds until a back-off ends; None when nothing is in back-off."""

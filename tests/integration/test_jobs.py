@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon import moves, publish, queries
+from daemon import files, moves, publish, queries
 from daemon.engine import Outcome
 from daemon.ledger import LedgerBusy
 from tests.night import Daemon, FakeEngine, frame
@@ -362,3 +362,31 @@ def test_the_product_of_a_group_without_frames_is_withdrawn(daemons):
     ]
     assert len(rows) == 2
     whole(daemon)
+
+
+def test_a_mask_waits_for_a_dark_that_is_gone_and_is_made_when_it_is_back(daemons):
+    daemon = daemons()
+    short = [frame("dark", n, 30_000 + n, exposure_time=1.0, coadds=1) for n in (41, 42, 43)]
+    daemon.land(*short)
+    daemon.ledger.write(lambda tx: files.gone(tx, short[1].path))
+    daemon.land(*flats("lampoff", (11, 12, 13), 20_000), *flats("lampon", (21, 22, 23), 20_100))
+    daemon.run(600)
+    assert set(daemon.current()) == {"N20160102S0021_flat"}
+    assert daemon.ask(queries.jobs, ["waiting"])[0]["reason"] == "N20160102S0042.fits is no longer on disk"
+    daemon.land(short[1])
+    daemon.run(600)
+    assert set(daemon.current()) == {"N20160102S0021_flat", "N20160102S0021_bpm"}
+
+
+def test_what_was_staged_for_nothing_goes(daemons):
+    daemon = daemons()
+    daemon.engine.held = True
+    daemon.land(*(frame("dark", n, n) for n in (2, 3, 4)))
+    daemon.run(300)
+    job, attempt, spec = daemon.engine.running[0]
+    stem = publish.staging_path(spec, attempt - 1)
+    Path(stem).parent.mkdir(parents=True, exist_ok=True)
+    for suffix in (".fits", ".png"):
+        Path(f"{stem}{suffix}").touch()
+    daemon.dispatcher.finish(Outcome(job, attempt - 1, "done", 1.0, result={"sha256": "0"}))
+    assert list(Path(stem).parent.iterdir()) == []
