@@ -81,14 +81,15 @@ def test_a_frame_that_kills_its_worker_is_found_after_three_deaths(daemons, endi
     assert states(daemon)["S0004"][0] == "quarantined"
 
 
-def test_each_half_has_its_share_of_every_ingredient_and_what_waits_goes_on_waiting(daemons):
-    daemon = daemons(Poison(376))
+@pytest.mark.parametrize("number", [376, 426])  # a lamp-on flat, which is needed; a dark, which is preferred
+def test_each_half_has_its_share_of_every_ingredient_and_what_waits_goes_on_waiting(daemons, number):
+    daemon = daemons(Poison(number))
     daemon.land(*example1())
     daemon.until_idle()
     assert set(daemon.current()) == FINAL
-    assert states(daemon)["S0376"][0] == "quarantined"
+    assert states(daemon)[f"S{number:04}"][0] == "quarantined"
     names = [spec.name for spec in daemon.engine.ran]
-    assert names.count("N20160102S0271_image") == 1  # not without the flat, not twice
+    assert names.count("N20160102S0271_image") == 1  # not without it, not twice
     assert daemon.ask(queries.counts)["jobs"].keys() <= {"done", "dropped"}
 
 

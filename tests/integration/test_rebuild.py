@@ -209,6 +209,7 @@ def test_a_publication_that_was_cut_short_by_the_loss(daemons):
     assert set(again.current()) == {"N20160102S0001_dark"}
     assert {p.name for p in folder.glob("*.fits")} == {"N20160102S0001_dark.fits"}
     assert {p.name for p in folder.rglob("superseded/*.fits")} == {kept.name}
+    assert again.rows("SELECT name FROM calibration WHERE removed IS NULL") == [{"name": newer.stem}]
     known = {p["path"] for p in again.ask(queries.products, current=False)}
     assert known == {str(newer), str(kept)}
 
