@@ -36,8 +36,9 @@ def seen(tx: Tx, path: str, reason: str = NOT_STABLE) -> None:
         tx.run("UPDATE sighting SET reason = ? WHERE id = ?", reason, row["id"])
 
 
-def gone(tx: Tx, path: str) -> None:
-    """A file is no longer there. What was read stays as it is; what never was read is vanished."""
+def gone(tx: Tx, path: str, setting: Setting) -> None:
+    """A file is no longer there. What was read stays as it is, unless the frame has another file that is
+    there; what never was read is vanished."""
     row = _current(tx, path)
     if row is None:
         return
@@ -49,6 +50,8 @@ def gone(tx: Tx, path: str) -> None:
             "gone before it could be read",
             row["id"],
         )
+    elif row["content_id"] is not None:
+        _refresh_frame(tx, row["content_id"], setting)
 
 
 def record(tx: Tx, record: FileRecord, setting: Setting) -> None:
@@ -56,7 +59,7 @@ def record(tx: Tx, record: FileRecord, setting: Setting) -> None:
     record = verdicts.judged(tx, record)
     state = FileState(record.state)
     if state is FileState.VANISHED:
-        gone(tx, record.path)
+        gone(tx, record.path, setting)
     elif not record.file_sha:
         _sight(tx, record.path, state, record.reason, record.signature, None)
         _log(tx, record, state)
@@ -249,14 +252,19 @@ def _refresh_frame(tx: Tx, content: int, setting: Setting) -> None:
     """Say anew what the frame of a content is, from its contents that count, and regroup it if that changed.
 
     Of several header versions that lie about at the same time the one with the first name counts,
-    whichever came first.
+    whichever came first. One that is gone counts only when no other is there.
     """
     row = tx.one("SELECT frame_id FROM content WHERE id = ?", content)
     if row is None or row["frame_id"] is None:
         return
     frame = tx.one("SELECT * FROM frame WHERE id = ?", row["frame_id"])
     assert frame is not None
-    contents = tx.rows("SELECT * FROM content WHERE frame_id = ? AND state <> 'superseded'", frame["id"])
+    contents = tx.rows(
+        """SELECT *, EXISTS (SELECT 1 FROM sighting s WHERE s.content_id = c.id AND s.current AND s.present)
+        AS here FROM content c WHERE frame_id = ? AND state <> 'superseded'""",
+        frame["id"],
+    )
+    contents = [c for c in contents if c["here"]] or contents
     if not contents:
         tx.run("UPDATE frame SET usable = 0 WHERE id = ?", frame["id"])
         groups.remove(tx, frame["id"], setting)

@@ -177,7 +177,7 @@ class Landing:
         for path in sorted(set(unseen) - gone):
             files.seen(tx, path, unseen[path])
         for path in sorted(gone):
-            files.gone(tx, path)
+            files.gone(tx, path, self.setting)
 
     def _record(self, tx: Tx, records: list[FileRecord]) -> None:
         now = tx.now

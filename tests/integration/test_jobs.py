@@ -368,7 +368,7 @@ def test_a_mask_waits_for_a_dark_that_is_gone_and_is_made_when_it_is_back(daemon
     daemon = daemons()
     short = [frame("dark", n, 30_000 + n, exposure_time=1.0, coadds=1) for n in (41, 42, 43)]
     daemon.land(*short)
-    daemon.ledger.write(lambda tx: files.gone(tx, short[1].path))
+    daemon.ledger.write(lambda tx: files.gone(tx, short[1].path, daemon.setting))
     daemon.land(*flats("lampoff", (11, 12, 13), 20_000), *flats("lampon", (21, 22, 23), 20_100))
     daemon.run(600)
     assert set(daemon.current()) == {"N20160102S0021_flat"}

@@ -171,7 +171,9 @@ def test_each_content_is_in_one_state(ledger):
         "refused",
         "calibration",
     }
-    ledger.write(lambda tx: (files.gone(tx, "/drop/slow.fits"), files.gone(tx, good.path)))
+    ledger.write(
+        lambda tx: (files.gone(tx, "/drop/slow.fits", setting()), files.gone(tx, good.path, setting()))
+    )
     assert states(ledger)["slow.fits"] == "vanished"
     assert states(ledger)["N20160102S0001.fits"] == "ready"  # it was read; that it went changes nothing
     whole = replace(frame("dark", 2, 30), path=cut.path)
@@ -416,3 +418,19 @@ def test_a_frame_is_called_by_its_right_name_though_a_copy_came_first(daemon):
     daemon.land(replace(darks[0], path="/drop/a copy.fits"), *darks)
     daemon.run(300)
     assert set(daemon.current()) == {"N20160102S0001_dark"}
+
+
+def test_a_header_that_is_gone_counts_only_when_no_other_is_there(daemon):
+    darks = [frame("dark", n, 30 * n) for n in (1, 2, 3, 4)]
+    daemon.land(*darks)
+    daemon.run(300)
+    failed = replace(darks[1], state="excluded", reason="Fail", file_sha="f" * 64, path="/drop/moved/x.fits")
+    daemon.ledger.write(lambda tx: files.gone(tx, darks[1].path, daemon.setting))
+    daemon.run(300)
+    assert len(daemon.engine.ran) == 1
+    daemon.land(failed)  # edited and moved between two looks
+    daemon.run(300)
+    assert [spec.inputs[1].name for spec in daemon.engine.ran] == [
+        "N20160102S0002.fits",
+        "N20160102S0003.fits",
+    ]
