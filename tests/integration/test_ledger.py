@@ -434,3 +434,16 @@ def test_a_header_that_is_gone_counts_only_when_no_other_is_there(daemon):
         "N20160102S0002.fits",
         "N20160102S0003.fits",
     ]
+
+
+def test_names_that_are_swapped_change_nothing_but_the_paths(daemon):
+    darks = [frame("dark", n, 30 * n) for n in (1, 2, 3)]
+    daemon.land(*darks)
+    daemon.run(300)
+    daemon.land(replace(darks[0], path=darks[1].path), replace(darks[1], path=darks[0].path))
+    daemon.run(300)
+    assert len(daemon.engine.ran) == 1
+    with daemon.ledger.read() as db:
+        paths = {row["sha256"]: row["path"] for row in queries.files_on_record(db)}
+    assert paths[darks[0].file_sha] == darks[1].path
+    assert paths[darks[1].file_sha] == darks[0].path
