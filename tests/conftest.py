@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import cal_service
+
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
@@ -12,3 +14,16 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("the folder `shared` with real headers and reference data is not here")
     return folder
+
+
+def _no_configuration():
+    """Whatever databases an earlier test has loaded, this one begins without."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cal_service, "_loaded", None)
+        patch.delenv("NIRIDRC", raising=False)
+        yield
+
+
+# Twice: fixtures of a module are made before those of its first test.
+_for_modules = pytest.fixture(scope="module", autouse=True)(_no_configuration)
+_for_tests = pytest.fixture(autouse=True)(_no_configuration)
