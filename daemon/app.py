@@ -154,9 +154,11 @@ def build(config: Config, *, hurry: bool = False, start_workers: bool = False) -
     from daemon.jobs import Dispatcher
     from daemon.landing import Landing
     from daemon.requests import Requests
+    from daemon.requests import folder as folder_of_requests
     from daemon.stability import Tracker
     from daemon.watcher import Watcher
 
+    folder_of_requests(config.state_folder)  # who is in the group of the state folder may put decisions there
     setting = setting_of(config, hurry=hurry)
     heart = Heart(
         ledger,

@@ -246,10 +246,15 @@ class _Planner:
             return "" if seen >= want else f"incomplete: {seen} of {want} different pointings"
         several = len(wanted) > 1
         counts = ", ".join(f"{_label(i) + ' ' if several else ''}{n} of {i.at_least}" for i, n in wanted)
-        if self.patience <= 0 and self.usable and all(n >= i.least for i, n in wanted):
+        if (self.patience <= 0 or self.spoilt()) and self.usable and all(n >= i.least for i, n in wanted):
             self.notes.append(f"warning: fewer frames than wanted: {counts}")
             return ""
         return f"incomplete: {counts}"
+
+    def spoilt(self) -> bool:
+        """True when the current product was made with a frame that is out by now: waiting only keeps it."""
+        used = set(self.group.current.inputs) if self.group.current else set()
+        return any(not m.usable and (m.data_sha, m.facts) in used for m in self.group.members)
 
     def primary(self) -> Member:
         """The frame that names the product: the first of the first ingredient (a flat's first lamp-on)."""

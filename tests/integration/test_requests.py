@@ -124,6 +124,16 @@ def test_a_rejected_product_comes_back_with_another_frame_or_on_demand(night):
     assert DARK in night.current()[SCIENCE]
 
 
+def test_a_product_does_not_keep_a_rejected_frame_because_too_few_are_left(daemons):
+    daemon = daemons()
+    daemon.land(*(frame("dark", n, 30 * n) for n in (1, 2, 3)))
+    daemon.run(600)
+    daemon.decide("reject", "N20160102S0002", reason="trailed")
+    daemon.run(600)
+    assert inputs(daemon, "N20160102S0001_dark") == ["N20160102S0001.fits", "N20160102S0003.fits"]
+    assert "fewer frames than wanted: 2 of 3" in daemon.current()["N20160102S0001_dark"]
+
+
 def test_a_rejected_product_is_not_made_again_by_what_else_arrives(night):
     flat = "N20160102S0373_flat"
     night.decide("reject", flat, reason="lamp was warming up")
