@@ -29,12 +29,15 @@ from pipeline.errors import NiridError
 if TYPE_CHECKING:
     from daemon.heart import Heart
     from daemon.landing import Landing
+    from daemon.looks import Looks
+    from daemon.planner import Setting
 
 LOOK_SECONDS = 10.0  # between two looks at the health of the parts
 REBUILD_SECONDS = 3600  # that the service manager is asked to wait for it
 STALLED_SECONDS = 60.0  # without progress of the heart: no more pings, the service manager restarts us
 _LEVELS = {
     "job_failed": "error",
+    "look_failed": "warning",
     "job_interrupted": "warning",
     "publish_delayed": "warning",
     "file_rejected": "warning",
@@ -71,6 +74,8 @@ class Daemon:
         recovered = self.heart.recover(self.config.product_folder)
         with contextlib.suppress(OSError):  # the next run of retention goes on
             retention.finish(self.ledger)
+        if self.heart.looks is not None:
+            self.heart.looks.tidy(self.ledger)
         found = self.landing.start()
         self._take_back()
         logs.get().info(
@@ -170,6 +175,7 @@ def build(config: Config, *, hurry: bool = False, start_workers: bool = False) -
             setting=setting,
             guard=diskguard.of(config),
             on_pause=lambda why: instance.tell(config, paused=why),
+            looks=_looks_of(config, setting),
         ),
         setting,
         config.parameters,
@@ -193,6 +199,13 @@ def build(config: Config, *, hurry: bool = False, start_workers: bool = False) -
         log=_log,
     )
     return Daemon(config, ledger, engine, heart, landing)
+
+
+def _looks_of(config: Config, setting: Setting) -> Looks:
+    from daemon.looks import Looks
+
+    chosen = config.looks
+    return Looks(config.product_folder, setting, _log, chosen.first_looks, chosen.running_stacks)
 
 
 def _put_aside_if_damaged(config: Config) -> None:

@@ -92,6 +92,14 @@ class Log:
 
 
 @dataclass(frozen=True)
+class Looks:
+    """What there is to see before a sequence is complete, in PRODUCTS/NIGHT/quicklook."""
+
+    first_looks: bool = bounded(True, doc="each science frame by itself, calibrated, as it comes")
+    running_stacks: bool = bounded(True, doc="the stack of those that are there, growing with each frame")
+
+
+@dataclass(frozen=True)
 class Retention:
     """What is kept, and for how long. Nothing current, accepted, or named in a current product is removed."""
 
@@ -133,6 +141,7 @@ class Config:
     engine: Engine = Engine()
     reduction: Reduction = Reduction()
     planning: Policy = DEFAULT_POLICY
+    looks: Looks = Looks()
     retention: Retention = Retention()
     disk: Disk = Disk()
     log: Log = Log()

@@ -56,7 +56,7 @@ class Member:
 
     @property
     def stem(self) -> str:
-        return re.sub(r"[^A-Za-z0-9_.+-]", "_", self.name.removesuffix(".fits")).lstrip(".")[:48] or "frame"
+        return stem_of(self.name)
 
     @property
     def night(self) -> str:
@@ -67,6 +67,11 @@ def night_of(name: str, ut: datetime) -> str:
     """The date in a Gemini file name, else the UT date of the exposure, as 20160102."""
     found = GEMINI_NAME.match(name)
     return found[1] if found else f"{ut:%Y%m%d}"
+
+
+def stem_of(name: str) -> str:
+    """What products are named after, of a frame's name: safe in a path, whatever the name is."""
+    return re.sub(r"[^A-Za-z0-9_.+-]", "_", name.removesuffix(".fits")).lstrip(".")[:48] or "frame"
 
 
 def canonical_name(file_name: str) -> str:

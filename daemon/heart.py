@@ -25,6 +25,7 @@ from daemon import planning
 from daemon.config import Config
 from daemon.jobs import Dispatcher
 from daemon.ledger import Ledger, LedgerBusy, Log, Tx
+from daemon.looks import Looks
 from daemon.planner import Setting
 from daemon.planning import Clocks, Overrides, Planned
 from daemon.requests import Requests
@@ -82,6 +83,10 @@ class Heart:
         self._bell.setblocking(False)
         self._ear.setblocking(False)
 
+    @property
+    def looks(self) -> Looks | None:
+        return self.dispatcher.looks
+
     def wake(self) -> None:
         """Something changed: tick now. From any thread."""
         with contextlib.suppress(BlockingIOError, OSError):
@@ -107,7 +112,11 @@ class Heart:
         self.progress_at = now
         try:
             self._decide()
-            self.dispatcher.collect()
+            if self.dispatcher.collect() and self.looks is not None:
+                for (
+                    group
+                ) in self._open.values():  # a calibration may have come that its stack had to do without
+                    group.due = min(group.due, now)
             while self._plan(now).more:
                 pass
             self.dispatcher.dispatch()
@@ -125,6 +134,7 @@ class Heart:
         """Take what is there, and work until neither a job nor a new file results."""
         self.setting = replace(self.setting, hurry=True)
         self.dispatcher.hurry = True
+        self.dispatcher.looks = None  # nobody watches, and the products follow at once
         take_all()
         while not (stop and stop.is_set()):
             now = self.progress_at = self.clock()
@@ -165,11 +175,14 @@ class Heart:
         clocks = Clocks(self.running(now), lambda group, arrivals: self._quiet_for(group, arrivals, now))
 
         def round_(tx: Tx) -> Planned:
-            return planning.round_of_planning(tx, self.setting, clocks, self.overrides, skip)
+            on_open = self.looks.consider if self.looks is not None else None
+            return planning.round_of_planning(tx, self.setting, clocks, self.overrides, skip, on_open)
 
         planned = self.ledger.write(round_)
         for group in [g for g in self._open if g not in skip and g not in planned.due]:
             del self._open[group]  # planned: quiet from now on
+            if self.looks is not None:
+                self.looks.settled(group)
         for group, seconds in planned.due.items():
             if group in self._open:
                 self._open[group].due = now + seconds

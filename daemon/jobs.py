@@ -18,6 +18,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,9 @@ from typing import Any
 from daemon import groups, halving, planning, publish
 from daemon.diskguard import DiskGuard, tells_of_full_disk
 from daemon.engine import Engine, Outcome
-from daemon.jobspec import JobSpec
+from daemon.jobspec import FIRST_LOOK_NUMBER, JobSpec
 from daemon.ledger import Ledger, LedgerBusy, Tx, placeholders
+from daemon.looks import Look, Looks
 from daemon.moves import PublishPlan, StagedFileGone, move_files
 from daemon.planner import Setting
 from daemon.states import JobState
@@ -46,11 +48,14 @@ class Claim:
     spec: JobSpec
 
 
-def claim(tx: Tx, *, skip: Sequence[int] = (), oldest: bool = False) -> Claim | None:
+def claim(
+    tx: Tx, *, skip: Sequence[int] = (), oldest: bool = False, until: int = planning.BACKLOG
+) -> Claim | None:
     """Take the next planned job: its attempt is on record before anything is done for it.
 
     skip : jobs that are in back-off
     oldest : of the backlog the oldest, when there is any
+    until : the last priority that is looked at
     A group has one running job at most, so that an older version never replaces a newer one.
     """
     order = f"j.priority < {planning.BACKLOG}, j.ut" if oldest else "j.priority, j.ut DESC"
@@ -58,10 +63,25 @@ def claim(tx: Tx, *, skip: Sequence[int] = (), oldest: bool = False) -> Claim | 
         f"""SELECT j.* FROM job j JOIN frame_group g ON g.id = j.group_id
         WHERE j.state = 'planned' AND g.settled AND NOT g.closed AND j.id NOT IN ({placeholders(skip)})
         AND NOT EXISTS (SELECT 1 FROM job r WHERE r.group_id = j.group_id AND r.state = 'running')
-        ORDER BY {order}, j.id LIMIT 1""",
+        AND j.priority <= ? ORDER BY {order}, j.id LIMIT 1""",
         *skip,
+        until,
     )
     if row is None:
+        return None
+    return claim_job(tx, row["id"])
+
+
+def claim_made(tx: Tx, look: Look) -> Claim | None:
+    """Take the job that a running stack has proved to be, to the last letter, if it is to be had."""
+    row = tx.one(
+        """SELECT j.* FROM job j JOIN frame_group g ON g.id = j.group_id WHERE j.key = ?
+        AND j.state = 'planned' AND g.settled AND NOT g.closed
+        AND NOT EXISTS (SELECT 1 FROM job r WHERE r.group_id = j.group_id AND r.state = 'running')""",
+        look.spec.key,
+    )
+    made = look.spec.to_json() | {"attempt": 0, "staging": "", "group_id": 0}
+    if row is None or json.loads(row["spec"]) != json.loads(json.dumps(made)):
         return None
     return claim_job(tx, row["id"])
 
@@ -190,6 +210,7 @@ class Dispatcher:
     setting : rules and recipes; without it no failed job is halved
     guard : says when there is no room to work in; on_pause is told why, and "" when it goes on
     at : called with the name of each point of a publication, for tests that stop there
+    looks : first looks and running stacks; None makes none
     """
 
     ledger: Ledger
@@ -201,6 +222,7 @@ class Dispatcher:
     setting: Setting | None = None
     guard: DiskGuard | None = None
     on_pause: Callable[[str], None] = lambda why: None
+    looks: Looks | None = None
     claims: int = 0
     paused: str = ""
     _trying: int = 0  # the failed job of which a part is being tried
@@ -227,14 +249,27 @@ class Dispatcher:
         started = 0
         if self._look_for_room():
             return 0
+        if self.looks is not None:
+            started += self._take_what_is_made(self.looks) + self._look_first(self.looks)
         started += self._try_a_part()
+        started += self._start(planning.BACKLOG - 1 if self.looks else planning.BACKLOG)
+        if self.looks is not None:
+            if self.engine.free() > 0 and (look := self.looks.next_stack()):
+                started += self._submit_look(look)
+            started += self._start(planning.BACKLOG)
+        return started
+
+    def _start(self, until: int) -> int:
+        """Jobs of the ledger, up to a priority, while a worker is free; one in eight is the oldest of all."""
+        started = 0
         while self.engine.free() > 0:
             oldest = self.claims % OLDEST_EVERY == OLDEST_EVERY - 1
+            last = planning.BACKLOG if oldest else until
             now = self.clock()
             skip = [job for job, delay in self._delays.items() if delay.until > now]
-            if not self._claimable(skip):  # only reads: an idle daemon writes nothing
+            if not self._claimable(skip, last):  # only reads: an idle daemon writes nothing
                 break
-            claimed = self.ledger.write(partial(claim, skip=skip, oldest=oldest))
+            claimed = self.ledger.write(partial(claim, skip=skip, oldest=oldest, until=last))
             if claimed is None:
                 break
             self.claims += 1
@@ -245,6 +280,54 @@ class Dispatcher:
                 self._ended.append(Outcome(claimed.job_id, claimed.attempt, "stopped", 0.0, error=str(error)))
                 break
         return started
+
+    # -- looks --------------------------------------------------------------------------------
+
+    def _take_what_is_made(self, looks: Looks) -> int:
+        """Jobs that need not run, or run already: they are what the running stack of all frames is."""
+        taken = 0
+        for look in looks.early():
+            if not self._planned(look.spec.key):
+                continue
+            claimed = self.ledger.write(partial(claim_made, look=look))
+            if claimed is None:
+                continue
+            taken += 1
+            outcome = looks.adopt(look, claimed.job_id, claimed.attempt, claimed.spec.staging)
+            if outcome is not None:
+                self._ended.append(outcome)
+        return taken
+
+    def _planned(self, key: str) -> bool:
+        with self.ledger.read() as db:
+            found = db.execute("SELECT 1 FROM job WHERE key = ? AND state = 'planned'", (key,))
+            return found.fetchone() is not None
+
+    def _look_first(self, looks: Looks) -> int:
+        started = 0
+        while self.engine.free() > 0 and (look := looks.next_first()):
+            started += self._submit_look(look)
+        if (number := looks.in_the_way()) is not None:
+            self.engine.cancel(number)
+        return started
+
+    def _submit_look(self, look: Look) -> int:
+        try:
+            self.engine.submit(look.number, 1, look.spec)
+        except RuntimeError as error:
+            self._ended.append(Outcome(look.number, 1, "stopped", 0.0, error=str(error)))
+            return 0
+        return 1
+
+    def _looked(self, looks: Looks, outcome: Outcome) -> None:
+        """A look has ended; when a job has adopted it, that job has."""
+        stem = ""
+        if adopted := looks.adopted_by(outcome.job_id):
+            with self.ledger.read() as db:
+                row = db.execute("SELECT spec FROM job WHERE id = ?", adopted[:1]).fetchone()
+            stem = publish.staging_path(JobSpec.from_json(json.loads(row["spec"])), adopted[1])
+        if (of_job := looks.ended(outcome, stem)) is not None:
+            self.finish(of_job)
 
     def _try_a_part(self) -> int:
         """Go on with the search for a frame to blame, one try at a time."""
@@ -328,6 +411,9 @@ class Dispatcher:
     def finish(self, outcome: Outcome) -> None:
         """What follows from one ending."""
         result = outcome.result
+        if self.looks is not None and outcome.job_id > FIRST_LOOK_NUMBER:
+            self._looked(self.looks, outcome)
+            return
         if outcome.job_id < 0:
             self._tried(outcome)
             return
@@ -362,7 +448,9 @@ class Dispatcher:
                 Path(f"{stem}{suffix}").unlink(missing_ok=True)
 
     def next_due(self) -> float | None:
-        """Seconds until a back-off ends; None when nothing is in back-off."""
+        """Seconds until a back-off ends, 0 when an ending is to be taken in; None when there is neither."""
+        if self._ended:
+            return 0.0
         now = self.clock()
         ends = [delay.until - now for delay in self._delays.values() if delay.until > now]
         return min(ends, default=None)
@@ -384,14 +472,14 @@ class Dispatcher:
         waits = any(math.isfinite(self._delays[job].until) for job in self._unpublished)
         return self.engine.busy() > 0 or bool(self._ended) or waits
 
-    def _claimable(self, skip: Sequence[int]) -> bool:
+    def _claimable(self, skip: Sequence[int], until: int = planning.BACKLOG) -> bool:
         with self.ledger.read() as db:
             row = db.execute(
                 f"""SELECT 1 FROM job j JOIN frame_group g ON g.id = j.group_id WHERE j.state = 'planned'
                 AND g.settled AND NOT g.closed AND j.id NOT IN ({placeholders(skip)})
                 AND NOT EXISTS (SELECT 1 FROM job r WHERE r.group_id = j.group_id AND r.state = 'running')
-                LIMIT 1""",
-                skip,
+                AND j.priority <= ? LIMIT 1""",
+                (*skip, until),
             ).fetchone()
         return row is not None
 
@@ -441,6 +529,22 @@ class Dispatcher:
             with contextlib.suppress(OSError):
                 size = Path(plan.final).stat().st_size
                 self.guard.biggest_job = max(self.guard.biggest_job, size)
+        if self.looks is not None:
+            self._forget_looks(self.looks, plan.job)
+
+    def _forget_looks(self, looks: Looks, job: int) -> None:
+        """Of every frame that is in the product, and of those of its group that will not be."""
+        with self.ledger.read() as db:
+            rows = db.execute(
+                """SELECT j.group_id, f.name, f.ut FROM job j JOIN job_input i ON i.job_id = j.id
+                JOIN frame f ON f.id = i.frame_id WHERE j.id = ?
+                UNION SELECT j.group_id, f.name, f.ut FROM job j JOIN membership m ON m.group_id = j.group_id
+                JOIN frame f ON f.id = m.frame_id WHERE j.id = ? AND NOT f.usable""",
+                (job, job),
+            ).fetchall()
+        if rows:
+            frames = [(row["name"], datetime.fromtimestamp(row["ut"] or 0.0, UTC)) for row in rows]
+            looks.published(rows[0]["group_id"], frames)
 
 
 def _not_published(plan: PublishPlan, error: str) -> Callable[[Tx], Any]:

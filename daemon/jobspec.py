@@ -15,6 +15,8 @@ QUALITY = (
     "ZPIMAGE", "CLOUDEXT", "CCBIN",
 )  # fmt: skip
 
+FIRST_LOOK_NUMBER = 1 << 40  # from here on the engine's numbers are of looks, that no ledger knows
+
 
 @dataclass(frozen=True)
 class Input:

@@ -163,6 +163,11 @@ def _decide(group: Group, setting: Setting, world: World) -> Decision:
         )
         if remaining > 0 and not moved_on:
             return Decision(group.id, "later", f"quiet in {remaining:.0f} s", due=remaining)
+    return decide_now(group, rule, setting, world)
+
+
+def decide_now(group: Group, rule: TriggerRule, setting: Setting, world: World) -> Decision:
+    """What would be done about a group if it were quiet."""
     return _Planner(group, rule, setting, world).decision()
 
 

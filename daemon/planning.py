@@ -14,7 +14,7 @@ from daemon import groups, verdicts
 from daemon.grouping import Member, name_order
 from daemon.jobspec import JobSpec
 from daemon.ledger import Tx, placeholders
-from daemon.planner import Current, Decision, Group, Setting, plan
+from daemon.planner import Current, Decision, Group, Setting, World, plan
 from daemon.states import JobState, check_job
 from daemon.triggers import Join
 from pipeline import association
@@ -52,11 +52,17 @@ class Planned:
 
 
 def round_of_planning(
-    tx: Tx, setting: Setting, clocks: Clocks, overrides: Overrides, skip: Sequence[int] = ()
+    tx: Tx,
+    setting: Setting,
+    clocks: Clocks,
+    overrides: Overrides,
+    skip: Sequence[int] = (),
+    on_open: Callable[[Group, World], None] | None = None,
 ) -> Planned:
     """Plan touched groups, producers before consumers, and those whose wait has run out.
 
     skip : groups that are not quiet yet, and known to be so
+    on_open : called with each group that is not quiet yet
     """
     due: dict[int, float] = {}
     changed = 0
@@ -83,6 +89,8 @@ def round_of_planning(
         changed += _keep(tx, row, decision, clocks, setting)
         if decision.action == "later" and decision.due is not None:
             due[row["id"]] = decision.due
+            if on_open is not None:
+                on_open(group, world)
     return Planned(len(seen) - len(skip), changed, due)
 
 

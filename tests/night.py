@@ -13,6 +13,7 @@ from daemon.heart import Heart
 from daemon.ingest import FileRecord
 from daemon.jobs import Dispatcher
 from daemon.ledger import Ledger
+from daemon.looks import Looks
 from daemon.planner import Setting
 from daemon.requests import Requests, submit
 from daemon.stability import Signature
@@ -39,6 +40,13 @@ RECIPES = {
             needs=frozenset({CalKind.FLAT}),
             prefers=frozenset({CalKind.DARK}),
             wants=BPMS | {CalKind.ZERO_POINT},
+        ),
+        Recipe(
+            "firstLook",
+            1,
+            "_firstlook",
+            (),
+            wants=BPMS | {CalKind.DARK, CalKind.FLAT},
         ),
         Recipe(
             "makeSkyFlat",
@@ -185,6 +193,7 @@ class FakeEngine:
         self.workers, self.running, self.ran = workers, [], []
         self.endings = {name: list(values) for name, values in (endings or {}).items()}
         self.held = False
+        self.cancelled = []
 
     def free(self):
         return self.workers - len(self.running)
@@ -194,6 +203,9 @@ class FakeEngine:
 
     def busy(self):
         return len(self.running)
+
+    def cancel(self, job_id):
+        self.cancelled.append(job_id)
 
     def waitables(self):
         return []
@@ -244,18 +256,26 @@ class FakeEngine:
 class Daemon:
     """Ledger, dispatcher and heart on a clock that stands still until the test moves it."""
 
-    def __init__(self, folder: Path, engine=None, rules=DEFAULT_RULES, overrides=None, **changes):
+    def __init__(
+        self, folder: Path, engine=None, rules=DEFAULT_RULES, overrides=None, looks=False, **changes
+    ):
         self.folder, self.now = folder, 1000.0
         self.products = folder / "products"
         self.events = []
         self.ledger = Ledger(
             folder / "nirid.db",
-            log=lambda event, **fields: self.events.append((event, fields)),
+            log=self.log,
             clock=lambda: 1.6e9 + self.now,
         )
         self.engine = engine or FakeEngine()
         self.setting = setting(self.products, rules, **changes)
-        self.dispatcher = Dispatcher(self.ledger, self.engine, clock=lambda: self.now, setting=self.setting)
+        self.dispatcher = Dispatcher(
+            self.ledger,
+            self.engine,
+            clock=lambda: self.now,
+            setting=self.setting,
+            looks=Looks(self.products, self.setting, self.log) if looks else None,
+        )
         more = {"overrides": overrides} if overrides else {}
         self.requests = Requests(
             self.ledger, self.setting, overrides or (lambda r, d: {}), folder / "state", self.products
@@ -268,6 +288,9 @@ class Daemon:
             requests=self.requests,
             **more,
         )
+
+    def log(self, event, **fields):
+        self.events.append((event, fields))
 
     def land(self, *records):
         for record in records:

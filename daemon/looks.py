@@ -1,0 +1,266 @@
+"""First looks and running stacks on their way: something to see while a sequence is still being taken.
+
+They are nobody's calibrations and in no ledger: what is lost with the daemon is made again when the next
+frame comes, and what has become of no interest is not begun. They lie in PRODUCTS/NIGHT/quicklook until
+the product of their group is there.
+
+A running stack of all frames is the group's product, made early. When the group turns quiet and the very
+same job is planned, its product is taken instead of being made a second time, and when it is still under
+way, its end is waited for (`adopt`, `ended`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+
+from daemon.early import early
+from daemon.engine import Outcome
+from daemon.grouping import Member, night_of, stem_of
+from daemon.jobspec import FIRST_LOOK_NUMBER, JobSpec
+from daemon.ledger import Ledger, Log, placeholders
+from daemon.moves import make_folder
+from daemon.planner import Group, Setting, World
+
+QUICKLOOK = "quicklook"
+FIRST, RUNNING = "firstlook", "running"
+MOST_WAITING = 8  # first looks; of more the older ones are dropped: who watches wants to see the newest
+
+
+@dataclass
+class Look:
+    """One that is under way, or done. adopted : (job, attempt) whose outcome its own will be"""
+
+    number: int
+    group: int
+    spec: JobSpec
+    kind: str
+    adopted: tuple[int, int] | None = None
+    outcome: Outcome | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.spec.name.rpartition('_')[0]}_{self.kind}"
+
+    def move(self, stem: str) -> None:
+        """What is staged goes to where a job of the ledger stages it. Raises OSError."""
+        for suffix in (".png", ".fits"):
+            os.replace(f"{self.spec.staging}{suffix}", f"{stem}{suffix}")
+
+    def discard(self) -> None:
+        with contextlib.suppress(OSError):  # the next start tidies
+            for suffix in (".png", ".fits"):
+                Path(f"{self.spec.staging}{suffix}").unlink(missing_ok=True)
+
+
+@dataclass
+class Looks:
+    """What is wanted, under way and made. All methods are called by the heart.
+
+    first, running : whether such are made at all
+    """
+
+    products: Path
+    setting: Setting
+    log: Log
+    first: bool = True
+    running: bool = True
+    _first: dict[str, tuple[int, JobSpec]] = field(default_factory=dict)  # waiting, by key, the newest last
+    _stacks: dict[int, JobSpec] = field(default_factory=dict)  # waiting, by group
+    _under_way: dict[int, Look] = field(default_factory=dict)  # by number
+    _made: dict[int, Look] = field(default_factory=dict)  # the latest running stack, by group
+    _given_up: dict[int, str] = field(default_factory=dict)  # keys of stacks that have failed, by group
+    _seen: dict[int, set[tuple[str, str]]] = field(default_factory=dict)  # frames that have had their look
+    _last: int = FIRST_LOOK_NUMBER
+
+    # -- what is wanted -----------------------------------------------------------------------
+
+    def consider(self, group: Group, world: World) -> None:
+        """A group that is not quiet, with the frames and calibrations of this moment."""
+        seen = self._seen.setdefault(group.id, set())
+
+        def looked_at(member: Member) -> bool:
+            path = self._path(member.night, f"{member.stem}_{FIRST}")
+            return not self.first or (member.data_sha, member.facts) in seen or path.exists()
+
+        found = early(group, self.setting, world, looked_at)
+        if found is None:
+            return
+        seen |= {(m.data_sha, m.facts) for m in group.members}
+        self._first |= {spec.key: (group.id, spec) for spec in reversed(found.first)}
+        for key in list(self._first)[:-MOST_WAITING]:
+            del self._first[key]
+        self._stacks.pop(group.id, None)
+        known = {look.spec.key for look in self._stacks_of(group.id)} | {self._given_up.get(group.id)}
+        if self.running and found.running is not None and found.running.key not in known:
+            self._stacks[group.id] = found.running
+
+    def settled(self, group: int) -> None:
+        """The group is quiet: what has not begun is not wanted any more."""
+        self._stacks.pop(group, None)
+        self._seen.pop(group, None)
+        self._given_up.pop(group, None)
+        self._first = {key: item for key, item in self._first.items() if item[0] != group}
+
+    def _stacks_of(self, group: int) -> Iterator[Look]:
+        looks = [*self._under_way.values(), *self._made.values()]
+        return (look for look in looks if look.group == group and look.kind == RUNNING)
+
+    # -- on their way -------------------------------------------------------------------------
+
+    def next_first(self) -> Look | None:
+        """The newest frame that waits for its look."""
+        if not self._first:
+            return None
+        _, (group, spec) = self._first.popitem()
+        return self._begin(group, spec, FIRST)
+
+    def next_stack(self) -> Look | None:
+        """One at a time, the group that has changed last first: the other workers are for fresh work."""
+        if not self._stacks or any(look.kind == RUNNING for look in self._under_way.values()):
+            return None
+        group, spec = self._stacks.popitem()
+        return self._begin(group, spec, RUNNING)
+
+    def _begin(self, group: int, spec: JobSpec, kind: str) -> Look:
+        self._last += 1
+        staging = str(self.products / ".staging" / f"{spec.key}.look{self._last - FIRST_LOOK_NUMBER}")
+        spec = replace(spec, attempt=1, staging=staging, group_id=group)
+        look = self._under_way[self._last] = Look(self._last, group, spec, kind)
+        return look
+
+    def in_the_way(self) -> int | None:
+        """A running stack that may be stopped when something more urgent finds no worker."""
+        ours = (n for n, look in self._under_way.items() if look.kind == RUNNING and not look.adopted)
+        return next(ours, None) if self._first else None
+
+    def early(self) -> list[Look]:
+        """Running stacks, made or under way, that may prove to be what a job shall make."""
+        under_way = (k for k in self._under_way.values() if k.kind == RUNNING and not k.adopted)
+        return [*self._made.values(), *under_way]
+
+    def adopt(self, look: Look, job: int, attempt: int, stem: str) -> Outcome | None:
+        """A job is what this running stack was made for: its outcome, or None while it is under way."""
+        if look.outcome is None:
+            look.adopted = (job, attempt)
+            return None
+        del self._made[look.group]
+        return _as_outcome_of(look, look.outcome, job, attempt, stem)
+
+    def ended(self, outcome: Outcome, stem: str = "") -> Outcome | None:
+        """How one ended; the outcome of the job that has adopted it, where there is one.
+
+        stem : where that job stages its product
+        """
+        look = self._under_way.pop(outcome.job_id)
+        if look.adopted:
+            return _as_outcome_of(look, outcome, *look.adopted, stem)
+        if outcome.ending != "done":
+            look.discard()
+            if outcome.ending != "stopped":
+                self._given_up[look.group] = look.spec.key
+                self.log("look_failed", kind=look.kind, group=look.group, name=look.name, error=outcome.error)
+            elif look.kind == RUNNING:  # it made room: another time
+                self._stacks.setdefault(look.group, replace(look.spec, staging=""))
+            return None
+        look.outcome = outcome
+        try:
+            self._show(look)
+        except OSError as error:
+            self.log("look_failed", kind=look.kind, group=look.group, name=look.name, error=str(error))
+        if look.kind == FIRST:
+            look.discard()
+        else:
+            if before := self._made.pop(look.group, None):
+                before.discard()
+            self._made[look.group] = look
+        return None
+
+    def adopted_by(self, number: int) -> tuple[int, int] | None:
+        return self._under_way[number].adopted
+
+    # -- what is there to see -----------------------------------------------------------------
+
+    def _show(self, look: Look) -> None:
+        path = self._path(look.spec.night, look.name)
+        make_folder(path.parent)
+        for suffix in (".png", ".fits"):
+            _put(Path(f"{look.spec.staging}{suffix}"), path.with_suffix(suffix))
+        if look.kind == RUNNING:  # the name goes by the first frame used, which may be another one now
+            self._clear(((i.name, datetime.fromisoformat(i.ut)) for i in look.spec.inputs), (RUNNING,), path)
+        self.log(
+            "look_made",
+            kind=look.kind,
+            group=look.group,
+            product=str(path),
+            frames=len(look.spec.inputs),
+            seconds=look.outcome.seconds if look.outcome else None,
+        )
+
+    def published(self, group: int, frames: Iterable[tuple[str, datetime]]) -> None:
+        """The product of a group is there, and shows more than its looks.
+
+        frames : names and times of those that are in it, or will not be
+        """
+        if before := self._made.pop(group, None):
+            before.discard()
+        self._clear(frames, (FIRST, RUNNING))
+
+    def tidy(self, ledger: Ledger) -> None:
+        """At start: the looks of groups whose product is there go, if a crash has left them."""
+        images = [name for name, recipe in self.setting.recipes.items() if recipe.makes is None]
+        for path in self.products.glob(f"*/{QUICKLOOK}/*.fits"):
+            name = f"{path.stem.rpartition('_')[0]}.fits"
+            with ledger.read() as db:
+                done = db.execute(
+                    f"""SELECT 1 FROM frame f JOIN job_input i ON i.frame_id = f.id
+                    JOIN job j ON j.id = i.job_id JOIN product p ON p.job_id = j.id AND p.current
+                    WHERE f.name = ? AND j.recipe IN ({placeholders(images)})""",
+                    (name, *images),
+                ).fetchone()
+            if done:
+                remove(path)
+
+    def _clear(
+        self, frames: Iterable[tuple[str, datetime]], kinds: Sequence[str], but: Path | None = None
+    ) -> None:
+        for name, ut in frames:
+            for kind in kinds:
+                path = self._path(night_of(name, ut), f"{stem_of(name)}_{kind}")
+                if path != but:
+                    remove(path)
+
+    def _path(self, night: str, name: str) -> Path:
+        return self.products / night / QUICKLOOK / f"{name}.fits"
+
+
+def remove(path: Path) -> None:
+    """One look, with its preview."""
+    with contextlib.suppress(OSError):  # in the way of nothing; the next start tries again
+        path.unlink(missing_ok=True)
+        path.with_suffix(".png").unlink(missing_ok=True)
+
+
+def _as_outcome_of(look: Look, outcome: Outcome, job: int, attempt: int, stem: str) -> Outcome:
+    if outcome.ending == "done":
+        try:
+            look.move(stem)
+        except OSError as error:
+            return replace(outcome, job_id=job, attempt=attempt, ending="io", error=str(error), result=None)
+    return replace(outcome, job_id=job, attempt=attempt)
+
+
+def _put(source: Path, target: Path) -> None:
+    """The same file under a second name, in place of what lies there; a copy where links are refused."""
+    part = target.with_name(f".{target.name}")
+    part.unlink(missing_ok=True)
+    try:
+        os.link(source, part)
+    except OSError:
+        shutil.copyfile(source, part)
+    os.replace(part, target)

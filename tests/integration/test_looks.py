@@ -1,0 +1,168 @@
+"""What there is to see before a sequence is complete, with an engine that makes no pixels."""
+
+import random
+
+import pytest
+
+from daemon import queries
+from tests.night import FINAL, Daemon, FakeEngine, busy_night, example1, frame
+
+
+@pytest.fixture
+def daemons(tmp_path):
+    made = []
+
+    def make(**more):
+        folder = tmp_path / str(len(made))
+        folder.mkdir()
+        made.append(Daemon(folder, looks=True, **more))
+        return made[-1]
+
+    yield make
+    for daemon in made:
+        daemon.close()
+
+
+def seen(daemon):
+    """Names of what lies in the quicklook folders, each with its preview."""
+    fits = {path.stem for path in daemon.products.glob("*/quicklook/*.fits")}
+    assert fits == {path.stem for path in daemon.products.glob("*/quicklook/*.png")}
+    return fits
+
+
+def test_each_frame_has_its_look_and_the_stack_grows_until_the_product_is_there(daemons):
+    daemon = daemons()
+    daemon.land(*example1()[15:])
+    daemon.run(300)
+    for count, record in enumerate(example1()[:10], 1):
+        daemon.land(record)
+        daemon.run(10)
+        looks = {name for name in seen(daemon) if name.endswith("firstlook")}
+        assert looks == {f"N20160102S{270 + n:04d}_firstlook" for n in range(count)}
+        stacks = seen(daemon) - looks
+        # Three make a stack; of five the first is left out, and the name goes by the first one used.
+        first = "N20160102S0271_running" if count >= 5 else "N20160102S0270_running"
+        assert stacks == ({first} if count >= 3 else set())
+    running = next(daemon.products.glob("20160102/quicklook/*_running.fits")).read_bytes()
+    ran = len(daemon.engine.ran)
+    daemon.run(300)
+    product = daemon.products / "20160102" / "N20160102S0271_image.fits"
+    assert product.read_bytes() == running
+    assert len(daemon.engine.ran) == ran, "the product is the running stack of all frames"
+    assert seen(daemon) == set()
+    assert daemon.rows("SELECT MAX(runs) AS n FROM accounting") == [{"n": 1}]
+    assert not [path for path in (daemon.products / ".staging").iterdir() if ".look" in path.name]
+
+
+def test_what_is_not_there_yet_is_done_without(daemons):
+    daemon = daemons()
+    daemon.land(*example1()[:4])
+    daemon.run(10)
+    stack = daemon.engine.ran[-1]
+    assert stack.calibrations == ()
+    assert stack.parameters["darkCorrect:do_cal"] == stack.parameters["flatCorrect:do_cal"] == "skip"
+    assert any("processed_flat not applied" in note for note in stack.notes)
+    daemon.run(300)
+    assert daemon.current() == {}, "no product without a flat"
+    assert "N20160102S0270_running" in seen(daemon)
+    daemon.land(*example1()[15:])
+    daemon.run(13 * 3600, step=600)
+    assert "N20160102S0270_image" in daemon.current()
+    assert seen(daemon) == set()
+
+
+def test_a_stack_under_way_when_the_group_turns_quiet_is_the_job(daemons):
+    daemon = daemons()
+    daemon.land(*example1()[15:])
+    daemon.run(300)
+    daemon.land(*example1()[:10])
+    daemon.heart.tick(daemon.now)
+    while not any(spec.name.endswith("_image") for _, _, spec in daemon.engine.running):
+        daemon.heart.tick(daemon.now)
+    daemon.engine.held = True
+    daemon.now += 300
+    daemon.heart.tick(daemon.now)
+    assert daemon.ask(queries.counts)["jobs"]["running"] == 1
+    assert daemon.engine.busy() == 1
+    daemon.engine.held = False
+    daemon.run(0)
+    assert "N20160102S0271_image" in daemon.current()
+    assert [spec.name for spec in daemon.engine.ran].count("N20160102S0271_image") == 1
+    assert seen(daemon) == set()
+
+
+def test_fresh_frames_are_looked_at_before_all_else(daemons):
+    daemon = daemons(engine=FakeEngine(workers=1))
+    daemon.land(*example1()[15:45])
+    daemon.heart.tick(daemon.now)
+    daemon.now += 300
+    daemon.land(*example1()[:2])
+    daemon.heart.tick(daemon.now)
+    assert [spec.name for _, _, spec in daemon.engine.running] == ["N20160102S0271_firstlook"]
+
+
+def test_of_many_that_wait_the_newest_are_looked_at(daemons):
+    daemon = daemons()
+    daemon.land(*(frame("science", n, 30 * n) for n in range(1, 40)))
+    daemon.run(10)
+    looked = {spec.name for spec in daemon.engine.ran if spec.recipe == "firstLook"}
+    assert looked == {f"N20160102S{n:04d}_firstlook" for n in range(32, 40)}
+
+
+def test_a_running_stack_makes_room_for_a_fresh_frame(daemons):
+    daemon = daemons(engine=FakeEngine(workers=1))
+    daemon.land(*example1()[:4])
+    while not any(spec.name.endswith("_image") for _, _, spec in daemon.engine.running):
+        daemon.heart.tick(daemon.now)
+    daemon.engine.held = True
+    stack = daemon.engine.running[0][0]
+    daemon.land(example1()[4])
+    daemon.heart.tick(daemon.now)
+    assert set(daemon.engine.cancelled) == {stack}
+
+
+def test_a_look_that_fails_is_said_and_nothing_else_suffers(daemons):
+    engine = FakeEngine(endings={"N20160102S0271_firstlook": ["died"], "N20160102S0270_image": ["failed"]})
+    daemon = daemons(engine=engine)
+    daemon.land(*example1()[15:])
+    daemon.run(300)
+    daemon.land(*example1()[:4])
+    daemon.run(300)
+    failed = [fields["name"] for event, fields in daemon.events if event == "look_failed"]
+    assert sorted(failed) == ["N20160102S0270_running", "N20160102S0271_firstlook"]
+    assert "N20160102S0270_image" in daemon.current()
+    assert seen(daemon) == set()
+
+
+def test_what_a_crash_leaves_goes_at_the_next_start(daemons):
+    daemon = daemons()
+    daemon.land(*example1())
+    daemon.run(13 * 3600, step=600)
+    folder = daemon.products / "20160102" / "quicklook"
+    for name in ("N20160102S0271_running", "N20160102S0275_firstlook", "N20160102S0900_firstlook"):
+        (folder / f"{name}.fits").write_bytes(b"left")
+        (folder / f"{name}.png").write_bytes(b"left")
+    daemon.heart.looks.tidy(daemon.ledger)
+    assert seen(daemon) == {"N20160102S0900_firstlook"}, "of a frame that is in no product"
+
+
+@pytest.mark.parametrize(("night_of_frames", "seed"), [(example1, 0), (busy_night, 3), (busy_night, 107)])
+def test_looks_change_nothing_in_what_is_made_in_the_end(daemons, night_of_frames, seed):
+    chance = random.Random(seed)
+    night = night_of_frames()
+    at_once = daemons()
+    at_once.land(*night)
+    at_once.until_idle()
+    assert not any(".look" in spec.staging for spec in at_once.engine.ran)
+    chance.shuffle(night)
+    daemon = daemons()
+    for record in night:
+        daemon.land(record)
+        daemon.run(chance.choice([0, 0, 1, 30, 400, 5000]), step=60)
+    daemon.run(13 * 3600, step=600)
+    assert daemon.current() == at_once.current()
+    assert daemon.rows("SELECT MAX(runs) AS n FROM accounting")[0]["n"] == 1
+    assert daemon.ask(queries.counts)["jobs"].keys() <= {"done", "dropped"}
+    assert seen(daemon) == set()
+    if night_of_frames is example1:
+        assert set(daemon.current()) == FINAL
