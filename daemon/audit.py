@@ -11,7 +11,7 @@ from typing import Any
 
 from daemon import queries
 from daemon.states import FileState
-from daemon.sweep import Index
+from daemon.sweep import Index, is_file
 from pipeline import fitsio
 from pipeline.errors import NiridError
 from pipeline.fitsreader import hash_file, read_structure
@@ -67,7 +67,7 @@ def _files(
             unaccounted.append({"path": path, "why": f"changed since it was found {record['state']}"})
     strangers = {item["path"] for item in unaccounted}
     here = [r for r in records.values() if r["path"] not in strangers and _under(r["path"], roots)]
-    here = [r for r in here if os.path.lexists(r["path"])]
+    here = [r for r in here if is_file(r["path"])]
     if deep:
         unaccounted += [{"path": r["path"], "why": why} for r in here if (why := _altered(r))]
     return Counter(r["state"] for r in here), unaccounted, sweep.files

@@ -11,9 +11,7 @@ small pool; the ledger is written here.
 
 from __future__ import annotations
 
-import os
 import queue
-import stat
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -26,7 +24,7 @@ from daemon.ingest import FileRecord, ingest
 from daemon.ledger import Ledger, LedgerBusy, Log, Tx
 from daemon.planner import Setting
 from daemon.stability import Due, Patience, Signature, Tracker
-from daemon.sweep import Sweep, next_sweep
+from daemon.sweep import Sweep, is_file, next_sweep
 from daemon.watcher import Watcher
 
 Read = Callable[..., FileRecord]
@@ -68,7 +66,7 @@ class Landing:
             unread = queries.unread_files(db)
         self._pool = ThreadPoolExecutor(self.readers, thread_name_prefix="ingest")
         self.watcher.start()
-        self._gone |= {path for path in unread if not _is_file(path)}  # gone while nobody looked
+        self._gone |= {path for path in unread if not is_file(path)}  # gone while nobody looked
         return self._sweep(self.clock())
 
     def stop(self) -> None:
@@ -239,13 +237,3 @@ class Landing:
             raise
         except Exception as error:
             return FileRecord(path, "quarantined", f"could not be read: {type(error).__name__}: {error}")
-
-
-def _is_file(path: str) -> bool:
-    """False only when it is certain that no file is there."""
-    try:
-        return stat.S_ISREG(os.lstat(path).st_mode)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError:
-        return True

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -159,8 +160,18 @@ class Index:
                     found.candidates.append((entry.path, signature))
         if present < len(known):
             paths = (os.path.join(folder, name) for name in known)
-            gone.extend(path for path in paths if path not in found.errors and not os.path.lexists(path))
+            gone.extend(path for path in paths if path not in found.errors and not is_file(path))
         return below
+
+
+def is_file(path: str) -> bool:
+    """False only when it is certain that no regular file is there, be it that a link lies in its place."""
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
 
 
 def _below(path: str, folder: str) -> bool:

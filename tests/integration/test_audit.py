@@ -109,3 +109,14 @@ def test_the_nightly_check_logs_and_never_raises(tmp_path, capsys):
     (tmp_path / "drop").mkdir()
     Ledger(settings.database).close()
     assert schedule.deep_check(settings) is True
+
+
+def test_a_file_that_gave_way_to_a_link(daemon, place):
+    """Nobody follows the link, so what it leads to is no frame of ours."""
+    register(daemon, place)
+    raw = place / "N20160102S0424.fits"
+    raw.rename(place.parent / "elsewhere.fits")
+    raw.symlink_to(place.parent / "elsewhere.fits")
+    answer = look(daemon, place, deep=True)
+    assert is_clean(answer)
+    assert answer["files"] == {"total": 2, "by_state": {"ready": 2}}

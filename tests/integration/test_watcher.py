@@ -203,6 +203,18 @@ def test_what_is_gone_is_said_once(make):
     assert drop.watcher.sweep().gone == []
 
 
+def test_what_gave_way_to_a_link_is_gone(make):
+    drop = make(start=False)
+    for name in ("a.fits", "b.fits"):
+        drop.put(name)
+    drop.settle("a.fits", "b.fits")
+    (drop.folder / "a.fits").rename(drop.folder.parent / "elsewhere.fits")
+    (drop.folder / "a.fits").symlink_to(drop.folder.parent / "elsewhere.fits")
+    found = drop.watcher.sweep()
+    assert [os.path.basename(path) for path in found.gone] == ["a.fits"]
+    assert drop.watcher.sweep().gone == []
+
+
 def test_an_empty_folder_is_a_suspect_mount_and_nothing_is_gone(make):
     drop = make(start=False)
     path = drop.put("a.fits")
