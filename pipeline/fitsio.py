@@ -30,8 +30,10 @@ from pipeline.headers import merge
 
 __all__ = ["as_header", "read_frame", "read_provenance", "tiled_data_sha", "verify_product", "write_product"]
 
-# Else a text such as OBJECT = 'M31: 0.5' becomes a keyword OBJECT.M31 with a number.
-fits.conf.enable_record_valued_keyword_cards = False
+# Else a text such as OBJECT = 'M31: 0.5' becomes a keyword OBJECT.M31 with a number. As plain attributes, for
+# astropy goes through its configuration anew at every card that is made or read: a tenth of a job.
+for _option, _value in (("enable_record_valued_keyword_cards", False), ("strip_header_whitespace", True)):
+    setattr(type(fits.conf), _option, _value)
 
 
 def read_frame(path: Path, *, name: str | None = None, expect_data_sha: str | None = None) -> Frame:

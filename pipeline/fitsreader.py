@@ -137,7 +137,7 @@ def load(path: Path, *, follow: bool = True) -> tuple[list[Hdu], memoryview]:
         if stream.compression:
             data = memoryview(b"".join(bytes(piece) for piece in stream.pieces(MAX_BYTES)))
         else:
-            data = memoryview(bytearray(st.st_size))
+            data = np.empty(st.st_size, np.uint8).data  # a bytearray would be zeroed first
             data = data[: _fill(fd, data)]
     walk = _Walk(Held(data), full=False)
     walk.run()

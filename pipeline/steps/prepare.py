@@ -13,6 +13,7 @@ from pipeline.headers import number, sane_wcs
 from pipeline.params import bounded
 from pipeline.primitive import Calibrations, note, primitive
 from pipeline.tags import tags_of
+from pipeline.tangent import tangent
 
 # Below this many frames a group whose other frames have no usable WCS is not worth reducing.
 FEWEST_WITH_WCS = 3
@@ -37,7 +38,7 @@ class PrepareParams:
     )
 
 
-@primitive("prepare", PrepareParams)
+@primitive("prepare", PrepareParams, headers_only=True)
 def prepare(frames: Frames, params: PrepareParams, cals: Calibrations) -> Frames:
     """Validate the frames, write the detector's values into their headers, check their WCS.
 
@@ -160,10 +161,10 @@ def _problem(frame: Frame, base: Frame | None, params: PrepareParams) -> str | N
     if facts.detector_x_offset is None or facts.detector_y_offset is None:
         return None
     if base is None:
-        apart = _arcsec_from_target(frame)
         # Telescope coordinates are often off by more; only the strict mode treats it as wrong.
+        apart = _arcsec_from_target(frame) if params.bad_wcs == "exit" else None
         limit = params.debug_consistency_limit
-        if params.bad_wcs == "exit" and apart is not None and apart > limit:
+        if apart is not None and apart > limit:
             return f"its WCS is {apart:.0f} arcsec from the target plus offsets, wanted {limit:g}"
         return None
     was = base.descriptors
@@ -181,16 +182,17 @@ def _problem(frame: Frame, base: Frame | None, params: PrepareParams) -> str | N
 
 def _shift(base: Frame, frame: Frame) -> tuple[float, float]:
     """Pixels by which the sky of `base` has moved on the detector in `frame`, from the two WCS."""
-    h = base.header
-    x, y = frame.wcs.world_to_pixel_values(h["CRVAL1"], h["CRVAL2"])
+    h, wcs = base.header, tangent(frame.header)
+    assert wcs is not None, "only asked of a sane WCS"
+    x, y = wcs.to_pixel(h["CRVAL1"], h["CRVAL2"])
     return float(x) + 1 - h["CRPIX1"], float(y) + 1 - h["CRPIX2"]
 
 
 def _arcsec_from_target(frame: Frame) -> float | None:
-    facts = frame.descriptors
-    if facts.target_ra is None or facts.target_dec is None:
+    facts, wcs = frame.descriptors, tangent(frame.header)
+    if wcs is None or facts.target_ra is None or facts.target_dec is None:
         return None
-    x, y = frame.wcs.world_to_pixel_values(facts.target_ra, facts.target_dec)
+    x, y = wcs.to_pixel(facts.target_ra, facts.target_dec)
     dx = float(x) + 1 - frame.header["CRPIX1"] - (facts.detector_x_offset or 0.0)
     dy = float(y) + 1 - frame.header["CRPIX2"] - (facts.detector_y_offset or 0.0)
     scale = facts.pixel_scale or 0.0
