@@ -27,7 +27,7 @@ from typing import Any, TypeVar
 
 import peewee as pw
 
-from pipeline.caldb import CalStore, check_schema, open_store
+from pipeline.caldb import CalStore, check_schema, open_store, readonly_uri
 from pipeline.errors import ConfigError
 
 T = TypeVar("T")
@@ -406,7 +406,7 @@ class Ledger:
             try:
                 db = self._idle_readers.get_nowait()
             except queue.Empty:
-                db = connect_readonly(self.path)
+                db = _reader(f"{self.path.absolute().as_uri()}?mode=ro")  # the writer keeps the log there
             try:
                 db.execute("BEGIN")
                 yield db
@@ -463,18 +463,8 @@ class Ledger:
 
 
 def connect_readonly(path: str | Path) -> sqlite3.Connection:
-    """A reader's connection, with rows by name. Without a WAL beside it the file is taken as finished:
-    so it can be read by someone who may not write in its folder, while the daemon is down."""
-    file = Path(path).absolute()
-    try:
-        db = _reader(f"{file.as_uri()}?mode=ro")
-        db.execute("SELECT 1 FROM sqlite_master").fetchone()
-    except sqlite3.OperationalError:
-        wal = Path(f"{file}-wal")
-        if not file.exists() or (wal.exists() and wal.stat().st_size):
-            raise
-        db = _reader(f"{file.as_uri()}?mode=ro&immutable=1")
-    return db
+    """A reader's connection, with rows by name. It leaves nothing behind: see `caldb.readonly_uri`."""
+    return _reader(readonly_uri(path))
 
 
 @contextlib.contextmanager

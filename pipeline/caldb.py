@@ -13,10 +13,8 @@ from __future__ import annotations
 
 import json
 import os
-import sqlite3
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -83,17 +81,15 @@ def open_store(path: str | Path, *, readonly: bool = False) -> CalStore:
 
 
 def readonly_uri(path: str | Path) -> str:
-    """The address by which SQLite only reads a file. Without a log beside it the file is taken as finished:
-    so it can be read by someone who may not write in its folder."""
+    """The address by which SQLite only reads a file, and leaves nothing beside it.
+
+    Whoever has it open to write keeps a log (-wal) and its index (-shm) beside it. Without these it is
+    taken as finished: it may lie where nothing can be written, and no log is made for it.
+    """
+    log, index = Path(f"{path}-wal"), Path(f"{path}-shm")
+    finished = not log.exists() or (not log.stat().st_size and not index.exists())
     uri = f"{Path(path).absolute().as_uri()}?mode=ro"
-    try:
-        with closing(sqlite3.connect(uri, uri=True)) as db:
-            db.execute("SELECT 1 FROM sqlite_master").fetchone()
-    except sqlite3.OperationalError:
-        log = Path(f"{path}-wal")
-        if Path(path).exists() and not (log.exists() and log.stat().st_size):
-            uri += "&immutable=1"
-    return uri
+    return f"{uri}&immutable=1" if finished and Path(path).exists() else uri
 
 
 class CalStore:

@@ -1,18 +1,20 @@
 """The ledger on a real file: one writer, many threads, and what landed."""
 
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
 import threading
 from collections import Counter
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
 
 from daemon import files, jobs, queries
 from daemon.ingest import FileRecord
-from daemon.ledger import Ledger, LedgerBusy, connect_readonly
+from daemon.ledger import Ledger, LedgerBusy, connect_readonly, on_paper
 from daemon.stability import Signature
 from daemon.states import IllegalTransition
 from pipeline.errors import ConfigError
@@ -131,6 +133,23 @@ def test_a_closed_ledger_is_one_file_that_others_can_read(tmp_path):
     db = connect_readonly(tmp_path / "nirid.db")
     assert queries.counts(db)["files"] == {"ready": 1}
     db.close()
+    with on_paper(tmp_path / "nirid.db") as tx:
+        assert tx.rows("SELECT * FROM content")
+    assert [p.name for p in tmp_path.iterdir()] == ["nirid.db"]  # nor do they leave anything
+
+
+def test_readers_see_what_is_only_in_the_log(tmp_path):
+    ledger = Ledger(tmp_path / "nirid.db")
+    ledger.write(lambda tx: tx.run("PRAGMA wal_autocheckpoint = 0"))
+    take(ledger, frame("dark", 1, 0))
+    with closing(connect_readonly(tmp_path / "nirid.db")) as db:
+        assert queries.counts(db)["files"] == {"ready": 1}
+    (tmp_path / "killed").mkdir()
+    for file in tmp_path.glob("nirid.db*"):  # as kill -9 leaves them
+        shutil.copy(file, tmp_path / "killed")
+    with closing(connect_readonly(tmp_path / "killed/nirid.db")) as db:
+        assert queries.counts(db)["files"] == {"ready": 1}
+    ledger.close()
 
 
 def test_a_newer_schema_is_refused(tmp_path):
