@@ -20,15 +20,15 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from daemon import diskguard, instance, logs, queries, retention, systemd
+from daemon import instance, logs, systemd  # little: the workers start before the rest is imported
 from daemon.config import Config
 from daemon.engine.local import STOP_SECONDS, Limits, LocalEngine
-from daemon.ledger import Ledger, LedgerBusy
 from pipeline.errors import NiridError
 
 if TYPE_CHECKING:
     from daemon.heart import Heart
     from daemon.landing import Landing
+    from daemon.ledger import Ledger
     from daemon.looks import Looks
     from daemon.planner import Setting
 
@@ -70,6 +70,8 @@ class Daemon:
 
     def start(self) -> None:
         """Workers begin to warm up; what a crash left is finished; folders are armed, then listed."""
+        from daemon import retention
+
         self.engine.start()
         recovered = self.heart.recover(self.config.product_folder)
         with contextlib.suppress(OSError):  # the next run of retention goes on
@@ -150,19 +152,21 @@ def build(config: Config, *, hurry: bool = False, start_workers: bool = False) -
     """
     for folder in (*config.drop_folders, config.product_folder):
         folder.mkdir(parents=True, exist_ok=True)
-    _put_aside_if_damaged(config)
-    ledger = Ledger(config.database, log=_log)
     engine = engine_of(config, hurry=hurry)
     if start_workers:
         engine.start()
+    from daemon import diskguard
     from daemon.heart import Heart, setting_of
     from daemon.jobs import Dispatcher
     from daemon.landing import Landing
+    from daemon.ledger import Ledger
     from daemon.requests import Requests
     from daemon.requests import folder as folder_of_requests
     from daemon.stability import Tracker
     from daemon.watcher import Watcher
 
+    _put_aside_if_damaged(config)
+    ledger = Ledger(config.database, log=_log)
     folder_of_requests(config.state_folder)  # who is in the group of the state folder may put decisions there
     setting = setting_of(config, hurry=hurry)
     heart = Heart(
@@ -299,6 +303,9 @@ def _problem(daemon: Daemon) -> str:
 
 
 def _status(daemon: Daemon) -> str:
+    from daemon import queries
+    from daemon.ledger import LedgerBusy
+
     try:
         with daemon.ledger.read() as db:
             counts = queries.counts(db)
@@ -320,7 +327,7 @@ def batch(config: Config) -> dict[str, Any]:
     that wait, and the products made in this run.
     """
     with instance.only_one(config), Signals() as signals:
-        began = time.time()
+        began = datetime.now(UTC).isoformat(timespec="milliseconds")
         daemon = build(config, hurry=True, start_workers=True)
         signals.also = daemon.stop.set  # nobody waits for it, so that a handler may set it
         try:
@@ -328,12 +335,14 @@ def batch(config: Config) -> dict[str, Any]:
             daemon.heart.until_idle(daemon.landing.take_all, daemon.stop)
             if signals.caught:
                 raise NiridError("stopped before everything was done; run it again to go on")
-            return _summary(daemon, queries.iso(began) or "")
+            return _summary(daemon, began)
         finally:
             daemon.close()
 
 
 def _summary(daemon: Daemon, since: str) -> dict[str, Any]:
+    from daemon import queries
+
     with daemon.ledger.read() as db:
         return {
             "failed": [job for job in queries.jobs(db, ["failed"]) if (job["changed"] or "") >= since],

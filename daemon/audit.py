@@ -12,7 +12,6 @@ from typing import Any
 from daemon import queries
 from daemon.states import FileState
 from daemon.sweep import Index, is_file
-from pipeline import fitsio
 from pipeline.errors import NiridError
 from pipeline.fitsreader import hash_file, read_structure
 
@@ -89,6 +88,8 @@ def _broken(product: dict[str, Any], deep: bool) -> str:
     path = Path(product["path"])
     try:
         if deep:
+            from pipeline import fitsio
+
             fitsio.verify_product(path, product["sha256"])
         else:
             read_structure(path)

@@ -211,8 +211,10 @@ def load(path: Path | None = None, command_line: Mapping[str, Any] | None = None
         raise ConfigError("\n".join(f"{path or 'command line'}{line}" for line in lines))
     config = dataclasses.replace(config, origins=_origins(tables, given), path=str(path or ""))
     check_folders(config)
-    check_triggers(config)
-    check_overrides(config)
+    if config.trigger != DEFAULT_RULES:  # which a test has checked: most commands need no recipes otherwise
+        check_triggers(config)
+    if config.override:
+        check_overrides(config)
     return config
 
 

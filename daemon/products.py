@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from daemon.jobspec import QUALITY
-from pipeline import fitsio
 from pipeline.association import CalKind
 from pipeline.descriptors import Descriptors, describe
 from pipeline.errors import DamagedFile
@@ -54,6 +53,8 @@ class Found:
 
 def read(path: Path, products: Path) -> Found:
     """Raises DamagedFile when it is not whole, or does not say which job made it; OSError."""
+    from pipeline import fitsio
+
     facts = fitsio.verify_product(path)
     cards = facts.phu
     missing = [k for k in ("JOBKEY", "GROUPID", "RECIPE", "VERSION", "PRESET") if not cards.get(k)]

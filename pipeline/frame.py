@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from astropy.io import fits
 
 from pipeline.descriptors import Descriptors, describe, describes
 from pipeline.errors import FrameMismatch
 from pipeline.headers import WCS_CARDS
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the daemon knows frames by name only, and starts in half the time without it
+    from astropy.io import fits
     from astropy.wcs import WCS
 
 FloatImage: TypeAlias = npt.NDArray[np.float32]
@@ -142,6 +142,7 @@ class Frame:
     @property
     def wcs(self) -> WCS:
         """Celestial coordinates of the pixels, from the WCS cards alone (dates only bring warnings)."""
+        from astropy.io import fits
         from astropy.wcs import WCS
 
         cards = {key: self.header[key] for key in WCS_CARDS if key in self.header}
@@ -190,6 +191,8 @@ def _with_cards(header: fits.Header, changes: Mapping[str, Any]) -> fits.Header:
     Cards that stay are shared with the old header: nobody changes a frame's header in place, and
     `header.copy()`, which copies every card, would take a third of the time of a flat.
     """
+    from astropy.io import fits
+
     cards: list[fits.Card | None] = list(header.cards)
     place: dict[str, int] = {}
     for number, keyword in enumerate(header):

@@ -56,6 +56,10 @@ def test_without_a_file_everything_is_default():
     assert {origin for _, _, origin, _ in config.options(loaded)} == {"default"}
 
 
+def test_the_shipped_rules_name_what_exists():
+    config.check_triggers(Config())
+
+
 def test_origins(file):
     loaded = load(file("[engine]\nworkers = 3\n[watch]\nfolders = ['a']\n"), {"watch.folders": ["b"]})
     origins = {name: (value, origin) for name, value, origin, _ in config.options(loaded)}
