@@ -31,6 +31,7 @@ format: $(VENV)/.dev  ## bring the sources into shape
 	$(BIN)/ruff check --fix .
 
 run: $(VENV)/.run     ## the daemon in this folder, with config/nirid.dev.toml
+	@mkdir -p run/drop
 	@$(BIN)/nirid --config config/nirid.dev.toml run
 
 clean:              ## forget the environment and what was made in this folder

@@ -146,15 +146,24 @@ def engine_of(config: Config, *, hurry: bool = False) -> LocalEngine:
 
 
 def build(config: Config, *, hurry: bool = False, start_workers: bool = False) -> Daemon:
-    """All parts, nothing started but the ledger's writer.
+    """All parts, nothing started but the ledger's writer. NiridError without a drop folder, if in a hurry.
 
     start_workers : also the workers, which need a second, and get it while the other parts are imported
     """
-    for folder in (*config.drop_folders, config.product_folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    engine = engine_of(config, hurry=hurry)
+    missing = [folder for folder in config.drop_folders if not folder.is_dir()]
+    if missing and hurry:  # a service waits for the mount; here nothing would be found, and called done
+        raise NiridError(f"the drop folder {missing[0]} is missing")
+    config.product_folder.mkdir(parents=True, exist_ok=True)
+    told: dict[str, str] = {}
+
+    def tell(**more: str) -> None:
+        told.update(more)
+        instance.tell(config, **told)
+
+    engine = engine_of(config, hurry=hurry, on_change=lambda problem: tell(engine=problem))
     if start_workers:
         engine.start()
+    A drop folder is never made: what is not there may be a mount that is missing, or a mistyped name.
     from daemon import diskguard
     from daemon.heart import Heart, setting_of
     from daemon.jobs import Dispatcher
@@ -322,6 +331,10 @@ def _status(daemon: Daemon) -> str:
 
 def batch(config: Config) -> dict[str, Any]:
     """Everything that is there, until nothing is left to do.
+    for folder in daemon.landing.watcher.missing():
+        text += f"; THE DROP FOLDER {folder} IS MISSING"
+    if problem := getattr(daemon.engine, "problem", ""):
+        text += f"; WAITING: {problem}"
 
     Answers {"failed": [...], "waiting": [...], "products": [...]}: jobs that failed in this run, all
     that wait, and the products made in this run.

@@ -64,7 +64,7 @@ def _drop(config: Config) -> Iterator[Finding]:
     for folder in config.drop_folders:
         check = f"drop folder {folder}"
         if not folder.is_dir():
-            yield Finding(check, "wrong", "is not there: the daemon makes it, if it may; is a mount missing?")
+            yield Finding(check, "wrong", "is missing: is it mounted? The daemon waits for it")
             continue
         if not os.access(folder, os.R_OK | os.X_OK):
             yield Finding(check, "wrong", f"{_user()} may not list it")

@@ -30,6 +30,7 @@ from daemon.watcher import Watcher
 Read = Callable[..., FileRecord]
 
 AT_ONCE = 50  # records in one transaction
+SUSPECT_SECONDS = 5.0  # between two sweeps while a folder is missing, empty all at once, or cannot be listed
 FIRST_TRIES = 3  # of a file that changes while a batch run reads it
 
 
@@ -58,6 +59,7 @@ class Landing:
     _gone: set[str] = field(default_factory=set)
     _called: threading.Event = field(default_factory=threading.Event)
     _taken: dict[str, Signature] = field(default_factory=dict)
+    _suspect: dict[str, str] = field(default_factory=dict)  # what was odd in the last sweep
 
     def start(self) -> Sweep:
         """Load what is settled, arm the watches, then list the folders. Returns what the sweep found."""
@@ -117,9 +119,14 @@ class Landing:
         signatures = dict(found.candidates)
         self._offer(signatures, now, signatures)
         self._gone |= set(found.gone)
-        for path, why in {**found.suspect, **found.errors}.items():
-            self.log("folder_suspect", path=path, reason=why)
-        self.sweep_at = now + next_sweep(self.sweep_seconds, found.seconds)
+        suspect = {**found.suspect, **found.errors}
+        for path in suspect.keys() - self._suspect.keys():
+            self.log("folder_suspect", path=path, reason=suspect[path])
+        for path in self._suspect.keys() - suspect.keys():
+            self.log("folder_well", path=path)
+        self._suspect = suspect
+        pause = min(self.sweep_seconds, SUSPECT_SECONDS) if suspect else self.sweep_seconds
+        self.sweep_at = now + next_sweep(pause, found.seconds)
         return found
 
     def _hand_over(self, due: Due) -> None:

@@ -85,7 +85,7 @@ class Index:
             try:
                 st = os.stat(root)
             except OSError as error:
-                found.suspect[root] = error.strerror or str(error)
+                found.suspect[root] = f"is missing: {error.strerror or error}"
                 continue
             gone: list[str] = []
             before = found.files

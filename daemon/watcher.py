@@ -233,8 +233,11 @@ class Watcher:
     def healthy(self) -> tuple[bool, str]:
         """True when every folder is there and watched; and how each is watched."""
         words = ", ".join(f"{folder}: {mode}" for folder, mode in self.modes.items())
-        missing = any(mode.startswith("missing") for mode in self.modes.values())
-        return not missing and not self._problems(), words
+        return not self.missing() and not self._problems(), words
+
+    def missing(self) -> list[str]:
+        """Drop folders that were not there at the last look."""
+        return [folder for folder, mode in self.modes.items() if mode.startswith("missing")]
 
     # ----------------------------------------------------------------------------------------- inside
 

@@ -49,6 +49,7 @@ def status(settings: Settings, as_json: bool) -> None:
         answer = {
             "daemon": running,
             "paused": _paused(config, running),
+            "missing": [str(folder) for folder in config.drop_folders if not folder.is_dir()],
             "requests": len(requests.waiting(config.state_folder)),
             "outdated": outdated.count(
                 lambda sql, *v: db.execute(sql, v).fetchall(), setting_of(config), config.parameters
@@ -66,6 +67,10 @@ def status(settings: Settings, as_json: bool) -> None:
     )
     if answer["paused"]:
         out.print(f"[bold red]paused[/]    {escape(answer['paused'])}")
+    for folder in answer["missing"]:
+        out.print(f"[bold red]missing[/]   the drop folder {escape(folder)}: is it mounted?")
+    if daemon and daemon["engine"]:
+        out.print(f"[bold yellow]workers[/]   {escape(daemon['engine'])}")
     if answer["requests"]:
         out.print(f"requests  {answer['requests']} decisions wait to be applied", markup=False)
     if answer["outdated"]:

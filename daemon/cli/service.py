@@ -33,7 +33,6 @@ def run(
     decisions and same products as the live daemon.
     """
     from daemon import app
-    from pipeline.errors import NiridError
 
     config = settings.load(
         watch_folders=[absolute(folder) for folder in drop] or None,
@@ -43,11 +42,6 @@ def run(
     if not until_idle:
         app.serve(config)
         return
-    for folder in config.drop_folders:
-        if (
-            not folder.is_dir()
-        ):  # the live daemon waits for it; a batch would find nothing, and call that done
-            raise NiridError(f"{folder}: no such folder")
     answer = app.batch(config)
     if as_json:
         print_json(answer)

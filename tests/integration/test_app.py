@@ -6,6 +6,7 @@ import signal
 import socket
 import threading
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -14,6 +15,7 @@ import structlog
 from daemon import app, config, logs
 from daemon.app import PartDied, Signals
 from daemon.heart import Heart
+from pipeline.errors import NiridError
 
 
 @pytest.fixture(autouse=True)
@@ -27,6 +29,7 @@ def json_logs():
 
 @pytest.fixture
 def settings(tmp_path):
+    (tmp_path / "drop").mkdir()
     given = {"watch.folders": [str(tmp_path / "drop")], "products.folder": str(tmp_path / "products")}
     return config.load(None, {**given, "state.folder": str(tmp_path / "state"), "engine.workers": 1})
 
@@ -63,6 +66,33 @@ def test_what_systemd_hears_from_start_to_end(settings, manager, monkeypatch):
     assert heard[-1].startswith("STOPPING=1")
     assert signal.getsignal(signal.SIGTERM) is before
     assert not (settings.state_folder / "nirid.db-wal").exists(), "others cannot read it while we are down"
+
+
+def test_a_drop_folder_that_is_missing_is_not_made_but_looked_for(settings, manager, monkeypatch):
+    monkeypatch.setenv("WATCHDOG_USEC", "400000")
+    drop = settings.drop_folders[0]
+    drop.rmdir()
+    with pytest.raises(NiridError, match=f"the drop folder {drop} is missing"):
+        app.batch(settings)
+    settings = replace(settings, watch=replace(settings.watch, sweep_seconds=0.2))
+    heard = []
+
+    def listen():
+        while "STOPPING=1" not in "".join(heard):
+            heard.append(manager.recv(4096).decode())
+            if heard[-1].startswith("READY=1"):
+                assert not drop.exists()
+                drop.mkdir()
+                (drop / "N20160102S0001.fits").write_bytes(b"no FITS")
+            if "MISSING" not in heard[-1] and "1 files" in heard[-1]:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    listener = threading.Thread(target=listen)
+    listener.start()
+    app.serve(settings)
+    listener.join()
+    assert heard[0] == f"READY=1\nSTATUS=0 files; jobs: none yet; THE DROP FOLDER {drop} IS MISSING"
+    assert not settings.database.with_name("nirid.db-wal").exists()
 
 
 def test_a_part_that_dies_of_a_bug_ends_the_daemon(settings, monkeypatch):

@@ -83,7 +83,7 @@ def test_a_read_only_drop_folder_is_not_written_to(place, monkeypatch):
 
 
 def test_a_drop_folder_that_is_not_there(place):
-    assert "is not there" in wrong(examine(place, **{"watch.folders": [str(place / "nfs")]}))["drop folder"]
+    assert "is missing" in wrong(examine(place, **{"watch.folders": [str(place / "nfs")]}))["drop folder"]
 
 
 def test_products_that_cannot_be_written(place, monkeypatch):

@@ -240,7 +240,7 @@ def test_a_missing_folder_is_suspect_and_a_replaced_one_is_not_believed_at_once(
     drop.folder.rename(drop.folder.parent / "away")
     found = drop.watcher.sweep()
     assert found.gone == []
-    assert "No such file" in found.suspect[str(drop.folder)]
+    assert "is missing: No such file" in found.suspect[str(drop.folder)]
     drop.folder.mkdir()
     drop.put("a.fits")
     found = drop.watcher.sweep()
