@@ -27,6 +27,8 @@ from pipeline.errors import StopRequested
 from pipeline.fitsio import plain_rows
 from pipeline.fitsreader import hash_file
 from pipeline.frame import Frame, Frames
+from pipeline.framecache import FrameCache
+from pipeline.prefix import Prefix
 from pipeline.primitive import run_recipe
 from pipeline.produce import Source
 from pipeline.recipes import RECIPES
@@ -60,7 +62,8 @@ def warm_up(compiled: bool) -> None:
 def run(job: Mapping[str, Any], should_stop: Callable[[], bool]) -> dict[str, Any]:
     """Make one product and say what it is.
 
-    job : a JobSpec as JSON, and `job_id`, its number in the ledger, for the logs
+    job : a JobSpec as JSON, and `job_id`, its number in the ledger, for the logs; where calibrated frames
+        are to be kept, `cache`, a folder, and `cache_mb`
     Answers with fits and png (the staged paths), sha256, name, descriptors, tags, quality, notes, steps,
     seconds. Raises ReductionError when these data cannot be reduced so, StopRequested when asked to
     stop, OSError when a file cannot be read or written now. Nothing stays behind then.
@@ -75,11 +78,15 @@ def run(job: Mapping[str, Any], should_stop: Callable[[], bool]) -> dict[str, An
         with progress.timed("read"):
             _unchanged(calibrations)
             calibrations = _with_those_of_a_person(spec, calibrations)
-            frames, cals = produce.load(inputs, calibrations)
-        folder = Path(spec.products) / spec.night / "intermediate"
-        product = run_recipe(
-            bound, _handed_over(frames), cals, progress, produce.intermediates(folder, inputs)
-        )
+            store = FrameCache(Path(job["cache"]), job["cache_mb"]) if job.get("cache") else None
+            prefix = Prefix.of(bound, inputs, calibrations, store) if store else None
+            frames, cals = produce.load(inputs if prefix is None else (), calibrations)
+        show = produce.intermediates(Path(spec.products) / spec.night / "intermediate", inputs)
+        if prefix is None:
+            product = run_recipe(bound, _handed_over(frames), cals, progress, show)
+        else:
+            product = run_recipe(bound, prefix.headers, cals, progress, show, prefix.apply)
+            prefix.store.trim()
         with progress.timed("write"):
             written = produce.write(
                 Path(spec.staging),

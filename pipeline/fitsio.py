@@ -22,7 +22,7 @@ import numpy.typing as npt
 from astropy.io import fits
 
 from pipeline.errors import DamagedFile, RefusedFile
-from pipeline.fitsreader import Hdu, Path, load
+from pipeline.fitsreader import Hdu, Path, load, read_structure
 from pipeline.fitstables import decode_table
 from pipeline.fitswrite import verify_product, write_product
 from pipeline.frame import NO_DATA, FloatImage, Frame, MaskImage, Unit
@@ -82,6 +82,23 @@ def read_frame(path: Path, *, name: str | None = None, expect_data_sha: str | No
         catalog=next((decode_table(h.cards, data[h.offset :]) for h in hdus if h.name == "OBJCAT"), None),
         members=next((decode_table(h.cards, data[h.offset :]) for h in hdus if h.name == "FRAMES"), None),
     )
+
+
+def read_header(path: Path, *, name: str | None = None) -> Frame | None:
+    """A raw frame without its pixels: planes are 0 and take no memory. None for any other file.
+
+    Raises as `read_frame`.
+    """
+    hdus = read_structure(path).hdus
+    images = [hdu for hdu in hdus if hdu.is_image]
+    if len(images) != 1 or images[0].name not in ("", "SCI"):
+        return None
+    header = _merged_header(hdus[0], images[0] if images[0] is not hdus[0] else None)
+    if {"PREPARE", "BPMASK", "PROCBPM"} & set(header):
+        return None
+    shape = images[0].shape
+    sci, dq = np.broadcast_to(np.float32(0), shape), np.broadcast_to(np.uint16(0), shape)
+    return Frame(sci=sci, dq=dq, header=header, unit=_unit(header), name=name or _plain_name(path))
 
 
 def read_provenance(path: Path) -> tuple[list[tuple[str, str, str]], list[tuple[str, dict[str, Any], str]]]:
@@ -230,12 +247,16 @@ def as_header(cards: Mapping[str, Any], comments: Mapping[str, str] | None = Non
     """An astropy header of these cards; a keyword that FITS does not allow is left out."""
     made = []
     for key, value in cards.items():
-        keyword = key if len(key) <= 8 and " " not in key else f"HIERARCH {key}"
         try:
-            made.append(fits.Card(keyword, value, (comments or {}).get(key, "")))
+            made.append(card_of(key, value, (comments or {}).get(key, "")))
         except ValueError:
             continue
     return fits.Header(made)
+
+
+def card_of(key: str, value: Any, comment: str) -> fits.Card:
+    """Raises ValueError for a keyword that FITS does not allow."""
+    return fits.Card(key if len(key) <= 8 and " " not in key else f"HIERARCH {key}", value, comment)
 
 
 def _unit(header: fits.Header) -> Unit:

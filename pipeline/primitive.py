@@ -54,6 +54,7 @@ class Primitive:
     body: Body
     doc: str
     each: Callable[[Frame, Any, Calibrations], Frame] | None = None  # where it works on one frame at a time
+    headers_only: bool = False  # where it looks at no pixel
 
     def __call__(self, **fixed: Any) -> Step:
         """A step of a recipe, with the parameters that the recipe fixes."""
@@ -66,11 +67,13 @@ class Primitive:
         return self.body(frames, params or self.params(**values), cals)
 
 
-def primitive(name: str, parameters: type = params.NoParams) -> Callable[[Body], Primitive]:
+def primitive(
+    name: str, parameters: type = params.NoParams, *, headers_only: bool = False
+) -> Callable[[Body], Primitive]:
     """Make a primitive of a function of a list of frames."""
 
     def wrap(body: Body) -> Primitive:
-        primitive = Primitive(name, parameters, body, (body.__doc__ or "").strip())
+        primitive = Primitive(name, parameters, body, (body.__doc__ or "").strip(), headers_only=headers_only)
         _known(primitive)
         return primitive
 
@@ -136,6 +139,10 @@ class BoundRecipe:
     steps: tuple[BoundStep, ...]
     preset: str
 
+    @property
+    def prefix(self) -> tuple[BoundStep, ...]:
+        return self.steps[: self.recipe.prefix]
+
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
@@ -146,6 +153,8 @@ class Recipe:
     makes : the kind of calibration that the product is; None for science
     needs, prefers, wants : calibrations to wait for without end, for a time, not at all
     modes : in which of Gemini's modes it is offered: science quality, quick look, quality assessment
+    prefix : number of leading steps after which a frame depends on no other but those shortly before it
+        (see `prefix.py`)
     """
 
     name: str
@@ -157,6 +166,7 @@ class Recipe:
     prefers: frozenset[CalKind] = frozenset()
     wants: frozenset[CalKind] = frozenset()
     modes: tuple[str, ...] = ("sq", "ql", "qa")
+    prefix: int = 0
 
     def __post_init__(self) -> None:
         for step in self.steps:
@@ -256,7 +266,10 @@ class Product:
         return self.frames[0]
 
 
-def _apply(step: BoundStep, frames: Frames, cals: Calibrations) -> Frames:
+Apply = Callable[[BoundStep, Frames, Calibrations], Frames]
+
+
+def apply_step(step: BoundStep, frames: Frames, cals: Calibrations) -> Frames:
     """The frames after a step. One by one where it can be: the planes of each make room for the next."""
     primitive = step.step.primitive
     if primitive.each is None:
@@ -280,6 +293,7 @@ def run_recipe(
     cals: Calibrations = NO_CALIBRATIONS,
     on_step: OnStep | None = None,
     write: Callable[[str, Frames], None] | None = None,
+    apply: Apply = apply_step,
 ) -> Product:
     """Run a recipe on frames that are in order of time.
 
@@ -287,6 +301,7 @@ def run_recipe(
     on_step : called with (step, done, frames, new notes) before (done False) and after each step;
         it may raise StopRequested
     write : called with the frames after a step that has write_outputs set
+    apply : what is done for a step; another one may know the result already
 
     When a step raises, the step's name is put before the error's message.
     """
@@ -300,7 +315,7 @@ def run_recipe(
         if on_step:
             on_step(name, False, frames, ())
         try:
-            frames = _apply(bound_step, frames, cals)
+            frames = apply(bound_step, frames, cals)
             if not frames:
                 raise NotEnoughFrames("no frame is left")
         except ReductionError as error:

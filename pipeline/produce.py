@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pipeline import zeropoint
 from pipeline.association import CalKind
@@ -28,6 +28,8 @@ from pipeline.frame import Frame, Frames
 from pipeline.headers import merge
 from pipeline.primitive import Calibrations, Product
 from pipeline.zeropoint import ZeroPoint
+
+T = TypeVar("T")
 
 # Which field of `Calibrations` a role fills.
 ROLES = {
@@ -100,12 +102,7 @@ def load(inputs: Sequence[Source], calibrations: Iterable[Source] = ()) -> tuple
     Raises BadFrame for a frame and CalibrationNotFound for a calibration that is damaged or is not what
     it was; OSError.
     """
-    frames = []
-    for source in inputs:
-        try:
-            frames.append(read_frame(source.path, name=source.name, expect_data_sha=source.data_sha or None))
-        except (DamagedFile, RefusedFile) as error:
-            raise BadFrame(source.name, f"cannot be used any more: {error}") from error
+    frames = [read_input(source) for source in inputs]
     cals: dict[str, Any] = {}
     for source in calibrations:
         try:
@@ -114,6 +111,20 @@ def load(inputs: Sequence[Source], calibrations: Iterable[Source] = ()) -> tuple
         except (DamagedFile, RefusedFile) as error:
             raise CalibrationNotFound(f"{source.role} {error}") from error
     return frames, Calibrations(**cals)
+
+
+def read_input(source: Source) -> Frame:
+    """One frame with its pixels. Raises BadFrame, also for other pixels than those that were planned with."""
+    expect = source.data_sha or None
+    return of_the_frame(source, lambda: read_frame(source.path, name=source.name, expect_data_sha=expect))
+
+
+def of_the_frame(source: Source, read: Callable[[], T]) -> T:
+    """What `read` returns; what it finds wrong with the file is told of the frame."""
+    try:
+        return read()
+    except (DamagedFile, RefusedFile) as error:
+        raise BadFrame(source.name, f"cannot be used any more: {error}") from error
 
 
 def _zero_point(source: Source) -> ZeroPoint:

@@ -16,7 +16,7 @@ from pipeline.steps.darks import dark_correct, stack_darks
 from pipeline.steps.flats import flat_correct, make_lamp_flat, normalize_flat, threshold_flatfield
 from pipeline.steps.photometry import measure_quality
 from pipeline.steps.prepare import prepare
-from pipeline.steps.quality import add_dq, remove_first_frame
+from pipeline.steps.quality import add_dq, keep_last_frame, remove_first_frame
 from pipeline.steps.readout import clean_readout
 from pipeline.steps.register import adjust_wcs_to_reference
 from pipeline.steps.sky import associate_sky, separate_sky, sky_correct
@@ -78,15 +78,14 @@ MAKE_PROCESSED_BPM = Recipe(
     ),
 )
 
-_TO_DARK: tuple[Step, ...] = (
-    prepare(),
-    add_dq(),
-    remove_first_frame(),
+_ELECTRONS: tuple[Step, ...] = (
     adu_to_electrons(),
     add_var(read_noise=True, poisson_noise=True),
     nonlinearity_correct(),
     dark_correct(),
 )
+
+_TO_DARK: tuple[Step, ...] = (prepare(), add_dq(), remove_first_frame(), *_ELECTRONS)
 
 _CALIBRATE: tuple[Step, ...] = (*_TO_DARK, flat_correct())
 
@@ -114,6 +113,19 @@ REDUCE = Recipe(
         *_ALIGN_AND_STACK,
         measure_quality(),
     ),
+    prefix=len(_CALIBRATE),
+)
+
+# What can be seen of one frame a moment after it has landed: calibrated as `reduce` does it (and with its
+# cached frames), with the sky still in it. The last input is the one; those taken within 120 s before it may
+# be given, in order, so that what they saturated is flagged, and do not go into the product.
+FIRST_LOOK = Recipe(
+    "firstLook",
+    version=1,
+    suffix="_firstlook",
+    wants=BOTH_BPMS | {CalKind.FLAT, CalKind.DARK, CalKind.ZERO_POINT},
+    steps=(prepare(), add_dq(), keep_last_frame(), *_ELECTRONS, flat_correct(), measure_quality()),
+    prefix=len(_CALIBRATE),
 )
 
 # For objects in every frame that are fainter than any single frame shows: what a first, complete reduction
@@ -135,6 +147,7 @@ ULTRADEEP = Recipe(
         *_ALIGN_AND_STACK,
         measure_quality(),
     ),
+    prefix=len(_CALIBRATE),
 )
 
 # Of frames that have been through the steps before, as write_outputs leaves them.
@@ -150,6 +163,7 @@ MAKE_SKY_FLAT = Recipe(
     wants=BOTH_BPMS,
     modes=("sq",),
     steps=(*_TO_DARK, make_sky_flat(), normalize_flat(), threshold_flatfield()),
+    prefix=len(_TO_DARK),
 )
 
 RECIPES = {
@@ -159,6 +173,7 @@ RECIPES = {
         MAKE_PROCESSED_FLAT,
         MAKE_PROCESSED_BPM,
         REDUCE,
+        FIRST_LOOK,
         ULTRADEEP,
         ALIGN_AND_STACK,
         MAKE_SKY_FLAT,

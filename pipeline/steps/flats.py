@@ -10,7 +10,7 @@ import numpy as np
 from pipeline.errors import BadFrame, CalibrationNotFound, FrameMismatch, NotEnoughFrames
 from pipeline.frame import BAD_PIXEL, UNILLUMINATED, Frame, Frames
 from pipeline.params import bounded
-from pipeline.primitive import Calibrations, note, per_frame, primitive
+from pipeline.primitive import Calibrations, per_frame, primitive
 from pipeline.steps.darks import DoCal, fitted, goes_on
 from pipeline.steps.stack import Rejection, StackParams, require_same, stacked
 from pipeline.tags import tags_of
@@ -106,19 +106,15 @@ class FlatCorrectParams:
     )
 
 
-@primitive("flatCorrect", FlatCorrectParams)
-def flat_correct(frames: Frames, params: FlatCorrectParams, cals: Calibrations) -> Frames:
+@per_frame("flatCorrect", FlatCorrectParams)
+def flat_correct(frame: Frame, params: FlatCorrectParams, cals: Calibrations) -> Frame:
     """Divide by the flat; its mask is ORed in. A larger flat is cut to the array setting.
 
     Raises CalibrationNotFound without a flat, unless do_cal or the mode (PROCMODE) let it go on;
     FrameMismatch for another filter.
     """
     if params.do_cal == "skip":
-        return note(frames, "not flat-fielded, as told by flatCorrect:do_cal=skip")
-    return [_flat_corrected(frame, params, cals) for frame in frames]
-
-
-def _flat_corrected(frame: Frame, params: FlatCorrectParams, cals: Calibrations) -> Frame:
+        return frame.evolve(note="not flat-fielded, as told by flatCorrect:do_cal=skip")
     if "FLATCORR" in frame.header:
         return frame.evolve(note=f"{frame.name} has been through flatCorrect before")
     if cals.flat is None and goes_on(frame, params.do_cal):

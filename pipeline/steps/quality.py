@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 
@@ -80,16 +81,19 @@ def _remember(frames: Frames, params: AddDQParams) -> Frames:
     from pipeline.algorithms import flagging
 
     bits = _NON_LINEAR_OR_SATURATED if params.non_linear else int(SATURATED)
-    pixels = [flagging.pixels_with(frame.dq, bits) for frame in frames]
+    pixels = {id(frame): flagging.pixels_with(frame.dq, bits) for frame in frames}
     out = []
     for frame in frames:
-        earlier = [
-            there
-            for other, there in zip(frames, pixels, strict=True)
-            if there.size and other.shape == frame.shape and 0 < _seconds(frame, other) < params.time
-        ]
+        earlier = [there for other in before(frame, frames, params) if (there := pixels[id(other)]).size]
         out.append(frame.evolve(dq=flagging.latent(frame.dq, earlier)) if earlier else frame)
     return out
+
+
+def before(frame: Frame, frames: Frames, params: AddDQParams) -> Frames:
+    """The frames whose saturated pixels addDQ remembers in this one; told by headers alone."""
+    if not params.latency:
+        return []
+    return [f for f in frames if f.shape == frame.shape and 0 < _seconds(frame, f) < params.time]
 
 
 def _seconds(frame: Frame, other: Frame) -> float:
@@ -104,7 +108,7 @@ class RemoveFirstFrameParams:
     remove_files: tuple[str, ...] = bounded((), doc="frames to leave out, by (part of) their names")
 
 
-@primitive("removeFirstFrame", RemoveFirstFrameParams)
+@primitive("removeFirstFrame", RemoveFirstFrameParams, headers_only=True)
 def remove_first_frame(frames: Frames, params: RemoveFirstFrameParams, cals: Calibrations) -> Frames:
     """Leave out the earliest exposure, which is often bad after a change of setting, and files by name."""
     named = [f for f in frames if any(part.removesuffix(".fits") in f.name for part in params.remove_files)]
@@ -121,3 +125,9 @@ def remove_first_frame(frames: Frames, params: RemoveFirstFrameParams, cals: Cal
 
 def _start(frame: Frame) -> datetime:
     return frame.descriptors.ut_datetime or datetime.max.replace(tzinfo=UTC)
+
+
+@primitive("keepLastFrame", headers_only=True)
+def keep_last_frame(frames: Frames, params: Any, cals: Calibrations) -> Frames:
+    """Go on with the last frame alone; those before it are there for what addDQ remembers of them."""
+    return frames[-1:]
