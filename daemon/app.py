@@ -148,22 +148,16 @@ def engine_of(config: Config, *, hurry: bool = False) -> LocalEngine:
 def build(config: Config, *, hurry: bool = False, start_workers: bool = False) -> Daemon:
     """All parts, nothing started but the ledger's writer. NiridError without a drop folder, if in a hurry.
 
+    A drop folder is never made: what is not there may be a mount that is missing, or a mistyped name.
     start_workers : also the workers, which need a second, and get it while the other parts are imported
     """
     missing = [folder for folder in config.drop_folders if not folder.is_dir()]
     if missing and hurry:  # a service waits for the mount; here nothing would be found, and called done
         raise NiridError(f"the drop folder {missing[0]} is missing")
     config.product_folder.mkdir(parents=True, exist_ok=True)
-    told: dict[str, str] = {}
-
-    def tell(**more: str) -> None:
-        told.update(more)
-        instance.tell(config, **told)
-
-    engine = engine_of(config, hurry=hurry, on_change=lambda problem: tell(engine=problem))
+    engine = engine_of(config, hurry=hurry)
     if start_workers:
         engine.start()
-    A drop folder is never made: what is not there may be a mount that is missing, or a mistyped name.
     from daemon import diskguard
     from daemon.heart import Heart, setting_of
     from daemon.jobs import Dispatcher
@@ -324,6 +318,8 @@ def _status(daemon: Daemon) -> str:
     text = f"{sum(counts['files'].values())} files; jobs: {said}"
     if daemon.heart.dispatcher.paused:
         text += f"; PAUSED: {daemon.heart.dispatcher.paused}"
+    for folder in daemon.landing.watcher.missing():
+        text += f"; THE DROP FOLDER {folder} IS MISSING"
     if time.monotonic() - daemon.landing.progress_at > STALLED_SECONDS:
         text += "; a drop folder does not answer"
     return f"STATUS={text}"
@@ -331,10 +327,6 @@ def _status(daemon: Daemon) -> str:
 
 def batch(config: Config) -> dict[str, Any]:
     """Everything that is there, until nothing is left to do.
-    for folder in daemon.landing.watcher.missing():
-        text += f"; THE DROP FOLDER {folder} IS MISSING"
-    if problem := getattr(daemon.engine, "problem", ""):
-        text += f"; WAITING: {problem}"
 
     Answers {"failed": [...], "waiting": [...], "products": [...]}: jobs that failed in this run, all
     that wait, and the products made in this run.
