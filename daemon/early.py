@@ -38,8 +38,7 @@ def early(group: Group, setting: Setting, world: World, looked_at: Callable[[Mem
         return None
     used = set(group.current.inputs) if group.current else set()
     new = [m for m in group.members if m.usable and m.path and (m.data_sha, m.facts) not in used]
-    seen = [m for m in reversed(new) if not looked_at(m)] if FIRST_LOOK in setting.recipes else []
-    first = [_first_look(m, group, rule, setting, world) for m in seen]
+    first = [_first_look(m, group, rule, setting, world) for m in reversed(new) if not looked_at(m)]
     return Early(tuple(spec for spec in first if spec is not None), _running(group, rule, setting, world))
 
 

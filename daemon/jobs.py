@@ -257,6 +257,7 @@ class Dispatcher:
             if self.engine.free() > 0 and (look := self.looks.next_stack()):
                 started += self._submit_look(look)
             started += self._start(planning.BACKLOG)
+            self._make_room(self.looks)
         return started
 
     def _start(self, until: int) -> int:
@@ -265,8 +266,7 @@ class Dispatcher:
         while self.engine.free() > 0:
             oldest = self.claims % OLDEST_EVERY == OLDEST_EVERY - 1
             last = planning.BACKLOG if oldest else until
-            now = self.clock()
-            skip = [job for job, delay in self._delays.items() if delay.until > now]
+            skip = self._delayed()
             if not self._claimable(skip, last):  # only reads: an idle daemon writes nothing
                 break
             claimed = self.ledger.write(partial(claim, skip=skip, oldest=oldest, until=last))
@@ -280,6 +280,10 @@ class Dispatcher:
                 self._ended.append(Outcome(claimed.job_id, claimed.attempt, "stopped", 0.0, error=str(error)))
                 break
         return started
+
+    def _delayed(self) -> list[int]:
+        now = self.clock()
+        return [job for job, delay in self._delays.items() if delay.until > now]
 
     # -- looks --------------------------------------------------------------------------------
 
@@ -307,9 +311,15 @@ class Dispatcher:
         started = 0
         while self.engine.free() > 0 and (look := looks.next_first()):
             started += self._submit_look(look)
-        if (number := looks.in_the_way()) is not None:
-            self.engine.cancel(number)
         return started
+
+    def _make_room(self, looks: Looks) -> None:
+        """A running stack is stopped for a fresh frame, or a job that is not of the backlog."""
+        number = looks.in_the_way()
+        if number is None or self.engine.free() > 0:
+            return
+        if looks.waiting() or self._claimable(self._delayed(), planning.BACKLOG - 1):
+            self.engine.cancel(number)
 
     def _submit_look(self, look: Look) -> int:
         try:
@@ -448,11 +458,13 @@ class Dispatcher:
                 Path(f"{stem}{suffix}").unlink(missing_ok=True)
 
     def next_due(self) -> float | None:
-        """Seconds until a back-off ends, 0 when an ending is to be taken in; None when there is neither."""
+        """Seconds until there is something to do whatever happens: a back-off ends, a stack may begin."""
         if self._ended:
             return 0.0
         now = self.clock()
         ends = [delay.until - now for delay in self._delays.values() if delay.until > now]
+        if self.looks is not None and (due := self.looks.next_due()) is not None:
+            ends.append(due - now)
         return min(ends, default=None)
 
     def stop(self, timeout: float) -> None:

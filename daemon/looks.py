@@ -14,7 +14,8 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -29,6 +30,7 @@ from daemon.planner import Group, Setting, World
 
 QUICKLOOK = "quicklook"
 FIRST, RUNNING = "firstlook", "running"
+PAUSE = 0.3  # s without a new frame before a stack is begun: several may be landing together
 MOST_WAITING = 8  # first looks; of more the older ones are dropped: who watches wants to see the newest
 
 
@@ -71,7 +73,10 @@ class Looks:
     first: bool = True
     running: bool = True
     _first: dict[str, tuple[int, JobSpec]] = field(default_factory=dict)  # waiting, by key, the newest last
-    _stacks: dict[int, JobSpec] = field(default_factory=dict)  # waiting, by group
+    clock: Callable[[], float] = time.monotonic
+    _stacks: dict[int, tuple[JobSpec, float]] = field(
+        default_factory=dict
+    )  # waiting, by group, and until when
     _under_way: dict[int, Look] = field(default_factory=dict)  # by number
     _made: dict[int, Look] = field(default_factory=dict)  # the latest running stack, by group
     _given_up: dict[int, str] = field(default_factory=dict)  # keys of stacks that have failed, by group
@@ -95,10 +100,12 @@ class Looks:
         self._first |= {spec.key: (group.id, spec) for spec in reversed(found.first)}
         for key in list(self._first)[:-MOST_WAITING]:
             del self._first[key]
-        self._stacks.pop(group.id, None)
+        before = self._stacks.pop(group.id, None)
         known = {look.spec.key for look in self._stacks_of(group.id)} | {self._given_up.get(group.id)}
         if self.running and found.running is not None and found.running.key not in known:
-            self._stacks[group.id] = found.running
+            same = before is not None and before[0].key == found.running.key
+            due = before[1] if before and same else self.clock() + PAUSE
+            self._stacks[group.id] = (found.running, due)
 
     def settled(self, group: int) -> None:
         """The group is quiet: what has not begun is not wanted any more."""
@@ -122,10 +129,16 @@ class Looks:
 
     def next_stack(self) -> Look | None:
         """One at a time, the group that has changed last first: the other workers are for fresh work."""
-        if not self._stacks or any(look.kind == RUNNING for look in self._under_way.values()):
+        now = self.clock()
+        due = [group for group, (_, when) in self._stacks.items() if when <= now]
+        if not due or any(look.kind == RUNNING for look in self._under_way.values()):
             return None
-        group, spec = self._stacks.popitem()
-        return self._begin(group, spec, RUNNING)
+        return self._begin(due[-1], self._stacks.pop(due[-1])[0], RUNNING)
+
+    def next_due(self) -> float | None:
+        """When a stack that waits for more frames has waited long enough; None when none does."""
+        now = self.clock()
+        return min((when for _, when in self._stacks.values() if when > now), default=None)
 
     def _begin(self, group: int, spec: JobSpec, kind: str) -> Look:
         self._last += 1
@@ -134,10 +147,13 @@ class Looks:
         look = self._under_way[self._last] = Look(self._last, group, spec, kind)
         return look
 
+    def waiting(self) -> bool:
+        return bool(self._first)
+
     def in_the_way(self) -> int | None:
         """A running stack that may be stopped when something more urgent finds no worker."""
         ours = (n for n, look in self._under_way.items() if look.kind == RUNNING and not look.adopted)
-        return next(ours, None) if self._first else None
+        return next(ours, None)
 
     def early(self) -> list[Look]:
         """Running stacks, made or under way, that may prove to be what a job shall make."""
@@ -165,8 +181,8 @@ class Looks:
             if outcome.ending != "stopped":
                 self._given_up[look.group] = look.spec.key
                 self.log("look_failed", kind=look.kind, group=look.group, name=look.name, error=outcome.error)
-            elif look.kind == RUNNING:  # it made room: another time
-                self._stacks.setdefault(look.group, replace(look.spec, staging=""))
+            elif look.kind == RUNNING and look.group in self._seen:  # it made room: another time
+                self._stacks.setdefault(look.group, (look.spec, self.clock()))
             return None
         look.outcome = outcome
         try:

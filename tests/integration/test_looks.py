@@ -30,13 +30,22 @@ def seen(daemon):
     return fits
 
 
+def until_stacking(daemon):
+    for _ in range(20):
+        daemon.now += 0.5
+        daemon.heart.tick(daemon.now)
+        if any(spec.name.endswith("_image") for _, _, spec in daemon.engine.running):
+            return
+    pytest.fail("no running stack")
+
+
 def test_each_frame_has_its_look_and_the_stack_grows_until_the_product_is_there(daemons):
     daemon = daemons()
     daemon.land(*example1()[15:])
     daemon.run(300)
     for count, record in enumerate(example1()[:10], 1):
         daemon.land(record)
-        daemon.run(10)
+        daemon.run(10, step=1)
         looks = {name for name in seen(daemon) if name.endswith("firstlook")}
         assert looks == {f"N20160102S{270 + n:04d}_firstlook" for n in range(count)}
         stacks = seen(daemon) - looks
@@ -77,8 +86,7 @@ def test_a_stack_under_way_when_the_group_turns_quiet_is_the_job(daemons):
     daemon.run(300)
     daemon.land(*example1()[:10])
     daemon.heart.tick(daemon.now)
-    while not any(spec.name.endswith("_image") for _, _, spec in daemon.engine.running):
-        daemon.heart.tick(daemon.now)
+    until_stacking(daemon)
     daemon.engine.held = True
     daemon.now += 300
     daemon.heart.tick(daemon.now)
@@ -112,13 +120,41 @@ def test_of_many_that_wait_the_newest_are_looked_at(daemons):
 def test_a_running_stack_makes_room_for_a_fresh_frame(daemons):
     daemon = daemons(engine=FakeEngine(workers=1))
     daemon.land(*example1()[:4])
-    while not any(spec.name.endswith("_image") for _, _, spec in daemon.engine.running):
-        daemon.heart.tick(daemon.now)
+    until_stacking(daemon)
     daemon.engine.held = True
     stack = daemon.engine.running[0][0]
     daemon.land(example1()[4])
     daemon.heart.tick(daemon.now)
     assert set(daemon.engine.cancelled) == {stack}
+
+
+def test_a_running_stack_makes_room_for_a_product(daemons):
+    daemon = daemons(engine=FakeEngine(workers=1))
+    daemon.land(*example1()[15:45])
+    daemon.run(300)
+    daemon.land(*(frame("standard", n, -300 + 10 * n, exposure_time=3.0, coadds=1) for n in range(1, 6)))
+    daemon.engine.endings = {"N20160102S0002_image": ["failed"]}  # as a running stack: the job has to be run
+    daemon.run(50)
+    daemon.land(*example1()[:4])
+    until_stacking(daemon)
+    daemon.engine.held = True
+    stack = daemon.engine.running[0][0]
+    daemon.now += 5
+    daemon.heart.tick(daemon.now)
+    assert not daemon.engine.cancelled, "the standard's group is not quiet yet"
+    daemon.now += 15
+    daemon.heart.tick(daemon.now)
+    assert set(daemon.engine.cancelled) == {stack}
+
+
+def test_frames_that_land_together_make_one_stack(daemons):
+    daemon = daemons()
+    for record in example1()[:6]:
+        daemon.land(record)
+        daemon.run(0.2, step=0.05)
+    daemon.run(5, step=0.1)
+    stacks = [spec for spec in daemon.engine.ran if spec.recipe == "reduce"]
+    assert [len(spec.inputs) for spec in stacks] == [6]
 
 
 def test_a_look_that_fails_is_said_and_nothing_else_suffers(daemons):
