@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from daemon import instance, logs, systemd  # little: the workers start before the rest is imported
 from daemon.config import Config
+from daemon.engine import Engine
 from daemon.engine.local import STOP_SECONDS, Limits, LocalEngine
 from pipeline.errors import NiridError
 
@@ -60,7 +61,7 @@ class Daemon:
 
     config: Config
     ledger: Ledger
-    engine: LocalEngine
+    engine: Engine
     heart: Heart
     landing: Landing
     stop: threading.Event = field(default_factory=threading.Event)
@@ -135,14 +136,24 @@ class Daemon:
         logs.get().info("stopped")
 
 
-def engine_of(config: Config, *, hurry: bool = False) -> LocalEngine:
-    """The workers, not started."""
-    return LocalEngine(
-        config.engine.workers,
-        Limits(config.engine.job_seconds, config.engine.memory_mb, config.engine.jobs_per_worker),
-        log=asdict(config.log),
-        most_failed_starts=3 if hurry else None,
-    )
+def engine_of(
+    config: Config, *, hurry: bool = False, on_change: Callable[[str], None] = lambda problem: None
+) -> Engine:
+    """The workers, not started. on_change : told why no job can be done, and "" when it can again"""
+    engine, log = config.engine, asdict(config.log)
+    limits = Limits(engine.job_seconds, engine.memory_mb, engine.jobs_per_worker)
+    # Nobody looks at a group that is reduced once, so nothing is kept for another time.
+    cache_mb = 0 if hurry else engine.cache_mb
+    if engine.kind == "local":
+        shared = {"cache": str(config.cache_folder), "cache_mb": cache_mb}
+        most = 3 if hurry else None
+        return LocalEngine(engine.workers, limits, log=log, shared=shared, most_failed_starts=most)
+    from daemon.engine.dask import DaskEngine, greeting
+    from daemon.engine.link import Link
+
+    folders = [str(folder) for folder in (*config.drop_folders, config.product_folder)]
+    link = Link(engine.scheduler, greeting(limits, log, folders, cache_mb), engine.tls)
+    return DaskEngine(link, limits, on_change=on_change, hurry=hurry)
 
 
 def build(config: Config, *, hurry: bool = False, start_workers: bool = False) -> Daemon:
@@ -155,7 +166,13 @@ def build(config: Config, *, hurry: bool = False, start_workers: bool = False) -
     if missing and hurry:  # a service waits for the mount; here nothing would be found, and called done
         raise NiridError(f"the drop folder {missing[0]} is missing")
     config.product_folder.mkdir(parents=True, exist_ok=True)
-    engine = engine_of(config, hurry=hurry)
+    told: dict[str, str] = {}
+
+    def tell(**more: str) -> None:
+        told.update(more)
+        instance.tell(config, **told)
+
+    engine = engine_of(config, hurry=hurry, on_change=lambda problem: tell(engine=problem))
     if start_workers:
         engine.start()
     from daemon import diskguard
@@ -181,7 +198,7 @@ def build(config: Config, *, hurry: bool = False, start_workers: bool = False) -
             policy=config.planning,
             setting=setting,
             guard=diskguard.of(config),
-            on_pause=lambda why: instance.tell(config, paused=why),
+            on_pause=lambda why: tell(paused=why),
             looks=_looks_of(config, setting),
         ),
         setting,
@@ -320,6 +337,8 @@ def _status(daemon: Daemon) -> str:
         text += f"; PAUSED: {daemon.heart.dispatcher.paused}"
     for folder in daemon.landing.watcher.missing():
         text += f"; THE DROP FOLDER {folder} IS MISSING"
+    if problem := getattr(daemon.engine, "problem", ""):
+        text += f"; WAITING: {problem}"
     if time.monotonic() - daemon.landing.progress_at > STALLED_SECONDS:
         text += "; a drop folder does not answer"
     return f"STATUS={text}"

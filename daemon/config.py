@@ -7,6 +7,7 @@ operators (a test keeps the two equal). Relative folders are relative to the wor
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import os
 import re
 import tomllib
@@ -15,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from daemon.triggers import DEFAULT_POLICY, DEFAULT_RULES, Policy, TriggerRule
 from pipeline.descriptors import Descriptors
@@ -65,11 +67,29 @@ class State:
 class Engine:
     """Where jobs run."""
 
-    kind: Literal["local"] = bounded("local", doc="worker processes on this machine")
-    workers: int = bounded(2, ge=1, le=256, doc="jobs at the same time")
+    kind: Literal["local", "dask"] = bounded(
+        "local", doc="worker processes on this machine; dask: those of a Dask cluster"
+    )
+    workers: int = bounded(2, ge=1, le=256, doc="jobs at the same time; of a Dask cluster, all its workers")
     job_seconds: float = bounded(900.0, gt=0, doc="a job that takes longer is killed")
     memory_mb: int = bounded(1500, ge=300, doc="private memory of a worker; a job that wants more fails")
     jobs_per_worker: int = bounded(200, ge=1, doc="a worker is replaced by a fresh one after this many jobs")
+    cache_mb: int = bounded(
+        2000, ge=0, doc="calibrated frames kept for first looks and growing groups, in $CACHE_DIRECTORY of "
+        "the service, else STATE/cache; 0 keeps none"
+    )  # fmt: skip
+    scheduler: str = bounded(
+        "tcp://127.0.0.1:8786", doc="of the Dask cluster: tcp:// on loopback, or tls:// and three files"
+    )
+    tls_ca: str = bounded("", doc="certificate of the authority that has signed all others")
+    tls_cert: str = bounded("", doc="our certificate")
+    tls_key: str = bounded("", doc="its private key")
+
+    @property
+    def tls(self) -> dict[str, str]:
+        """As Dask names them; {} without TLS."""
+        files = {"tls_ca_file": self.tls_ca, "tls_client_cert": self.tls_cert, "tls_client_key": self.tls_key}
+        return files if self.scheduler.startswith("tls:") else {}
 
 
 @dataclass(frozen=True)
@@ -163,6 +183,12 @@ class Config:
         return _absolute(self.state.folder or os.environ.get("STATE_DIRECTORY") or "state")
 
     @property
+    def cache_folder(self) -> Path:
+        """What can be made again: calibrated frames, and the scratch maps of large groups."""
+        given = os.environ.get("CACHE_DIRECTORY", "").split(":")[0]
+        return _absolute(given) / "frames" if given else self.state_folder / "cache"
+
+    @property
     def database(self) -> Path:
         return self.state_folder / "nirid.db"
 
@@ -211,6 +237,7 @@ def load(path: Path | None = None, command_line: Mapping[str, Any] | None = None
         raise ConfigError("\n".join(f"{path or 'command line'}{line}" for line in lines))
     config = dataclasses.replace(config, origins=_origins(tables, given), path=str(path or ""))
     check_folders(config)
+    check_engine(config)
     if config.trigger != DEFAULT_RULES:  # which a test has checked: most commands need no recipes otherwise
         check_triggers(config)
     if config.override:
@@ -229,6 +256,37 @@ def check_folders(config: Config) -> None:
                 raise ConfigError(
                     f"{name} and {other_name} contain one another ({folder}, {other}): keep them apart"
                 )
+
+
+def check_engine(config: Config) -> None:
+    """Raises ConfigError when the Dask scheduler could be talked to by others: it believes what it is sent."""
+    engine = config.engine
+    if engine.kind != "dask":
+        return
+    problem = ""
+    try:
+        parts = urlsplit(engine.scheduler)
+        scheme, host, port = parts.scheme, parts.hostname or "", parts.port
+    except ValueError:
+        scheme, host, port = "", "", None
+    missing = [f"tls_{name}" for name in ("ca", "cert", "key") if not getattr(engine, f"tls_{name}")]
+    if scheme not in ("tcp", "tls") or not host or not port:
+        problem = 'must be "tcp://127.0.0.1:8786", or "tls://HOST:PORT"'
+    elif scheme == "tcp" and not is_loopback(host):
+        problem = "tcp:// is for this machine only; between machines tls:// is needed"
+    elif scheme == "tls" and missing:
+        problem = f"tls:// needs {', '.join(missing)} too"
+    if problem:
+        raise ConfigError(
+            f"{config.path or 'command line'}: engine.scheduler = {engine.scheduler!r}: {problem}"
+        )
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def check_triggers(config: Config) -> None:

@@ -45,14 +45,15 @@ def only_one(config: Config) -> Iterator[None]:
 
 
 def running(config: Config) -> dict[str, Any] | None:
-    """{"pid", "paused"} of the daemon that holds the state folder; None when there is none.
+    """{"pid", "paused", "engine"} of the daemon that holds the state folder; None when there is none.
 
     paused : why it starts no job; "" when it does
+    engine : why no worker of its cluster can be used; "" when one can
     """
     note = _note(config.state_folder)
     if not note or not note.get("pid") or _born(note["pid"]) != note.get("born"):
         return None
-    return {"pid": note["pid"], "paused": note.get("paused", "")}
+    return {"pid": note["pid"], "paused": note.get("paused", ""), "engine": note.get("engine", "")}
 
 
 def tell(config: Config, **more: Any) -> None:

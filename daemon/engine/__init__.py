@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
-if TYPE_CHECKING:
-    from daemon.jobspec import JobSpec
+from pipeline.errors import NiridError
 
 Ending = Literal[
     "done",  # `result` is the worker's answer, the staged product is on disk
@@ -38,6 +37,16 @@ class Outcome:
     data_error: bool = False  # of "failed": True for a ReductionError, False for a bug
 
 
+class Spec(Protocol):
+    """A job specification, as `daemon.jobspec.JobSpec`: an engine only hands it on."""
+
+    def to_json(self) -> dict[str, Any]: ...
+
+
+class WorkersDoNotStart(NiridError):
+    """No worker comes up: the installation is broken, a limit is too low, or nothing answers."""
+
+
 class Engine(Protocol):
     """The way from the heart to the workers."""
 
@@ -47,7 +56,7 @@ class Engine(Protocol):
     def free(self) -> int:
         """How many jobs may be submitted now."""
 
-    def submit(self, job_id: int, attempt: int, spec: JobSpec) -> None:
+    def submit(self, job_id: int, attempt: int, spec: Spec) -> None:
         """Start a job. RuntimeError when `free()` is 0."""
 
     def poll(self) -> list[Outcome]:

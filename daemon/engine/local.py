@@ -20,15 +20,11 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pipeline
 from daemon import logs
-from daemon.engine import Ending, Outcome
-from pipeline.errors import NiridError
-
-if TYPE_CHECKING:
-    from daemon.jobspec import JobSpec
+from daemon.engine import Ending, Outcome, Spec, WorkersDoNotStart
 
 STOP_SECONDS = 5.0  # between asking a job to stop and killing it
 START_SECONDS = 600.0  # compiling everything takes about a minute; a worker that is silent for longer hangs
@@ -43,10 +39,6 @@ KEEP_MEMORY = {
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
 }
 NOT_FOR_CHILDREN = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")  # only the daemon talks to systemd
-
-
-class WorkersDoNotStart(NiridError):
-    """No worker comes up: the installation is broken, or a limit is too low."""
 
 
 @dataclass(frozen=True)
@@ -84,12 +76,14 @@ class LocalEngine:
     runner : "module:function" that a child calls with (spec as a dict, should_stop) and that answers
         with a JSON-able dict; `module.warm_up(compiled)`, if there is one, is called before the first job;
         `compiled` is True when the loops are on disk
+    shared : what every job is told besides its specification
     """
 
     workers: int
     limits: Limits = field(default_factory=Limits)
     runner: str = "daemon.worker:run"
     log: Mapping[str, str] = field(default_factory=dict)  # arguments of logs.configure in the child
+    shared: Mapping[str, Any] = field(default_factory=dict)
     clock: Callable[[], float] = time.monotonic
     idle_seconds: float = 30.0  # without a job, after which a worker gives memory back to the system
     most_failed_starts: int | None = None  # in a row, then `poll` raises; None is try for ever
@@ -111,7 +105,7 @@ class LocalEngine:
         """{process id: the job it runs, or None}."""
         return {w.process.pid: w.running.job_id if w.running else None for w in self._workers}
 
-    def submit(self, job_id: int, attempt: int, spec: JobSpec) -> None:
+    def submit(self, job_id: int, attempt: int, spec: Spec) -> None:
         worker = next((w for w in self._workers if w.ready and w.running is None), None)
         if worker is None or self._stopping:
             raise RuntimeError("no worker is free")
@@ -119,7 +113,7 @@ class LocalEngine:
         worker.running = _Running(job_id, attempt, now, kill_at=now + self.limits.seconds)
         worker.jobs_begun += 1
         # A worker that died a moment ago is found by the next poll, which fails this attempt as "died".
-        self._send(worker, {"job": {**spec.to_json(), "job_id": job_id}})
+        self._send(worker, {"job": {**spec.to_json(), **self.shared, "job_id": job_id}})
 
     def waitables(self) -> list[Connection]:
         return [w.pipe for w in self._workers]
