@@ -41,6 +41,7 @@ _LEVELS = {
     "look_failed": "warning",
     "job_interrupted": "warning",
     "publish_delayed": "warning",
+    "product_lost": "warning",
     "file_rejected": "warning",
     "file_blocked": "warning",
     "folder_suspect": "warning",
@@ -289,7 +290,7 @@ def _calendar(daemon: Daemon) -> Iterator[Callable[[], None]]:
     when the clock steps back."""
     from daemon import schedule
 
-    scheduler = schedule.start(daemon.config, daemon.ledger)
+    scheduler = schedule.start(daemon.config, daemon.ledger, daemon.heart.dispatcher.suspect)
     try:
         yield scheduler.wakeup
     finally:

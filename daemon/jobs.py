@@ -15,7 +15,9 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -23,7 +25,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from daemon import groups, halving, planning, publish
+from daemon import groups, halving, losses, planning, publish
 from daemon.diskguard import DiskGuard, tells_of_full_disk
 from daemon.engine import Engine, Outcome
 from daemon.jobspec import FIRST_LOOK_NUMBER, JobSpec
@@ -228,6 +230,7 @@ class Dispatcher:
     _trying: int = 0  # the failed job of which a part is being tried
     _delays: dict[int, _Delay] = field(default_factory=dict)
     _unpublished: dict[int, PublishPlan] = field(default_factory=dict)
+    _suspects: deque[str] = field(default_factory=deque)  # paths of products that may be lost
     _ended: list[Outcome] = field(default_factory=list)  # told by the engine once, not yet in the ledger
 
     def recover(self, products: Path) -> int:
@@ -242,7 +245,13 @@ class Dispatcher:
             for stray in (products / publish.STAGING).iterdir():
                 if stray.name not in waiting and stray.with_suffix(".fits").name not in waiting:
                     stray.unlink(missing_ok=True)
+        with self.ledger.read() as db:
+            self._suspects.extend(losses.gone(db))
         return count + len(plans)
+
+    def suspect(self, path: str) -> None:
+        """The product at a path may be lost: that is looked into soon. From any thread."""
+        self._suspects.append(path)
 
     def dispatch(self) -> int:
         """Hand out jobs while a worker is free and there is room. Returns how many."""
@@ -405,7 +414,25 @@ class Dispatcher:
             self.finish(self._ended[0])
             del self._ended[0]
             changed += 1
-        return changed
+        return changed + self._make_up_for_losses()
+
+    def _make_up_for_losses(self) -> int:
+        """What is lost is used no longer, and made again. Returns how many."""
+        count = 0
+        for _ in range(len(self._suspects)):
+            path, busy = self._suspects[0], False
+            with self.ledger.read() as db:
+                sql = "SELECT group_id, sha256 FROM product WHERE path = ? AND current"
+                row = db.execute(sql, (os.fsencode(path),)).fetchone()
+            if why := losses.harm(Path(path), row["sha256"]) if row else "":
+                intend = partial(publish.intend_withdrawal, group=row["group_id"], lost=why)
+                plan = self.ledger.write(intend)
+                busy = plan is None  # another one is being made; if that fails, it is still lost
+                count += self._publish_or_wait(plan) if plan else 0
+            self._suspects.popleft()
+            if busy:
+                self._suspects.append(path)
+        return count
 
     def _restore(self) -> int:
         """Bring back products that are wanted again, take away those that are wrong now. Returns how many."""
@@ -500,6 +527,8 @@ class Dispatcher:
         if outcome.ending == "io":
             self.full(outcome.error)
             self._delay(outcome.job_id)
+            with self.ledger.read() as db:
+                self._suspects.extend(losses.used_by(db, outcome.job_id))
         else:
             self._delays.pop(outcome.job_id, None)
 

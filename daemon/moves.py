@@ -16,6 +16,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+DAMAGED = ".damaged"  # ending of what lay at the path of a product and was not that product any more
+
 
 class StagedFileGone(OSError):
     """There is neither the staged file nor the published one."""
@@ -23,11 +25,15 @@ class StagedFileGone(OSError):
 
 @dataclass(frozen=True)
 class Old:
-    """A file that gives way. product : its row, 0 for a file that the ledger does not know."""
+    """A file that gives way. product : its row, 0 for a file that the ledger does not know.
+
+    sha256 : of the product; "" for a stranger. Other bytes are kept with the ending .damaged.
+    """
 
     product: int
     path: str
     kept: str  # where it stays, under superseded/
+    sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,19 +70,21 @@ def move_files(plan: PublishPlan, at: Callable[[str], None] = lambda point: None
     if plan.withdrawn:
         for old in plan.old:
             withdraw(Path(old.path), Path(old.kept), plan.sha256)
+            if plan.result.get("lost"):
+                _put_aside(Path(old.path), Path(old.kept))
         at("withdrawn")
         return
     final, staged = Path(plan.final), Path(plan.staged)
-    if not staged.exists() and not _is_published(plan):
+    if not there(staged) and not _is_published(plan):
         raise StagedFileGone(errno.ENOENT, "the staged product is gone", plan.staged)
     make_folder(final.parent)
-    if staged.exists():
+    if there(staged):
         sync(staged.parent)  # its name must not go once something else has been done for it
         for old in plan.old:
-            _keep(Path(old.path), Path(old.kept))
+            _keep(Path(old.path), Path(old.kept), old.sha256)
             at("kept")
         preview = staged.with_suffix(".png")
-        if preview.exists():
+        if there(preview):
             os.replace(preview, final.with_suffix(".png"))
             at("preview")
         os.replace(staged, final)
@@ -91,13 +99,25 @@ def move_files(plan: PublishPlan, at: Callable[[str], None] = lambda point: None
     at("synced")
 
 
-def _keep(old: Path, kept: Path) -> None:
+def there(path: str | Path) -> bool:
+    """False only when it is certain that nothing is there; OSError when that cannot be said."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+def _keep(old: Path, kept: Path, sha256: str = "") -> None:
     """Hard link, so that the product is at no time without its file; a copy where links are refused."""
     make_folder(kept.parent)
+    if not there(old) or there(kept):  # kept by an earlier try: nobody else takes that name
+        return
+    if sha256 and _hash(old) != sha256:
+        _put_aside(old, kept)
+        return
     if old.suffix == ".fits":
         _keep(old.with_suffix(".png"), kept.with_suffix(".png"))
-    if not old.exists() or kept.exists():  # kept by an earlier try: nobody else takes that name
-        return
     try:
         os.link(old, kept)
     except OSError as error:
@@ -119,6 +139,16 @@ def withdraw(old: Path, kept: Path, sha256: str) -> None:
         _keep(old, kept)
         old.unlink()
         old.with_suffix(".png").unlink(missing_ok=True)
+        sync(old.parent)
+
+
+def _put_aside(old: Path, kept: Path) -> None:
+    """What is no product any more is kept for a person to look at, under a name that no product has."""
+    if there(old):
+        make_folder(kept.parent)
+        os.replace(old, f"{kept}{DAMAGED}")
+        old.with_suffix(".png").unlink(missing_ok=True)
+        sync(kept.parent)
         sync(old.parent)
 
 

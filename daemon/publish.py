@@ -10,6 +10,7 @@ and synced the staged file before it reported.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -18,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from daemon import groups, planning
+from daemon import groups, moves, planning
 from daemon.jobspec import JobSpec
 from daemon.ledger import Tx
 from daemon.moves import Old, PublishPlan
@@ -77,7 +78,8 @@ def intend_restoration(tx: Tx, group: int) -> PublishPlan | None:
     groups.touch(tx, group)
     if row is None:
         return None
-    if not os.path.exists(row["path"]):
+    if not moves.there(os.fsdecode(row["path"])):
+        _forget(tx, row["id"], "the file of an older version was gone when it was wanted again")
         remake(tx, group)
         return None
     spec = JobSpec.from_json(json.loads(row["spec"]))
@@ -98,12 +100,16 @@ def intend_restoration(tx: Tx, group: int) -> PublishPlan | None:
     return _intent(tx, plan)
 
 
-def intend_withdrawal(tx: Tx, group: int) -> PublishPlan | None:
-    """The product of a group that would be made of other frames now, and cannot be, is used no longer."""
-    tx.run("UPDATE frame_group SET restore = NULL WHERE id = ?", group)
+def intend_withdrawal(tx: Tx, group: int, lost: str = "") -> PublishPlan | None:
+    """The product of a group that would be made of other frames now, and cannot be, is used no longer.
+
+    lost : why its file is not what was published; then it is made again
+    """
+    if not lost:
+        tx.run("UPDATE frame_group SET restore = NULL WHERE id = ?", group)
     row: Any = tx.one(
         """SELECT p.*, j.spec, j.attempts FROM product p JOIN job j ON j.id = p.job_id
-        WHERE p.group_id = ? AND p.current
+        WHERE p.group_id = ? AND p.current AND NOT EXISTS (SELECT 1 FROM intent i WHERE i.job_id = p.job_id)
         AND NOT EXISTS (SELECT 1 FROM job r WHERE r.group_id = p.group_id AND r.state = 'running')""",
         group,
     )
@@ -120,7 +126,7 @@ def intend_withdrawal(tx: Tx, group: int) -> PublishPlan | None:
         sha256=row["sha256"],
         version=row["version"],
         old=(give_way(JobSpec.from_json(json.loads(row["spec"])).products, row["id"], row),),
-        result={},
+        result={"lost": lost} if lost else {},
         withdrawn=True,
     )
     return _intent(tx, plan)
@@ -190,10 +196,12 @@ def _holders(tx: Tx, name: str, night: str) -> list[Any]:
 
 def give_way(products: str, product: int, row: Mapping[str, Any]) -> Old:
     """Where the file of a product stays that is not the current one any more."""
-    folder, number = Path(products) / row["night"] / "superseded", row["version"]
-    while os.path.lexists(kept := folder / f"{row['name']}.v{number:04d}.fits"):
-        number += 1
-    return Old(product, os.fsdecode(row["path"]), str(kept))
+    folder = Path(products) / row["night"] / "superseded"
+    for number in itertools.count(row["version"]):
+        kept = str(folder / f"{row['name']}.v{number:04d}.fits")
+        if not os.path.lexists(kept) and not os.path.lexists(kept + moves.DAMAGED):
+            break
+    return Old(product, os.fsdecode(row["path"]), kept, row["sha256"] if product else "")
 
 
 def commit(tx: Tx, plan: PublishPlan, policy: Policy = DEFAULT_POLICY) -> None:
@@ -224,7 +232,7 @@ def commit(tx: Tx, plan: PublishPlan, policy: Policy = DEFAULT_POLICY) -> None:
     replaced = f"replaced by {plan.name}" if made else f"{plan.name} has none"
     for old in plan.old:
         row = tx.one("SELECT j.key FROM product p JOIN job j ON j.id = p.job_id WHERE p.id = ?", old.product)
-        tx.run("UPDATE product SET current = 0, path = ? WHERE id = ?", os.fsencode(old.kept), old.product)
+        _gave_way(tx, old)
         if row:
             for gone in tx.cals.remove_ident(row["key"], replaced, now=tx.now):
                 if not made:
@@ -269,10 +277,36 @@ def commit(tx: Tx, plan: PublishPlan, policy: Policy = DEFAULT_POLICY) -> None:
     )
 
 
-def _commit_withdrawal(tx: Tx, plan: PublishPlan, job: Any) -> None:
-    for old in plan.old:
+def _gave_way(tx: Tx, old: Old, lost: str = "its file was gone, or damaged, when it was replaced") -> None:
+    """The product lies where it is kept; one whose file was gone, or damaged, is nowhere. OSError."""
+    if moves.there(old.kept):
         tx.run("UPDATE product SET current = 0, path = ? WHERE id = ?", os.fsencode(old.kept), old.product)
-    why = f"{plan.name} was made of frames that are not its group's any more"
+    else:
+        _forget(tx, old.product, lost)
+
+
+def _forget(tx: Tx, product: int, why: str) -> None:
+    """A product that is nowhere: the ledger still has its job."""
+    row = tx.one("SELECT job_id, path FROM product WHERE id = ?", product)
+    if row is not None:
+        tx.run("DELETE FROM product WHERE id = ?", product)
+        tx.event("product_lost", job=row["job_id"], product=os.fsdecode(row["path"]), reason=why)
+
+
+def forget_kept(tx: Tx, kept: str) -> None:
+    """A product was to be kept there when it was rejected, and nothing of it was left to be kept."""
+    for row in tx.rows("SELECT id FROM product WHERE path = ? AND NOT current", os.fsencode(kept)):
+        _forget(tx, row["id"], "its file was gone when it was rejected")
+
+
+def _commit_withdrawal(tx: Tx, plan: PublishPlan, job: Any) -> None:
+    lost = plan.result.get("lost")
+    for old in plan.old:
+        _gave_way(tx, old, str(lost))
+    if lost:
+        group = tx.one("SELECT COALESCE(heir, id) FROM frame_group WHERE id = ?", job["group_id"])
+        remake(tx, group[0] if group else 0)
+    why = lost or f"{plan.name} was made of frames that are not its group's any more"
     for gone in tx.cals.remove_ident(job["key"], why, now=tx.now):
         groups.touch_withdrawn(tx, gone.ident)
     tx.run("DELETE FROM intent WHERE job_id = ?", plan.job)

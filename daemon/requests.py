@@ -25,7 +25,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from daemon import decisions, moves
+from daemon import decisions, moves, publish
 from daemon.ledger import Ledger, LedgerBusy, Tx
 from daemon.planner import Setting
 from daemon.planning import Overrides
@@ -169,6 +169,8 @@ class Requests:
         for row in rows:
             for old, kept, sha in json.loads(row["moves"]):
                 moves.withdraw(Path(old), Path(kept), sha)
+                if not moves.there(kept):
+                    self.ledger.write(partial(publish.forget_kept, kept=kept))
 
     def write_down(self) -> int:
         """Append to the decisions file what is not in it yet; returns how many lines. OSError."""

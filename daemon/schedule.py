@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -26,8 +26,12 @@ DAY = 86400.0
 SHOWN = 20  # of what a deep check finds, one log line each
 
 
-def start(config: Config, ledger: Ledger) -> BackgroundScheduler:
+def start(
+    config: Config, ledger: Ledger, suspect: Callable[[str], None] = lambda path: None
+) -> BackgroundScheduler:
     """The scheduler, running in a thread of its own; `shutdown(wait=False)` ends it.
+
+    suspect : told the path of each product that the deep check finds not to be whole
 
     A job that is late runs when it can, one that is due several times runs once, never two of one kind.
     """
@@ -36,7 +40,7 @@ def start(config: Config, ledger: Ledger) -> BackgroundScheduler:
     for hour, name, job in (  # around noon in Hawaii
         (20, "backup", partial(back_up, config)),
         (21, "retention", partial(prune, config, ledger)),
-        (22, "deep check", partial(deep_check, config)),
+        (22, "deep check", partial(deep_check, config, suspect)),
     ):
         scheduler.add_job(job, CronTrigger(hour=hour, timezone=UTC), id=name)
     if not any(copy.stat().st_mtime > time.time() - DAY for copy in backup.copies(config)):
@@ -66,7 +70,7 @@ def prune(config: Config, ledger: Ledger) -> None:
     logs.get().info("retention_done", removed=count)
 
 
-def deep_check(config: Config) -> bool:
+def deep_check(config: Config, suspect: Callable[[str], None] = lambda path: None) -> bool:
     """Hash every raw file and every product again, and log what is not as the ledger has it."""
     try:
         with contextlib.closing(connect_readonly(config.database)) as db:
@@ -76,6 +80,8 @@ def deep_check(config: Config) -> bool:
         return False
     for item in (answer["unaccounted"] + answer["products"]["broken"])[:SHOWN]:
         logs.get().warning("deep_check_found", **item)
+    for item in answer["products"]["broken"]:
+        suspect(item["path"])
     logs.get().info(
         "deep_check_done",
         files=answer["files"]["total"],

@@ -1,0 +1,50 @@
+"""Products that somebody has deleted, or whose bytes are not what was published.
+
+Looked for at the start, when a job could not read what it needs, and by the nightly deep check. What is
+lost is used no longer, what is left of it is kept under superseded/ with the ending .damaged, and its group
+makes it again, under a new key: whoever needs it waits for it as for any other calibration.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+from daemon import moves
+from pipeline.errors import NiridError
+from pipeline.fitsreader import hash_file
+
+
+def harm(path: Path, sha256: str) -> str:
+    """Why the product at a path is lost; "" when it is whole, or when that cannot be said now.
+
+    Where no night at all is left in the products folder, the disk may not be mounted: nothing is believed.
+    """
+    try:
+        if moves.there(path):
+            return "" if hash_file(path) == sha256 else "its bytes are not those that were published"
+        nights = (entry for entry in path.parents[1].iterdir() if entry.name[0] != ".")
+        return "its file is gone" if any(night.is_dir() for night in nights) else ""
+    except NiridError as error:  # a folder, a pipe
+        return str(error)
+    except OSError:
+        return ""
+
+
+def used_by(db: sqlite3.Connection, job: int) -> list[str]:
+    """Paths of our own products that a job is to be calibrated with."""
+    rows = db.execute(
+        """SELECT p.path FROM job_calibration c JOIN job j ON j.key = c.ident
+        JOIN product p ON p.job_id = j.id WHERE c.job_id = ? AND p.current""",
+        (job,),
+    )
+    return [os.fsdecode(row[0]) for row in rows]
+
+
+def gone(db: sqlite3.Connection) -> Iterator[str]:
+    """Paths of current products where nothing lies."""
+    for row in db.execute("SELECT path FROM product WHERE current").fetchall():
+        if not os.path.lexists(row[0]):
+            yield os.fsdecode(row[0])
