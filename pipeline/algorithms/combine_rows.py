@@ -128,38 +128,36 @@ def stack_rows(
 @njit(cache=True, nogil=True)
 def rank(flags: int) -> int:
     """Place in the hierarchy of badness: 0 good, non-linear or saturated, to 5 no data (or unknown bits)."""
-    if flags & 16 or flags & ~127:
-        return 5
-    if flags & 64:
-        return 4
-    if flags & 1:
-        return 3
-    if flags & 32:
-        return 2
-    return 1 if flags & 8 else 0
+    place = 1 if flags & 8 else 0
+    place = 2 if flags & 32 else place
+    place = 3 if flags & 1 else place
+    place = 4 if flags & 64 else place
+    return 5 if flags & 0xFF90 else place  # a chain of choices, not of jumps: done for many pixels at once
 
 
 @njit(cache=True, nogil=True)
 def _order_row(band: Band, y: int, levels: Floats32, network: NDArray[np.int64]) -> None:
-    """Decide which samples of a row count, put them in order, take their median."""
+    """Decide which samples of a row count, the least bad, put them in order, take their median."""
     n, _, nx = band.values.shape
     values, ordered, kept, flags = band.values, band.ordered, band.kept, band.flags
-    suspect = np.zeros(nx, np.uint16)
+    best, total = band.best[y], band.total[y]
+    best[:] = 6
+    total[:] = 0
+    band.touched[y] = 0
+    for k in range(n):
+        for x in range(nx):
+            v = values[k, y, x]
+            place = np.uint8(rank(flags[k, y, x]) if v - v == np.float32(0.0) else 6)
+            kept[k, y, x] = place
+            best[x] = min(best[x], place)
     for k in range(n):
         level = levels[k]
         for x in range(nx):
-            v = values[k, y, x]
-            ordered[k, y, x] = v - level
-            kept[k, y, x] = KEPT
-            finite = v - v == np.float32(0.0)
-            suspect[x] |= (flags[k, y, x] & np.uint16(0xFFF9)) | np.uint16(0 if finite else 0x8000)
-    for x in range(nx):
-        band.total[y, x] = n
-        band.best[y, x] = 0
-        band.touched[y, x] = 0
-    for x in range(nx):
-        if suspect[x] != 0:
-            _least_bad(band, y, x)
+            use = (kept[k, y, x] == best[x]) & (best[x] < 6)
+            kept[k, y, x] = KEPT if use else OUT
+            total[x] += np.int32(use)
+        for x in range(nx):
+            ordered[k, y, x] = values[k, y, x] - level if kept[k, y, x] == KEPT else np.float32(np.inf)
     for c in range(network.shape[0]):
         i, j = network[c, 0], network[c, 1]
         for x in range(nx):
@@ -167,32 +165,10 @@ def _order_row(band: Band, y: int, levels: Floats32, network: NDArray[np.int64])
             ordered[i, y, x] = a if a < b else b
             ordered[j, y, x] = b if a < b else a
     for x in range(nx):
-        if band.total[y, x] > 0:
-            band.centre[y, x] = _middle(band, y, x, 0, band.total[y, x])
-        else:
-            band.centre[y, x] = 0.0
-
-
-@njit(cache=True, nogil=True)
-def _least_bad(band: Band, y: int, x: int) -> None:
-    """Keep the samples of one pixel that are lowest in the hierarchy of badness."""
-    n = band.values.shape[0]
-    lowest = 6
-    for k in range(n):
-        v = band.values[k, y, x]
-        place = rank(band.flags[k, y, x]) if v - v == np.float32(0.0) else 6
-        band.kept[k, y, x] = place
-        lowest = min(lowest, place)
-    left = 0
-    for k in range(n):
-        if band.kept[k, y, x] == lowest and lowest < 6:
-            band.kept[k, y, x] = KEPT
-            left += 1
-        else:
-            band.kept[k, y, x] = OUT
-            band.ordered[k, y, x] = np.inf
-    band.total[y, x] = left
-    band.best[y, x] = lowest
+        band.centre[y, x] = _middle(band, y, x, 0, n)
+    for x in range(nx):
+        if total[x] < n:
+            band.centre[y, x] = _middle(band, y, x, 0, total[x]) if total[x] > 0 else 0.0
 
 
 @njit(cache=True, nogil=True)
@@ -208,21 +184,22 @@ def _minmax_row(band: Band, y: int, rule: Rule) -> None:
     """Reject the lowest and highest samples of a row."""
     n, _, nx = band.values.shape
     values, kept = band.values, band.kept
-    below, above = np.empty(nx, np.float32), np.empty(nx, np.float32)
+    below, above = np.full(nx, -np.inf, np.float32), np.full(nx, np.inf, np.float32)
     wanted, found = np.zeros(nx, np.int32), np.zeros(nx, np.int32)
-    for x in range(nx):
-        total = band.total[y, x]
+    for total in range(1, n + 1):  # the limits have the same places wherever as many samples count
         low, high = int(total * rule.nlow / n + 0.001), int(total * rule.nhigh / n + 0.001)
-        below[x], above[x] = -np.inf, np.inf
-        if 0 < low + high < total:
-            wanted[x] = low + high
-            below[x] = band.ordered[low, y, x]
-            above[x] = band.ordered[total - 1 - high, y, x]
-            band.touched[y, x] = 1
+        if not 0 < low + high < total:
+            continue
+        for x in range(nx):
+            if band.total[y, x] == total:
+                wanted[x] = low + high
+                below[x] = band.ordered[low, y, x]
+                above[x] = band.ordered[total - 1 - high, y, x]
+                band.touched[y, x] = 1
     for k in range(n):
         for x in range(nx):
             v = values[k, y, x]
-            beyond = kept[k, y, x] == KEPT and (v < below[x] or v > above[x])
+            beyond = (kept[k, y, x] == KEPT) & ((v < below[x]) | (v > above[x]))
             kept[k, y, x] = REJECTED if beyond else kept[k, y, x]
             found[x] += np.int32(beyond)
     for x in range(nx):
@@ -263,7 +240,7 @@ def _clip_row(band: Band, y: int, loaded: int, levels: Floats32, rule: Rule) -> 
         level = levels[k]
         for x in range(nx):
             v = band.values[k, y, x] - level
-            beyond = band.kept[k, y, x] == KEPT and (v < low[x] or v > high[x])
+            beyond = (band.kept[k, y, x] == KEPT) & ((v < low[x]) | (v > high[x]))
             band.touched[y, x] |= np.uint8(beyond)
     scratch = np.empty(n, np.float32)
     for x in range(nx):
@@ -304,7 +281,7 @@ def _noise_limits(band: Band, y: int, rule: Rule, low: Floats32, high: Floats32)
     for k in range(n):
         for x in range(nx):
             v = band.variances[k, y, x]
-            least[x] = v if band.kept[k, y, x] == KEPT and v < least[x] else least[x]
+            least[x] = v if (band.kept[k, y, x] == KEPT) & (v < least[x]) else least[x]
     for x in range(nx):
         sigma = np.sqrt(max(least[x], np.float32(0.0)))
         low[x] = band.centre[y, x] - rule.lsigma * sigma
@@ -452,12 +429,14 @@ def _combine_row(
         for x in range(nx):
             use = kept[k, y, x] == KEPT
             left[x] += np.int32(use)
-            result[x] += values[k, y, x] if use else 0.0
             bits[x] |= flags[k, y, x] if use else np.uint16(0)
+        for x in range(nx):
+            result[x] += values[k, y, x] if kept[k, y, x] == KEPT else 0.0
     if rule.noise_known:
+        last = REJECTED if rule.symmetric else KEPT
         for k in range(n):
             for x in range(nx):
-                use = kept[k, y, x] == KEPT or (rule.symmetric and kept[k, y, x] == REJECTED)
+                use = (kept[k, y, x] != OUT) & (kept[k, y, x] <= last)
                 noise[x] += band.variances[k, y, x] if use else 0.0
     if rule.operation == WTMEAN and rule.noise_known:
         _weigh_row(band, y, left, result, noise)
@@ -469,19 +448,19 @@ def _combine_row(
     if not rule.noise_known:
         _scatter_row(band, y, left, result, noise)
     for x in range(nx):
-        m = left[x]
         out_sci[x] = result[x]
-        out_dq[x] = bits[x]
-        out_coverage[x] = m if band.best[y, x] < 5 else 0
-        if m == 0:
-            out_var[x] = 0.0
-            out_dq[x] = NO_DATA
-        elif rule.operation == MEDIAN or rule.operation == LMEDIAN:
-            samples = band.total[y, x] if rule.symmetric else m
-            out_var[x] = noise[x] / samples * rule.factors[samples]
-        elif rule.operation == WTMEAN and rule.noise_known:
+        out_dq[x] = bits[x] if left[x] else np.uint16(NO_DATA)
+        out_coverage[x] = left[x] if band.best[y, x] < 5 else 0
+    if rule.operation == MEDIAN or rule.operation == LMEDIAN:
+        for x in range(nx):
+            samples = band.total[y, x] if rule.symmetric else left[x]
+            out_var[x] = noise[x] / max(samples, 1) * rule.factors[samples]
+    elif rule.operation == WTMEAN and rule.noise_known:
+        for x in range(nx):
             out_var[x] = noise[x]
-        else:
+    else:
+        for x in range(nx):
+            m = max(left[x], 1)
             out_var[x] = noise[x] / m / m
 
 

@@ -45,12 +45,14 @@ def frame_levels(
     cube = np.stack(thinned)
     bad = np.stack([plane[step] & ~np.uint16(6) for plane in dq]) > 0
     cube[bad | ~np.isfinite(cube)] = np.nan
-    cube = cube[:, np.isfinite(cube).sum(axis=0) >= 3]
+    count = np.isfinite(cube).sum(axis=0)
+    cube, count = cube[:, count >= 3], count[count >= 3]
+    ordered, column = np.sort(cube, axis=0), np.arange(count.size)  # what is no number comes last
+    difference = cube - 0.5 * (ordered[(count - 1) // 2, column] + ordered[count // 2, column])
     levels = np.zeros(len(sci), np.float32)
-    if cube.size:
-        difference = cube - np.nanmedian(cube, axis=0)
-        present = np.isfinite(difference).any(axis=1)
-        levels[present] = np.nanmedian(difference[present], axis=1)
+    for k, own in enumerate(difference):
+        if np.isfinite(own).any():
+            levels[k] = np.median(own[np.isfinite(own)])
     return levels
 
 
