@@ -62,8 +62,8 @@ def warm_up(compiled: bool) -> None:
 def run(job: Mapping[str, Any], should_stop: Callable[[], bool]) -> dict[str, Any]:
     """Make one product and say what it is.
 
-    job : a JobSpec as JSON, and `job_id`, its number in the ledger, for the logs; where calibrated frames
-        are to be kept, `cache`, a folder, and `cache_mb`
+    job : a JobSpec as JSON, and `job_id`, its number in the ledger, for the logs; `cache`, a folder on a
+        disk of this machine, and `cache_mb`, of calibrated frames that are kept there
     Answers with fits and png (the staged paths), sha256, name, descriptors, tags, quality, notes, steps,
     seconds. Raises ReductionError when these data cannot be reduced so, StopRequested when asked to
     stop, OSError when a file cannot be read or written now. Nothing stays behind then.
@@ -78,7 +78,7 @@ def run(job: Mapping[str, Any], should_stop: Callable[[], bool]) -> dict[str, An
         with progress.timed("read"):
             _unchanged(calibrations)
             calibrations = _with_those_of_a_person(spec, calibrations)
-            store = FrameCache(Path(job["cache"]), job["cache_mb"]) if job.get("cache") else None
+            store = FrameCache(Path(job["cache"]), job["cache_mb"]) if job.get("cache_mb") else None
             prefix = Prefix.of(bound, inputs, calibrations, store) if store else None
             frames, cals = produce.load(inputs if prefix is None else (), calibrations)
         show = produce.intermediates(Path(spec.products) / spec.night / "intermediate", inputs)

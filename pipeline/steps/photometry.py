@@ -59,8 +59,7 @@ class MeasureQualityParams:
 
 @per_frame("measureQuality", MeasureQualityParams)
 def measure_quality(frame: Frame, params: MeasureQualityParams, cals: Calibrations) -> Frame:
-    """Measure a sky-subtracted image and write what it is worth into its header; keeps catalogue and
-    object mask.
+    """Measure an image and write what it is worth into its header; keeps catalogue and object mask.
 
     MEANFWHM, ZENFWHM (arcsec; at zenith by airmass^-0.6), MEANELLP of stars and IQBIN; BGRATE (e-/s a pixel),
     BGMAG (mag/arcsec², by the nominal zero point), with errors and samples; SATFRAC; NSOURCES. For a
@@ -69,7 +68,8 @@ def measure_quality(frame: Frame, params: MeasureQualityParams, cals: Calibratio
     ZPIMAGE which image that is.
     """
     catalogue, labels = find_sources(frame, DetectSourcesParams())
-    cards: dict[str, Any] = sharpness_cards(catalogue) | _seeing(frame, catalogue) | _sky(frame)
+    cards: dict[str, Any] = sharpness_cards(catalogue) | _seeing(frame, catalogue)
+    cards |= _sky(frame, labels)
     data = (frame.dq & NO_DATA) == 0
     saturated = float(np.sum((frame.dq & SATURATED) != 0)) / max(int(data.sum()), 1)
     cards["SATFRAC"] = (round(saturated, 7), "Fraction of pixels that are saturated")
@@ -102,13 +102,18 @@ def _seeing(frame: Frame, catalogue: Catalogue) -> dict[str, Any]:
     }
 
 
-def _sky(frame: Frame) -> dict[str, Any]:
+def _sky(frame: Frame, labels: LabelImage) -> dict[str, Any]:
     """The background of the exposures, from the levels that skyCorrect took off: mean, error, sample.
 
-    The error is that of the mean, from the scatter between exposures, so that a drifting sky shows.
+    The error is that of the mean, from the scatter between exposures, so that a drifting sky shows. Of a
+    frame with its sky still in it, the level between its sources.
     """
+    from pipeline.algorithms import background
+
     time = frame.descriptors.exposure_time
     own = number(frame.header, "SKYLEVEL")
+    if own is None and frame.members is None:
+        own = background.sky_level(frame.sci, (frame.dq != 0) | (labels > 0), high=1.5).level
     found = np.array([own]) if frame.members is None else frame.members["SKYLEVEL"].astype(float)
     # Frames that took the level of one and the same sky frame say nothing new.
     levels = np.unique([v for v in found if v is not None and np.isfinite(v)]).astype(float)
