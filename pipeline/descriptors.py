@@ -412,11 +412,14 @@ def _ut_datetime(cards: Cards, filename: str) -> datetime | None:
 
 
 def _ut_end(cards: Cards, start: datetime | None, exposure: float | None) -> datetime | None:
-    """UTEND on the day of the start or the next; else start plus exposure."""
+    """UTEND on the day of the start or the next; else start plus exposure; None beyond the calendar."""
     if start is None:
         return None
     clock = _time(cards.get("UTEND"))
-    if clock:
-        end = datetime.combine(start.date(), clock, UTC)
-        return end if end >= start else end + timedelta(days=1)
-    return start + timedelta(seconds=exposure or 0.0)
+    try:
+        if clock:
+            end = datetime.combine(start.date(), clock, UTC)
+            return end if end >= start else end + timedelta(days=1)
+        return start + timedelta(seconds=exposure or 0.0)
+    except OverflowError:
+        return None

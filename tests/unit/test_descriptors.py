@@ -134,6 +134,12 @@ def test_end_after_midnight_is_the_next_day():
     assert found.ut_end == datetime(2016, 1, 3, 0, 0, 12, tzinfo=UTC)
 
 
+@pytest.mark.parametrize("odd", [{"EXPTIME": 4.2e16}, {"EXPTIME": 9e11}, {"DATE-OBS": "9999-12-31"}])
+def test_an_end_beyond_the_calendar_is_unknown(odd):
+    given = {"DATE-OBS": "2016-01-02", "UT": "23:59:50", "EXPTIME": 20.0, **odd}
+    assert facts(**given, UTEND="00:00:12" if "DATE-OBS" in odd else "").ut_end is None
+
+
 def test_offsets_on_the_detector_and_the_mirrored_port():
     cards = {**WCS, "POFFSET": 5.0, "QOFFSET": 3.0, "INPORT": 5}
     found = facts(**cards)
