@@ -259,7 +259,7 @@ def check_folders(config: Config) -> None:
 
 
 def check_engine(config: Config) -> None:
-    """Raises ConfigError when the Dask scheduler could be talked to by others: it believes what it is sent."""
+    """Raises ConfigError when others could talk to the Dask scheduler: it believes what it is sent."""
     engine = config.engine
     if engine.kind != "dask":
         return

@@ -27,6 +27,7 @@ from daemon.config import Config
 from daemon.engine.local import warm_marker
 from daemon.ledger import connect_readonly
 from daemon.watcher import NETWORK, filesystem_of
+from pipeline.errors import NiridError
 
 EVENT_SECONDS = 3.0
 SAFE_SQLITE = (3, 51, 3)  # earlier ones have a rare fault in resetting the write-ahead log
@@ -47,7 +48,7 @@ class Finding:
 def examine(config: Config) -> list[Finding]:
     """Every probe; one that fails in an unforeseen way is a finding too."""
     found: list[Finding] = []
-    for probe in (_drop, _folders, _space, _database, _sqlite, _clock, _numba, _instance):
+    for probe in (_drop, _folders, _space, _database, _sqlite, _clock, _numba, _engine, _instance):
         try:
             found += probe(config)
         except Exception as error:
@@ -277,6 +278,29 @@ def _numba(config: Config) -> Iterator[Finding]:
         return
     ready = "are ready" if warm_marker().exists() else "will be made by the first worker, in about a minute"
     yield Finding("compiled loops", "ok", f"{ready}, in {folder}")
+
+
+def _engine(config: Config) -> Iterator[Finding]:
+    """Of a Dask cluster: does the scheduler answer, and which of its workers are like us?"""
+    engine = config.engine
+    if engine.kind == "local":
+        return
+    from daemon.engine import dask, link, remote
+    from daemon.engine.local import Limits
+
+    check = f"Dask scheduler {engine.scheduler}"
+    folders = [str(folder) for folder in (*config.drop_folders, config.product_folder)]
+    try:
+        said = link.introductions(engine.scheduler, engine.tls, dask.greeting(Limits(), {}, folders))
+    except (NiridError, OSError) as error:
+        yield Finding(check, "wrong", f"cannot be used: {link.words(error)}")
+        return
+    bad = {worker: answer["problem"] for worker, answer in said.items() if answer["problem"]}
+    mine = ", ".join(f"{name} {version}" for name, version in remote.versions().items())
+    text = f"{len(said) - len(bad)} of {len(said)} workers can be used ({mine})"
+    yield Finding(check, "ok" if len(bad) < len(said) else "wrong", text)
+    for worker, problem in bad.items():
+        yield Finding(f"Dask worker {worker}", "wrong", f"is not used: {problem}")
 
 
 def _instance(config: Config) -> Iterator[Finding]:

@@ -32,6 +32,7 @@ from pipeline.errors import ConfigError, NiridError
 LOOK_SECONDS = 1.0  # between two looks at who is there
 ANSWER_SECONDS = 10.0  # that the scheduler has for an answer
 PAUSES = (1.0, 60.0)  # first and longest, before the scheduler is tried again
+EXPOSED = "it is neither on loopback nor behind TLS"
 
 
 @dataclass(frozen=True)
@@ -151,9 +152,8 @@ class Link:
         self._known = there
 
     async def _greet(self, worker: str) -> None:
-        problem = "" if safe(worker) else "it is neither on loopback nor behind TLS"
-        answer: dict[str, Any] = {"problem": problem}
-        if not problem:
+        answer: dict[str, Any] = {"problem": EXPOSED}
+        if safe(worker):
             try:
                 answer = json.loads(await self._submit(remote.greet, self.greeting, worker=worker))
             except Exception as error:
@@ -244,6 +244,28 @@ async def connect(package: Any, address: str, security: Any) -> Any:
         yield await client
     finally:
         await client.close(ANSWER_SECONDS)
+
+
+def introductions(address: str, tls: Mapping[str, str], greeting: str) -> dict[str, dict[str, Any]]:
+    """{worker: what it says of itself, see `remote.introduce`}, without disturbing what runs.
+
+    Raises ConfigError or OSError when the scheduler cannot be used.
+    """
+    package, security = library(tls)
+
+    async def ask() -> dict[str, Any]:
+        async with connect(package, address, security) as client:
+            if problem := await exposed(client, address):
+                raise ConfigError(problem)
+            run = client.run(remote.introduce, greeting, on_error="return")
+            return dict(await asyncio.wait_for(run, ANSWER_SECONDS))
+
+    said: dict[str, dict[str, Any]] = {}
+    for worker, answer in asyncio.run(ask()).items():
+        said[worker] = {"problem": words(answer)} if isinstance(answer, Exception) else json.loads(answer)
+        if not safe(worker):
+            said[worker]["problem"] = EXPOSED
+    return said
 
 
 async def exposed(client: Any, address: str) -> str:
