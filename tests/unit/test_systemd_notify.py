@@ -97,6 +97,20 @@ class TestUnit:
         assert score <= 2.0
 
 
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not here")
+@pytest.mark.parametrize("name", ["nirid.service", "dask-scheduler.service", "dask-worker.service"])
+def test_examples_for_a_cluster_are_clean(name, tmp_path):
+    """The daemon's unit with its drop-in, and those of the cluster, with a program that exists."""
+    (tmp_path / "nirid.service.d").mkdir()
+    for source in [UNITS / "nirid.service", *UNITS.rglob("*.example")]:
+        text = re.sub("/opt/nirid/bin/(nirid|dask)", sys.executable, source.read_text())
+        (tmp_path / str(source.relative_to(UNITS)).removesuffix(".example")).write_text(text)
+    command = ["systemd-analyze", "verify", "--man=no", str(tmp_path / name)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    complaints = [line for line in done.stderr.splitlines() if name in line or "dask" in line]
+    assert (done.returncode, complaints) == (0, [])
+
+
 @pytest.mark.skipif(not shutil.which("systemd-sysusers"), reason="systemd-sysusers is not here")
 @pytest.mark.parametrize("tool", ["sysusers", "tmpfiles"])
 def test_account_and_folders(tool, tmp_path):
