@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from daemon import files, groups, publish, verdicts
+from daemon import files, groups, planning, publish, verdicts
 from daemon.engine import Outcome
 from daemon.jobspec import JobSpec, digest
 from daemon.ledger import Tx, placeholders
@@ -190,6 +190,7 @@ def _end(tx: Tx, job: Any, why: str) -> None:
         "UPDATE job SET reason = ?, changed = ? WHERE id = ?", f"{job['reason']}; {why}", tx.now, job["id"]
     )
     groups.release(tx, job["id"])
+    planning.withdraw(tx, job["group_id"])
     tx.event("halving_ended", job=job["id"], group=job["group_id"], outcome=why)
 
 

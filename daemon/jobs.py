@@ -143,8 +143,8 @@ def end(tx: Tx, outcome: Outcome, setting: Setting | None = None) -> JobState | 
     )
     if failed:
         tx.run("UPDATE frame_group SET reason = ? WHERE id = ?", f"failed: {reason}", row["group_id"])
-        if setting is not None:
-            halving.begin(tx, row, setting)
+        if setting is None or not halving.begin(tx, row, setting):
+            planning.withdraw(tx, row["group_id"])
         groups.release(tx, row["id"])
     else:  # what was right when it started may not be now: a calibration may have been replaced meanwhile
         groups.touch(tx, row["group_id"])

@@ -83,7 +83,7 @@ def round_of_planning(
         group = world.load(row, clocks)
         if not group.members:
             tx.run("UPDATE frame_group SET touched = 0 WHERE id = ?", row["id"])
-            changed += _withdraw(tx, row["id"])
+            changed += withdraw(tx, row["id"])
             continue
         decision = plan([group], setting, world)[0]
         changed += _keep(tx, row, decision, clocks, setting)
@@ -283,26 +283,37 @@ def _keep(tx: Tx, row: Any, decision: Decision, clocks: Clocks, setting: Setting
         assert decision.spec is not None
         return _plan_job(tx, row["id"], decision, decision.spec)
     if decision.action == "wait":
-        return _wait_job(tx, row, decision, setting)
-    dropped = sum(drop(tx, job, "not wanted any more") for job in _open(tx, row["id"]))
-    return dropped if decision.short else dropped + _withdraw(tx, row["id"])
+        changed = _wait_job(tx, row, decision, setting)
+    else:
+        changed = sum(drop(tx, job, "not wanted any more") for job in _open(tx, row["id"]))
+    if decision.producers:  # what is being made brings a new product soon
+        return changed
+    return changed + withdraw(tx, row["id"])
 
 
-def _withdraw(tx: Tx, group: int) -> int:
-    """Have a product taken away that holds frames which are out, and that cannot be made without them."""
+def withdraw(tx: Tx, group: int) -> int:
+    """Have a product taken away that holds frames which are out, when it cannot be made without them now.
+
+    Of frames that nobody knows any more (the ledger was made anew without them) nothing bad is known.
+    """
     product = tx.one(
         "SELECT j.* FROM product p JOIN job j ON j.id = p.job_id WHERE p.group_id = ? AND p.current", group
     )
     if product is None:
         return 0
-    inputs = {(i.data_sha, i.facts) for i in JobSpec.from_json(json.loads(product["spec"])).inputs}
+    inputs = JobSpec.from_json(json.loads(product["spec"])).inputs
     rows = tx.rows(
-        """SELECT f.data_sha, f.facts FROM job_input i JOIN frame f ON f.id = i.frame_id
-        WHERE i.job_id = ? AND f.usable""",
+        """SELECT i.position, f.data_sha, f.facts, f.usable FROM job_input i
+        JOIN frame f ON f.id = i.frame_id WHERE i.job_id = ?""",
         product["id"],
     )
+    known = [(inputs[row["position"]], row) for row in rows]
+    spoilt = any(
+        not row["usable"] or (was.facts and (was.data_sha, was.facts) != (row["data_sha"], row["facts"]))
+        for was, row in known
+    )
     accepted = verdicts.standing(tx, verdicts.of_product(product["key"]))
-    if inputs <= {tuple(row) for row in rows} or (accepted and accepted["action"] == verdicts.ACCEPT):
+    if not spoilt or (accepted and accepted["action"] == verdicts.ACCEPT):
         return 0
     return tx.run("UPDATE frame_group SET restore = 0 WHERE id = ? AND restore IS NOT 0", group)
 

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -340,6 +341,37 @@ def test_a_product_that_holds_a_frame_which_is_out_and_cannot_be_made_without_it
     daemon.land(short[1])  # its QA state is edited back
     daemon.run(13 * 3600, step=600)
     assert set(daemon.current()) == {"N20160102S0021_flat", "N20160102S0021_bpm"}
+    whole(daemon)
+
+
+def all_out(daemon, darks):
+    daemon.land(*map(excluded_as, darks))
+
+
+def one_out_and_one_gone(daemon, darks):
+    daemon.ledger.write(lambda tx: files.gone(tx, darks[0].path, daemon.setting))
+    daemon.land(excluded(darks[1]))
+
+
+def one_out_and_the_rest_cannot_be_reduced(daemon, darks):
+    daemon.engine.endings["N20160102S0002_dark"] = ["failed"]
+    daemon.land(excluded(darks[1]))
+
+
+def excluded_as(record):
+    return replace(excluded(record), file_sha=hashlib.sha256(record.path.encode()).hexdigest())
+
+
+@pytest.mark.parametrize("why", [all_out, one_out_and_one_gone, one_out_and_the_rest_cannot_be_reduced])
+def test_no_product_keeps_a_frame_that_is_out_whatever_keeps_a_new_one_from_being_made(daemons, why):
+    daemon = daemons()
+    darks = [frame("dark", n, n) for n in (2, 3, 4)]
+    daemon.land(*darks)
+    daemon.run(300)
+    assert set(daemon.current()) == {"N20160102S0002_dark"}
+    why(daemon, darks)
+    daemon.run(300)
+    assert daemon.current() == {}
     whole(daemon)
 
 
