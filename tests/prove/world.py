@@ -106,6 +106,8 @@ class Engine(FakeEngine):
 
     def run(self, job_id, attempt, spec):
         try:
+            for item in spec.inputs:  # which may have gone since the job was planned
+                os.stat(item.path)
             return super().run(job_id, attempt, spec)
         except OSError as error:
             from daemon.engine import Outcome
