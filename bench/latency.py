@@ -192,6 +192,7 @@ class _Daemon:
         end = time.monotonic() + PATIENCE
         while not holds():
             if self.process.poll() is not None or time.monotonic() > end:
+                self.process.kill()
                 raise SystemExit(
                     f"the daemon does not do what it should:\n{(self.work / 'log').read_text()[-3000:]}"
                 )
