@@ -24,7 +24,16 @@ from pipeline.descriptors import Descriptors
 
 NOT_STABLE = "not stable yet"
 _NOT_READ = frozenset({FileState.SEEN, FileState.INCOMPLETE, FileState.VANISHED})
-_OF_FRAMES = frozenset({FileState.READY, FileState.EXCLUDED, FileState.QUARANTINED})
+_OF_FRAMES = frozenset({FileState.READY, FileState.EXCLUDED, FileState.QUARANTINED, FileState.INCOMPLETE})
+_NOT_FOR_GOOD = frozenset(
+    {
+        FileState.INCOMPLETE,
+        FileState.VANISHED,
+        FileState.SUPERSEDED,
+        FileState.REFUSED,
+        FileState.QUARANTINED,
+    }
+)
 
 
 def seen(tx: Tx, path: str, reason: str = NOT_STABLE) -> None:
@@ -52,6 +61,11 @@ def gone(tx: Tx, path: str, setting: Setting) -> None:
         )
     elif row["content_id"] is not None:
         _refresh_frame(tx, row["content_id"], setting)
+    given_up = """SELECT DISTINCT c.id FROM content c JOIN sighting s ON s.content_id = c.id
+        WHERE s.path = ? AND c.state = 'incomplete' AND NOT EXISTS (
+            SELECT 1 FROM sighting t WHERE t.content_id = c.id AND t.current AND t.present)"""
+    for content in tx.rows(given_up, os.fsencode(path)):
+        set_state(tx, content["id"], FileState.VANISHED, "gone before it was complete", setting)
 
 
 def record(tx: Tx, record: FileRecord, setting: Setting) -> None:
@@ -139,8 +153,8 @@ def _content(tx: Tx, record: FileRecord, state: FileState) -> tuple[int, bool]:
     """(id, whether it is new or its state changed).
 
     Of the same bytes ingest always says the same, so a different state on record is a later decision,
-    which stays; but bytes that come back after having been superseded, and verdicts of an older release
-    that would be better now, are taken anew.
+    which stays; but what was not whole, bytes that come back after having been superseded, and verdicts of
+    an older release that would be better now, are taken anew.
     """
     name = canonical_name(os.path.basename(record.path).encode(errors="replace").decode())
     row = tx.one("SELECT id, state, name FROM content WHERE sha256 = ?", record.file_sha)
@@ -150,8 +164,7 @@ def _content(tx: Tx, record: FileRecord, state: FileState) -> tuple[int, bool]:
     if row is not None:
         if name_order(name) < name_order(row["name"]):  # a copy came before the file itself
             tx.run("UPDATE content SET name = ? WHERE id = ?", name, row["id"])
-        again = row["state"] in (FileState.SUPERSEDED, FileState.REFUSED, FileState.QUARANTINED)
-        if not again or row["state"] == state:
+        if row["state"] not in _NOT_FOR_GOOD or row["state"] == state:
             return row["id"], False
         _change(tx, row["id"], state, reason)
         return row["id"], True

@@ -76,9 +76,9 @@ class FileRecord:
 def ingest(path: str, *, patience: Patience = "live") -> FileRecord:
     """Read one file and say what it is.
 
-    patience : "live"; "overdue" when it has not changed for the grace time (see `stability.Due`), so that
-    what is incomplete is damaged; "batch" for --until-idle, where waits count as elapsed, but what is
-    short stays "incomplete"
+    patience : "live", when what is incomplete is no content yet; "overdue" when it has not changed for the
+    grace time (see `stability.Due`), so that what is incomplete is damaged; "batch" for --until-idle, where
+    waits count as elapsed: what is short is "incomplete", and a frame like one that is damaged
     """
     try:
         facts = read_file(path, follow=False)
@@ -93,16 +93,23 @@ def ingest(path: str, *, patience: Patience = "live") -> FileRecord:
     signature = signature_of(facts.before)
     if signature != signature_of(facts.after):
         raise FileChanged(f"changed while it was read ({facts.before.st_size} bytes before)")
-    return _classified(path, signature, facts, patience)
+    record = _classified(path, signature, facts, patience)
+    if record.state == "incomplete" and patience == "live":  # its bytes are no content yet
+        return FileRecord(path, record.state, record.reason, signature, watch=record.watch)
+    return record
 
 
 def _cut_short(path: str, error: IncompleteFile, patience: Patience) -> FileRecord:
     if patience == "overdue":
         return _damaged(path, f"incomplete, and has not grown since: {error}", error.hdus)
+    if patience == "batch":  # nobody waits for the rest: for now it counts as it will when it is given up
+        record = _damaged(path, str(error), error.hdus, "incomplete")
+        if record.descriptors is not None:
+            return record
     return FileRecord(path, "incomplete", str(error), signature_of(os.lstat(path)))
 
 
-def _damaged(path: str, reason: str, hdus: Sequence[Hdu]) -> FileRecord:
+def _damaged(path: str, reason: str, hdus: Sequence[Hdu], state: str = "quarantined") -> FileRecord:
     """A record of a file that cannot be used, but has bytes and so is a content.
 
     A raw frame whose headers can be read is described: it still counts as the first of its sequence.
@@ -111,7 +118,7 @@ def _damaged(path: str, reason: str, hdus: Sequence[Hdu]) -> FileRecord:
     sha = hash_file(path, follow=False)
     if signature_of(os.lstat(path)) != before:
         raise FileChanged("changed while it was read")
-    record = FileRecord(path, "quarantined", reason, before, sha)
+    record = FileRecord(path, state, reason, before, sha)
     if not any(hdu.is_image for hdu in hdus):
         return record
     described = _described(record, hdus[0], next(hdu for hdu in hdus if hdu.is_image))

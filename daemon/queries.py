@@ -34,9 +34,9 @@ def settled_files(db: sqlite3.Connection) -> Iterator[tuple[str, Signature]]:
 
 
 def unread_files(db: sqlite3.Connection) -> list[str]:
-    """Paths that were there at the last look and whose content is not known yet."""
-    sql = """SELECT path FROM sighting WHERE current AND present AND content_id IS NULL
-        AND state IN ('seen', 'incomplete') ORDER BY path"""
+    """Paths that were there at the last look and whose content is not known yet, or not whole."""
+    sql = f"""SELECT s.path FROM sighting s LEFT JOIN content c ON c.id = s.content_id
+        WHERE s.current AND s.present AND {_STATE} IN ('seen', 'incomplete') ORDER BY s.path"""
     return [os.fsdecode(row[0]) for row in db.execute(sql)]
 
 

@@ -1,6 +1,7 @@
 """From a real folder into the ledger, with a reader that knows what each file is."""
 
 import os
+import shutil
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -8,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from daemon import queries
-from daemon.ingest import FileRecord
+from daemon.ingest import FileRecord, ingest
 from daemon.landing import Landing
 from daemon.ledger import Ledger, LedgerBusy
 from daemon.stability import Tracker, signature_of
 from daemon.watcher import Watcher
-from tests.night import frame, setting, sha
+from pipeline.simulate import simulate_night
+from tests.night import Daemon, frame, setting, sha
 
 
 class Reader:
@@ -183,3 +185,32 @@ def test_a_busy_ledger_loses_nothing(landing, monkeypatch):
     monkeypatch.setattr(landing.ledger, "write", busy)
     until(landing, {"N20160102S0001.fits": "ready"})
     assert len(landing.read.calls) == 1
+
+
+def test_batch_and_live_agree_on_a_sequence_whose_first_frame_is_cut_short(tmp_path):
+    """What is short is incomplete in a batch, quarantined in the end live: the second is never the first."""
+    simulate_night(tmp_path / "night", "tiny")
+    night = sorted((tmp_path / "night").glob("N20160102S0[23]*.fits"))
+    drop = tmp_path / "drop"
+    drop.mkdir()
+    for path in night:
+        shutil.copy(path, drop)
+    first = drop / night[0].name
+    first.write_bytes(night[0].read_bytes()[:-2880])
+    made = {}
+    for patience in ("overdue", "batch"):
+        (tmp_path / patience).mkdir()
+        daemon = Daemon(tmp_path / patience)
+        daemon.land(*(ingest(str(path), patience=patience) for path in sorted(drop.iterdir())))
+        daemon.until_idle()
+        made[patience] = daemon.current()
+        if patience == "batch":
+            shutil.copy(night[0], first)
+            daemon.land(ingest(str(first)))
+            daemon.until_idle()
+            healed = daemon.current()
+        daemon.close()
+    image = next(name for name in healed if name.endswith("_image"))
+    assert made["batch"] == made["overdue"]
+    assert '"removeFirstFrame:remove_first", false' in made["batch"][image]
+    assert '"removeFirstFrame:remove_first", true' in healed[image]

@@ -238,6 +238,29 @@ def test_a_damaged_frame_is_in_its_group_until_it_comes_whole(ledger):
     assert len(rows(ledger, "SELECT 1 FROM frame_group WHERE NOT closed")) == 1
 
 
+@pytest.mark.parametrize("end", ["whole", "given up", "gone"])
+def test_a_frame_that_was_short_in_a_batch_is_in_its_group_until_it_comes_whole(ledger, end):
+    whole = frame("science", 1, 0)
+    short = replace(whole, state="incomplete", reason="cut short", file_sha="d" * 64, data_sha="")
+    take(ledger, short, frame("science", 2, 60))
+    members = "SELECT f.name, f.usable FROM frame f JOIN membership m ON m.frame_id = f.id ORDER BY f.ut"
+    states = "SELECT substr(sha256, 1, 1), state FROM accounting WHERE state <> 'ready'"
+    assert rows(ledger, members) == [("N20160102S0001.fits", 0), ("N20160102S0002.fits", 1)]
+    ledger.write(lambda tx: files.seen(tx, whole.path))  # the daemon starts, and looks at it anew
+    take(ledger, replace(short, file_sha="", descriptors=None))
+    assert rows(ledger, members) == [("N20160102S0001.fits", 0), ("N20160102S0002.fits", 1)]
+    if end == "whole":
+        take(ledger, whole)
+        assert rows(ledger, states) == [("d", "superseded")]
+    elif end == "given up":
+        take(ledger, replace(short, state="quarantined"))
+        assert rows(ledger, states) == [("d", "quarantined")]
+    else:
+        ledger.write(lambda tx: files.gone(tx, whole.path, setting()))
+        assert rows(ledger, states) == [("d", "vanished")]
+    assert rows(ledger, members) == [("N20160102S0001.fits", int(end == "whole")), ("N20160102S0002.fits", 1)]
+
+
 def test_a_copy_elsewhere_keeps_the_content_alive(ledger):
     old = frame("dark", 1, 0)
     take(ledger, old, replace(old, path="/drop/copy.fits"))

@@ -165,6 +165,15 @@ def test_a_damaged_raw_frame_is_described_by_its_headers(drop):
     assert ingest(drop(whole[: BLOCK + 100]), patience="overdue").descriptors is None
 
 
+def test_in_a_batch_a_short_frame_counts_like_one_that_was_given_up(drop):
+    part = frame_bytes(OBJECT)[:-BLOCK]
+    early, late = ingest(drop(part), patience="batch"), ingest(drop(part), patience="overdue")
+    assert (early.state, late.state) == ("incomplete", "quarantined")
+    assert (early.file_sha, early.descriptors, early.facts) == (late.file_sha, late.descriptors, late.facts)
+    assert early.descriptors is not None
+    assert ingest(drop(part)).file_sha == ""  # while somebody may still be writing it is no content
+
+
 def test_damage_is_quarantined_at_once(drop):
     for data in (
         b"hello, I am a text file with a misleading name",
