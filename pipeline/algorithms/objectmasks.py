@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import sep
 from numba import njit
 from numpy.typing import NDArray
 
 from pipeline.algorithms.background import Level
+from pipeline.algorithms.flagging import dilate as dilate  # part of what this module offers
 
 FloatImage = NDArray[np.float32]
 BoolImage = NDArray[np.bool_]
@@ -39,8 +42,7 @@ def deep_mask(
     """
     mask = np.zeros(total.shape, np.bool_)
     for size in scales:
-        light, number = box_sums(total, weight, size)
-        mask |= dilate(light > np.float32(limit * sigma) * np.sqrt(number), grow + size // 2)
+        mask |= dilate(_bright_boxes(total, weight, size, limit * sigma), grow + size // 2)
     return mask
 
 
@@ -62,42 +64,56 @@ def box_mean(sci: FloatImage, bad: BoolImage, size: int) -> FloatImage:
 def box_sums(
     total: FloatImage, weight: FloatImage, size: int
 ) -> tuple[FloatImage, FloatImage]:  # pragma: no cover - compiled
-    """Sums of both planes over the box of `size` (odd) pixels around each pixel, cut at the edges.
+    """Sums of both planes over the box of `size` (odd) pixels around each pixel, cut at the edges."""
+    ny, nx = total.shape
+    light, number = np.empty((ny, nx), np.float32), np.empty((ny, nx), np.float32)
+    columns = np.zeros((2, nx + size))
+    for y in range(ny):
+        _box_row(total, weight, y, size, columns, light[y], number[y])
+    return light, number
 
-    Running sums down the columns, then along the rows.
-    """
+
+@njit(cache=True, nogil=True)
+def _bright_boxes(
+    total: FloatImage, weight: FloatImage, size: int, limit: float
+) -> BoolImage:  # pragma: no cover - compiled
+    """True in the middle of boxes whose sum is above limit times the root of their weight."""
+    ny, nx = total.shape
+    out = np.empty((ny, nx), np.bool_)
+    least = np.float32(limit)
+    columns = np.zeros((2, nx + size))
+    light, number = np.empty(nx, np.float32), np.empty(nx, np.float32)
+    for y in range(ny):
+        _box_row(total, weight, y, size, columns, light, number)
+        for x in range(nx):
+            out[y, x] = light[x] > least * np.sqrt(number[x])
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _box_row(
+    total: FloatImage, weight: FloatImage, y: int, size: int, columns: Any, light: Any, number: Any
+) -> None:  # pragma: no cover - compiled
+    """Box sums of row y, after the rows before it. columns : running sums down the columns of both planes,
+    with room for half a box on either side"""
     ny, nx = total.shape
     half = size // 2
-    light, number = np.empty((ny, nx), np.float32), np.empty((ny, nx), np.float32)
-    sums, counts = np.zeros(nx), np.zeros(nx)
-    for y in range(min(half, ny)):
+    a, b = columns[0], columns[1]
+    sums, counts = a[half + 1 : half + 1 + nx], b[half + 1 : half + 1 + nx]
+    for j in range(y + half if y else 0, min(y + half + 1, ny)):
         for x in range(nx):
-            sums[x] += total[y, x]
-            counts[x] += weight[y, x]
-    for y in range(ny):
-        enter, leave = y + half, y - half - 1
-        if enter < ny:
-            for x in range(nx):
-                sums[x] += total[enter, x]
-                counts[x] += weight[enter, x]
-        if leave >= 0:
-            for x in range(nx):
-                sums[x] -= total[leave, x]
-                counts[x] -= weight[leave, x]
-        running, count = 0.0, 0.0
-        for x in range(min(half, nx)):
-            running += sums[x]
-            count += counts[x]
+            sums[x] += total[j, x]
+            counts[x] += weight[j, x]
+    if y > half:
         for x in range(nx):
-            if x + half < nx:
-                running += sums[x + half]
-                count += counts[x + half]
-            if x - half - 1 >= 0:
-                running -= sums[x - half - 1]
-                count -= counts[x - half - 1]
-            light[y, x] = running
-            number[y, x] = count
-    return light, number
+            sums[x] -= total[y - half - 1, x]
+            counts[x] -= weight[y - half - 1, x]
+    running, count = a[:size].sum(), b[:size].sum()
+    for x in range(nx):
+        running = running + a[x + size] - a[x]
+        count = count + b[x + size] - b[x]
+        light[x] = running
+        number[x] = count
 
 
 def masks_from_others(
@@ -145,33 +161,3 @@ def masks_from_others(
             mask |= deep_mask(total[place] - light, others, sigma, limit=limit, grow=grow)
         masks.append(mask)
     return masks
-
-
-def dilate(mask: BoolImage, radius: float) -> BoolImage:
-    """The mask grown by a disc: True where dx² + dy² <= radius² from a True pixel."""
-    return mask.copy() if radius < 1 else _dilate(mask, float(radius))
-
-
-@njit(cache=True, nogil=True)
-def _dilate(mask: BoolImage, radius: float) -> BoolImage:  # pragma: no cover - compiled
-    ny, nx = mask.shape
-    reach = int(radius)
-    half = np.zeros(2 * reach + 1, np.int64)
-    for k in range(2 * reach + 1):
-        half[k] = int(np.sqrt(radius * radius - (k - reach) ** 2 + 1e-9))
-    out = np.zeros((ny, nx), np.bool_)
-    for y in range(ny):
-        for x in range(nx):
-            # Pixels inside a block of marked ones cannot add anything that their rim does not.
-            if not mask[y, x]:
-                continue
-            out[y, x] = True
-            inner = 0 < x < nx - 1 and 0 < y < ny - 1
-            if inner and mask[y, x - 1] and mask[y, x + 1] and mask[y - 1, x] and mask[y + 1, x]:
-                continue
-            for k in range(2 * reach + 1):
-                yy = y + k - reach
-                if 0 <= yy < ny:
-                    for xx in range(max(0, x - half[k]), min(nx, x + half[k] + 1)):
-                        out[yy, xx] = True
-    return out

@@ -6,7 +6,7 @@ import numpy as np
 
 from pipeline import pointing
 from pipeline.frame import BoolImage, FloatImage, Frame, Frames
-from pipeline.steps.skystack import UNMASKED, Skies, SkyCorrectParams, scaling, stack_level
+from pipeline.steps.skystack import UNMASKED, Skies, SkyCorrectParams, scaling
 
 TOGETHER = 16  # frames whose objects are looked for together, at most
 
@@ -43,7 +43,7 @@ def _detected(frame: Frame, skies: Skies) -> BoolImage:
     if not pool:
         return np.zeros(frame.shape, np.bool_)
     sky = skies.stack(pool)
-    factor = 1.0 if params.scale_sky is False else scaling(frame, skies, sky)
+    factor = 1.0 if params.scale_sky is False else scaling(frame, pool, skies)
     residual = frame.sci - np.float32(factor) * sky.sci
     _, labels = sources.detect(residual, frame.dq | sky.dq, sources.Detection())
     return objectmasks.dilate(sources.object_mask(labels), params.dilation)
@@ -80,6 +80,7 @@ def _rough_residual(frame: Frame, skies: Skies) -> tuple[FloatImage, BoolImage]:
     bad: BoolImage = frame.dq != 0
     if not pool:
         return frame.sci - objectmasks.smooth_background(frame.sci, bad), bad
-    sky = skies.stack(tuple(sorted({frame.name, *pool})))
-    factor = np.float32(skies.level(frame.name) / stack_level(sky, skies.params))
+    together = tuple(sorted({frame.name, *pool}))
+    sky, level = skies.stack(together), skies.stack_level(together)
+    factor = np.float32(skies.level(frame.name) / level)
     return frame.sci - factor * sky.sci, bad | (sky.dq != 0)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 # Cut above the level, sigma: where objects are masked the same as below, else closer.
 MASKED, UNMASKED = 3.0, 1.5
+STACKS_KEPT = 4  # skies that are kept for the next frames: each takes as much memory as a frame
 WINGS = 6.0  # pixels by which masks grow before a level is measured
 
 
@@ -78,18 +79,36 @@ class Skies:
     masked: dict[str, MaskImage] = field(default_factory=dict)
     levels: dict[str, float] = field(default_factory=dict)
     stacks: dict[tuple[str, ...], Stack] = field(default_factory=dict)
+    stack_levels: dict[tuple[str, ...], float] = field(default_factory=dict)
 
     def stack(self, names: tuple[str, ...]) -> Stack:
-        """The sky of these frames; frames that share a list share it."""
+        """The sky of these frames; frames that share a list share it, if they come one after the other."""
         if names not in self.stacks:
+            while len(self.stacks) >= STACKS_KEPT:
+                del self.stacks[next(iter(self.stacks))]
             self.stacks[names] = combined(self, names)
         return self.stacks[names]
+
+    def stack_level(self, names: tuple[str, ...]) -> float:
+        """Level of the sky of these frames, nan where it has no usable pixel."""
+        from pipeline.algorithms import background
+
+        if names not in self.stack_levels:
+            sky = self.stack(names)
+            if self.params.estimator == "ogive":
+                found = background.ogive_level(sky.sci, sky.dq != 0)
+            else:
+                found = background.sky_level(sky.sci, sky.dq != 0, high=MASKED)
+            self.stack_levels[names] = found.level
+        return self.stack_levels[names]
 
     def dq(self, name: str) -> MaskImage:
         """DQ with the objects marked as bad pixels."""
         if name not in self.masked:
             frame, mask = self.frames[name], self.masks.get(name)
-            self.masked[name] = frame.dq if mask is None else np.where(mask, frame.dq | BAD_PIXEL, frame.dq)
+            if mask is not None:
+                frame = frame.evolve(dq=np.where(mask, frame.dq | BAD_PIXEL, frame.dq))
+            self.masked[name] = frame.dq
         return self.masked[name]
 
     def level(self, name: str) -> float:
@@ -173,20 +192,11 @@ def level_of(frame: Frame, bad: BoolImage, params: SkyCorrectParams) -> float:
     return background.sky_level(frame.sci, bad, high=MASKED).level
 
 
-def stack_level(sky: Stack, params: SkyCorrectParams) -> float:
-    from pipeline.algorithms import background
-
-    if params.estimator == "ogive":
-        return background.ogive_level(sky.sci, sky.dq != 0).level
-    return background.sky_level(sky.sci, sky.dq != 0, high=MASKED).level
-
-
-def scaling(frame: Frame, skies: Skies, sky: Stack) -> float:
+def scaling(frame: Frame, names: tuple[str, ...], skies: Skies) -> float:
     """The factor of the sky that leaves the frame's empty pixels at zero."""
     from pipeline.algorithms import background, objectmasks
 
-    params = skies.params
-    sky_level = stack_level(sky, params)
+    params, sky, sky_level = skies.params, skies.stack(names), skies.stack_level(names)
     if not np.isfinite(sky_level) or sky_level == 0:
         raise ReductionError(f"the sky of {frame.name} has no usable pixel")
     if params.estimator == "ogive":
@@ -214,7 +224,7 @@ def _residual(frame: Frame, sky: Stack, bad: BoolImage) -> Callable[[float], flo
     return lambda factor: background.sky_level(frame.sci, bad, sky=sky.sci, factor=factor, high=MASKED).level
 
 
-def own_level(frame: Frame, names: tuple[str, ...], skies: Skies, sky: Stack) -> tuple[float, str]:
+def own_level(frame: Frame, names: tuple[str, ...], skies: Skies) -> tuple[float, str]:
     """(factor, how) of the sky at the level of its own frames, at the time of the object frame.
 
     Between the nearest sky before and the nearest after, both within `interpolate` seconds: a straight line.
@@ -227,7 +237,7 @@ def own_level(frame: Frame, names: tuple[str, ...], skies: Skies, sky: Stack) ->
     times = {name: _middle(skies.frames[name]) for name in names}
     before = [n for n in names if now - params.interpolate <= times[n] <= now]
     after = [n for n in names if now <= times[n] <= now + params.interpolate]
-    whole = stack_level(sky, params)
+    whole = skies.stack_level(names)
     if not np.isfinite(whole) or whole == 0:
         raise ReductionError(f"the sky of {frame.name} has no usable pixel")
     if params.interpolate and before and after:

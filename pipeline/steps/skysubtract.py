@@ -20,7 +20,7 @@ from pipeline.errors import BadFrame
 from pipeline.frame import Frame, Frames
 from pipeline.primitive import Calibrations, note, primitive
 from pipeline.steps.skyobjects import first_pass
-from pipeline.steps.skystack import Skies, SkyCorrectParams, level_of, own_level, scaling, stack_level
+from pipeline.steps.skystack import Skies, SkyCorrectParams, level_of, own_level, scaling
 
 __all__ = ["SkyCorrectParams", "sky_correct"]
 
@@ -74,9 +74,9 @@ def _corrected(frame: Frame, names: tuple[str, ...], skies: Skies, scale: bool, 
     params = skies.params
     sky = skies.stack(names)
     if scale:
-        factor, how = scaling(frame, skies, sky), "scaled"
+        factor, how = scaling(frame, names, skies), "scaled"
     else:
-        factor, how = own_level(frame, names, skies, sky)
+        factor, how = own_level(frame, names, skies)
     variance = np.zeros_like(frame.sci) if frame.var is None else frame.var
     common: dict[str, Any] = {}
     if params.common_noise and frame.var is not None:
@@ -90,7 +90,7 @@ def _corrected(frame: Frame, names: tuple[str, ...], skies: Skies, scale: bool, 
     if params.offset_sky and not scale:
         sci = sci - np.float32(level_of(frame.evolve(sci=sci, dq=dq), skies.not_empty(frame, dq), params))
         how = "offset"
-    taken = factor * stack_level(sky, params)
+    taken = factor * skies.stack_level(names)
     if params.reset_sky:
         sci = sci + np.float32(taken)
     cards = {
