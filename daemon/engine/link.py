@@ -43,7 +43,7 @@ class News:
     joined : a worker, which is being greeted; ready : it can work, `said` is its answer
     unusable : a worker; `said["problem"]` is why
     left : a worker that is gone, with what it ran
-    ended : the key of a job; `said` is an Outcome's fields, or {"lost": why}
+    ended : the key of a job; `said` is an Outcome's fields, or {"lost": why, "killed": the worker died}
     """
 
     kind: Literal["up", "down", "joined", "ready", "unusable", "left", "ended"]
@@ -122,9 +122,9 @@ class Link:
             why = "the connection was lost"
             try:
                 async with connect(self._library, self.address, self._security) as client:
-                    self._client, pause = client, PAUSES[0]
                     if problem := await exposed(client, self.address):
                         raise ConfigError(problem)
+                    self._client, pause = client, PAUSES[0]
                     self._tell("up", self.address)
                     while client.status == "running":
                         await self._look(client)
@@ -152,6 +152,8 @@ class Link:
         self._known = there
 
     async def _greet(self, worker: str) -> None:
+        if worker not in self._known:
+            return  # and so it is told
         answer: dict[str, Any] = {"problem": EXPOSED}
         if safe(worker):
             try:
@@ -169,8 +171,8 @@ class Link:
 
     async def _submit(self, function: Callable[..., str], *arguments: str, worker: str, **more: Any) -> str:
         """One call on one worker: no other may take it, and Dask tries nothing again."""
-        if self._client is None:
-            raise OSError("the scheduler is gone")
+        if self._client is None or worker not in self._known:
+            raise OSError(f"the Dask worker {worker} is gone")
         where = {"workers": [worker], "allow_other_workers": False}
         future = self._client.submit(function, *arguments, **where, pure=False, retries=0, **more)
         try:

@@ -113,31 +113,31 @@ def _cache(mb: int) -> dict[str, Any]:
 
 
 def work(key: str, text: str) -> str:
-    """Run one job in the child and say how it ended: an `Outcome` as JSON.
+    """Run one job in the child and say how it ended: an `Outcome` as JSON, or {"lost", "killed"} without one.
 
     text : {"job_id", "attempt", "spec"}
     """
     job = json.loads(text)
     with _one:
-        return json.dumps(asdict(_work(key, job["job_id"], job["attempt"], _Given(job["spec"]))))
+        if _engine is None:
+            # Dask gives the job of a worker that died to the one that comes at its address. It is not for
+            # Dask to say how often a job is tried: the ledger counts.
+            return json.dumps({"lost": "the Dask worker died", "killed": True})
+        try:
+            _get_ready(_engine)  # the child may have been replaced after its last job
+        except WorkersDoNotStart as error:
+            return json.dumps({"lost": str(error), "killed": True})
+        _engine.submit(job["job_id"], job["attempt"], _Given(job["spec"]))
+        return json.dumps(asdict(_outcome(_engine, key, job["job_id"])))
 
 
-def _work(key: str, job_id: int, attempt: int, spec: _Given) -> Outcome:
-    if _engine is None:
-        # Dask gives the job of a worker that died to the one that comes at its address. It is not for Dask
-        # to say how often a job is tried: the ledger counts.
-        return Outcome(job_id, attempt, "died", 0.0, error="the Dask worker died")
-    try:
-        _get_ready(_engine)  # the child may have been replaced after its last job
-    except WorkersDoNotStart as error:
-        return Outcome(job_id, attempt, "died", 0.0, error=str(error))
-    _engine.submit(job_id, attempt, spec)
+def _outcome(engine: LocalEngine, key: str, job_id: int) -> Outcome:
     asked = False
-    while not (ended := _engine.poll()):
+    while not (ended := engine.poll()):
         if key in _asked and not asked:
             asked = True
-            _engine.cancel(job_id)
-        wait(_engine.waitables(), timeout=LOOK_SECONDS)
+            engine.cancel(job_id)
+        wait(engine.waitables(), timeout=LOOK_SECONDS)
     _asked.discard(key)
     return ended[0]
 

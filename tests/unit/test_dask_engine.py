@@ -1,5 +1,6 @@
 """The Dask engine without a cluster: what follows from what Dask tells, and which schedulers are refused."""
 
+import asyncio
 import json
 import socket
 import subprocess
@@ -10,7 +11,7 @@ import pytest
 from daemon import config
 from daemon.engine import WorkersDoNotStart, remote
 from daemon.engine.dask import GRACE_SECONDS, HURRIED_SECONDS, DaskEngine, greeting
-from daemon.engine.link import Link, News, safe
+from daemon.engine.link import Link, News, exposed, safe
 from daemon.engine.local import STOP_SECONDS, Limits
 from pipeline.errors import ConfigError
 
@@ -132,6 +133,14 @@ def test_every_ending_has_its_name(cluster, news, ending, says):
     assert cluster.hear(("ended", key, ended())) == [], "told twice"
 
 
+def test_a_worker_that_came_in_the_place_of_another_is_greeted_before_it_works(cluster):
+    cluster.workers(A)
+    key = cluster.run()
+    (outcome,) = cluster.hear(("ended", key, {"lost": "the Dask worker died", "killed": True}))
+    assert outcome.ending == "died"
+    assert (cluster.engine.free(), cluster.link.greeted) == (0, [A])
+
+
 def test_a_worker_that_does_not_answer_is_given_up_and_asked_again(cluster):
     cluster.workers(A)
     cluster.run()
@@ -232,6 +241,27 @@ def test_loopback_needs_no_tls(address):
     assert safe(address)
 
 
+@pytest.mark.parametrize(
+    ("asked", "listens", "trusted"),
+    [
+        ("tcp://127.0.0.1:8786", "tcp://127.0.0.1:8786", True),
+        ("tcp://127.0.0.1:8786", "tcp://10.0.0.5:8786", False),
+        ("tls://10.0.0.5:8786", "tls://10.0.0.5:8786", True),
+    ],
+)
+def test_a_scheduler_that_listens_to_the_network_without_tls_is_not_used(asked, listens, trusted):
+    """Started without --host 127.0.0.1 it answers us on loopback, and anybody else as well."""
+
+    class Scheduler:
+        async def identity(self, n_workers):
+            return {"address": listens}
+
+    class Client:
+        scheduler = Scheduler()
+
+    assert (asyncio.run(exposed(Client(), asked)) == "") is trusted
+
+
 def test_tls_wants_its_files_and_they_must_be_what_they_say(tmp_path):
     files = {name: str(tmp_path / name) for name in ("tls_ca", "tls_cert", "tls_key")}
     given = {f"engine.{name}": path for name, path in files.items()}
@@ -289,4 +319,4 @@ def test_a_worker_that_was_not_greeted_does_no_job(monkeypatch):
     """Dask gives the job of a dead worker to the next at its address."""
     monkeypatch.setattr(remote, "_engine", None)
     answer = json.loads(remote.work("key", json.dumps({"job_id": 7, "attempt": 2, "spec": {}})))
-    assert (answer["job_id"], answer["attempt"], answer["ending"]) == (7, 2, "died")
+    assert answer == {"lost": "the Dask worker died", "killed": True}
