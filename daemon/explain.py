@@ -15,9 +15,11 @@ import os
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
-from daemon import outdated, queries
+from daemon import looks, outdated, queries
 from daemon.ledger import Tx
 from daemon.planner import Group, Setting, plan, takes
 from daemon.planning import Clocks, LedgerWorld, Overrides, candidate_from_json
@@ -194,7 +196,21 @@ def _summary(world: _World, group: int) -> Answer:
         "better": row["better"],
         "heir": row["heir"],
         "product": _product_line(product) if product else None,
+        "looks": _looks(world, group),
     }
+
+
+def _looks(world: _World, group: int) -> list[str]:
+    """First looks and running stack of a group, where they lie until its product is there."""
+    rows = world.tx.rows(
+        "SELECT name, ut FROM frame f JOIN membership m ON m.frame_id = f.id WHERE group_id = ?", group
+    )
+    paths = (
+        path
+        for name, ut in rows
+        for path in looks.paths(Path(world.setting.products), name, datetime.fromtimestamp(ut, UTC))
+    )
+    return sorted(str(path) for path in paths if path.exists())
 
 
 def _not_yet(row: Any) -> str:

@@ -246,13 +246,18 @@ class Looks:
         self, frames: Iterable[tuple[str, datetime]], kinds: Sequence[str], but: Path | None = None
     ) -> None:
         for name, ut in frames:
-            for kind in kinds:
-                path = self._path(night_of(name, ut), f"{stem_of(name)}_{kind}")
+            for path in paths(self.products, name, ut, kinds):
                 if path != but:
                     remove(path)
 
     def _path(self, night: str, name: str) -> Path:
         return self.products / night / QUICKLOOK / f"{name}.fits"
+
+
+def paths(products: Path, name: str, ut: datetime, kinds: Sequence[str] = (FIRST, RUNNING)) -> Iterator[Path]:
+    """Where the looks at a frame are, or would be."""
+    folder = products / night_of(name, ut) / QUICKLOOK
+    return (folder / f"{stem_of(name)}_{kind}.fits" for kind in kinds)
 
 
 def remove(path: Path) -> None:

@@ -131,6 +131,7 @@ def _group_lines(group: dict[str, Any]) -> Iterator[Line]:
     yield "", group["reason"] or "nothing to say"
     if group["product"]:
         yield "product", _product_words(group["product"])
+    yield from _listed("to look at", group["looks"])
     if group["better"]:
         yield "better", f"{group['better']} is there, too far in time to remake it; nirid requeue takes it"
 

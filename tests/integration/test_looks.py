@@ -1,10 +1,12 @@
 """What there is to see before a sequence is complete, with an engine that makes no pixels."""
 
 import random
+from pathlib import Path
 
 import pytest
 
-from daemon import queries
+from daemon import explain, queries, targets
+from daemon.ledger import on_paper
 from tests.night import FINAL, Daemon, FakeEngine, busy_night, example1, frame
 
 
@@ -74,6 +76,10 @@ def test_what_is_not_there_yet_is_done_without(daemons):
     daemon.run(300)
     assert daemon.current() == {}, "no product without a flat"
     assert "N20160102S0270_running" in seen(daemon)
+    with on_paper(daemon.ledger.path) as tx:
+        target = targets.find(tx.rows, "N20160102S0271.fits")
+        (group,) = explain.explain(tx, target, daemon.setting, daemon.heart.overrides)["groups"]
+    assert {Path(path).stem for path in group["looks"]} == seen(daemon)
     daemon.land(*example1()[15:])
     daemon.run(13 * 3600, step=600)
     assert "N20160102S0270_image" in daemon.current()
