@@ -227,6 +227,7 @@ class Dispatcher:
     looks: Looks | None = None
     claims: int = 0
     paused: str = ""
+    _owed: bool = False  # the last to start was a first look: when more wait, a job is next
     _trying: int = 0  # the failed job of which a part is being tried
     _delays: dict[int, _Delay] = field(default_factory=dict)
     _unpublished: dict[int, PublishPlan] = field(default_factory=dict)
@@ -282,6 +283,7 @@ class Dispatcher:
             if claimed is None:
                 break
             self.claims += 1
+            self._owed = False
             started += 1
             try:
                 self.engine.submit(claimed.job_id, claimed.attempt, claimed.spec)
@@ -317,8 +319,12 @@ class Dispatcher:
             return found.fetchone() is not None
 
     def _look_first(self, looks: Looks) -> int:
+        """Fresh frames go before all else; but when more come than can be looked at, every other time."""
         started = 0
-        while self.engine.free() > 0 and (look := looks.next_first()):
+        while self.engine.free() > 0 and not (self._owed and self._claimable(self._delayed())):
+            if (look := looks.next_first()) is None:
+                break
+            self._owed = True
             started += self._submit_look(look)
         return started
 

@@ -115,6 +115,24 @@ def test_fresh_frames_are_looked_at_before_all_else(daemons):
     assert [spec.name for _, _, spec in daemon.engine.running] == ["N20160102S0271_firstlook"]
 
 
+def test_many_fresh_frames_hold_up_no_job_for_ever(daemons):
+    daemon = daemons(engine=FakeEngine(workers=1))
+    groups = [
+        [frame("dark", 10 * k + n, 30 * n, exposure_time=3.0 + k, coadds=1) for n in range(1, 4)]
+        for k in range(8)
+    ]
+    daemon.land(*(record for group in groups for record in group))
+    daemon.heart.tick(daemon.now)
+    daemon.now += 200
+    for n in range(1, 20):  # faster than they can be looked at
+        daemon.land(*(frame("science", 100 + 2 * n + k, 900 + 10 * n + 5 * k) for k in range(2)))
+        daemon.heart.tick(daemon.now)
+        daemon.now += 0.1
+    ran = [spec.recipe for spec in daemon.engine.ran]
+    assert ran[:16] == ["firstLook", "makeProcessedDark"] * 8
+    assert set(ran[16:]) == {"firstLook"}
+
+
 def test_of_many_that_wait_the_newest_are_looked_at(daemons):
     daemon = daemons()
     daemon.land(*(frame("science", n, 30 * n) for n in range(1, 40)))
