@@ -28,6 +28,8 @@ from pipeline.descriptors import Descriptors
 from pipeline.primitive import Recipe
 from pipeline.steps.photometry import gives_zero_point
 
+LANDING_SECONDS = 1.0  # what comes late comes together: a group whose programme has moved on waits this long
+
 
 @dataclass(frozen=True)
 class Current:
@@ -161,7 +163,9 @@ def _decide(group: Group, setting: Setting, world: World) -> Decision:
             group.programme_until is not None
             and (group.programme_until - group.members[-1].ut).total_seconds() > 600.0
         )
-        if remaining > 0 and not moved_on:
+        if moved_on:
+            remaining = min(remaining, LANDING_SECONDS - group.quiet_for)
+        if remaining > 0:
             return Decision(group.id, "later", f"quiet in {remaining:.0f} s", due=remaining)
     return decide_now(group, rule, setting, world)
 

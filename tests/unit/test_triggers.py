@@ -142,7 +142,8 @@ def test_a_programme_that_moved_on_ends_the_wait():
     soon = group("science", SCIENCE, quiet_for=0.0, programme_until=last + timedelta(seconds=600))
     assert decide(soon, World([FLAT, DARK])).action == "later"
     late = replace(soon, programme_until=last + timedelta(seconds=601))
-    assert decide(late, World([FLAT, DARK])).action == "plan"
+    assert decide(late, World([FLAT, DARK])).due == 1.0, "others of the same delivery may be landing"
+    assert decide(replace(late, quiet_for=1.0), World([FLAT, DARK])).action == "plan"
 
 
 # -- the first frame, names, notes ---------------------------------------------------------------
