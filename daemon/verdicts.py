@@ -71,8 +71,10 @@ def judged(tx: Tx, record: FileRecord) -> FileRecord:
         new = FileState.EXCLUDED
     elif row["action"] == BLAME and state is FileState.READY:
         new = FileState.QUARANTINED
-    elif row["action"] == ACCEPT and row["subject"] == subjects[0] and state is FileState.EXCLUDED:
-        new = FileState.CALIBRATION if record.kind else FileState.READY
+    elif row["action"] == ACCEPT and state is FileState.EXCLUDED:  # as its header says: of these bytes alone
+        these = standing(tx, subjects[0])
+        if these is not None and these["action"] == ACCEPT:
+            new = FileState.CALIBRATION if record.kind else FileState.READY
     if new is state:
         return record
     return replace(record, state=new.value, reason=in_words(row))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon import moves, queries, requests
+from daemon import moves, queries, requests, verdicts
 from tests.night import FINAL, Daemon, FakeEngine, example1, frame, static_bpm
 
 DARK, SCIENCE = "N20160102S0423_dark", "N20160102S0271_image"
@@ -189,12 +189,17 @@ def test_a_calibration_from_outside_is_taken_out_and_back(night):
 def test_a_qa_state_of_fail_can_be_overruled(daemons):
     daemon = daemons()
     darks = [frame("dark", n, 30 * n) for n in range(1, 5)]
-    daemon.land(*darks[:3], replace(darks[3], state="excluded", reason="the QA state in the header is Fail"))
+    failed = replace(darks[3], state="excluded", reason="the QA state in the header is Fail")
+    daemon.land(*darks[:3], failed)
     daemon.run(600)
     assert len(inputs(daemon, "N20160102S0001_dark")) == 3
     daemon.decide("accept", "N20160102S0004.fits")
     daemon.run(600)
     assert len(inputs(daemon, "N20160102S0001_dark")) == 4
+    again = daemon.ledger.write(lambda tx: verdicts.judged(tx, failed))  # as when the ledger is made anew
+    assert again.state == "ready"
+    other = replace(failed, file_sha="e" * 64)  # another header of that frame says Fail by itself
+    assert daemon.ledger.write(lambda tx: verdicts.judged(tx, other)).state == "excluded"
 
 
 def test_requeue_makes_again_and_tries_again(daemons):
