@@ -93,7 +93,10 @@ def ingest(path: str, *, patience: Patience = "live") -> FileRecord:
     signature = signature_of(facts.before)
     if signature != signature_of(facts.after):
         raise FileChanged(f"changed while it was read ({facts.before.st_size} bytes before)")
-    record = _classified(path, signature, facts, patience)
+    try:
+        record = _classified(path, signature, facts, patience)
+    except DamagedFile as error:  # tiles that cannot be unpacked
+        return _damaged(path, str(error), facts.hdus)
     if record.state == "incomplete" and patience == "live":  # its bytes are no content yet
         return FileRecord(path, record.state, record.reason, signature, watch=record.watch)
     return record

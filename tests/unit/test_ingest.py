@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from astropy.io import fits
 
 from daemon import ingest as module
 from daemon.ingest import FileChanged, ingest
@@ -163,6 +164,17 @@ def test_a_damaged_raw_frame_is_described_by_its_headers(drop):
     for other in (frame_bytes({**OBJECT, **DONE}), frame_bytes({**OBJECT, "INSTRUME": "GNIRS"})):
         assert ingest(drop(other[:-BLOCK]), patience="overdue").descriptors is None
     assert ingest(drop(whole[: BLOCK + 100]), patience="overdue").descriptors is None
+
+
+def test_tiles_that_cannot_be_unpacked_are_damage(drop, tmp_path):
+    plain = fits.open(drop(frame_bytes()))
+    tiled = fits.HDUList([plain[0].copy(), fits.CompImageHDU(plain[1].data, plain[1].header)])
+    tiled.writeto(tmp_path / "tiled.fits")
+    plain.close()
+    data = (tmp_path / "tiled.fits").read_bytes()
+    assert ingest(drop(data)).state == "ready"
+    record = ingest(drop(data.replace(b"ZVAL2   =  ", b"ZVAL2   =\x01\xb4")))
+    assert (record.state, "cannot be decompressed" in record.reason) == ("quarantined", True), record.reason
 
 
 def test_in_a_batch_a_short_frame_counts_like_one_that_was_given_up(drop):
