@@ -12,8 +12,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import importlib
+import math
+import resource
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,13 +27,14 @@ from daemon.jobspec import QUALITY, JobSpec, input_key
 from pipeline import produce
 from pipeline.errors import StopRequested
 from pipeline.fitsio import plain_rows
-from pipeline.fitsreader import hash_file
+from pipeline.fitsreader import hash_file, read_structure
 from pipeline.frame import Frame, Frames
 from pipeline.framecache import FrameCache
 from pipeline.prefix import Prefix
 from pipeline.primitive import run_recipe
 from pipeline.produce import Source
 from pipeline.recipes import RECIPES
+from pipeline.scratch import planes_on_disk
 from pipeline.tags import tags_of
 
 # What the steps import when they run. Those that only some data need are left out.
@@ -39,6 +42,9 @@ _ALGORITHMS = (
     "background", "calibrate", "combine", "flagging", "levels", "matching", "patterns", "photometry",
     "resampling", "sources",
 )  # fmt: skip
+
+PLANE_BYTES = 11  # of a pixel: SCI, VAR, DQ and the mask of objects
+MEMORY_FOR_PLANES = 0.2  # of what a worker may have; a step needs up to twice as much, and room to work in
 
 
 def warm_up(compiled: bool) -> None:
@@ -72,7 +78,8 @@ def run(job: Mapping[str, Any], should_stop: Callable[[], bool]) -> dict[str, An
     inputs = [Source(i.path, i.name, i.file_sha, data_sha=i.data_sha) for i in spec.inputs]
     calibrations = [Source(c.path, c.name, c.sha, c.role) for c in spec.calibrations]
     number = abs(job.get("job_id", 0))  # negative for a part of a failed job: it belongs to the same story
-    with logs.job_context(number, spec.recipe, spec.group_id):
+    scratch = Path(job.get("cache") or Path(spec.staging).parent)
+    with logs.job_context(number, spec.recipe, spec.group_id), _room_for(inputs, scratch):
         began, progress = time.monotonic(), _Progress(should_stop)
         bound = RECIPES[spec.recipe].bind(spec.parameters, preset=spec.preset)
         with progress.timed("read"):
@@ -110,6 +117,17 @@ def run(job: Mapping[str, Any], should_stop: Callable[[], bool]) -> dict[str, An
             "steps": progress.steps,
             "seconds": round(time.monotonic() - began, 3),
         }
+
+
+def _room_for(inputs: Sequence[Source], folder: Path) -> contextlib.AbstractContextManager[None]:
+    """Where the planes of these frames go: memory, or, where all of them would take too much, a file."""
+    limit = resource.getrlimit(resource.RLIMIT_DATA)[0]
+    if limit == resource.RLIM_INFINITY or len(inputs) < 2:
+        return contextlib.nullcontext()
+    first = produce.of_the_frame(inputs[0], lambda: read_structure(inputs[0].path))
+    shape = first.hdus[first.image].shape if first.image is not None else ()
+    planes = len(inputs) * math.prod(shape) * PLANE_BYTES
+    return planes_on_disk(folder) if planes > limit * MEMORY_FOR_PLANES else contextlib.nullcontext()
 
 
 def _quality(frame: Frame) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from copy import copy
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -36,6 +38,20 @@ UNILLUMINATED = np.uint16(64)
 
 _PLANES = ("sci", "var", "dq", "objmask", "coverage")
 _DTYPES = {"sci": np.float32, "var": np.float32, "dq": np.uint16, "objmask": np.bool_, "coverage": np.uint16}
+
+
+Keep: TypeAlias = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
+_keeper: ContextVar[Keep | None] = ContextVar("keeper", default=None)
+
+
+@contextmanager
+def keeping_planes(keep: Keep) -> Iterator[None]:
+    """Planes of frames that are made inside become what `keep` makes of them: the same pixels elsewhere."""
+    token = _keeper.set(keep)
+    try:
+        yield
+    finally:
+        _keeper.reset(token)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,6 +95,9 @@ class Frame:
                     f"{self.name}: {name} is {plane.dtype} {plane.shape}, "
                     f"wanted {np.dtype(_DTYPES[name])} {self.sci.shape}"
                 )
+            if keep := _keeper.get():
+                plane = keep(plane)
+                object.__setattr__(self, name, plane)
             if plane.flags.writeable:
                 view = plane.view()
                 view.flags.writeable = False

@@ -33,6 +33,7 @@ _REJECTIONS = {
     "minmax": rows.MINMAX,
     "ccdclip": rows.CCDCLIP,
 }
+LEAST_ROWS = 8  # of a band whose neighbours, two more rows, are looked at besides
 BAND_SAMPLES = 2**18  # a band of a megabyte per plane stays in a core's cache
 
 # Variance of the median of n standard normal values (even n: mean of the middle two), by numerical
@@ -134,7 +135,7 @@ def combine(
 
     out = Stack(*(np.empty((ny, nx), dtype) for dtype in (np.float32, np.float32, np.uint16, np.uint16)))
     halo = 1 if clip_by_noise and method.gradient > 0 else 0  # rows beside, whose medians are looked at
-    height = max(1, min(BAND_SAMPLES // (n * nx), ny))
+    height = max(1, min(max(BAND_SAMPLES // (n * nx), LEAST_ROWS * halo), ny))
     band = rows.new_band((n, min(height + 2 * halo, ny), nx), noise_known=var is not None)
     network = rows.sorting_network(n)
     for first in range(0, ny, height):

@@ -41,19 +41,27 @@ def frame_levels(
     `ccdclip` compares samples after taking this off, so that a sky or a lamp that drifts is no outlier.
     """
     step = (slice(None, None, 7), slice(None, None, 7))
-    thinned = [plane[step].astype(np.float64) * s + z for plane, s, z in zip(sci, scales, zeros, strict=True)]
-    cube = np.stack(thinned)
-    bad = np.stack([plane[step] & ~np.uint16(6) for plane in dq]) > 0
-    cube[bad | ~np.isfinite(cube)] = np.nan
-    count = np.isfinite(cube).sum(axis=0)
-    cube, count = cube[:, count >= 3], count[count >= 3]
-    ordered, column = np.sort(cube, axis=0), np.arange(count.size)  # what is no number comes last
-    difference = cube - 0.5 * (ordered[(count - 1) // 2, column] + ordered[count // 2, column])
+    cube = np.empty((len(sci), *sci[0][step].shape))  # all there is of many images: no copies of it are made
+    for own, plane, mask, s, z in zip(cube, sci, dq, scales, zeros, strict=True):
+        own[...] = plane[step].astype(np.float64) * s + z
+        own[((mask[step] & ~np.uint16(6)) > 0) | ~np.isfinite(own)] = np.nan
+    middle = np.stack([_middle_of_three(row) for row in cube.swapaxes(0, 1)])
     levels = np.zeros(len(sci), np.float32)
-    for k, own in enumerate(difference):
+    for k, own in enumerate(cube):
+        own -= middle
         if np.isfinite(own).any():
             levels[k] = np.median(own[np.isfinite(own)])
     return levels
+
+
+def _middle_of_three(samples: Floats) -> Floats:
+    """Median of each column of (n, nx) without what is no number; none of less than three samples."""
+    ordered, count = np.sort(samples, axis=0), np.isfinite(samples).sum(axis=0)  # no number: comes last
+    column, enough = np.arange(count.size), count >= 3
+    middle = 0.5 * (
+        ordered[(count - 1) // 2, column] + ordered[np.minimum(count // 2, len(samples) - 1), column]
+    )
+    return np.where(enough, middle, np.nan)
 
 
 def _log_ratio(a: FloatImage, b: FloatImage, good: NDArray[np.bool_]) -> tuple[float, int]:

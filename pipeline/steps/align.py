@@ -145,13 +145,14 @@ def _shared_sky(frames: Frames, mappings: list[Mapping]) -> float:
     """
     n = len(frames)
     total = 0.0
+    skies = [set(frame.skies) for frame in frames]
     for i in range(n):
         for j in range(i):
             dx, dy = abs(mappings[i].c - mappings[j].c), abs(mappings[i].f - mappings[j].f)
             overlap = max(0.0, 1 - dx / BLOCK) * max(0.0, 1 - dy / BLOCK)
             if overlap == 0:
                 continue
-            a, b = set(frames[i].skies), set(frames[j].skies)
+            a, b = skies[i], skies[j]
             if not a or not b:
                 continue
             brought = math.sqrt(_sky_var(frames[i]) * _sky_var(frames[j]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Literal
 
 import numpy as np
@@ -178,13 +179,15 @@ def associate_sky(frames: Frames, params: AssociateSkyParams, cals: Calibrations
 
 def _alike(frame: Frame, sky: Frame) -> bool:
     a, b = frame.descriptors, sky.descriptors
-    names = (
-        "shape", "data_section", "detector_roi_setting", "read_mode", "well_depth", "gain", "coadds",
-        "camera", "filter_name", "focal_plane_mask", "disperser",
-    )  # fmt: skip
-    if any(getattr(a, name) != getattr(b, name) for name in names):
+    if abs((a.exposure_time or 0.0) - (b.exposure_time or 0.0)) > 0.01:
         return False
-    return abs((a.exposure_time or 0.0) - (b.exposure_time or 0.0)) <= 0.01
+    return a.shape == b.shape and _setting(a) == _setting(b)
+
+
+_setting = attrgetter(
+    "data_section", "detector_roi_setting", "read_mode", "well_depth", "gain", "coadds", "camera",
+    "filter_name", "focal_plane_mask", "disperser",
+)  # fmt: skip
 
 
 def _nearest(frame: Frame, skies: Sequence[Frame], params: AssociateSkyParams) -> tuple[str, ...]:

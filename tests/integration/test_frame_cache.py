@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import resource
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -217,6 +219,25 @@ def test_a_first_look_needs_no_calibration(made, run):
     known = run(spec)
     assert known[1:] == (1, 1)
     assert run(spec) == (known[0], 0, 0)
+
+
+def test_a_large_group_takes_no_private_memory_for_its_planes(made, run, tmp_path, monkeypatch):
+    """Nine frames have 6 MB of planes, and twice that during a step; more than a worker of 10 MB may have."""
+
+    def peak(limit_mb):
+        monkeypatch.setattr(resource, "getrlimit", lambda _: (limit_mb << 20, limit_mb << 20))
+        tracemalloc.start()
+        try:
+            return run(made, cache_mb=0)[0], tracemalloc.get_traced_memory()[1] / 2**20
+        finally:
+            tracemalloc.stop()
+
+    run(made, cache_mb=0)
+    product, private = peak(1500)
+    same, on_disk = peak(10)
+    assert same == product
+    assert on_disk < private - 6
+    assert list((tmp_path / "cache").iterdir()) == []
 
 
 def test_every_prefix_can_be_cached():
