@@ -132,7 +132,7 @@ def _root(parent: NDArray[np.int64], i: int) -> int:
 
 def pixels_with(dq: MaskImage, bits: int) -> NDArray[np.intp]:
     """Flat indices of the pixels that have any of the bits."""
-    return np.flatnonzero(dq & np.uint16(bits))
+    return np.flatnonzero((dq & np.uint16(bits)) != 0)
 
 
 def latent(dq: MaskImage, saturated: Iterable[NDArray[np.intp]]) -> MaskImage:

@@ -105,13 +105,14 @@ def detect(
     back = sep.Background(
         data, mask=hidden, bw=how.back_size, bh=how.back_size, fw=how.back_filter, fh=how.back_filter
     )
-    flat = data - back.back()
+    smooth = back.back()
+    flat = data - smooth
     if not back.globalrms > 0:
         return np.zeros(0, CATALOGUE), labels
     found, segments = _extract(flat, hidden, how, back.globalrms)
     catalogue, segments = _culled(found, segments, dq, how)
     if catalogue.size:
-        _measure(catalogue, flat, data, var, hidden, segments, how, back)
+        _measure(catalogue, flat, smooth, var, hidden, segments, how, back.globalrms)
     order = np.argsort(-catalogue["FLUX_AUTO"], kind="stable")
     renumber = np.zeros(catalogue.size + 1, np.int32)
     renumber[order + 1] = np.arange(1, catalogue.size + 1)
@@ -191,21 +192,24 @@ def _flags_of_segments(
 def _measure(
     table: Catalogue,
     flat: FloatImage,
-    data: FloatImage,
+    smooth: FloatImage,
     var: FloatImage | None,
     hidden: BoolImage,
     segments: LabelImage,
     how: Detection,
-    back: Any,
+    rms: float,
 ) -> None:
-    """Fill in Kron fluxes, half-light radii and profiles."""
+    """Fill in Kron fluxes, half-light radii and profiles.
+
+    flat : the image less its background `smooth`, whose noise is `rms`
+    """
     x, y = table["X_IMAGE"] - 1, table["Y_IMAGE"] - 1
     a, b = table["A_IMAGE"].astype(float), table["B_IMAGE"].astype(float)
     theta = np.clip(np.radians(table["THETA_IMAGE"].astype(float)), -np.pi / 2, np.pi / 2)
     # Pixels of other sources are left out and replaced by their mirror images.
     own: dict[str, Any] = {"segmap": segments, "seg_id": np.arange(1, table.size + 1, dtype=np.int32)}
     kron, kron_flag = sep.kron_radius(flat, x, y, a, b, theta, 6.0, mask=hidden, **own)
-    noise: dict[str, Any] = {"err": back.globalrms} if var is None else {"var": np.array(var)}
+    noise: dict[str, Any] = {"err": rms} if var is None else {"var": np.array(var)}
     flux, error, flag = sep.sum_ellipse(
         flat, x, y, a, b, theta, how.kron * kron, subpix=5, mask=hidden, **noise, **own
     )
@@ -230,7 +234,7 @@ def _measure(
         table["MAGERR_AUTO"] = np.where(flux > 0, 1.0857 * error / np.maximum(flux, 1e-30), 99.0)
     rows, columns = np.rint(y).astype(int), np.rint(x).astype(int)
     inside = np.clip(rows, 0, flat.shape[0] - 1), np.clip(columns, 0, flat.shape[1] - 1)
-    table["BACKGROUND"] = back.back()[inside]
+    table["BACKGROUND"] = smooth[inside]
     fwhm, ee50 = _profiles(flat, segments, x, y, reach)
     table["PROFILE_FWHM"], table["PROFILE_EE50"] = fwhm, ee50
 

@@ -57,11 +57,11 @@ def _flagged(frame: Frame, params: AddDQParams, cals: Calibrations) -> Frame:
     saturation = number(frame.header, "SATLEVEL") or math.inf
     non_linear = min(number(frame.header, "NONLINEA") or math.inf, saturation)
     dq, high = flagging.level_flags(frame.sci, dq, non_linear, saturation)
-    if high:
-        dq[flagging.hidden_saturation(frame.sci, non_linear)] |= SATURATED
-    sci = frame.sci
-    if not np.isfinite(sci.sum(dtype=np.float64)):
-        sci = np.where(np.isfinite(sci), sci, np.float32(0))
+    if high and (hidden := flagging.hidden_saturation(frame.sci, non_linear)).any():
+        dq[hidden] |= SATURATED
+    sci, finite = frame.sci, np.isfinite(frame.sci)
+    if not finite.all():
+        sci = np.where(finite, sci, np.float32(0))
     return frame.stamped("ADDDQ", dq=dq, **({} if sci is frame.sci else {"sci": sci}))
 
 
