@@ -79,6 +79,22 @@ def few_darks(folder: Path, frames: int = 3, first: int = 1, exposure: float = 2
     return paths
 
 
+def many_darks(folder: Path, groups: int) -> list[Path]:
+    """Groups of three small darks each, told apart by their exposures."""
+    return [path for k in range(groups) for path in few_darks(folder, 3, first=1 + 3 * k, exposure=20.0 + k)]
+
+
+def link(night: Path, into: Path) -> None:
+    """The files of a night in another folder, without a copy where that is possible."""
+    into.mkdir(parents=True)
+    for path in raw_files(night):
+        os.link(path, into / path.name) if night.stat().st_dev == into.stat().st_dev else _copy(path, into)
+
+
+def _copy(path: Path, into: Path) -> None:
+    (into / path.name).write_bytes(path.read_bytes())
+
+
 def raw_files(folder: Path) -> list[Path]:
     return sorted(folder.rglob("*.fits"))
 
@@ -94,11 +110,13 @@ def scratch() -> Iterator[Path]:
 
 @dataclass
 class Run:
-    """What a command did. cpu : of it and its workers, s; parent_mb : most resident memory of itself"""
+    """What a command did. cpu : of it and its workers, s; parent_mb : most resident memory of itself;
+    parent_cpu : of itself, s, but for its last tenth of a second"""
 
     seconds: float
     cpu: float
     parent_mb: float
+    parent_cpu: float
     events: list[dict[str, Any]] = field(default_factory=list)
 
     def when(self, event: str) -> list[float]:
@@ -119,9 +137,9 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-P", "-m", "daemon", *arguments]
 
 
-def until_idle(drop: Path, work: Path, workers: int = WORKERS) -> Run:
-    """`nirid run --until-idle` on a folder, with products and state below `work`."""
-    arguments = ["--state", str(work / "state"), "run", "--until-idle", "--drop", str(drop)]
+def until_idle(drop: Path, work: Path, workers: int = WORKERS, options: Sequence[str] = ()) -> Run:
+    """`nirid run --until-idle` on a folder, with products and state below `work`; options : of `nirid`"""
+    arguments = [*options, "--state", str(work / "state"), "run", "--until-idle", "--drop", str(drop)]
     arguments += ["--products", str(work / "products"), "--workers", str(workers), "--json"]
     work.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
@@ -135,7 +153,7 @@ def until_idle(drop: Path, work: Path, workers: int = WORKERS) -> Run:
     if code:
         raise SystemExit(f"nirid run ended with {code}:\n{(work / 'log').read_text()[-3000:]}")
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return Run(seconds, cpu, memory.most(), events_of(work / "log"))
+    return Run(seconds, cpu, memory.most(), memory.cpu, events_of(work / "log"))
 
 
 def events_of(log: Path) -> list[dict[str, Any]]:
@@ -144,10 +162,10 @@ def events_of(log: Path) -> list[dict[str, Any]]:
 
 
 class _Memory:
-    """Looks at a process's high-water mark until it ends."""
+    """Looks at a process's high-water mark, and its processor time, until it ends."""
 
     def __init__(self, pid: int) -> None:
-        self._pid, self._most = pid, 0.0
+        self._pid, self._most, self.cpu = pid, 0.0, 0.0
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
 
@@ -155,6 +173,7 @@ class _Memory:
         with contextlib.suppress(OSError, IndexError):
             while True:
                 self._most = memory_mb(self._pid, "VmHWM")
+                self.cpu = processor_seconds(self._pid)
                 time.sleep(0.1)
 
     def most(self) -> float:
@@ -165,6 +184,12 @@ class _Memory:
 def memory_mb(pid: int, what: str = "VmRSS") -> float:
     text = Path(f"/proc/{pid}/status").read_text()
     return round(int(text.split(f"{what}:")[1].split()[0]) / 1024, 1)
+
+
+def processor_seconds(pid: int) -> float:
+    """Of one process, without its children."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def compiled(data: Path) -> None:

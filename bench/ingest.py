@@ -29,23 +29,24 @@ def measure(data: Path, preset: str = "example1") -> dict[str, Any]:
             with ThreadPoolExecutor(threads) as pool:
                 list(pool.map(lambda path: ingest(str(path), patience="batch"), files))
             rows.append(_row(f"read, {threads} threads", len(files), time.monotonic() - began, limit))
-        rows.append(_row("landed to registered", len(files), _registered(drop, work), limit))
+        rows.append(_row("landed to registered", len(files), registered(drop, work)[0], limit))
     return {"files": len(files), "bytes": limit["bytes_read"], "floor": limit, "ways": rows}
 
 
-def _registered(drop: Path, work: Path) -> float:
+def registered(drop: Path, work: Path) -> tuple[float, float]:
+    """Sweep, read, hash and register all below `drop`, with a new database: wall and processor time, s."""
     from daemon import app, config, logs
 
     logs.configure("error", "json")
     folders = {"products.folder": work / "products", "state.folder": work / "state"}
     given = {"watch.folders": [str(drop)], **{name: str(path) for name, path in folders.items()}}
-    (work / "state").mkdir()
+    (work / "state").mkdir(parents=True)
     daemon = app.build(config.load(None, given), hurry=True)
     try:
         daemon.landing.start()
-        began = time.monotonic()
+        began, busy = time.monotonic(), time.process_time()
         daemon.landing.take_all()
-        return time.monotonic() - began
+        return time.monotonic() - began, time.process_time() - busy
     finally:
         daemon.close()
 

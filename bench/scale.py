@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ def measure(
             if count == 0:
                 common.few_darks(drop)
             for number in range(count):
-                _link(common.night(data, "tiny", number), drop / f"{number:03d}")
+                common.link(common.night(data, "tiny", number), drop / f"{number:03d}")
             done = common.until_idle(drop, work, workers)
             files = common.raw_files(drop)
             limit = floor.of_night(files, work / "products")["seconds"]
@@ -34,6 +33,7 @@ def measure(
                     "products": len(done.when("job_done")),
                     "seconds": round(done.seconds, 2),
                     "cpu_seconds": round(done.cpu, 2),
+                    "daemon_cpu_seconds": round(done.parent_cpu, 2),
                     "seconds_per_file": round(done.seconds / len(files), 4),
                     "times_floor": round(done.seconds / limit, 1),
                     "parent_mb": done.parent_mb,
@@ -41,16 +41,6 @@ def measure(
                 }
             )
     return {"scale": rows}
-
-
-def _link(night: Path, into: Path) -> None:
-    into.mkdir(parents=True)
-    for path in common.raw_files(night):
-        os.link(path, into / path.name) if night.stat().st_dev == into.stat().st_dev else _copy(path, into)
-
-
-def _copy(path: Path, into: Path) -> None:
-    (into / path.name).write_bytes(path.read_bytes())
 
 
 def tables(answer: dict[str, Any]) -> list[common.Table]:

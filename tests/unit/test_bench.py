@@ -17,6 +17,7 @@ WANTED = {
     "steps": ("steps", "kernels"),
     "ingest": ("ways", "floor"),
     "scale": ("scale",),
+    "cluster": ("runs", "daemon"),
 }
 POSITIVE = (
     "seconds",
