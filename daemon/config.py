@@ -71,7 +71,9 @@ class Engine:
         "local", doc="worker processes on this machine; dask: those of a Dask cluster"
     )
     workers: int = bounded(2, ge=1, le=256, doc="jobs at the same time; of a Dask cluster, all its workers")
-    job_seconds: float = bounded(900.0, gt=0, doc="a job that takes longer is killed")
+    job_seconds: float = bounded(
+        900.0, gt=0, doc="a job that takes longer is killed; above 50 frames, in proportion"
+    )
     memory_mb: int = bounded(1500, ge=300, doc="private memory of a worker; a job that wants more fails")
     jobs_per_worker: int = bounded(200, ge=1, doc="a worker is replaced by a fresh one after this many jobs")
     cache_mb: int = bounded(

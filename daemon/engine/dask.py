@@ -97,11 +97,11 @@ class DaskEngine:
             raise RuntimeError("no worker is free")
         worker = next(iter(self._free))
         del self._free[worker]
-        now, key = self.clock(), f"job-{job_id}-{attempt}-{self._session}"
-        give_up_at = now + self.limits.seconds + GRACE_SECONDS
+        now, key, job = self.clock(), f"job-{job_id}-{attempt}-{self._session}", spec.to_json()
+        give_up_at = now + self.limits.seconds_for(job) + GRACE_SECONDS
         self._running[key] = _Running(job_id, attempt, key, worker, now, give_up_at)
         logs.get().debug("job_given", job=abs(job_id), attempt=attempt, worker=worker)
-        text = json.dumps({"job_id": job_id, "attempt": attempt, "spec": spec.to_json()})
+        text = json.dumps({"job_id": job_id, "attempt": attempt, "spec": job})
         self.link.give(worker, key, text)
 
     def cancel(self, job_id: int) -> None:

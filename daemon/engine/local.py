@@ -29,6 +29,7 @@ from daemon.engine import Ending, Outcome, Spec, WorkersDoNotStart
 STOP_SECONDS = 5.0  # between asking a job to stop and killing it
 START_SECONDS = 600.0  # compiling everything takes about a minute; a worker that is silent for longer hangs
 RESTART_SECONDS = (1.0, 60.0)  # first and longest pause after a worker that did not come up
+LARGE_GROUP = 50  # frames; a job of more may take longer in proportion
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 # The C library shall keep the memory of planes and give it to the next ones: else the kernel takes it back
 # after every step, and zeroes it again, for up to a third of a job's time. Not in large pages
@@ -50,6 +51,10 @@ class Limits:
     memory_mb: int = 1500  # private memory, compiled code included; more is a MemoryError in the job
     jobs_per_worker: int = 200
 
+    def seconds_for(self, job: Mapping[str, Any]) -> float:
+        """What this job may take."""
+        return self.seconds * max(1.0, len(job.get("inputs", ())) / LARGE_GROUP)
+
 
 @dataclass
 class _Running:
@@ -57,6 +62,7 @@ class _Running:
     attempt: int
     started: float
     kill_at: float
+    allowed: float  # s
     ending_if_killed: Ending = "timeout"
 
 
@@ -110,11 +116,12 @@ class LocalEngine:
         worker = next((w for w in self._workers if w.ready and w.running is None), None)
         if worker is None or self._stopping:
             raise RuntimeError("no worker is free")
-        now = self.clock()
-        worker.running = _Running(job_id, attempt, now, kill_at=now + self.limits.seconds)
+        now, job = self.clock(), {**spec.to_json(), **self.shared, "job_id": job_id}
+        seconds = self.limits.seconds_for(job)
+        worker.running = _Running(job_id, attempt, now, now + seconds, seconds)
         worker.jobs_begun += 1
         # A worker that died a moment ago is found by the next poll, which fails this attempt as "died".
-        self._send(worker, {"job": {**spec.to_json(), **self.shared, "job_id": job_id}})
+        self._send(worker, {"job": job})
 
     def waitables(self) -> list[Connection]:
         return [w.pipe for w in self._workers]
@@ -191,7 +198,7 @@ class LocalEngine:
             return []
         said = {
             "died": f"the worker died ({_exit_words(code)})",
-            "timeout": f"over the time limit of {self.limits.seconds:g} s, {how}",
+            "timeout": f"over the time limit of {running.allowed:g} s, {how}",
             "stopped": "did not stop in time, killed",
         }
         seconds = self.clock() - running.started

@@ -9,22 +9,32 @@ from pipeline.frame import BoolImage, FloatImage, Frame, Frames
 from pipeline.steps.skystack import UNMASKED, Skies, SkyCorrectParams, scaling
 
 TOGETHER = 16  # frames whose objects are looked for together, at most
+MANY = 32  # skies of one frame above which those of all together do for each: a few more or less do not tell
 
 
 def first_pass(frames: Frames, params: SkyCorrectParams) -> dict[str, BoolImage]:
     """The object masks of sky frames, grown by `dilation`."""
     plain = Skies({f.name: f for f in frames}, params)
     if params.first_pass == "given":
-        return {f.name: _grown(f, params) for f in frames if f.objmask is not None}
+        return {f.name: _kept(f, _grown(f, params)) for f in frames if f.objmask is not None}
     if params.first_pass == "sources":
-        return {frame.name: _detected(frame, plain) for frame in frames}
+        return {frame.name: _kept(frame, _detected(frame, plain)) for frame in frames}
     masks: dict[str, BoolImage] = {}
     number = pointing.groups(frames) if frames else []
     for group in range(max(number, default=-1) + 1):
         members = [f for f, n in zip(frames, number, strict=True) if n == group]
         for start in range(0, len(members), TOGETHER):
-            masks |= _deep_masks(members[start : start + TOGETHER], plain)
+            some = members[start : start + TOGETHER]
+            found = _deep_masks(some, plain)
+            masks |= {frame.name: _kept(frame, mask) for frame, mask in zip(some, found, strict=True)}
     return masks
+
+
+def _kept(frame: Frame, mask: BoolImage) -> BoolImage:
+    """The mask, where planes of frames are kept."""
+    kept = frame.evolve(objmask=mask).objmask
+    assert kept is not None
+    return kept
 
 
 def _grown(frame: Frame, params: SkyCorrectParams) -> BoolImage:
@@ -49,13 +59,16 @@ def _detected(frame: Frame, skies: Skies) -> BoolImage:
     return objectmasks.dilate(sources.object_mask(labels), params.dilation)
 
 
-def _deep_masks(frames: Frames, skies: Skies) -> dict[str, BoolImage]:
+def _deep_masks(frames: Frames, skies: Skies) -> list[BoolImage]:
     """Masks of frames of one field, each from what the others show."""
     from pipeline.algorithms import background, objectmasks
 
+    pools = [tuple(n for n in frame.skies if n in skies.frames) for frame in frames]
+    if all(len(pool) > MANY for pool in pools):
+        pools = [tuple(sorted({name for pool in pools for name in pool}))] * len(frames)
     residuals, bad, sigmas = [], [], []
-    for frame in frames:
-        residual, unusable = _rough_residual(frame, skies)
+    for frame, pool in zip(frames, pools, strict=True):
+        residual, unusable = _rough_residual(frame, pool, skies)
         level = background.sky_level(residual, unusable, high=UNMASKED)
         residuals.append(residual - np.float32(level.level))
         bad.append(unusable)
@@ -64,11 +77,10 @@ def _deep_masks(frames: Frames, skies: Skies) -> dict[str, BoolImage]:
     # Where frame j's pixel (0, 0) lies on the sky, in pixels of the first frame.
     shifts = [(round(float(dx)), round(float(dy))) for dx, dy in apart]
     grow = round(skies.params.dilation)
-    masks = objectmasks.masks_from_others(residuals, bad, shifts, float(np.median(sigmas)), grow=grow)
-    return dict(zip((f.name for f in frames), masks, strict=True))
+    return objectmasks.masks_from_others(residuals, bad, shifts, float(np.median(sigmas)), grow=grow)
 
 
-def _rough_residual(frame: Frame, skies: Skies) -> tuple[FloatImage, BoolImage]:
+def _rough_residual(frame: Frame, pool: tuple[str, ...], skies: Skies) -> tuple[FloatImage, BoolImage]:
     """A frame less the median of its pool, and its unusable pixels.
 
     One sky serves all that share a pool: that a frame's own light is among the n samples of the median
@@ -76,7 +88,6 @@ def _rough_residual(frame: Frame, skies: Skies) -> tuple[FloatImage, BoolImage]:
     """
     from pipeline.algorithms import objectmasks
 
-    pool = tuple(n for n in frame.skies if n in skies.frames)
     bad: BoolImage = frame.dq != 0
     if not pool:
         return frame.sci - objectmasks.smooth_background(frame.sci, bad), bad

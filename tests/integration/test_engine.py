@@ -205,3 +205,15 @@ def test_memory_is_kept_between_jobs_and_given_back_when_there_are_none(make):
     assert one(engine, "use").ending == "done"
     assert resident() > 200
     until(engine, lambda outcomes: resident() < 150)
+
+
+def test_a_large_group_may_take_longer_in_proportion():
+    limits = Limits(seconds=100.0)
+    assert [limits.seconds_for({"inputs": range(n)}) for n in (0, 9, 50, 100, 500)] == [
+        100,
+        100,
+        100,
+        200,
+        1000,
+    ]
+    assert limits.seconds_for({}) == 100

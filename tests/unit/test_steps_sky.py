@@ -277,3 +277,18 @@ def test_same_pixels_again_and_inputs_untouched():
         assert a.header.tostring() == b.header.tostring()
     for frame, was in zip(frames, before, strict=True):
         np.testing.assert_array_equal(frame.sci, was)
+
+
+def test_many_frames_are_searched_with_one_sky(monkeypatch):
+    """Whether a frame's own skies or those of its neighbours too: the same objects, the same level."""
+    from pipeline.steps import skyobjects
+
+    stars = star_field(6, radius=6.0)
+    frames = ready([calibrated(k, FIVE[k % 5], stars=stars, size=128) for k in range(1, 11)])
+    own = sky_correct.run(frames)
+    monkeypatch.setattr(skyobjects, "MANY", 5)
+    together = sky_correct.run(frames)
+    for a, b in zip(own, together, strict=True):
+        assert a.header["SKYLEVEL"] == pytest.approx(b.header["SKYLEVEL"], rel=2e-4)
+        assert np.abs(a.sci - b.sci).mean() < 0.05 * np.sqrt(a.var).mean()
+    assert any((a.sci != b.sci).any() for a, b in zip(own, together, strict=True))
