@@ -15,6 +15,7 @@ import json
 import os
 import warnings
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -63,13 +64,11 @@ def read_frame(path: Path, *, name: str | None = None, expect_data_sha: str | No
     shape = hdus[index].shape
     beside = {key: i for key, i in planes.items() if hdus[i].shape == shape}
     sci = pixels.floats(index)
-    dq = (
-        pixels.masks(beside["DQ"]) if "DQ" in beside and beside["DQ"] != index else np.zeros(shape, np.uint16)
-    )
+    dq = pixels.masks(beside["DQ"]) if beside.get("DQ", index) != index else _all_good(shape)
     finite = np.isfinite(sci)
     if not finite.all():
         sci[~finite] = 0.0
-        dq[~finite] |= NO_DATA
+        dq = np.where(finite, dq, dq | NO_DATA)
     return Frame(
         sci=sci,
         dq=dq,
@@ -82,6 +81,14 @@ def read_frame(path: Path, *, name: str | None = None, expect_data_sha: str | No
         catalog=next((decode_table(h.cards, data[h.offset :]) for h in hdus if h.name == "OBJCAT"), None),
         members=next((decode_table(h.cards, data[h.offset :]) for h in hdus if h.name == "FRAMES"), None),
     )
+
+
+@lru_cache(maxsize=2)
+def _all_good(shape: tuple[int, int]) -> MaskImage:
+    """The mask that all raw frames of a shape share: nobody writes into a frame's planes."""
+    dq = np.zeros(shape, np.uint16)
+    dq.flags.writeable = False
+    return dq
 
 
 def read_header(path: Path, *, name: str | None = None) -> Frame | None:
