@@ -14,7 +14,7 @@ import mmap
 import os
 import tempfile
 import weakref
-from collections import defaultdict
+from bisect import bisect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -39,36 +39,59 @@ def planes_on_disk(folder: Path) -> Iterator[None]:
 
 
 @dataclass
+class _Segment:
+    room: mmap.mmap
+    holes: list[tuple[int, int]]  # (start, stop), ascending, none beside another
+
+
+@dataclass
 class Scratch:
     """The file behind a descriptor, as room for arrays."""
 
     fd: int
-    _segments: list[mmap.mmap] = field(default_factory=list)
-    _left: int = 0  # bytes of the last segment that nothing was ever in
-    _free: defaultdict[int, list[tuple[mmap.mmap, int]]] = field(default_factory=lambda: defaultdict(list))
+    _segments: list[_Segment] = field(default_factory=list)
+    _left: list[tuple[_Segment, int, int]] = field(default_factory=list)  # by arrays that are gone
 
     def keep(self, plane: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """The plane, in the file; one that is there already, or takes no memory, as it is."""
-        if self._is_ours(plane) or 0 in plane.strides or not plane.size:
+        if _is_mapped(plane) or 0 in plane.strides or not plane.size:
             return plane
         size = -(-plane.nbytes // PAGE) * PAGE
-        segment, offset = place = self._free[size].pop() if self._free[size] else self._new(size)
-        kept: npt.NDArray[Any] = np.ndarray(plane.shape, plane.dtype, segment, offset)
-        weakref.finalize(kept, self._free[size].append, place).atexit = False
+        segment, start = self._take(size)
+        kept: npt.NDArray[Any] = np.ndarray(plane.shape, plane.dtype, segment.room, start)
+        # Arrays go at any moment, even while holes are being looked through: so they only leave word.
+        weakref.finalize(kept, self._left.append, (segment, start, start + size)).atexit = False
         kept[...] = plane
         return kept
 
-    def _is_ours(self, plane: npt.NDArray[Any]) -> bool:
-        owner: Any = plane
-        while isinstance(owner, np.ndarray):
-            owner = owner.base
-        return isinstance(owner, mmap.mmap)
+    def _take(self, size: int) -> tuple[_Segment, int]:
+        """The first hole that is large enough; a new segment where there is none."""
+        while self._left:
+            _fill_up(*self._left.pop())
+        for segment in self._segments:
+            for place, (start, stop) in enumerate(segment.holes):
+                if stop - start >= size:
+                    segment.holes[place : place + 1] = [(start + size, stop)] if stop - start > size else []
+                    return segment, start
+        offset, length = sum(len(segment.room) for segment in self._segments), max(SEGMENT, size)
+        os.posix_fallocate(self.fd, offset, length)
+        self._segments.append(_Segment(mmap.mmap(self.fd, length, offset=offset), [(0, length)]))
+        return self._take(size)
 
-    def _new(self, size: int) -> tuple[mmap.mmap, int]:
-        if size > self._left:
-            start, length = sum(len(s) for s in self._segments), max(SEGMENT, size)
-            os.posix_fallocate(self.fd, start, length)
-            self._segments.append(mmap.mmap(self.fd, length, offset=start))
-            self._left = length
-        self._left -= size
-        return self._segments[-1], len(self._segments[-1]) - self._left - size
+
+def _fill_up(segment: _Segment, start: int, stop: int) -> None:
+    """One more hole, as one with those beside it."""
+    at = bisect(segment.holes, (start, stop))
+    if at < len(segment.holes) and segment.holes[at][0] == stop:
+        stop = segment.holes.pop(at)[1]
+    if at and segment.holes[at - 1][1] == start:
+        at -= 1
+        start = segment.holes.pop(at)[0]
+    segment.holes.insert(at, (start, stop))
+
+
+def _is_mapped(plane: npt.NDArray[Any]) -> bool:
+    owner: Any = plane
+    while isinstance(owner, np.ndarray):
+        owner = owner.base
+    return isinstance(owner, mmap.mmap)

@@ -61,11 +61,27 @@ def test_room_is_used_again_when_nothing_looks_at_it(room):
     assert address(room.keep(np.ones(1000))) == place
 
 
+def test_room_of_small_planes_serves_large_ones(room):
+    planes = [room.keep(np.full(1000, k, float)) for k in range(9)]
+    last = planes.pop()
+    for k in (1, 0, 5, 3, 2, 7, 4, 6):
+        planes[k] = None
+    large = room.keep(np.arange(8000.0))
+    assert address(large) < address(last)
+    np.testing.assert_array_equal(last, np.full(1000, 8.0))
+
+
 def test_planes_do_not_overlap(room, monkeypatch):
     monkeypatch.setattr(scratch, "SEGMENT", 1 << 16)
     rng = np.random.default_rng(1)
     given = [rng.random(int(size)) for size in rng.integers(1, 20_000, 40)]
     kept = [room.keep(plane) for plane in given]
+    for gone in rng.permutation(40)[:20]:
+        kept[gone] = None
+        given[gone] = rng.random(int(rng.integers(1, 20_000)))
+        if gone % 2:
+            kept[gone] = room.keep(given[gone])
+    kept = [room.keep(plane) if there is None else there for plane, there in zip(given, kept, strict=True)]
     for a, b in zip(given, kept, strict=True):
         np.testing.assert_array_equal(a, b)
     assert os.fstat(room.fd).st_blocks * 512 >= sum(plane.nbytes for plane in given), "room that was promised"
