@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from bench import common
 from bench.ingest import registered
+from daemon.ingest import FileRecord
+from tests import night as world
 from tests.cluster import Cluster
 
-SMALL: dict[str, Any] = {"preset": "", "nights": 1, "workers": (1,), "groups": 2}
+SMALL: dict[str, Any] = {"preset": "", "nights": 1, "workers": (1,), "groups": 2, "backlog": (1,)}
 
 
 def measure(
@@ -20,6 +24,7 @@ def measure(
     nights: int = 3,
     workers: tuple[int, ...] = (1, 2),
     groups: int = 100,
+    backlog: tuple[int, ...] = (1, 10, 40),
 ) -> dict[str, Any]:
     """preset : "" for one group of small darks
 
@@ -28,6 +33,8 @@ def measure(
         well more workers would be used however busy the machine is
     daemon : processor time of the daemon itself, ms; groups : of 3 small darks, so many, which cost the
         workers next to nothing
+    backlog : the tutorial's night so many times, three days apart, 55 frames and 5 jobs each, and workers
+        that take no time: what the daemon needs for a job as the archive that it begins with grows
     """
     common.compiled(data)
     runs = []
@@ -50,7 +57,14 @@ def measure(
             "bytes_written": sum(made),
         }
         daemon = _daemon(drop, groups, work)
-    return {"preset": preset, "nights": nights, **night, "runs": runs, "daemon": daemon}
+    return {
+        "preset": preset,
+        "nights": nights,
+        **night,
+        "runs": runs,
+        "daemon": daemon,
+        "backlog": [_alone(n) for n in backlog],
+    }
 
 
 def _run(engine: str, workers: int, drop: Path, work: Path) -> dict[str, Any]:
@@ -123,6 +137,54 @@ def _daemon(large: Path, groups: int, work: Path) -> dict[str, Any]:
     }
 
 
+def _alone(nights: int) -> dict[str, Any]:
+    """A backlog without pixels: file records, and an engine that answers at once."""
+    with common.scratch() as work:
+        daemon = world.Daemon(work, world.FakeEngine())
+        records = [_later(record, number) for number in range(nights) for record in world.example1()]
+        began = time.process_time()
+        daemon.land(*records)
+        landed, wall = time.process_time(), time.monotonic()
+        daemon.until_idle()
+        jobs, busy = len(daemon.engine.ran), time.process_time() - landed
+        wall = time.monotonic() - wall
+        daemon.close()
+        size = (work / "nirid.db").stat().st_size
+    return {
+        "nights": nights,
+        "jobs": jobs,
+        "record_ms": round(1000 * (landed - began) / len(records), 2),
+        "job_ms": round(1000 * busy / jobs, 1),
+        "jobs_per_second": round(jobs / wall, 1),
+        "database_bytes_per_frame": size // len(records),
+    }
+
+
+def _later(record: FileRecord, number: int) -> FileRecord:
+    """The same frame of another night."""
+    old = record.descriptors
+    assert old is not None
+    assert old.ut_datetime is not None
+    assert old.ut_end is not None
+    shift = number * common.NIGHT_STEP
+    descriptors = replace(
+        old,
+        ut_datetime=old.ut_datetime + shift,
+        ut_end=old.ut_end + shift,
+        data_label=f"{old.data_label}-{number}",
+    )
+    name = f"N{old.ut_datetime + shift:%Y%m%d}{Path(record.path).name[9:]}"
+    return replace(
+        record,
+        path=f"/drop/{number}/{name}",
+        descriptors=descriptors,
+        data_label=descriptors.data_label,
+        file_sha=world.sha(f"file {number} {record.path}"),
+        data_sha=world.sha(f"data {number} {record.path}"),
+        facts=world.sha(f"facts {number} {record.path}"),
+    )
+
+
 def tables(answer: dict[str, Any]) -> list[common.Table]:
     names = ("engine", "workers", "seconds", "warm_seconds", "occupancy", "cpu_seconds", "daemon_cpu_seconds",
              "parent_mb")  # fmt: skip
@@ -131,4 +193,9 @@ def tables(answer: dict[str, Any]) -> list[common.Table]:
     return [
         (title, names, runs),
         ("the daemon alone", ("what", ""), list(answer["daemon"].items())),
+        (
+            "a backlog without pixels",
+            tuple(answer["backlog"][0]),
+            [list(r.values()) for r in answer["backlog"]],
+        ),
     ]

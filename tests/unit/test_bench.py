@@ -18,7 +18,7 @@ WANTED = {
     "ingest": ("ways", "floor"),
     "scale": ("scale",),
     "groups": ("groups", "limit_mb"),
-    "cluster": ("runs", "daemon"),
+    "cluster": ("runs", "daemon", "backlog"),
 }
 POSITIVE = (
     "seconds",
