@@ -86,22 +86,26 @@ def hidden_saturation_plain(sci: FloatImage, non_linear: float, largest: int = H
 def _small_regions(sci: FloatImage, level: float, largest: int) -> BoolImage:
     """Regions below level by runs of rows, joined where they touch: with few high pixels there are few."""
     ny, nx = sci.shape
-    number = 0
+    number = ny  # of runs, at most: a high pixel makes one more of a row
     for y in range(ny):
         for x in range(nx):
-            number += sci[y, x] < level and (x == 0 or not sci[y, x - 1] < level)
+            number += not sci[y, x] < level
     start, stop = np.empty(number, np.int64), np.empty(number, np.int64)
     parent, area = np.arange(number), np.zeros(number, np.int64)
     first_of_row = np.empty(ny + 1, np.int64)
     run, above = -1, 0
     for y in range(ny):
         first_of_row[y] = run + 1
-        for x in range(nx):
-            if sci[y, x] < level:
-                if x == 0 or not sci[y, x - 1] < level:
-                    run += 1
-                    start[run] = x
-                stop[run] = x + 1
+        x = 0
+        while x < nx:
+            if not sci[y, x] < level:
+                x += 1
+                continue
+            run += 1
+            start[run] = x
+            while x < nx and sci[y, x] < level:
+                x += 1
+            stop[run] = x
         above = first_of_row[y - 1] if y else 0
         for r in range(first_of_row[y], run + 1):
             while above < first_of_row[y] and stop[above] <= start[r]:
@@ -111,8 +115,8 @@ def _small_regions(sci: FloatImage, level: float, largest: int) -> BoolImage:
                 a, b = _root(parent, other), _root(parent, r)
                 parent[max(a, b)] = min(a, b)
                 other += 1
-    first_of_row[ny] = number
-    for r in range(number):
+    first_of_row[ny] = run + 1
+    for r in range(run + 1):
         area[_root(parent, r)] += stop[r] - start[r]
     out = np.zeros((ny, nx), np.bool_)
     for y in range(ny):
