@@ -19,7 +19,7 @@ from daemon.planner import Setting
 from daemon.stability import Signature
 from daemon.states import FileState, check_file
 from pipeline import caldb
-from pipeline.association import CalibrationKey, CalKind
+from pipeline.association import CalibrationKey, CalKind, Candidate
 from pipeline.descriptors import Descriptors
 
 NOT_STABLE = "not stable yet"
@@ -61,6 +61,7 @@ def gone(tx: Tx, path: str, setting: Setting) -> None:
         )
     elif row["content_id"] is not None:
         _refresh_frame(tx, row["content_id"], setting)
+        _follow(tx, row["content_id"])
     given_up = """SELECT DISTINCT c.id FROM content c JOIN sighting s ON s.content_id = c.id
         WHERE s.path = ? AND c.state = 'incomplete' AND NOT EXISTS (
             SELECT 1 FROM sighting t WHERE t.content_id = c.id AND t.current AND t.present)"""
@@ -79,6 +80,7 @@ def record(tx: Tx, record: FileRecord, setting: Setting) -> None:
         _log(tx, record, state)
     else:
         content, changed = _content(tx, record, state)
+        came_back = not changed and not _paths(tx, content)
         _sight(tx, record.path, state, record.reason, record.signature, content)
         _supersede(tx, record.path, setting)
         if changed:
@@ -86,6 +88,8 @@ def record(tx: Tx, record: FileRecord, setting: Setting) -> None:
         if changed and state is FileState.CALIBRATION and record.descriptors:
             _register(tx, record, record.descriptors, setting)
         _refresh_frame(tx, content, setting)
+        if (calibration := _follow(tx, content)) and came_back:
+            groups.touch_users(tx, calibration, setting.policy)
 
 
 def set_state(tx: Tx, content: int, state: FileState, reason: str, setting: Setting) -> None:
@@ -213,6 +217,36 @@ def _register(tx: Tx, record: FileRecord, descriptors: Descriptors, setting: Set
         return
     groups.touch_users(tx, tx.cals.add(entry, now=tx.now), setting.policy)
     tx.event("calibration_registered", path=record.path, key=str(CalibrationKey.of(kind, entry.facts)))
+
+
+def _follow(tx: Tx, content: int) -> Candidate | None:
+    """An external calibration is used where it lies now, and is returned; while it lies nowhere no job is
+    planned with it (`planning.LedgerWorld.candidates`). What was made with it stays."""
+    cal = tx.one(
+        """SELECT k.id, k.kind, k.ident, k.path FROM content c
+        JOIN calibration k ON k.ident = c.sha256 AND k.removed IS NULL
+        WHERE c.id = ? AND c.state = 'calibration'""",
+        content,
+    )
+    if cal is None:
+        return None
+    paths = _paths(tx, content)
+    if cal["path"] not in paths:  # jobs that have not begun are planned anew
+        if paths:
+            tx.run("UPDATE calibration SET path = ? WHERE id = ?", paths[0], cal["id"])
+        rows = tx.rows(
+            """SELECT DISTINCT j.group_id FROM job_calibration c JOIN job j ON j.id = c.job_id
+            WHERE c.ident = ? AND j.state IN ('planned', 'running')""",
+            cal["ident"],
+        )
+        groups.touch(tx, *(row[0] for row in rows))
+    return next((c for c in tx.cals.list(CalKind(cal["kind"])) if c.ident == cal["ident"]), None)
+
+
+def _paths(tx: Tx, content: int) -> list[bytes]:
+    """Where a content lies now."""
+    sql = "SELECT path FROM sighting WHERE content_id = ? AND current AND present ORDER BY path"
+    return [bytes(row[0]) for row in tx.rows(sql, content)]
 
 
 def register_again(tx: Tx, content: int, setting: Setting) -> None:

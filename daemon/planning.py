@@ -5,6 +5,7 @@ writes down what it decided. Everything happens in one transaction, so nothing c
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -168,8 +169,13 @@ class LedgerWorld:
 
     def candidates(self, kind: CalKind, target: Descriptors) -> Sequence[Candidate]:
         """Which of two copies from outside came first says nothing: the choice must not hang on it."""
-        stored = (replace(c, made=0) if not c.origin else c for c in self.tx.cals.candidates(kind, target))
+        found = (c for c in self.tx.cals.candidates(kind, target) if c.origin or self._lies_there(c))
+        stored = (replace(c, made=0) if not c.origin else c for c in found)
         return [*stored, *self._pending(kind, target)]
+
+    def _lies_there(self, external: Candidate) -> bool:
+        sql = "SELECT 1 FROM sighting WHERE path = ? AND current AND present LIMIT 1"
+        return self.tx.one(sql, os.fsencode(external.path)) is not None
 
     def _pending(self, kind: CalKind, target: Descriptors) -> list[Candidate]:
         key = str(CalibrationKey.of(kind, target))

@@ -4,16 +4,17 @@ import contextlib
 import hashlib
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from daemon import losses, queries, schedule
+from daemon import files, losses, queries, schedule
 from daemon.audit import audit
 from daemon.engine import Outcome
 from daemon.ledger import connect_readonly
-from tests.night import Daemon, FakeEngine, frame
+from tests.night import Daemon, FakeEngine, frame, static_bpm
 
 LAMPS = {"exposure_time": 42.0, "coadds": 1}
 
@@ -119,6 +120,8 @@ def test_a_disk_that_is_not_mounted_is_not_believed(daemon, tmp_path):
     os.rename(tmp_path / "away", daemon.products)
     assert [p["path"] for p in daemon.ask(queries.products)] == paths
     assert all(losses.harm(Path(path), "") for path in paths)
+    daemon.run(100)
+    assert len(daemon.engine.ran) == ran
 
 
 def test_asking_for_a_deleted_product_again_leaves_nothing_that_never_was(daemon):
@@ -135,3 +138,39 @@ def test_rejecting_a_deleted_product_leaves_nothing_that_never_was(daemon):
     daemon.run(100)
     assert set(daemon.current()) == {"N20160102S0021_flat"}
     assert accounted(daemon)
+
+
+@pytest.fixture
+def outside(daemon, tmp_path):
+    """A mask from outside that is in the store, and in its place."""
+    path = tmp_path / "mask.fits"
+    path.write_bytes(b"mask")
+    record = replace(static_bpm(), path=str(path), file_sha=hashlib.sha256(b"mask").hexdigest())
+    daemon.land(record)
+    daemon.run(600)
+    return record
+
+
+def test_a_calibration_from_outside_is_used_where_it_lies_now(daemon, outside, tmp_path):
+    moved = replace(outside, path=str(tmp_path / "moved.fits"))
+    Path(outside.path).rename(moved.path)
+    daemon.land(moved)
+    daemon.ledger.write(lambda tx: files.gone(tx, outside.path, daemon.setting))
+    science_lands(daemon)
+    assert outside.file_sha in daemon.current()["N20160102S0001_image"]
+    assert daemon.rows("SELECT * FROM attempt WHERE outcome = 'io'") == []
+
+
+def test_a_calibration_from_outside_that_is_gone_keeps_nobody_waiting(daemon, outside):
+    made = daemon.current()
+    Path(outside.path).unlink()
+    science_lands(daemon)  # the sweep has not seen yet that it is gone
+    assert "N20160102S0001_image" not in daemon.current()
+    daemon.ledger.write(lambda tx: files.gone(tx, outside.path, daemon.setting))
+    daemon.run(600)
+    assert outside.file_sha not in daemon.current()["N20160102S0001_image"]
+    assert daemon.current().items() >= made.items()  # what was made with it stays
+    Path(outside.path).write_bytes(b"mask")
+    daemon.land(outside)
+    daemon.run(600)
+    assert outside.file_sha in daemon.current()["N20160102S0001_image"]
