@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bench import common
 
-NAMES = ("accuracy", "floor", "night", "latency", "steps", "ingest", "scale", "groups", "cluster")
+NAMES = ("accuracy", "floor", "night", "latency", "steps", "ingest", "scale", "archive", "groups", "cluster")
 
 
 def main() -> None:

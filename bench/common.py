@@ -192,6 +192,12 @@ def processor_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def ticks(pid: int) -> int:
+    """Processor time of a process so far, in units of 1/sysconf(SC_CLK_TCK) s."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
 def compiled(data: Path) -> None:
     """See to it that the loops are compiled and on disk, so that no bench measures the compiler."""
     from daemon.engine.local import warm_marker

@@ -160,11 +160,11 @@ class _Daemon:
     def idle(self, seconds: float) -> dict[str, float]:
         """Per cent of a core and memory of the parent, of the workers together, with nothing to do."""
         pids = {"daemon": [self.process.pid], "workers": self._children()}
-        before = {name: sum(map(_ticks, those)) for name, those in pids.items()}
+        before = {name: sum(map(common.ticks, those)) for name, those in pids.items()}
         time.sleep(seconds)
         answer = {}
         for name, those in pids.items():
-            used = sum(map(_ticks, those)) - before[name]
+            used = sum(map(common.ticks, those)) - before[name]
             answer[f"{name}_percent"] = round(100 * used / os.sysconf("SC_CLK_TCK") / seconds, 2)
             answer[f"{name}_mb"] = round(sum(common.memory_mb(pid) for pid in those), 1)
         return answer
@@ -175,9 +175,9 @@ class _Daemon:
 
     def _load(self) -> float:
         """Cores that the workers keep busy."""
-        before = sum(map(_ticks, self._children()))
+        before = sum(map(common.ticks, self._children()))
         time.sleep(0.2)
-        return (sum(map(_ticks, self._children())) - before) / os.sysconf("SC_CLK_TCK") / 0.2
+        return (sum(map(common.ticks, self._children())) - before) / os.sysconf("SC_CLK_TCK") / 0.2
 
     def _ask(self, sql: str, *values: Any) -> list[Any]:
         try:
@@ -197,11 +197,6 @@ class _Daemon:
                     f"the daemon does not do what it should:\n{(self.work / 'log').read_text()[-3000:]}"
                 )
             time.sleep(0.02)
-
-
-def _ticks(pid: int) -> int:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return int(fields[11]) + int(fields[12])
 
 
 def _configuration(work: Path, workers: int, quiet: float, looks: bool) -> str:

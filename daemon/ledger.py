@@ -28,12 +28,13 @@ from typing import Any, TypeVar
 import peewee as pw
 
 from pipeline.caldb import CalStore, check_schema, open_store, readonly_uri
-from pipeline.errors import ConfigError
 
 T = TypeVar("T")
 Log = Callable[..., None]  # log(event, **fields)
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+# {version: what makes the next one of it}; tables and indexes that are missing are made anyhow
+_STEPS = {1: ("DROP INDEX IF EXISTS job_makes_key", "DROP INDEX IF EXISTS job_state_priority_ut")}
 COMPONENT = "ledger"
 _PRAGMAS = {
     "busy_timeout": 10_000,
@@ -175,7 +176,7 @@ def models(db: pw.Database) -> SimpleNamespace:
         ut = pw.DoubleField(default=0.0)  # of its latest input
         spec = pw.TextField(default="")  # JobSpec as JSON; empty while it waits
         makes = pw.TextField(default="")  # Candidate as JSON
-        makes_key = pw.TextField(default="", index=True)  # its CalibrationKey
+        makes_key = pw.TextField(default="")  # its CalibrationKey
         remake = pw.IntegerField(default=0)
         attempts = pw.IntegerField(default=0)
         deaths = pw.IntegerField(default=0)
@@ -187,7 +188,10 @@ def models(db: pw.Database) -> SimpleNamespace:
         error = pw.TextField(default="")
 
         class Meta:
-            indexes = ((("state", "priority", "ut"), False), (("group", "state"), False))
+            indexes = ((("makes_key", "state"), False), (("group", "state"), False))
+
+    # In the order in which jobs are claimed, so that the first of many is at hand.
+    Job.add_index(pw.SQL("CREATE INDEX IF NOT EXISTS job_queue ON job (state, priority, ut DESC)"))
 
     class JobInput(Base):
         job = pw.ForeignKeyField(Job)
@@ -494,8 +498,10 @@ def _create(db: Any) -> CalStore:
         tables = models(db)
         db.create_tables(list(vars(tables).values()), safe=True)
         db.execute_sql(_ACCOUNTING)
-        if check_schema(db, COMPONENT, SCHEMA_VERSION) not in (0, SCHEMA_VERSION):
-            raise ConfigError("the database is of a schema that this release cannot bring up to date")
+        found = check_schema(db, COMPONENT, SCHEMA_VERSION)
+        for version in range(found or SCHEMA_VERSION, SCHEMA_VERSION):
+            for step in _STEPS[version]:
+                db.execute_sql(step)
     return cals
 
 

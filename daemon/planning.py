@@ -180,8 +180,9 @@ class LedgerWorld:
     def _pending(self, kind: CalKind, target: Descriptors) -> list[Candidate]:
         key = str(CalibrationKey.of(kind, target))
         rows = self.tx.rows(
-            """SELECT key, makes FROM job WHERE makes_key = ? AND (state IN ('planned', 'waiting', 'running')
-            OR (state = 'failed' AND id IN (SELECT job_id FROM search WHERE outcome = '')))""",
+            """SELECT key, makes FROM job WHERE makes_key = ?
+            AND state IN ('planned', 'waiting', 'running', 'failed')
+            AND (state <> 'failed' OR id IN (SELECT job_id FROM search WHERE outcome = ''))""",
             key,
         )
         return [replace(candidate_from_json(row["makes"]), ident=row["key"], pending=True) for row in rows]

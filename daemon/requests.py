@@ -175,7 +175,7 @@ class Requests:
     def write_down(self) -> int:
         """Append to the decisions file what is not in it yet; returns how many lines. OSError."""
         with self.ledger.read() as db:
-            rows = [dict(r) for r in db.execute("SELECT * FROM decision WHERE NOT written ORDER BY id")]
+            rows = [dict(r) for r in db.execute("SELECT * FROM decision WHERE written = 0 ORDER BY id")]
         if not rows:
             return 0
         file = self.products / DECISIONS
@@ -195,7 +195,7 @@ def _discard(path: Path) -> None:
 
 
 def _mark(tx: Tx, last: int) -> None:
-    tx.run("UPDATE decision SET written = 1 WHERE id <= ? AND NOT written", last)
+    tx.run("UPDATE decision SET written = 1 WHERE id <= ? AND written = 0", last)
 
 
 def _line(row: Mapping[str, Any]) -> str:

@@ -15,12 +15,11 @@ import json
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import peewee as pw
 
@@ -182,18 +181,17 @@ class CalStore:
 
         exact : only those whose key agrees; else all of the kind, nearest in time first, for `explain`
         """
-        table, rule = self._tables.Calibration, association.RULES[kind]
-        query = table.select().where(table.removed.is_null())
-        when = target.ut_datetime.timestamp() if target.ut_datetime else 0.0
-        if exact:
-            query = query.where(table.key == str(CalibrationKey.of(kind, target)))
-            if rule.within:
-                span = rule.within.total_seconds()
-                query = query.where(table.ut.between(when - span, when + span))
+        rule, when = association.RULES[kind], target.ut_datetime.timestamp() if target.ut_datetime else 0.0
+        if exact:  # in SQL: half a year of nights is asked for at every step of planning
+            span = rule.within.total_seconds() if rule.within else 1e12
+            where, values = "key = ? AND ut BETWEEN ? AND ?", (
+                str(CalibrationKey.of(kind, target)), when - span, when + span,
+            )  # fmt: skip
         else:
-            query = query.where(table.kind == kind.value)
-            query = query.order_by(pw.fn.ABS(table.ut - when), table.id).limit(MOST_FOR_EXPLAIN)
-        return [_candidate(row) for row in query]
+            where, values = "kind = ? ORDER BY ABS(ut - ?), id LIMIT ?", (kind.value, when, MOST_FOR_EXPLAIN)
+        sql = f"SELECT {', '.join(_Row._fields)} FROM calibration WHERE removed IS NULL AND {where}"
+        db: Any = self.db
+        return [_candidate(_Row(*row)) for row in db.execute_sql(sql, values)]
 
     def best_match(self, kind: CalKind, target: Descriptors, *, prefer_origin: str = "") -> Match:
         """The calibration for a frame; when there is none, every candidate of the kind with why not."""
@@ -245,13 +243,39 @@ def check_schema(db: Any, component: str, version: int) -> int:
     return found
 
 
+class _Row(NamedTuple):
+    """The columns of the table that a candidate needs."""
+
+    id: int
+    kind: str
+    name: str
+    path: bytes
+    sha256: str
+    ident: str
+    origin: str
+    facts: str
+    ut: float
+    added: float
+
+
 def _candidate(row: Any) -> Candidate:
-    facts: Mapping[str, Any] = json.loads(row.facts)
-    return replace(
-        Candidate(CalKind(row.kind), row.name, row.ident, facts, datetime.fromtimestamp(row.ut, UTC)),
+    """Of a row of the table, or a _Row."""
+    return Candidate(
+        kind=CalKind(row.kind),
+        name=row.name,
+        ident=row.ident,
+        facts=_facts(row.facts),
+        ut=datetime.fromtimestamp(row.ut, UTC),
         path=os.fsdecode(bytes(row.path)),
         sha256=row.sha256,
         origin=row.origin,
         made=row.id,
         added=row.added,
     )
+
+
+@lru_cache(maxsize=1024)
+def _facts(text: str) -> Mapping[str, Any]:
+    """The same for every night that is taken with the same settings: not to be changed."""
+    facts: dict[str, Any] = json.loads(text)
+    return facts

@@ -99,8 +99,7 @@ class Descriptors:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Descriptors:
         """The inverse of `to_json`; unknown names, of another release, are passed over."""
-        names = {f.name for f in fields(cls)}
-        known = {key: value for key, value in values.items() if key in names}
+        known = {key: value for key, value in values.items() if key in cls.__dataclass_fields__}
         for key in ("ut_datetime", "ut_end"):
             if known.get(key):
                 known[key] = datetime.fromisoformat(known[key])

@@ -13,6 +13,7 @@ from dataclasses import replace
 import pytest
 
 from daemon import files, jobs, queries
+from daemon import ledger as module
 from daemon.ingest import FileRecord
 from daemon.ledger import Ledger, LedgerBusy, connect_readonly, on_paper
 from daemon.stability import Signature
@@ -158,6 +159,76 @@ def test_a_newer_schema_is_refused(tmp_path):
     ledger.close()
     with pytest.raises(ConfigError, match="ledger is of schema 99"):
         Ledger(tmp_path / "nirid.db")
+
+
+def indexes(path):
+    with closing(sqlite3.connect(path)) as db:
+        return set(db.execute("SELECT name, tbl_name, sql FROM sqlite_master WHERE type = 'index'"))
+
+
+def test_a_database_of_the_first_schema_is_brought_up_to_date(tmp_path):
+    fresh, old = tmp_path / "fresh.db", tmp_path / "old.db"
+    Ledger(fresh).close()
+    ledger = Ledger(old)
+    take(ledger, *example1())
+    ledger.close()
+    with closing(sqlite3.connect(old)) as db:
+        db.executescript(
+            """DROP INDEX job_queue; DROP INDEX job_makes_key_state;
+            CREATE INDEX job_makes_key ON job (makes_key);
+            CREATE INDEX job_state_priority_ut ON job (state, priority, ut);
+            UPDATE schema SET version = 1 WHERE component = 'ledger'"""
+        )
+    ledger = Ledger(old)
+    assert len(states(ledger)) == len(example1())
+    with ledger.read() as db:
+        assert db.execute("SELECT version FROM schema WHERE component = 'ledger'").fetchone()[0] == 2
+    ledger.close()
+    assert indexes(old) == indexes(fresh)
+
+
+SMALL = {"intent", "removal", "search"}  # tables that hold only what is under way
+
+
+def test_what_the_heart_asks_goes_by_index(tmp_path, monkeypatch):
+    """The cost of a tick must not grow with the archive: no statement reads or sorts a table of it."""
+    asked = set()
+
+    def traced(make, connection_of):
+        def opened(*args):
+            made = make(*args)
+            connection_of(made, *args).set_trace_callback(asked.add)
+            return made
+
+        return opened
+
+    monkeypatch.setattr(module, "_reader", traced(module._reader, lambda made, uri: made))
+    monkeypatch.setattr(module, "_create", traced(module._create, lambda made, db: db.connection()))
+    daemon = Daemon(tmp_path)
+    night = example1()
+    daemon.land(*night[:5])
+    daemon.run(120)
+    daemon.land(*night[5:], static_bpm())  # live: looked at, waited for, planned, made, healed
+    daemon.run(3600)
+    told, plans = asked.copy(), {}
+    assert len(daemon.current()) == 5
+    with daemon.ledger.read() as db:
+        for sql in told:
+            never = "key IN ()" in sql or "(0 = 1)" in sql
+            if sql.lstrip().startswith(("SELECT", "UPDATE", "DELETE", "WITH")) and not never:
+                plans[sql] = [row["detail"] for row in db.execute(f"EXPLAIN QUERY PLAN {sql}")]
+    daemon.close()
+    assert len(plans) > 100
+    bad = {
+        (sql, line)
+        for sql, lines in plans.items()
+        for line in lines
+        if line.startswith("SCAN ") and line.split()[1] not in SMALL | {"CONSTANT", "(subquery-2)"}
+    }
+    assert bad == set()
+    claims = [lines for sql, lines in plans.items() if "ORDER BY j.priority, j.ut DESC" in sql]
+    assert claims
+    assert all("job_queue" in lines[0] and "B-TREE" not in " ".join(lines) for lines in claims)
 
 
 def test_what_was_said_to_be_done_survives_a_kill(tmp_path):

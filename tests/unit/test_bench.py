@@ -17,6 +17,7 @@ WANTED = {
     "steps": ("steps", "kernels"),
     "ingest": ("ways", "floor"),
     "scale": ("scale",),
+    "archive": ("daemon", "questions", "steps"),
     "groups": ("groups", "limit_mb"),
     "cluster": ("runs", "daemon", "backlog"),
 }
