@@ -104,7 +104,7 @@ def _grey(frame: Frame) -> Grey:
         steps = np.arcsinh(steps / softening) / np.arcsinh(1.0 / softening)
     levels = np.rint(EMPTY + steps * (255 - EMPTY)).astype(np.uint8)
     index = (frame.sci - np.float32(low)) * np.float32((_STEPS - 1) / (high - low))
-    grey = levels[np.clip(index, 0, _STEPS - 1).astype(np.int16)]
+    grey = levels.take(np.clip(index, 0, _STEPS - 1, out=index).astype(np.intp))
     grey[(frame.dq & NO_DATA) != 0] = EMPTY
     return np.ascontiguousarray(grey[::-1])
 
