@@ -40,6 +40,7 @@ MOST_DEATHS = 3  # of workers in one job
 MOST_INTERRUPTIONS = 10  # of the whole daemon: weaker evidence against the job that was running
 BACK_OFF = (1.0, 300.0)  # first and longest, s
 OLDEST_EVERY = 8  # one claim in so many is the oldest of the backlog
+LOOK_AGAIN = 30.0  # s, at products that may be lost
 HURRIED_TRIES = 3  # with --until-idle, where back-off counts as elapsed
 
 
@@ -232,6 +233,8 @@ class Dispatcher:
     _delays: dict[int, _Delay] = field(default_factory=dict)
     _unpublished: dict[int, PublishPlan] = field(default_factory=dict)
     _suspects: deque[str] = field(default_factory=deque)  # paths of products that may be lost
+    _doubtful: set[str] = field(default_factory=set)  # those of which nothing can be said now
+    _again_at: float = 0.0
     _ended: list[Outcome] = field(default_factory=list)  # told by the engine once, not yet in the ledger
 
     def recover(self, products: Path) -> int:
@@ -425,19 +428,27 @@ class Dispatcher:
     def _make_up_for_losses(self) -> int:
         """What is lost is used no longer, and made again. Returns how many."""
         count = 0
+        if self.clock() >= self._again_at:
+            self._suspects.extend(self._doubtful)
+            self._doubtful.clear()
         for _ in range(len(self._suspects)):
-            path, busy = self._suspects[0], False
+            path, again = self._suspects[0], False
             with self.ledger.read() as db:
                 sql = "SELECT group_id, sha256 FROM product WHERE path = ? AND current"
                 row = db.execute(sql, (os.fsencode(path),)).fetchone()
-            if why := losses.harm(Path(path), row["sha256"]) if row else "":
+            try:
+                why = losses.harm(Path(path), row["sha256"]) if row else ""
+            except OSError:
+                why, again = "", True
+            if why:
                 intend = partial(publish.intend_withdrawal, group=row["group_id"], lost=why)
                 plan = self.ledger.write(intend)
-                busy = plan is None  # another one is being made; if that fails, it is still lost
+                again = plan is None  # another one is being made; if that fails, it is still lost
                 count += self._publish_or_wait(plan) if plan else 0
             self._suspects.popleft()
-            if busy:
-                self._suspects.append(path)
+            if again:
+                self._doubtful.add(path)
+                self._again_at = self.clock() + LOOK_AGAIN
         return count
 
     def _restore(self) -> int:

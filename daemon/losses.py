@@ -7,6 +7,7 @@ makes it again, under a new key: whoever needs it waits for it as for any other 
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -18,19 +19,19 @@ from pipeline.fitsreader import hash_file
 
 
 def harm(path: Path, sha256: str) -> str:
-    """Why the product at a path is lost; "" when it is whole, or when that cannot be said now.
+    """Why the product at a path is lost; "" when it is whole. Raises OSError when that cannot be said now.
 
     Where no night at all is left in the products folder, the disk may not be mounted: nothing is believed.
     """
     try:
         if moves.there(path):
             return "" if hash_file(path) == sha256 else "its bytes are not those that were published"
-        nights = (entry for entry in path.parents[1].iterdir() if entry.name[0] != ".")
-        return "its file is gone" if any(night.is_dir() for night in nights) else ""
     except NiridError as error:  # a folder, a pipe
         return str(error)
-    except OSError:
-        return ""
+    products = path.parents[1]
+    if any(night.is_dir() for night in products.iterdir() if night.name[0] != "."):
+        return "its file is gone"
+    raise FileNotFoundError(errno.ENOENT, "no night at all: is the disk mounted?", str(products))
 
 
 def used_by(db: sqlite3.Connection, job: int) -> list[str]:
