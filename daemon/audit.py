@@ -31,7 +31,7 @@ def audit(
     by_state, unaccounted, total = _files(db, [str(folder) for folder in drop_folders], deep)
     products = queries.products(db, current=False)
     broken = [{"path": p["path"], "why": why} for p in products if (why := _broken(p, deep))]
-    known = {os.path.realpath(product["path"]) for product in products}
+    known = {os.path.realpath(product["path"]) for product in products} | queries.being_removed(db)
     unaccounted += [
         {"path": str(path), "why": "a product that the ledger does not know"}
         for path in product_files(product_folder)

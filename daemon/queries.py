@@ -48,6 +48,11 @@ def files_on_record(db: sqlite3.Connection) -> Iterator[Row]:
         yield {**dict(row), "path": os.fsdecode(row["path"]), "present": bool(row["present"])}
 
 
+def being_removed(db: sqlite3.Connection) -> set[str]:
+    """Paths of superseded products that retention has given up, and not unlinked yet."""
+    return {os.path.realpath(os.fsdecode(row[0])) for row in db.execute("SELECT path FROM removal")}
+
+
 def counts(db: sqlite3.Connection) -> dict[str, dict[str, int]]:
     """{"files": {state: n}, "jobs": {state: n}, "products": {"current": n, "superseded": n}}.
 

@@ -102,6 +102,7 @@ def take_back(ledger: Ledger, landing: Landing, setting: Setting, overrides: Ove
     """Bring the ledger up to date with the disk; {"products", "decisions", "files", "left": [{path, why}]}.
 
     landing : has been started; its `take_all` reads every raw file
+    Raises OSError when a product cannot be read now: without it its frames would be reduced again.
     """
     products = Path(setting.products)
     strange, lines = unknown(ledger, products)
@@ -115,7 +116,7 @@ def take_back(ledger: Ledger, landing: Landing, setting: Setting, overrides: Ove
     for path in strange:
         try:
             found.append(read(path, products))
-        except (NiridError, OSError) as error:
+        except (NiridError, FileNotFoundError) as error:
             left.append({"path": str(path), "why": str(error)})
     keys = {item.sha256: item.key for item in found}
     for item in _settled(found):

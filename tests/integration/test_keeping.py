@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from daemon import backup, config, queries, retention, schedule
+from daemon.audit import audit
 from daemon.config import Retention
 from daemon.ledger import Ledger, on_paper
 from pipeline.errors import NiridError
@@ -228,6 +229,7 @@ def test_a_kill_in_the_middle_is_finished_later(grown, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         retention.prune(grown.ledger, Retention())
     monkeypatch.undo()
+    assert grown.ask(audit, [], grown.products)["unaccounted"] == []  # what is on its way is accounted for
     assert retention.finish(grown.ledger) == 2
     assert versions(grown) == [3, 4, 5]
     with on_paper(grown.ledger.path) as tx:

@@ -1,5 +1,6 @@
 """With the ledger gone, everything is learnt again from disk, and nothing is reduced again."""
 
+import errno
 import hashlib
 import json
 import os
@@ -263,6 +264,26 @@ def test_what_is_no_product_of_ours_is_left_and_told(daemons):
     (left,) = answer["left"]
     assert left["path"] == str(stranger)
     assert stranger.exists()
+
+
+def test_a_product_that_cannot_be_read_now_is_not_gone_on_without(night, daemons, monkeypatch):
+    before, read, records = night.current(), rebuild.read, [*example1(), static_bpm()]
+
+    def fails(path, products):
+        if path.name.startswith(DARK):
+            raise OSError(errno.EMFILE, "Too many open files", str(path))
+        return read(path, products)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rebuild, "read", fails)
+        with pytest.raises(OSError, match="Too many open files"):
+            lose(night, daemons, records)
+    again = daemons()
+    answer = rebuild.take_back(again.ledger, Disk(again, records), again.setting, again.heart.overrides)
+    assert answer["left"] == []
+    again.until_idle()
+    assert again.current() == before
+    assert again.engine.ran == []
 
 
 def test_what_is_being_published_or_withdrawn_is_finished_otherwise(night):
