@@ -165,7 +165,7 @@ def build(config: Config, *, hurry: bool = False, start_workers: bool = False) -
     """
     missing = [folder for folder in config.drop_folders if not folder.is_dir()]
     if missing and hurry:  # a service waits for the mount; here nothing would be found, and called done
-        raise NiridError(f"the drop folder {missing[0]} is missing")
+        raise NiridError(f"{missing[0]}: no such folder")
     config.product_folder.mkdir(parents=True, exist_ok=True)
     told: dict[str, str] = {}
 

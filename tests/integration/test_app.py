@@ -72,7 +72,7 @@ def test_a_drop_folder_that_is_missing_is_not_made_but_looked_for(settings, mana
     monkeypatch.setenv("WATCHDOG_USEC", "400000")
     drop = settings.drop_folders[0]
     drop.rmdir()
-    with pytest.raises(NiridError, match=f"the drop folder {drop} is missing"):
+    with pytest.raises(NiridError, match=f"{drop}: no such folder"):
         app.batch(settings)
     settings = replace(settings, watch=replace(settings.watch, sweep_seconds=0.2))
     heard = []
