@@ -14,7 +14,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -90,7 +90,7 @@ class Landing:
         """Everything that can be done now; returns the seconds until there may be more."""
         self.progress_at = now
         hints = self.watcher.drain()
-        self._offer(hints.paths, now)
+        self._offer(hints.paths, now, moved=hints.moved)
         if hints.rescan or now >= self.sweep_at:
             self._sweep(now)
         looked = self.tracker.tick(now)
@@ -108,10 +108,14 @@ class Landing:
     # -- live ---------------------------------------------------------------------------------
 
     def _offer(
-        self, paths: Iterable[str], now: float, signatures: dict[str, Signature] | None = None
+        self,
+        paths: Iterable[str],
+        now: float,
+        signatures: dict[str, Signature] | None = None,
+        moved: Container[str] = (),
     ) -> None:
         for path in paths:
-            if self.tracker.offer(path, now, (signatures or {}).get(path)):
+            if self.tracker.offer(path, now, (signatures or {}).get(path), moved=path in moved):
                 self._unseen[path] = files.NOT_STABLE
 
     def _sweep(self, now: float) -> Sweep:

@@ -1,7 +1,7 @@
 """Candidate paths -> files that have stopped changing, with an injected clock and stat.
 
     tracker = Tracker(settle=2.0, grace=900.0)
-    tracker.offer(path, now)                 # from a hint, as often as one likes
+    tracker.offer(path, now)                 # from a hint, as often as one likes; moved=True after a rename
     tracker.offer(path, now, signature)      # from a sweep
     looked = tracker.tick(now)               # stats what is due; touches nothing else
     for due in looked.due:                   # unchanged for the settle time: hand to ingest
@@ -14,8 +14,9 @@ concluded "incomplete" is watched with back-off, handed over again when it chang
 with patience="overdue" when it has not changed for the grace time. Not thread-safe: one thread
 owns a tracker; that thread may hang with a network folder, so it should not be the heart.
 
-Nothing here trusts the kind of an event: a rename, a hard link and a copy that keeps its times all
-show in the stat, where the last change of the inode is later than the last write.
+A rename, a hard link and a copy that keeps its times show in the stat, where the last change of the inode
+is later than the last write. Of events only a rename is believed, and only for how long to wait: what was
+written and renamed within a few milliseconds has one time for both.
 """
 
 from __future__ import annotations
@@ -83,6 +84,7 @@ class _Candidate:
     signature: Signature | None = None
     state: Literal["seen", "incomplete", "done"] = "seen"
     reason: str = CHANGING
+    moved: bool = False  # an event said that it came by rename, and nothing has changed since
     busy: bool = False  # handed over, not concluded
     again: bool = False  # offered while busy
     delay: float = 0.0  # present back-off
@@ -100,15 +102,20 @@ class Tracker:
     stat: Callable[[str], os.stat_result] = os.lstat
     _candidates: dict[str, _Candidate] = field(default_factory=dict)
 
-    def offer(self, path: str, now: float, signature: Signature | None = None) -> bool:
+    def offer(
+        self, path: str, now: float, signature: Signature | None = None, *, moved: bool = False
+    ) -> bool:
         """Watch a path, or look at it at once if it is watched already; True when it is new.
 
         signature : what a sweep saw; one that is known already says nothing new
+        moved : it came by rename; within a tick of the file system's clock its times do not tell
         """
         known = self._candidates.get(path)
         if known is None:
-            self._candidates[path] = _Candidate(look_at=now, since=now)
+            self._candidates[path] = _Candidate(look_at=now, since=now, moved=moved)
             return True
+        if moved and not known.busy:
+            known.signature, known.moved = None, True
         if signature is None or signature != known.signature:
             known.again = known.busy
             known.look_at = min(known.look_at, now)
@@ -140,6 +147,7 @@ class Tracker:
             return
         signature = signature_of(st)
         if signature != candidate.signature:
+            candidate.moved = candidate.moved and candidate.signature is None  # else somebody goes on writing
             candidate.signature, candidate.since, candidate.delay = signature, now, 0.0
             candidate.state, candidate.reason, candidate.watch = (
                 "seen",
@@ -158,7 +166,7 @@ class Tracker:
                 candidate.delay = min(max(2 * candidate.delay, FIRST_LOOK), LONGEST_LOOK)
                 candidate.look_at = min(now + candidate.delay, candidate.since + grace)
             return
-        settle = min(self.fast, self.settle) if _came_whole(st) else self.settle
+        settle = min(self.fast, self.settle) if candidate.moved or _came_whole(st) else self.settle
         if quiet >= settle:
             self._hand_over(path, candidate, "live", looked)
         else:

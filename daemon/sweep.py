@@ -65,15 +65,15 @@ class Index:
             self.settle(path, signature)
 
     def settle(self, path: str, signature: Signature) -> None:
-        folder, name = os.path.split(path)
+        folder, name = _split(path)
         self._known.setdefault(folder, {})[name] = hash(signature)
 
     def forget(self, path: str) -> None:
-        folder, name = os.path.split(path)
+        folder, name = _split(path)
         self._known.get(folder, {}).pop(name, None)
 
     def is_settled(self, path: str, signature: Signature) -> bool:
-        folder, name = os.path.split(path)
+        folder, name = _split(path)
         return self._known.get(folder, {}).get(name) == hash(signature)
 
     def sweep(self, roots: Sequence[str]) -> Sweep:
@@ -172,6 +172,12 @@ def is_file(path: str) -> bool:
         return False
     except OSError:
         return True
+
+
+def _split(path: str) -> tuple[str, str]:
+    """(folder, name) of an absolute path; at the start there may be a million of them."""
+    folder, _, name = path.rpartition("/")
+    return folder or "/", name
 
 
 def _below(path: str, folder: str) -> bool:

@@ -72,10 +72,12 @@ _OBSERVER_LOGS = [logging.getLogger(f"watchdog.observers.{name}") for name in ("
 
 class Hints(NamedTuple):
     """paths : files that events named and that are not settled as they are
-    rescan : events were lost, or a folder came or changed: sweep now"""
+    rescan : events were lost, or a folder came or changed: sweep now
+    moved : those of the paths that came by rename"""
 
     paths: list[str]
     rescan: bool
+    moved: frozenset[str] = frozenset()
 
 
 class _Handler(FileSystemEventHandler):
@@ -87,7 +89,7 @@ class _Handler(FileSystemEventHandler):
     def on_any_event(self, event: FileSystemEvent) -> None:
         try:
             path = os.fsdecode(event.dest_path or event.src_path)
-            self._watcher.hint(path, folder=event.is_directory)
+            self._watcher.hint(path, folder=event.is_directory, moved=bool(event.dest_path))
         except Exception:  # it would end the observer's thread; the sweep finds what this missed
             self._watcher.lost()
 
@@ -126,6 +128,7 @@ class Watcher:
         self._index = Index()
         self._lock = threading.Lock()
         self._hints: set[str] = set()
+        self._moved: set[str] = set()  # of the hints
         self._rescan = False
         self._recent: tuple[set[str], set[str]] = (set(), set())  # hinted since the last sweep, and before it
         self._unhinted: set[str] = set()  # found by the last sweep, not hinted yet
@@ -139,7 +142,7 @@ class Watcher:
 
     # ------------------------------------------------------------------ called by the observer's threads
 
-    def hint(self, path: str, *, folder: bool = False) -> None:
+    def hint(self, path: str, *, folder: bool = False, moved: bool = False) -> None:
         """An event named this path. Thread-safe."""
         if not folder and not is_ours(os.path.basename(path)):
             return
@@ -148,9 +151,11 @@ class Watcher:
                 self._rescan = True
             else:
                 self._hints.add(path)
+                (self._moved.add if moved else self._moved.discard)(path)  # what was said last
                 self._recent[0].add(path)
                 if len(self._recent[0]) > self._limit:
                     self._hints.clear()
+                    self._moved.clear()
                     self._recent[0].clear()
                     self._rescan = True
                     self.overflows += 1
@@ -199,8 +204,9 @@ class Watcher:
         """What events have named since the last call, without what is settled as it is."""
         with self._lock:
             paths, self._hints = sorted(self._hints), set()
+            moved, self._moved = frozenset(self._moved), set()
             rescan, self._rescan = self._rescan, False
-        return Hints([path for path in paths if not self._is_settled(path)], rescan)
+        return Hints([path for path in paths if not self._is_settled(path)], rescan, moved)
 
     def sweep(self) -> Sweep:
         """Supervise the watches, then list all folders."""

@@ -22,6 +22,7 @@ class Drop:
         self.folder = folder
         self.woken = threading.Event()
         self.seen: set[str] = set()  # all that was ever hinted
+        self.moved: set[str] = set()  # of these, what came by rename
         self.watcher = Watcher([str(folder)], wake=self.woken.set, **{"poll_seconds": 0.02, **options})
 
     def hinted(self, *names: str) -> bool:
@@ -29,7 +30,9 @@ class Drop:
         missing, until = set(names), time.monotonic() + PATIENCE
         while missing and time.monotonic() < until:
             self.woken.clear()
-            self.seen |= {os.path.relpath(path, self.folder) for path in self.watcher.drain().paths}
+            hints = self.watcher.drain()
+            self.seen |= {os.path.relpath(path, self.folder) for path in hints.paths}
+            self.moved |= {os.path.relpath(path, self.folder) for path in hints.moved}
             missing -= self.seen
             if missing:
                 self.woken.wait(0.2)
@@ -90,6 +93,7 @@ def test_every_way_of_delivery_is_hinted(make, tmp_path):
     os.link(tmp_path / "outside.fits", drop.folder / "linked.fits")
     os.rename(tmp_path / "outside.fits", drop.folder / "moved.FITS.GZ")
     assert drop.hinted("written.fits", "renamed.fits", "linked.fits", "moved.FITS.GZ")
+    assert drop.moved == {"renamed.fits"}
 
 
 def test_names_that_are_not_ours_are_not_hinted(make):

@@ -81,6 +81,35 @@ def test_what_came_by_rename_or_link_settles_fast(tracker, disk, whole):
     assert run(tracker, 0.0, 3.0)[0][0] == pytest.approx(0.3, abs=0.11)
 
 
+def test_what_an_event_says_was_renamed_settles_fast(tracker):
+    """Written and renamed within a tick of the clock, its stat does not tell."""
+    tracker.offer(P, 0.0, moved=True)
+    assert run(tracker, 0.0, 3.0)[0][0] == pytest.approx(0.3, abs=0.11)
+
+
+def test_a_rename_onto_a_file_that_is_watched_settles_fast(tracker, disk):
+    tracker.offer(P, 0.0)
+    assert not run(tracker, 0.0, 1.0)
+    disk.change(st_ino=8)
+    tracker.offer(P, 1.0, moved=True)
+    assert run(tracker, 1.0, 5.0)[0][0] == pytest.approx(1.3, abs=0.11)
+
+
+def test_what_is_written_after_its_rename_settles_slowly(tracker, disk):
+    tracker.offer(P, 0.0, moved=True)
+    assert not run(tracker, 0.0, 0.2)
+    disk.change(st_size=11)
+    assert run(tracker, 0.25, 9.0)[0][0] == pytest.approx(2.25, abs=0.3)
+
+
+def test_a_rename_that_is_told_while_the_file_is_read_does_not_make_it_be_read_again(tracker):
+    tracker.offer(P, 0.0)
+    (_, due), *_ = run(tracker, 0.0, 3.0)
+    tracker.offer(P, 3.0, moved=True)
+    tracker.conclude(due, "ready", "", 4.0)
+    assert not run(tracker, 4.0, 10.0)
+
+
 def test_a_file_being_read_is_not_due_again(tracker):
     tracker.offer(P, 0.0)
     assert len(run(tracker, 0.0, 600.0, 1.0)) == 1
