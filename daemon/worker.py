@@ -38,11 +38,12 @@ from pipeline.recipes import RECIPES
 from pipeline.scratch import planes_on_disk
 from pipeline.tags import tags_of
 
-# What the steps import when they run. Those that only some data need are left out.
+# What the steps and the preview import when they run. What only some data need is left out.
 _ALGORITHMS = (
-    "background", "calibrate", "combine", "flagging", "levels", "matching", "patterns", "photometry",
-    "resampling", "sources",
+    "background", "calibrate", "combine", "flagging", "grids", "interpolate", "levels", "matching",
+    "objectmasks", "photometry", "profiles", "resampling", "sources",
 )  # fmt: skip
+_OF_JOBS = (*(f"pipeline.algorithms.{name}" for name in _ALGORITHMS), "PIL.ImageDraw", "PIL.ImageFont")
 
 PLANE_BYTES = 11  # of a pixel: SCI, VAR, DQ and the mask of objects
 MEMORY_FOR_PLANES = 0.2  # of what a worker may have; a step needs up to twice as much, and room to work in
@@ -54,8 +55,8 @@ def warm_up(compiled: bool) -> None:
     compiled : every loop is on disk already; each is loaded when it is first called, in milliseconds.
         Otherwise all are compiled now.
     """
-    for name in _ALGORITHMS:
-        importlib.import_module(f"pipeline.algorithms.{name}")
+    for name in _OF_JOBS:
+        importlib.import_module(name)
     if compiled:
         from pipeline.algorithms.calibrate import noise
 
