@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from bench import common
+from daemon import logs
 
 SMALL: dict[str, Any] = {"frames": (4, 6), "large": (), "size": 256}
 SECONDS, CADENCE = 20.002, 34.0  # of an exposure, and from one to the next
@@ -32,6 +33,7 @@ def measure(
     memory that it had, data_mb what its limit counts; maps of its scratch file are in neither.
     """
     common.compiled(data)
+    logs.configure(level="error")
     rows = [_row(data, number, size) for number in frames] + [_row(data, number, 1024) for number in large]
     return {"limit_mb": LIMIT_MB, "groups": rows}
 

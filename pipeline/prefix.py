@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from importlib import metadata
@@ -39,13 +39,13 @@ PIXEL_ROLES = ROLES.keys() - {CalKind.ZERO_POINT}
 
 @dataclass
 class _Work:
-    """A frame that comes out of the prefix. done : its header, unit and planes at the end, when known
+    """A frame that comes out of the prefix. done : as it is at the end, but for its notes, when known
 
     notes : step -> what it noted on this frame
     """
 
     key: str
-    done: dict[str, Any] | None
+    done: Frame | None = None
     notes: dict[str, list[str]] = field(default_factory=dict)
 
 
@@ -111,9 +111,9 @@ class Prefix:
             seen = [own[other.name] for other in earlier[frame.name]]
             key = _digest(["calibrated", own[frame.name], seen, rest]) if own[frame.name] else ""
             key = key if all(seen) else ""
-            self._work[frame.name] = _Work(key, None)
+            self._work[frame.name] = _Work(key)
             if key and (found := self.store.get(key)):
-                self._work[frame.name] = _Work(key, found[1] | found[0], found[0]["notes"])
+                self._work[frame.name] = _Work(key, _calibrated(frame, *found), found[0]["notes"])
         new = {name for name, work in self._work.items() if work.done is None}
         remembered = {other.name for name in new for other in earlier[name]} - new
         given = [
@@ -132,9 +132,7 @@ class Prefix:
     def _end(self, frame: Frame, work: _Work) -> Frame:
         """The frame at the end of the prefix: put into the cache, or as it came out of it."""
         if work.done is not None:
-            planes = {name: work.done.get(name) for name in ("sci", "var", "dq")}
-            header = fits.Header([card_of(*card) for card in work.done["header"]])
-            return frame.evolve(header=header, unit=work.done["unit"], **planes)
+            return work.done.evolve(notes=frame.notes)
         cards = _cards(frame.header)
         if work.key and cards is not None:
             planes = {"sci": frame.sci, "var": frame.var, "dq": frame.dq}
@@ -169,6 +167,11 @@ class Prefix:
             bits = frame.dq.reshape(-1) & (SATURATED | NON_LINEAR)
             places = np.flatnonzero(bits).astype(np.int32)
             self.store.put(_digest(["trace", own]), {}, {"places": places, "bits": bits[places]})
+
+
+def _calibrated(frame: Frame, data: Mapping[str, Any], planes: Mapping[str, Any]) -> Frame:
+    header = fits.Header([card_of(*card) for card in data["header"]])
+    return frame.evolve(header=header, unit=data["unit"], **planes)
 
 
 def _cards(header: fits.Header) -> list[list[Any]] | None:

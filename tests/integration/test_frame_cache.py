@@ -224,11 +224,11 @@ def test_a_first_look_needs_no_calibration(made, run):
 def test_a_large_group_takes_no_private_memory_for_its_planes(made, run, tmp_path, monkeypatch):
     """Nine frames have 6 MB of planes, and twice that during a step; more than a worker of 10 MB may have."""
 
-    def peak(limit_mb):
+    def peak(limit_mb, cache_mb=0):
         monkeypatch.setattr(resource, "getrlimit", lambda _: (limit_mb << 20, limit_mb << 20))
         tracemalloc.start()
         try:
-            return run(made, cache_mb=0)[0], tracemalloc.get_traced_memory()[1] / 2**20
+            return run(made, cache_mb=cache_mb)[0], tracemalloc.get_traced_memory()[1] / 2**20
         finally:
             tracemalloc.stop()
 
@@ -238,6 +238,10 @@ def test_a_large_group_takes_no_private_memory_for_its_planes(made, run, tmp_pat
     assert same == product
     assert on_disk < private - 6
     assert list((tmp_path / "cache").iterdir()) == []
+    run(made)
+    same, known = peak(10, cache_mb=100)
+    assert same == product
+    assert known < private - 6
 
 
 def test_every_prefix_can_be_cached():
