@@ -103,10 +103,15 @@ def _broken(product: dict[str, Any], deep: bool) -> str:
 
 
 def product_files(folder: Path) -> Iterator[Path]:
-    """Every file that is a product, or was one."""
-    for root, folders, names in os.walk(folder):
+    """Every file that is a product, or was one. OSError when a folder cannot be listed."""
+    for root, folders, names in os.walk(folder, onerror=_unless_gone):
         folders[:] = [name for name in folders if name not in HOUSEHOLD]
         yield from (Path(root, name) for name in names if name.endswith(".fits"))
+
+
+def _unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def _under(path: str, roots: Sequence[str]) -> bool:

@@ -52,6 +52,7 @@ class Landing:
     as_of: Callable[[FileRecord], float | None] | None = None  # when a file came, if that was not just now
     progress_at: float = 0.0
     sweep_at: float = 0.0
+    unlisted: dict[str, str] = field(default_factory=dict)  # by `take_all`: folder -> why
     _pool: ThreadPoolExecutor | None = None
     _done: queue.SimpleQueue[tuple[Due, FileRecord | OSError]] = field(default_factory=queue.SimpleQueue)
     _unwritten: list[tuple[Due, FileRecord]] = field(default_factory=list)
@@ -204,6 +205,7 @@ class Landing:
         """
         assert self._pool is not None
         found = self.watcher.sweep()
+        self.unlisted = found.errors
         new = {p: s for p, s in found.candidates if self._taken.get(p) != s}
         self._taken |= new
         self._unseen = {}  # said here for all, and below for those that cannot be read

@@ -12,6 +12,7 @@ backup) it learns the rest.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -102,7 +103,8 @@ def take_back(ledger: Ledger, landing: Landing, setting: Setting, overrides: Ove
     """Bring the ledger up to date with the disk; {"products", "decisions", "files", "left": [{path, why}]}.
 
     landing : has been started; its `take_all` reads every raw file
-    Raises OSError when a product cannot be read now: without it its frames would be reduced again.
+    Raises OSError when a product cannot be read now, or a folder not be listed: what it holds would be
+    reduced again.
     """
     products = Path(setting.products)
     strange, lines = unknown(ledger, products)
@@ -110,6 +112,8 @@ def take_back(ledger: Ledger, landing: Landing, setting: Setting, overrides: Ove
     landing.as_of = _landed
     taken = landing.take_all()
     landing.as_of = None
+    for folder, why in landing.unlisted.items():
+        raise OSError(errno.EIO, f"cannot be listed now: {why}", folder)
     ledger.write(partial(_enforce, setting=setting))
     left = []
     found = []

@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -59,6 +60,7 @@ class Disk:
     """What the landing does in `take_back`: every raw file that lies about is read."""
 
     as_of = None
+    unlisted: ClassVar = {}
 
     def __init__(self, daemon, records):
         self.daemon, self.records = daemon, records
@@ -284,6 +286,20 @@ def test_a_product_that_cannot_be_read_now_is_not_gone_on_without(night, daemons
     again.until_idle()
     assert again.current() == before
     assert again.engine.ran == []
+
+
+def test_a_folder_that_cannot_be_listed_now_is_not_gone_on_without(night, daemons, monkeypatch):
+    def fails(folder):
+        raise OSError(errno.EIO, "Input/output error", str(folder))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", fails)
+        with pytest.raises(OSError, match="Input/output error"):
+            lose(night, daemons, [*example1(), static_bpm()])
+    patch.setattr(Disk, "unlisted", {"/drop": "Stale file handle"})
+    with pytest.raises(OSError, match="cannot be listed now: Stale file handle: '/drop'"):
+        lose(daemons(), daemons, [*example1(), static_bpm()])
+    patch.undo()
 
 
 def test_what_is_being_published_or_withdrawn_is_finished_otherwise(night):
