@@ -46,8 +46,8 @@ _ALGORITHMS = (
 _OF_JOBS = (*(f"pipeline.algorithms.{name}" for name in _ALGORITHMS), "PIL.ImageDraw", "PIL.ImageFont")
 
 PLANE_BYTES = 11  # of a pixel: SCI, VAR, DQ and the mask of objects
-# Of what a worker may have; a step needs up to twice as much, and room to work in. Thirty full frames, as of a
-# bad-pixel mask, must fit into the default 1500 MB: through a file that job takes 0.4 s longer.
+# Of what a worker may have; a step needs up to twice as much, and room to work in. Thirty full frames, as
+# of a bad-pixel mask, must fit into the default 1500 MB: through a file that job takes 0.4 s longer.
 MEMORY_FOR_PLANES = 0.25
 
 
