@@ -65,7 +65,7 @@ def build(folder: Path, nights: int) -> float | None:
     (folder / "drop").mkdir(parents=True)
     began = time.monotonic()
     write_night(folder / "drop", 0)
-    with _daemon_here(folder, folder / "state", hurry=True) as daemon:
+    with daemon_here(folder, folder / "state", hurry=True) as daemon:
         daemon.landing.as_of = lambda record: record.descriptors.ut_datetime.timestamp()
         daemon.heart.until_idle(daemon.landing.take_all)
     with contextlib.closing(sqlite3.connect(folder / "state" / "nirid.db")) as db:
@@ -212,7 +212,7 @@ class _Instant:
 
 
 @contextlib.contextmanager
-def _daemon_here(archive: Path, state: Path, *, hurry: bool = False) -> Iterator[Any]:
+def daemon_here(archive: Path, state: Path, *, hurry: bool = False) -> Iterator[Any]:
     """The parts of a daemon in this process."""
     from daemon import app, config, logs
 
@@ -302,7 +302,7 @@ def _inside(archive: Path, work: Path, nights: int) -> list[dict[str, Any]]:
     from daemon.ingest import ingest
 
     timer = _Timer()
-    with _daemon_here(archive, work / "state") as daemon, common.scratch() as elsewhere:
+    with daemon_here(archive, work / "state") as daemon, common.scratch() as elsewhere:
         heart, landing, ledger = daemon.heart, daemon.landing, daemon.ledger
         now = heart.clock()
         for _ in range(3):

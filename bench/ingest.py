@@ -7,13 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from bench import common, floor
+from bench import archive, common, floor
 
-SMALL: dict[str, Any] = {"preset": ""}
+SMALL: dict[str, Any] = {"preset": "", "burst": 20}
 
 
-def measure(data: Path, preset: str = "example1") -> dict[str, Any]:
-    """Reading alone with 1 and 2 threads; then all: sweep, read, hash, describe, write into the ledger."""
+def measure(data: Path, preset: str = "example1", burst: int = 3000) -> dict[str, Any]:
+    """Reading alone with 1 and 2 threads; then all: sweep, read, hash, describe, write into the ledger; then
+    live, from the first rename of many small files at once to the last that is registered, less settling."""
     from daemon.ingest import ingest
 
     with common.scratch() as work:
@@ -30,6 +31,8 @@ def measure(data: Path, preset: str = "example1") -> dict[str, Any]:
                 list(pool.map(lambda path: ingest(str(path), patience="batch"), files))
             rows.append(_row(f"read, {threads} threads", len(files), time.monotonic() - began, limit))
         rows.append(_row("landed to registered", len(files), registered(drop, work)[0], limit))
+        seconds, landed = _burst(work / "live", burst)
+        rows.append(_row(f"live, {burst} at once", burst, seconds, floor.floor(landed, [])))
     return {"files": len(files), "bytes": limit["bytes_read"], "floor": limit, "ways": rows}
 
 
@@ -49,6 +52,30 @@ def registered(drop: Path, work: Path) -> tuple[float, float]:
         return time.monotonic() - began, time.process_time() - busy
     finally:
         daemon.close()
+
+
+def _burst(work: Path, files: int) -> tuple[float, list[Path]]:
+    (work / "drop").mkdir(parents=True)
+    nights = [archive.write_night(work / "nights", k) for k in range(files // archive.A_NIGHT)]
+    with archive.daemon_here(work, work / "state") as daemon:
+        daemon.run_threads()
+        began = time.monotonic()
+        for path in (path for night in nights for path in night):
+            part = work / "drop" / f".{path.name}.part"
+            part.write_bytes(path.read_bytes())
+            part.rename(work / "drop" / path.name)
+        until = began + archive.PATIENCE
+        while _count(daemon.ledger) < files:
+            if time.monotonic() > until:
+                raise SystemExit("the daemon does not take in what landed")
+            time.sleep(0.02)
+        taken = time.monotonic() - began - daemon.landing.tracker.fast
+    return taken, common.raw_files(work / "drop")
+
+
+def _count(ledger: Any) -> int:
+    with ledger.read() as db:
+        return int(db.execute("SELECT COUNT(*) FROM content").fetchone()[0])
 
 
 def _row(way: str, files: int, seconds: float, limit: dict[str, Any]) -> dict[str, Any]:
