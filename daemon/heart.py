@@ -32,6 +32,7 @@ from daemon.requests import Requests
 from pipeline.errors import NiridError
 
 LONGEST_SLEEP = 1.0  # s; the health check wants to see progress
+LONGEST_PLANNING = 2.0  # s; of thousands of groups, jobs are handed out and collected in between
 MOVED_ON = 600.0  # s; a later frame of the same programme ends the wait for more
 SAVE_CLOCK = 60.0  # s between notes of the running clock: what a crash may lose of it
 
@@ -117,7 +118,7 @@ class Heart:
                     group
                 ) in self._open.values():  # a calibration may have come that its stack had to do without
                     group.due = min(group.due, now)
-            while self._plan(now).more:
+            while (more := self._plan(now).more) and self.clock() < now + LONGEST_PLANNING:
                 pass
             self.dispatcher.dispatch()
             if now - self._saved_at >= SAVE_CLOCK:
@@ -126,6 +127,8 @@ class Heart:
             self.dispatcher.full(str(error))
             self.log("ledger_busy", error=str(error))
             return LONGEST_SLEEP
+        if more:
+            return 0.0
         dues = [group.due - now for group in self._open.values()]
         back = self.dispatcher.next_due()
         return max(0.0, min([LONGEST_SLEEP, *dues, *([back] if back is not None else [])]))

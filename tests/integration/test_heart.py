@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from daemon import files, queries
+from daemon import files, planning, queries
 from pipeline.association import CalKind
 from tests.night import FINAL, Daemon, FakeEngine, busy_night, example1, frame, sha, static_bpm
 
@@ -47,6 +47,27 @@ def test_a_night_at_once_makes_each_product_once(daemons):
     assert "processed_dark" not in {role for role, _, _ in standard["cals"]}
     assert ["darkCorrect:do_cal", "skip"] in standard["parameters"]
     assert any("processed_dark not applied" in note for note in standard["notes"])
+
+
+def test_jobs_are_handed_out_while_thousands_of_groups_are_planned(daemons, monkeypatch):
+    """A tick ends, so that the health check sees progress, a stop is heard and workers are not idle."""
+    daemon = daemons()
+    daemon.land(*example1())
+    heart = daemon.heart
+    heart.tick(daemon.now)  # all is noticed
+    daemon.now += 7200
+    now = daemon.now
+    monkeypatch.setattr(planning, "AT_ONCE", 1)
+    monkeypatch.setattr(heart, "clock", lambda: now + 3600)  # each round takes an hour
+    assert heart.tick(now) == 0.0
+    with daemon.ledger.read() as db:
+        left = db.execute("SELECT COUNT(*) FROM frame_group WHERE touched > 0 AND NOT closed").fetchone()[0]
+        jobs = db.execute("SELECT COUNT(*) FROM job").fetchone()[0]
+    assert left > 1
+    assert jobs == len(daemon.engine.running) + len(daemon.engine.ran) == 1
+    monkeypatch.undo()
+    daemon.run(3600)
+    assert set(daemon.current()) == FINAL
 
 
 def test_a_night_in_its_order_waits_says_so_and_heals(daemons):
