@@ -6,6 +6,7 @@ is left alone, everything is as though nothing had happened.
 """
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -14,15 +15,27 @@ import sqlite3
 import tempfile
 import time
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import peewee as pw
 
 from daemon import requests
+from daemon.ledger import connect_readonly
 from tests.prove.counts import Counts
 from tests.prove.effects import Effects
-from tests.prove.world import SHORT, World, problems, products_of, raw, small_night, torn
+from tests.prove.world import (
+    POISON,
+    PRUNE,
+    SHORT,
+    World,
+    problems,
+    products_of,
+    raw,
+    small_night,
+    torn,
+    visible,
+)
 
 HUNG_SECONDS = 60
 NOT_STARTED = "could not start: "  # the service manager tries again
@@ -74,15 +87,41 @@ def late_and_rewritten(folder: Path) -> None:
 
 
 def changed_their_mind(folder: Path) -> None:
-    """The frame is accepted again and a product rejected: one comes back, one goes."""
+    """A frame is accepted again, a file is back, a product is to be made again."""
     path = str(folder / "drop" / "N20160102S0003.fits")
     requests.submit(folder / "state", {"action": "accept", "target": path, "reason": "not so bad"})
-    (folder / "drop" / "N20160102S0005.fits").unlink()
-    put(folder, dict([raw("dark", 33, 20000 + 30 * 33)]))
+    put(folder, dict([raw("dark", 33, 20000 + 30 * 33), raw("science", 4, 30 * 4)]))
     requests.submit(folder / "state", {"action": "requeue", "target": "N20160102S0021_flat"})
 
 
-STORY = (night_lands, late_and_rewritten, changed_their_mind)
+def one_is_poison(folder: Path) -> None:
+    """Six darks of which one cannot be reduced: it is found by halving the group. What is old goes."""
+    put(folder, dict([raw("dark", n, 40000 + 30 * n, exposure_time=5.0) for n in range(51, 56)]))
+    put(folder, dict([raw("dark", 56, 40000 + 30 * 56, exposure_time=5.0, pixels=POISON)]))
+    (folder / PRUNE).touch()
+
+
+def a_product_is_deleted(folder: Path) -> None:
+    """It is made again, and what was made with it."""
+    (folder / "products" / "20160102" / "N20160102S0031_dark.fits").unlink()
+
+
+def the_ledger_is_lost(folder: Path) -> None:
+    """All that it knew is learnt again from what is on disk."""
+    (folder / PRUNE).unlink(missing_ok=True)
+    (folder / "began.log").unlink()
+    shutil.rmtree(folder / "state")
+
+
+STORY = (
+    night_lands,
+    late_and_rewritten,
+    changed_their_mind,
+    one_is_poison,
+    a_product_is_deleted,
+    the_ledger_is_lost,
+)
+KEPT = ("state", "products", "began.log", PRUNE)
 
 
 class Stage:
@@ -98,23 +137,33 @@ class Stage:
                 self._alone()
         self.before = base / "before"
         self.before.mkdir()
-        for name in ("state", "products", "began.log"):
+        for name in KEPT:
             if (self.folder / name).is_dir():
                 shutil.copytree(self.folder / name, self.before / name)
             elif (self.folder / name).exists():
                 shutil.copy(self.folder / name, self.before / name)
+        self.whole = self._not_torn()
         self._alone()
         self.wanted = products_of(self.folder)
         self.raw = {p.name: p.read_bytes() for p in (self.folder / "drop").iterdir()}
 
+    def _not_torn(self) -> frozenset[str]:
+        """Products that were there when the ledger was lost, and those that somebody has deleted."""
+        database = self.folder / "state" / "nirid.db"
+        if not database.exists():
+            return frozenset(hashlib.sha256(p.read_bytes()).hexdigest() for p in visible(self.folder))
+        with closing(connect_readonly(database)) as db:
+            rows = db.execute("SELECT path, sha256 FROM product").fetchall()
+        return frozenset(sha for path, sha in rows if not os.path.exists(path))
+
     def _alone(self):
-        world = World(self.folder).start().until_quiet()
-        world.close()
+        World(self.folder).start().until_quiet().prune().close()
 
     def reset(self):
         for name in ("state", "products", ".side"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
-        (self.folder / "began.log").unlink(missing_ok=True)
+        for name in ("began.log", PRUNE):
+            (self.folder / name).unlink(missing_ok=True)
         shutil.copytree(self.before, self.folder, dirs_exist_ok=True)
 
     def live(self, act, *, reads=False) -> tuple[str, list[str], str]:
@@ -133,7 +182,7 @@ class Stage:
         return how, answer["names"], answer["error"]
 
     def check(self, *, staging=True) -> dict[str, list[str]]:
-        bad = problems(self.folder, self.wanted, staging=staging)
+        bad = problems(self.folder, self.wanted, staging=staging, whole=self.whole)
         if {p.name: p.read_bytes() for p in (self.folder / "drop").iterdir()} != self.raw:
             bad["lost"].append("a raw file was touched")
         return bad
@@ -149,8 +198,7 @@ def _life(folder: Path, act, reads: bool, mouth: int) -> None:
         effects.install()
         world = World(folder).start()
         started = True
-        world.until_quiet()
-        world.close()
+        world.until_quiet().prune().close()
     except BaseException as problem:
         error = f"{'' if started else NOT_STARTED}{type(problem).__name__}: {problem}"
     write(mouth, json.dumps({"names": effects.names if effects else [], "error": error}).encode())
@@ -198,16 +246,17 @@ def place():
         yield Path(folder).resolve()
 
 
-def crashes(points: int, *, part=(0, 1), seed=0) -> Counts:
+def crashes(points: int, *, part=(0, 1), seed=0, chapters=0) -> Counts:
     """kill -9 and power cuts at every point; then, until there are so many, a second one in the recovery.
 
     part : (i, n) takes every n-th point, so that several processes share the work
+    chapters : how many of the story, 0 for all
     """
     counts, began = Counts(), time.monotonic()
     kinds: Counter = Counter()
     with place() as base:
         stages = []
-        for chapter in range(len(STORY)):
+        for chapter in range(chapters or len(STORY)):
             (base / str(chapter)).mkdir()
             stages.append(Stage(base / str(chapter), chapter))
         trials = list(_single(stages))
@@ -261,7 +310,7 @@ def _trial(stage: Stage, lives, counts: Counts) -> list[str]:
         if end == "hung" or error:
             counts.hung += end == "hung"
             counts.found.append(f"{label}: {end} {error}")
-        seen += torn(stage.folder)
+        seen += torn(stage.folder, stage.whole)
     end, names, error = stage.live(nothing)
     if end != "ended" or error:
         counts.take(label, {"lost": [f"the recovery {end}: {error}"], "torn": seen})
@@ -274,7 +323,11 @@ def _trial(stage: Stage, lives, counts: Counts) -> list[str]:
 
 
 def errors(tries: int, *, part=(0, 1), seed=0) -> Counts:
-    """At every point every error that fits, once and five times in a row: the daemon goes on by itself."""
+    """At every point every error that fits, once and five times in a row: the daemon goes on by itself.
+
+    Once only in reading while the ledger is made anew: a raw file that cannot be read then is unknown, and
+    what it is in is made again when it can be.
+    """
     counts, began = Counts(), time.monotonic()
     kinds: Counter = Counter()
     with place() as base:
@@ -289,6 +342,7 @@ def errors(tries: int, *, part=(0, 1), seed=0) -> Counts:
                 for k, name in enumerate(names, 1)
                 for error in ERRORS[name]
                 for times in (1, 5)
+                if not (name == "read" and times == 5 and STORY[chapter] is the_ledger_is_lost)
             ]
         counts.more["points with an error"] = len(trials)
         for stage, k, error, times in _spread(trials, tries // part[1], part, seed):

@@ -12,14 +12,19 @@ import os
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
-from daemon import publish, queries
+from daemon import publish, queries, rebuild, retention
 from daemon.audit import audit, is_clean
+from daemon.config import Retention
+from daemon.engine import Outcome
 from daemon.heart import Heart
 from daemon.ingest import FileRecord
 from daemon.jobs import Dispatcher
+from daemon.jobspec import JobSpec, input_key
 from daemon.landing import Landing
 from daemon.ledger import Ledger, connect_readonly
+from daemon.products import Found
 from daemon.requests import Requests
 from daemon.stability import Tracker, signature_of
 from daemon.watcher import Watcher
@@ -32,6 +37,8 @@ STEP = 20.0  # s of simulated time between two looks
 GRACE = 300.0  # s, of incomplete files
 LAMP = {"exposure_time": 42.0, "coadds": 1}
 SHORT = {"exposure_time": 1.0, "coadds": 1}
+POISON = "poison"  # pixels that no recipe can take
+PRUNE = "prune"  # where this file lies, superseded products go as soon as all is quiet
 
 
 def raw(
@@ -108,10 +115,10 @@ class Engine(FakeEngine):
         try:
             for item in spec.inputs:  # which may have gone since the job was planned
                 os.stat(item.path)
+            if any(item.data_sha == sha(POISON) for item in spec.inputs):
+                return Outcome(job_id, attempt, "failed", 0.1, error="BadFrame: odd")
             return super().run(job_id, attempt, spec)
         except OSError as error:
-            from daemon.engine import Outcome
-
             return Outcome(job_id, attempt, "io", 0.1, error=str(error))
 
     @staticmethod
@@ -126,15 +133,46 @@ class Engine(FakeEngine):
         content = product_bytes(json.dumps(text).encode())
         staged = Path(f"{spec.staging}.fits")
         staged.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(staged.with_suffix(".png"), b"\x89PNG")
+        write_whole(staged.with_suffix(".png"), json.dumps(spec.to_json()).encode())
         write_whole(staged, content)
         return {
+            "fits": str(staged),
+            "png": str(staged.with_suffix(".png")),
             "sha256": hashlib.sha256(content).hexdigest(),
             "name": spec.name,
             "notes": list(spec.notes),
             "seconds": 0.1,
             "peak_mb": 1.0,
         }
+
+
+def read_product(path: Path, products: Path) -> Found:
+    """Stands for `daemon.products.read`: what `Engine.stage` has written beside it."""
+    content = path.read_bytes()
+    spec = JobSpec.from_json(json.loads(path.with_suffix(".png").read_text()))
+    superseded = "superseded" in path.parts
+    return Found(
+        path=path,
+        name=path.stem.rpartition(".v")[0] if superseded else path.stem,
+        night=path.relative_to(products).parts[0],
+        superseded=superseded,
+        sha256=hashlib.sha256(content).hexdigest(),
+        key=spec.key,
+        group=spec.group,
+        input_key=input_key(spec.inputs),
+        recipe=spec.recipe,
+        version=spec.recipe_version,
+        preset=spec.preset,
+        inputs=tuple((item.name, item.file_sha) for item in spec.inputs),
+        calibrations=tuple((cal.name, cal.sha, cal.role) for cal in spec.calibrations),
+        parameters=spec.parameters,
+        notes=spec.notes,
+        quality={},
+        descriptors=describe("dark", 0, 0),
+        time_stamp=spec.time_stamp,
+        written=path.stat().st_mtime,
+        ut=0.0,
+    )
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -195,7 +233,7 @@ class World:
         self.ledger = Ledger(self.state / "nirid.db", log=self._log, clock=lambda: self.wall + self.now)
         self.engine = engine or Engine(folder)
         self.setting = setting(self.products)
-        self.dispatcher = Dispatcher(self.ledger, self.engine, clock=lambda: self.now)
+        self.dispatcher = Dispatcher(self.ledger, self.engine, clock=lambda: self.now, setting=self.setting)
         requests = Requests(self.ledger, self.setting, lambda r, d: {}, self.state, self.products)
         self.heart = Heart(
             self.ledger,
@@ -220,10 +258,23 @@ class World:
         self.events.append((event, fields))
 
     def start(self):
+        """As `app.Daemon.start`."""
         self.heart.recover(self.products)
+        with contextlib.suppress(OSError):
+            retention.finish(self.ledger)
         self.landing.start()
         self.landing._pool.shutdown()
         self.landing._pool = Inline()
+        if any(rebuild.unknown(self.ledger, self.products)):
+            with mock.patch.object(rebuild, "read", read_product):
+                rebuild.take_back(self.ledger, self.landing, self.setting, self.heart.overrides)
+        return self
+
+    def prune(self):
+        """As the calendar does, where a chapter asks for it."""
+        with contextlib.suppress(OSError):
+            if (self.folder / PRUNE).exists():
+                retention.prune(self.ledger, Retention(superseded_days=0.0, keep_versions=0))
         return self
 
     def tick(self, seconds=STEP):
@@ -263,29 +314,36 @@ class World:
 def products_of(folder: Path) -> dict[str, bytes]:
     """{name: bytes} of the current products, by the ledger."""
     with contextlib.closing(connect_readonly(folder / "state" / "nirid.db")) as db:
-        return {p["name"]: Path(p["path"]).read_bytes() for p in queries.products(db)}
+        there = [(p["name"], Path(p["path"])) for p in queries.products(db)]
+    return {name: path.read_bytes() if path.exists() else b"" for name, path in there}
 
 
-def torn(folder: Path) -> list[str]:
+def torn(folder: Path, whole: frozenset[str] = frozenset()) -> list[str]:
     """What nobody may ever see, looked for while no daemon runs: a product in the place of a product that is
-    not whole, and a current product without its file."""
+    not whole, and a current product without its file.
+
+    whole : hashes of products that were there before the ledger was lost, or that somebody has deleted
+    """
     database = folder / "state" / "nirid.db"
     if not database.exists():
-        return [str(p) for p in _visible(folder)]
+        return [str(p) for p in visible(folder) if _sha(p) not in whole]
     with contextlib.closing(connect_readonly(database)) as db:
         try:
             rows = list(db.execute("SELECT path, sha256, current FROM product"))
             plans = [json.loads(r[0]) for r in db.execute("SELECT plan FROM intent")]
+            going = {os.fsdecode(r[0]) for r in db.execute("SELECT path FROM removal")}
         except Exception:  # no tables yet
-            return [str(p) for p in _visible(folder)]
+            return [str(p) for p in visible(folder) if _sha(p) not in whole]
     begun = {plan["sha256"] for plan in plans}
     moved = {old["path"]: old["kept"] for plan in plans for old in plan["old"]}
-    known = {row["sha256"] for row in rows} | begun
-    bad = [f"{p}: torn" for p in _visible(folder) if _sha(p) not in known]
+    known = {row["sha256"] for row in rows} | begun | whole
+    bad = [f"{p}: torn" for p in visible(folder) if _sha(p) not in known and str(p) not in going]
     for row in rows:
         path = os.fsdecode(row["path"])
         places = [path, moved.get(path, path), *(plan["final"] for plan in plans if plan["staged"] == path)]
-        if not any(os.path.exists(p) and _sha(p) == row["sha256"] for p in places):
+        if row["sha256"] not in whole and not any(
+            os.path.exists(p) and _sha(p) == row["sha256"] for p in places
+        ):
             bad.append(f"{path}: on record, and not there")
     return bad
 
@@ -294,7 +352,7 @@ def _said(product: bytes | None) -> str:
     return "not there" if product is None else product[2880:].rstrip(b"\0").decode()
 
 
-def _visible(folder: Path):
+def visible(folder: Path):
     return [p for p in (folder / "products").rglob("*.fits") if not any(q.startswith(".") for q in p.parts)]
 
 
@@ -302,7 +360,9 @@ def _sha(path) -> str:
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
-def problems(folder: Path, wanted: dict[str, bytes] | None = None, *, staging=True) -> dict[str, list[str]]:
+def problems(
+    folder: Path, wanted: dict[str, bytes] | None = None, *, staging=True, whole: frozenset[str] = frozenset()
+) -> dict[str, list[str]]:
     """What is wrong at rest: {"lost": ..., "doubled": ..., "torn": ...}, all empty when nothing is.
 
     wanted : the products that there must be, as `products_of` has them
@@ -317,6 +377,10 @@ def problems(folder: Path, wanted: dict[str, bytes] | None = None, *, staging=Tr
         lost += [f"still running: {row}" for row in ask("SELECT id FROM job WHERE state = 'running'")]
         lost += [f"intent left: {row}" for row in ask("SELECT job_id FROM intent")]
         lost += [f"attempt without an end: {row}" for row in ask("SELECT * FROM attempt WHERE outcome = ''")]
+        if not whole:  # nobody has deleted a product
+            lost += [
+                f"was lost: {row}" for row in ask("SELECT fields FROM event WHERE event = 'product_lost'")
+            ]
         lost += [f"integrity: {row}" for row in ask("PRAGMA integrity_check") if row != ("ok",)]
         doubled += [f"runs: {row}" for row in ask("SELECT sha256, runs FROM accounting WHERE runs > 1")]
         doubled += [
@@ -331,7 +395,9 @@ def problems(folder: Path, wanted: dict[str, bytes] | None = None, *, staging=Tr
             tuple(map(int, line.split()[:2])) for line in (folder / "began.log").read_text().splitlines()
         ]
         doubled += [f"attempt begun twice: {b}" for b in set(began) if began.count(b) > 1]
-        on_record = set(ask("SELECT job_id, n FROM attempt"))
+        on_record = set(ask("SELECT job_id, n FROM attempt UNION SELECT -job_id, tries FROM search"))
+        tries = dict(ask("SELECT -job_id, tries FROM search"))
+        on_record |= {(job, n) for job, most in tries.items() for n in range(1, most + 1)}
         lost += [f"begun, not on record: {b}" for b in set(began) - on_record]
     place = folder / "products" / publish.STAGING
     if staging and place.exists():
@@ -341,4 +407,4 @@ def problems(folder: Path, wanted: dict[str, bytes] | None = None, *, staging=Tr
         differ = sorted(n for n in made.keys() | wanted.keys() if made.get(n) != wanted.get(n))
         lost.append(f"other products than there should be: {differ}")
         lost += [f"{n} is {_said(made.get(n))}\n   and not {_said(wanted.get(n))}" for n in differ[:1]]
-    return {"lost": lost, "doubled": doubled, "torn": torn(folder)}
+    return {"lost": lost, "doubled": doubled, "torn": torn(folder, whole)}
