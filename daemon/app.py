@@ -16,6 +16,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -176,17 +177,23 @@ def build(config: Config, *, hurry: bool = False, start_workers: bool = False) -
     engine = engine_of(config, hurry=hurry, on_change=lambda problem: tell(engine=problem))
     if start_workers:
         engine.start()
+    from daemon.ledger import Ledger, damaged
+
+    whole = ThreadPoolExecutor(1)
+    why_not = whole.submit(
+        damaged, config.database
+    )  # half a second for 100,000 files, meanwhile more is imported
     from daemon import diskguard
     from daemon.heart import Heart, setting_of
     from daemon.jobs import Dispatcher
     from daemon.landing import Landing
-    from daemon.ledger import Ledger
     from daemon.requests import Requests
     from daemon.requests import folder as folder_of_requests
     from daemon.stability import Tracker
     from daemon.watcher import Watcher
 
-    _put_aside_if_damaged(config)
+    _put_aside_if_damaged(config, why_not.result())
+    whole.shutdown()
     ledger = Ledger(config.database, log=_log)
     folder_of_requests(config.state_folder)  # who is in the group of the state folder may put decisions there
     setting = setting_of(config, hurry=hurry)
@@ -233,11 +240,11 @@ def _looks_of(config: Config, setting: Setting) -> Looks:
     return Looks(config.product_folder, setting, _log, chosen.first_looks, chosen.running_stacks)
 
 
-def _put_aside_if_damaged(config: Config) -> None:
+def _put_aside_if_damaged(config: Config, why: str) -> None:
     """A damaged database is not worked on: it is kept under another name, and made anew from disk."""
-    from daemon import rebuild
+    if why:
+        from daemon import rebuild
 
-    if why := rebuild.damaged(config.database):
         aside = rebuild.put_aside(config.database, datetime.now(UTC))
         logs.get().error("database_damaged", reason=why, kept=str(aside))
 

@@ -466,6 +466,20 @@ class Ledger:
         return result
 
 
+def damaged(database: Path) -> str:
+    """Why a database cannot be used; "" when it is whole, is not there, or cannot be looked at now."""
+    if not database.exists():
+        return ""
+    try:
+        with contextlib.closing(connect_readonly(database)) as db:
+            said = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+    except sqlite3.OperationalError:  # busy, no permission: not a matter of its content
+        return ""
+    except sqlite3.DatabaseError as error:
+        return str(error)
+    return "" if said == "ok" else str(said)
+
+
 def connect_readonly(path: str | Path) -> sqlite3.Connection:
     """A reader's connection, with rows by name. It leaves nothing behind: see `caldb.readonly_uri`."""
     return _reader(readonly_uri(path))

@@ -16,9 +16,7 @@ import errno
 import json
 import os
 import re
-import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -28,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from daemon import decisions, files, moves, publish, requests, verdicts
 from daemon.audit import product_files
 from daemon.jobspec import CalInput, Input, JobSpec, digest, input_key, job_key
-from daemon.ledger import Ledger, Tx, connect_readonly
+from daemon.ledger import Ledger, Tx
 from daemon.moves import PublishPlan
 from daemon.planner import Setting, makes_of
 from daemon.planning import BACKLOG, LedgerWorld, Overrides, candidate_to_json
@@ -45,20 +43,6 @@ if TYPE_CHECKING:
 
 _MOST_REMAKES = 100
 _SUPERSEDED = re.compile(r"(.+)\.v(\d{4,})")
-
-
-def damaged(database: Path) -> str:
-    """Why a database cannot be used; "" when it is whole, is not there, or cannot be looked at now."""
-    if not database.exists():
-        return ""
-    try:
-        with closing(connect_readonly(database)) as db:
-            said = db.execute("PRAGMA quick_check(1)").fetchone()[0]
-    except sqlite3.OperationalError:  # busy, no permission: not a matter of its content
-        return ""
-    except sqlite3.DatabaseError as error:
-        return str(error)
-    return "" if said == "ok" else str(said)
 
 
 def put_aside(database: Path, now: datetime) -> Path:

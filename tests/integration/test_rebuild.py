@@ -16,7 +16,7 @@ from astropy.io import fits
 
 from daemon import backup, moves, queries, rebuild
 from daemon.jobspec import JobSpec, job_key
-from daemon.ledger import Ledger
+from daemon.ledger import Ledger, damaged
 from daemon.worker import _cards
 from pipeline.fitswrite import write_product
 from pipeline.frame import Frame
@@ -336,17 +336,17 @@ def test_a_ledger_that_knows_everything_is_left_alone(night):
 @pytest.mark.parametrize("damage", [0, 40_000])
 def test_a_damaged_database_is_known_and_put_aside(tmp_path, damage):
     path = tmp_path / "nirid.db"
-    assert rebuild.damaged(path) == ""
+    assert damaged(path) == ""
     Ledger(path).close()
     with sqlite3.connect(path) as db:
         db.executemany("INSERT INTO meta VALUES (?, 1)", [(f"{n:0200}",) for n in range(1000)])
     db.close()
-    assert rebuild.damaged(path) == ""
+    assert damaged(path) == ""
     with path.open("r+b") as file:
         file.seek(damage or 0)
         file.write(os.urandom(60_000))
     before = hashlib.sha256(path.read_bytes()).hexdigest()
-    assert rebuild.damaged(path)
+    assert damaged(path)
     aside = rebuild.put_aside(path, rebuild.datetime(2016, 1, 2))
     assert not path.exists()
     assert hashlib.sha256(aside.read_bytes()).hexdigest() == before
