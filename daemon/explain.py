@@ -210,7 +210,7 @@ def _looks(world: _World, group: int) -> list[str]:
         for name, ut in rows
         for path in looks.paths(Path(world.setting.products), name, datetime.fromtimestamp(ut, UTC))
     )
-    return sorted(str(path) for path in paths if path.exists())
+    return sorted(str(path) for path in paths if os.path.exists(path))
 
 
 def _not_yet(row: Any) -> str:

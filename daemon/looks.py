@@ -91,7 +91,7 @@ class Looks:
 
         def looked_at(member: Member) -> bool:
             path = self._path(member.night, f"{member.stem}_{FIRST}")
-            return not self.first or (member.data_sha, member.facts) in seen or path.exists()
+            return not self.first or (member.data_sha, member.facts) in seen or os.path.exists(path)
 
         found = early(group, self.setting, world, looked_at)
         if found is None:
@@ -230,7 +230,13 @@ class Looks:
     def tidy(self, ledger: Ledger) -> None:
         """At start: the looks of groups whose product is there go, if a crash has left them."""
         images = [name for name, recipe in self.setting.recipes.items() if recipe.makes is None]
-        for path in self.products.glob(f"*/{QUICKLOOK}/*.fits"):
+        left: list[Path] = []
+        with contextlib.suppress(OSError):  # another start tidies
+            left = list(self.products.glob(f"*/{QUICKLOOK}/*"))
+        for path in left:
+            if path.name.startswith("."):  # was being put there
+                remove(path)
+                continue
             name = f"{path.stem.rpartition('_')[0]}.fits"
             with ledger.read() as db:
                 done = db.execute(
@@ -262,9 +268,9 @@ def paths(products: Path, name: str, ut: datetime, kinds: Sequence[str] = (FIRST
 
 def remove(path: Path) -> None:
     """One look, with its preview."""
-    with contextlib.suppress(OSError):  # in the way of nothing; the next start tries again
-        path.unlink(missing_ok=True)
-        path.with_suffix(".png").unlink(missing_ok=True)
+    for suffix in (".fits", ".png"):
+        with contextlib.suppress(OSError):  # in the way of nothing; the next start tries again
+            path.with_suffix(suffix).unlink(missing_ok=True)
 
 
 def _as_outcome_of(look: Look, outcome: Outcome, job: int, attempt: int, stem: str) -> Outcome:
@@ -281,7 +287,12 @@ def _put(source: Path, target: Path) -> None:
     part = target.with_name(f".{target.name}")
     part.unlink(missing_ok=True)
     try:
-        os.link(source, part)
+        try:
+            os.link(source, part)
+        except OSError:
+            shutil.copyfile(source, part)
+        os.replace(part, target)
     except OSError:
-        shutil.copyfile(source, part)
-    os.replace(part, target)
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise

@@ -21,9 +21,10 @@ from daemon.engine import Outcome
 from daemon.heart import Heart
 from daemon.ingest import FileRecord
 from daemon.jobs import Dispatcher
-from daemon.jobspec import JobSpec, input_key
+from daemon.jobspec import FIRST_LOOK_NUMBER, JobSpec, input_key
 from daemon.landing import Landing
 from daemon.ledger import Ledger, connect_readonly
+from daemon.looks import QUICKLOOK, Looks
 from daemon.products import Found
 from daemon.requests import Requests
 from daemon.stability import Tracker, signature_of
@@ -108,7 +109,8 @@ class Engine(FakeEngine):
         self._log = os.open(folder / "began.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
     def submit(self, job_id, attempt, spec):
-        _WRITE(self._log, f"{job_id} {attempt} {spec.key}\n".encode())
+        if job_id < FIRST_LOOK_NUMBER:
+            _WRITE(self._log, f"{job_id} {attempt} {spec.key}\n".encode())
         super().submit(job_id, attempt, spec)
 
     def run(self, job_id, attempt, spec):
@@ -233,7 +235,13 @@ class World:
         self.ledger = Ledger(self.state / "nirid.db", log=self._log, clock=lambda: self.wall + self.now)
         self.engine = engine or Engine(folder)
         self.setting = setting(self.products)
-        self.dispatcher = Dispatcher(self.ledger, self.engine, clock=lambda: self.now, setting=self.setting)
+        self.dispatcher = Dispatcher(
+            self.ledger,
+            self.engine,
+            clock=lambda: self.now,
+            setting=self.setting,
+            looks=Looks(self.products, self.setting, self._log, clock=lambda: self.now),
+        )
         requests = Requests(self.ledger, self.setting, lambda r, d: {}, self.state, self.products)
         self.heart = Heart(
             self.ledger,
@@ -262,6 +270,7 @@ class World:
         self.heart.recover(self.products)
         with contextlib.suppress(OSError):
             retention.finish(self.ledger)
+        self.heart.looks.tidy(self.ledger)
         self.landing.start()
         self.landing._pool.shutdown()
         self.landing._pool = Inline()
@@ -353,7 +362,23 @@ def _said(product: bytes | None) -> str:
 
 
 def visible(folder: Path):
-    return [p for p in (folder / "products").rglob("*.fits") if not any(q.startswith(".") for q in p.parts)]
+    found = (folder / "products").rglob("*.fits")
+    return [p for p in found if not any(q.startswith(".") or q == QUICKLOOK for q in p.parts)]
+
+
+def overdue_looks(folder: Path, ask) -> list[str]:
+    """Looks at frames that are in a current product."""
+    used = {
+        Path(name).stem
+        for (name,) in ask(
+            """SELECT f.name FROM frame f JOIN job_input i ON i.frame_id = f.id JOIN job j ON j.id = i.job_id
+            JOIN product p ON p.job_id = j.id AND p.current WHERE j.recipe = 'reduce'"""
+        )
+    }
+    quick = (folder / "products").glob(f"*/{QUICKLOOK}/*")
+    return [
+        f"a look that is overdue: {p.name}" for p in quick if p.stem.rpartition("_")[0].strip(".") in used
+    ]
 
 
 def _sha(path) -> str:
@@ -399,9 +424,11 @@ def problems(
         tries = dict(ask("SELECT -job_id, tries FROM search"))
         on_record |= {(job, n) for job, most in tries.items() for n in range(1, most + 1)}
         lost += [f"begun, not on record: {b}" for b in set(began) - on_record]
+        lost += overdue_looks(folder, ask)
     place = folder / "products" / publish.STAGING
     if staging and place.exists():
-        lost += [f"left behind: {p.name}" for p in place.iterdir()]
+        # A running stack stays until its group is reduced, which may have to wait.
+        lost += [f"left behind: {p.name}" for p in place.iterdir() if ".look" not in p.name]
     made = products_of(folder)
     if wanted is not None and made != wanted:
         differ = sorted(n for n in made.keys() | wanted.keys() if made.get(n) != wanted.get(n))
