@@ -26,6 +26,7 @@ import pipeline
 from daemon import logs
 from daemon.engine import Ending, Outcome, Spec, WorkersDoNotStart
 
+BURY_SECONDS = 1.0  # that a killed process is waited for
 STOP_SECONDS = 5.0  # between asking a job to stop and killing it
 START_SECONDS = 600.0  # compiling everything takes about a minute; a worker that is silent for longer hangs
 RESTART_SECONDS = (1.0, 60.0)  # first and longest pause after a worker that did not come up
@@ -96,6 +97,7 @@ class LocalEngine:
     most_failed_starts: int | None = None  # in a row, then `poll` raises; None is try for ever
     failed_starts: int = 0
     _workers: list[_Worker] = field(default_factory=list)
+    _hanging: list[subprocess.Popen[bytes]] = field(default_factory=list)  # killed, and not dead yet
     _next_start: float = 0.0
     _stopping: bool = False
 
@@ -132,6 +134,7 @@ class LocalEngine:
                 self._ask_to_stop(worker, STOP_SECONDS)
 
     def poll(self) -> list[Outcome]:
+        self._hanging = [process for process in self._hanging if process.poll() is None]
         outcomes: list[Outcome] = []
         for worker in list(self._workers):
             outcomes += self._look_at(worker)
@@ -205,12 +208,19 @@ class LocalEngine:
         return [Outcome(running.job_id, running.attempt, ending, seconds, error=said.get(ending, how))]
 
     def _bury(self, worker: _Worker) -> int:
-        """End the worker and all that it started; returns its exit code."""
+        """End the worker and all that it started; returns its exit code.
+
+        What hangs in the kernel, with a network folder, dies when that answers: it is not waited for.
+        """
         self._workers.remove(worker)
         worker.pipe.close()
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(worker.process.pid, signal.SIGKILL)
-        return worker.process.wait()
+        try:
+            return worker.process.wait(BURY_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._hanging.append(worker.process)
+            return -signal.SIGKILL
 
     def _ask_to_stop(self, worker: _Worker, grace: float) -> None:
         running = worker.running

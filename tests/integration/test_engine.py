@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import time
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
@@ -124,6 +125,27 @@ def test_time_limit(make, tmp_path, how):
     assert "0.3 s" in outcome.error
     assert 0.3 <= time.monotonic() - began < 5
     until(engine, lambda _: engine.free() == 1)
+
+
+def test_what_does_not_die_at_once_is_not_waited_for(make, monkeypatch, tmp_path):
+    """As a process that hangs in the kernel, with a network folder that does not answer."""
+    engine = make(seconds=0.3)
+    (pid,) = engine.pids()
+    (worker,) = engine._workers
+    real = worker.process.wait
+
+    def hangs(timeout=None):
+        if timeout is None:
+            pytest.fail("the heart would stand still")
+        raise subprocess.TimeoutExpired("worker", timeout)
+
+    monkeypatch.setattr(worker.process, "wait", hangs)
+    assert one(engine, "hang", started=str(tmp_path / "a")).ending == "timeout"
+    until(engine, lambda outcomes: engine.free() == 1 and pid not in engine.pids())
+    assert one(engine, "echo").ending == "done"
+    real()
+    engine.poll()
+    assert engine._hanging == []
 
 
 def test_stop_asks_first_and_kills_what_does_not_listen(make, tmp_path):
