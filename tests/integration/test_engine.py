@@ -142,7 +142,7 @@ def test_what_does_not_die_at_once_is_not_waited_for(make, monkeypatch, tmp_path
     monkeypatch.setattr(worker.process, "wait", hangs)
     assert one(engine, "hang", started=str(tmp_path / "a")).ending == "timeout"
     until(engine, lambda outcomes: engine.free() == 1 and pid not in engine.pids())
-    assert one(engine, "echo").ending == "done"
+    assert one(engine, "echo", text="").ending == "done"
     real()
     engine.poll()
     assert engine._hanging == []
