@@ -42,7 +42,7 @@ class FrameCache:
         try:
             with path.open("rb") as file:
                 os.utime(file.fileno())  # used now
-                return _read(file)
+                return _read(file, key)
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError):
@@ -56,7 +56,7 @@ class FrameCache:
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with part.open("wb") as file:
-                file.write(_head(data, planes))
+                file.write(_head(key, data, planes))
                 for plane in planes.values():
                     file.write(np.ascontiguousarray(plane).data)
             os.replace(part, self._path(key))
@@ -83,22 +83,24 @@ class FrameCache:
         return self.folder / f"{key}{SUFFIX}"
 
 
-def _head(data: Mapping[str, Any], planes: Planes) -> bytes:
+def _head(key: str, data: Mapping[str, Any], planes: Planes) -> bytes:
     about = {name: [plane.dtype.name, list(plane.shape)] for name, plane in planes.items()}
-    text = json.dumps({"data": data, "planes": about}).encode()
+    text = json.dumps({"key": key, "data": data, "planes": about}).encode()
     text += b" " * (-(HEAD + len(text)) % ALIGNED)
     total = (_sum(np.frombuffer(text, np.uint8)) + sum(_sum(plane) for plane in planes.values())) % 2**64
     return MAGIC + b"%08d%016x" % (len(text), total) + text
 
 
-def _read(file: Any) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
-    """Raises ValueError, KeyError or TypeError for what `put` has not written so."""
+def _read(file: Any, key: str) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
+    """Raises ValueError, KeyError or TypeError for what `put` has not written so under this key."""
     head = file.read(HEAD)
     if len(head) != HEAD or not head.startswith(MAGIC):
         raise ValueError("not an entry")
     length, total = int(head[len(MAGIC) : len(MAGIC) + 8]), int(head[-16:], 16)
     text = file.read(length)
     entry = json.loads(text)
+    if entry["key"] != key:
+        raise ValueError("another entry")
     planes, found = {}, _sum(np.frombuffer(text, np.uint8))
     for name, (dtype, shape) in entry["planes"].items():
         count = int(np.prod(shape))

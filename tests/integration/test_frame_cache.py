@@ -177,6 +177,16 @@ def test_a_damaged_entry_is_made_again(made, run, harm, tmp_path):
     assert run(job) == (sha, 0, 0)
 
 
+def test_an_entry_under_another_name_is_not_taken_for_it(tmp_path):
+    cache = FrameCache(tmp_path, 1)
+    for key in ("one", "other"):
+        cache.put(key, {"is": key}, {})
+    os.replace(tmp_path / "one.frame", tmp_path / "other.frame")
+    assert cache.get("other") is None
+    cache.put("other", {"is": "made again"}, {})
+    assert cache.get("other") == ({"is": "made again"}, {})
+
+
 def test_no_room_and_no_folder_are_no_failure(made, run, tmp_path):
     (tmp_path / "file").touch()
     job = look(made, 0, 1)
