@@ -1,5 +1,7 @@
 """What there is to see before a sequence is complete, with an engine that makes no pixels."""
 
+import errno
+import os
 import random
 from pathlib import Path
 
@@ -192,6 +194,21 @@ def test_a_look_that_fails_is_said_and_nothing_else_suffers(daemons):
     assert sorted(failed) == ["N20160102S0270_running", "N20160102S0271_firstlook"]
     assert "N20160102S0270_image" in daemon.current()
     assert seen(daemon) == set()
+
+
+def test_a_quicklook_folder_that_cannot_be_read_stops_nothing(daemons, monkeypatch):
+    daemon, stat = daemons(), os.stat
+
+    def stale(path, *arguments, **more):
+        if "/quicklook" in str(path):
+            raise OSError(errno.ESTALE, "Stale file handle", str(path))
+        return stat(path, *arguments, **more)
+
+    monkeypatch.setattr(os, "stat", stale)
+    daemon.land(*example1())
+    daemon.run(13 * 3600, step=600)
+    assert set(daemon.current()) == FINAL
+    assert "look_failed" in {event for event, _ in daemon.events}
 
 
 def test_what_a_crash_leaves_goes_at_the_next_start(daemons):
