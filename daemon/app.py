@@ -80,7 +80,8 @@ class Daemon:
         with contextlib.suppress(OSError):  # the next run of retention goes on
             retention.finish(self.ledger)
         if self.heart.looks is not None:
-            self.heart.looks.tidy(self.ledger)
+            with contextlib.suppress(OSError):  # a folder that cannot be read now: at another start
+                self.heart.looks.tidy(self.ledger)
         found = self.landing.start()
         self._take_back()
         logs.get().info(
@@ -180,12 +181,11 @@ def build(config: Config, *, hurry: bool = False, start_workers: bool = False) -
     from daemon.ledger import Ledger, damaged
 
     whole = ThreadPoolExecutor(1)
-    why_not = whole.submit(
-        damaged, config.database
-    )  # half a second for 100,000 files, meanwhile more is imported
+    # Half a second for 100,000 files; meanwhile more is imported.
+    why_not = whole.submit(damaged, config.database)
     from daemon import diskguard
+    from daemon.dispatch import Dispatcher
     from daemon.heart import Heart, setting_of
-    from daemon.jobs import Dispatcher
     from daemon.landing import Landing
     from daemon.requests import Requests
     from daemon.requests import folder as folder_of_requests

@@ -23,7 +23,7 @@ from typing import Any
 
 from daemon import planning
 from daemon.config import Config
-from daemon.jobs import Dispatcher
+from daemon.dispatch import Dispatcher
 from daemon.ledger import Ledger, LedgerBusy, Log, Tx
 from daemon.looks import Looks
 from daemon.planner import Setting

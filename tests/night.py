@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from daemon import files, queries
+from daemon.dispatch import Dispatcher
 from daemon.engine import Outcome
 from daemon.heart import Heart
 from daemon.ingest import FileRecord
-from daemon.jobs import Dispatcher
 from daemon.ledger import Ledger
 from daemon.looks import Looks
 from daemon.planner import Setting

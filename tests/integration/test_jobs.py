@@ -291,7 +291,7 @@ def test_a_staged_file_that_goes_when_the_database_is_busy_is_made_again(daemons
             raise LedgerBusy("database: locked")
         return write(fn)
 
-    monkeypatch.setattr("daemon.jobs.move_files", gone)
+    monkeypatch.setattr("daemon.dispatch.move_files", gone)
     daemon.land(*(frame("dark", n, n) for n in (2, 3, 4)))
     daemon.run(300, step=1)
     assert len(lost) == 1

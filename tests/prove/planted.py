@@ -20,6 +20,7 @@ from unittest.mock import patch
 import peewee as pw
 
 from daemon import ingest, jobs, ledger, moves, publish, stability, states, sweep
+from daemon.dispatch import Dispatcher
 from daemon.landing import Landing
 from daemon.ledger import Ledger, LedgerBusy
 from daemon.states import JobState
@@ -213,7 +214,7 @@ def _counted_after():
             started += 1
         return started
 
-    return [patch.object(jobs.Dispatcher, "dispatch", dispatch)]
+    return [patch.object(Dispatcher, "dispatch", dispatch)]
 
 
 def _commit_first():
@@ -221,7 +222,7 @@ def _commit_first():
         self.ledger.write(lambda tx: publish.commit(tx, plan, self.policy))
         moves.move_files(plan)
 
-    return [patch.object(jobs.Dispatcher, "_publish", publish_)]
+    return [patch.object(Dispatcher, "_publish", publish_)]
 
 
 def _forgetful():
@@ -235,7 +236,7 @@ def _forgetful():
             self._publish_or_wait(plan)
         return len(outcomes) + self._restore()
 
-    return [patch.object(jobs.Dispatcher, "collect", collect)]
+    return [patch.object(Dispatcher, "collect", collect)]
 
 
 def _staged_name_not_synced():

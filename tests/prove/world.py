@@ -17,10 +17,10 @@ from unittest import mock
 from daemon import publish, queries, rebuild, retention
 from daemon.audit import audit, is_clean
 from daemon.config import Retention
+from daemon.dispatch import Dispatcher
 from daemon.engine import Outcome
 from daemon.heart import Heart
 from daemon.ingest import FileRecord
-from daemon.jobs import Dispatcher
 from daemon.jobspec import FIRST_LOOK_NUMBER, JobSpec, input_key
 from daemon.landing import Landing
 from daemon.ledger import Ledger, connect_readonly
