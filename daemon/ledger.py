@@ -449,7 +449,7 @@ class Ledger:
                 future.set_result(self._transaction(db, cals, fn))
             except BaseException as error:
                 busy = isinstance(error, pw.OperationalError)
-                future.set_exception(LedgerBusy(f"database: {error}") if busy else error)
+                future.set_exception(LedgerBusy(f"database: {_first(error)}") if busy else error)
             self.wrote_at = time.monotonic()
         with contextlib.suppress(pw.OperationalError):
             db.execute_sql("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -464,6 +464,13 @@ class Ledger:
             with contextlib.suppress(Exception):  # a log that cannot be written loses lines, never work
                 self._log(event, **fields)
         return result
+
+
+def _first(error: BaseException) -> BaseException:
+    """What began it: on a full disk SQLite ends a transaction by itself, and to end it again is an error."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return error
 
 
 def damaged(database: Path) -> str:

@@ -108,6 +108,14 @@ def test_a_database_that_is_locked_is_busy_not_broken(ledger, tmp_path):
     assert ledger.write(lambda tx: tx.counter("n")) == 1
 
 
+def test_a_full_disk_is_told_as_such(ledger):
+    ledger.write(lambda tx: tx.run("PRAGMA max_page_count = 1"))  # no page more than there are now
+    with pytest.raises(LedgerBusy, match="disk is full"):  # work pauses for what says so
+        ledger.write(lambda tx: [tx.event("long", text="x" * 1000) for _ in range(1000)])
+    ledger.write(lambda tx: tx.run("PRAGMA max_page_count = 100000"))
+    assert ledger.write(lambda tx: tx.one("SELECT COUNT(*) FROM event WHERE event = 'long'")[0]) == 0
+
+
 def test_events_are_kept_with_the_transaction_and_logged_after_it(tmp_path):
     said = []
     ledger = Ledger(tmp_path / "nirid.db", log=lambda event, **fields: said.append((event, fields)))
