@@ -7,6 +7,7 @@
 Hysteresis: below low water it pauses, above 1.5 times that it goes on, and it changes at most once a
 minute, however a cleaner and a writer play with the level. Low water is the larger of the configured
 value and three times the biggest job. Inodes count like bytes. New frames are registered all the while.
+Before it pauses, the cache of calibrated frames goes: work must not stop for what can be made again.
 """
 
 from __future__ import annotations
@@ -47,12 +48,16 @@ def tells_of_full_disk(error: str) -> bool:
 
 @dataclass
 class DiskGuard:
-    """folders : {"products": path, ...}; low, inodes : configured low water, bytes and number of files"""
+    """folders : {"products": path, ...}; low, inodes : configured low water, bytes and number of files
+
+    spare : gives back the room of what can be made again
+    """
 
     folders: Mapping[str, Path]
     low: float
     inodes: int
     look: Callable[[Path], Room] = room
+    spare: Callable[[], None] = lambda: None
     biggest_job: int = 0  # bytes
     paused: str = ""  # why; "" when work goes on
     _changed: float = field(default=float("-inf"))
@@ -68,7 +73,10 @@ class DiskGuard:
             return self.paused
         self._looked = now
         times = RESUME if self.paused else 1.0
-        problem = next(filter(None, (self._problem(name, times) for name in self.folders)), "")
+        problem = self._first_problem(times)
+        if problem:
+            self.spare()
+            problem = self._first_problem(times)
         if bool(problem) != bool(self.paused):
             if now - self._changed >= PAUSE_SECONDS:
                 self.paused, self._changed = problem, now
@@ -78,6 +86,7 @@ class DiskGuard:
 
     def full(self, error: str, now: float) -> None:
         """A write has failed for want of room, whatever the numbers say."""
+        self.spare()
         self.paused, self._changed, self._looked = f"a disk is full: {error}", now, now
 
     def lacking(self, name: str, found: Room, times: float = 1.0) -> str:
@@ -89,6 +98,9 @@ class DiskGuard:
             return f"{found.inodes} inodes free for {name}, {times * self.inodes:.0f} wanted"
         return ""
 
+    def _first_problem(self, times: float) -> str:
+        return next(filter(None, (self._problem(name, times) for name in self.folders)), "")
+
     def _problem(self, name: str, times: float) -> str:
         try:
             return self.lacking(name, self.look(self.folders[name]), times)
@@ -97,5 +109,8 @@ class DiskGuard:
 
 
 def of(config: Config) -> DiskGuard:
+    from pipeline.framecache import FrameCache
+
     folders = {"products": config.product_folder, "state": config.state_folder}
-    return DiskGuard(folders, config.disk.low_water_mb * 1e6, config.disk.low_water_inodes)
+    spare = FrameCache(config.cache_folder, 0).trim
+    return DiskGuard(folders, config.disk.low_water_mb * 1e6, config.disk.low_water_inodes, spare=spare)
