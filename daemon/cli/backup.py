@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from daemon.cli import FAILED, Settings, absolute
-from daemon.cli.output import console, json_option, print_json, table
+from daemon.cli.output import busy, console, json_option, print_json, table
 
 
 @click.command(short_help="A consistent copy of the database, while the daemon runs.")
@@ -27,7 +27,8 @@ def backup(settings: Settings, file: Path, as_json: bool) -> None:
     from daemon import backup as copying
 
     config = settings.load()
-    size = copying.backup(config.database, file.absolute())
+    with busy("copying and checking"):
+        size = copying.backup(config.database, file.absolute())
     if as_json:
         print_json({"file": str(file.absolute()), "bytes": size})
     else:

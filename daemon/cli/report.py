@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from daemon.cli import FAILED, Settings
-from daemon.cli.output import coloured, console, json_option, print_json, table
+from daemon.cli.output import busy, coloured, console, json_option, print_json, table
 
 
 @contextmanager
@@ -160,7 +160,7 @@ def audit(ctx: click.Context, settings: Settings, deep: bool, as_json: bool) -> 
     """Hold every file on disk against the ledger; exit 0 only if all are accounted for and whole."""
     from daemon import audit as auditing
 
-    with database(settings) as (config, db):
+    with database(settings) as (config, db), busy("looking at every file and every product"):
         answer = auditing.audit(db, config.drop_folders, config.product_folder, deep=deep)
     if as_json:
         print_json(answer)
