@@ -37,9 +37,10 @@ def only_one(config: Config) -> Iterator[None]:
             raise AlreadyRunning(
                 f"another instance (process {other}) holds the state folder {where}"
             ) from None
-        _write(config, {"pid": os.getpid(), "born": _born(os.getpid())})
+        tell(config)
         yield
-        _write(config, {"pid": None})
+        with contextlib.suppress(OSError):  # no such process any more: it is known without
+            _write(config, {"pid": None})
     finally:
         os.close(fd)
 

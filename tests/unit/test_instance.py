@@ -1,5 +1,6 @@
 """One daemon to a state folder: the lock, and what is known of who holds it."""
 
+import errno
 import json
 import os
 import subprocess
@@ -48,6 +49,15 @@ def test_a_number_that_belongs_to_somebody_else_by_now_is_not_a_daemon(settings)
         note = settings.state_folder / instance.NOTE
         note.write_text(json.dumps(json.loads(note.read_text()) | {"pid": 1}))
         assert running(settings) is None
+
+
+def test_a_full_disk_keeps_nobody_from_starting_or_ending(settings, monkeypatch):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(instance, "_write", full)
+    with only_one(settings), pytest.raises(AlreadyRunning), only_one(settings):
+        pass
 
 
 def test_commands_that_look_use_the_folders_of_the_last_run(settings, tmp_path):
