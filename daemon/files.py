@@ -160,7 +160,7 @@ def _content(tx: Tx, record: FileRecord, state: FileState) -> tuple[int, bool]:
     which stays; but what was not whole, bytes that come back after having been superseded, and verdicts of
     an older release that would be better now, are taken anew.
     """
-    name = canonical_name(os.path.basename(record.path).encode(errors="replace").decode())
+    name = canonical_name(os.path.basename(record.path))
     row = tx.one("SELECT id, state, name FROM content WHERE sha256 = ?", record.file_sha)
     descriptors, reason = record.descriptors, record.reason
     if descriptors and reason == USABLE:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pipeline import association, standards
 from pipeline.descriptors import Descriptors
+from pipeline.headers import ascii_name
 
 if TYPE_CHECKING:
     from daemon.triggers import TriggerRule
@@ -75,8 +76,8 @@ def stem_of(name: str) -> str:
 
 
 def canonical_name(file_name: str) -> str:
-    """A file's name as raw NIRI frames have it: without compression suffix, ending in .fits."""
-    plain = _COMPRESSED.sub("", file_name)
+    """A file's name as raw NIRI frames have it: printable, without compression suffix, ending in .fits."""
+    plain = _COMPRESSED.sub("", ascii_name(file_name))
     return (plain[:-5] if plain.lower().endswith(".fits") else plain) + ".fits"
 
 

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from daemon.grouping import canonical_name
 from pipeline.errors import NiridError
+from pipeline.headers import ascii_name
 from pipeline.params import suggest
 
 Ask = Callable[..., Sequence[Any]]  # ask(sql, *values) -> rows by name: of a reader or of a transaction
@@ -81,7 +82,7 @@ def _by_path(ask: Ask, word: str) -> list[Target]:
 
 def _by_name(ask: Ask, word: str) -> list[Target]:
     base = os.path.basename(word)
-    stem = base.removesuffix(".fits")
+    stem = ascii_name(base.removesuffix(".fits"))
     current = _products(ask, "name = ? AND current", stem)
     if made := current or _products(ask, "name = ?", stem)[-1:]:
         return made

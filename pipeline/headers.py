@@ -154,3 +154,8 @@ def _canonical(value: Any) -> str:
     if isinstance(value, int | float):
         return repr(float(value))
     return "'" + str(value).rstrip() + "'"
+
+
+def ascii_name(file_name: str) -> str:
+    """A file's name as a header can hold it: what is not printable ASCII is escaped, as Python does."""
+    return "".join(c if " " <= c <= "~" else ascii(c)[1:-1] for c in file_name)

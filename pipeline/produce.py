@@ -25,7 +25,7 @@ from pipeline.errors import BadFrame, CalibrationNotFound, DamagedFile, RefusedF
 from pipeline.fitsio import read_frame, verify_product, write_product
 from pipeline.fitsreader import read_structure
 from pipeline.frame import Frame, Frames
-from pipeline.headers import merge
+from pipeline.headers import ascii_name, merge
 from pipeline.primitive import Calibrations, Product
 from pipeline.zeropoint import ZeroPoint
 
@@ -63,6 +63,9 @@ class Source:
     sha256: str
     role: str = "input"
     data_sha: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", ascii_name(self.name))
 
 
 @dataclass(frozen=True)

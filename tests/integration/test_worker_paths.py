@@ -18,14 +18,13 @@ def night(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("parameters", [{}, {"addDQ:user_bpm": "mask"}, {"addDQ:static_bpm": "mask"}])
-def test_masks_by_path(night, tmp_path, parameters):
-    parameters = {key: str(night / STATIC) for key in parameters}
+def darks(night, tmp_path, parameters, names=(None, None, None)):
     inputs = []
-    for path in sorted(night.glob("N20160102S042*.fits")):
+    for path, name in zip(sorted(night.glob("N20160102S042*.fits")), names, strict=True):
         facts = read_file(path)
-        inputs.append(Input(str(path), path.name, facts.file_sha, facts.data_sha, "", "2016-01-02T06:00:00"))
-    spec = JobSpec(
+        what = (facts.file_sha, facts.data_sha, "", "2016-01-02T06:00:00")
+        inputs.append(Input(str(path), name or path.name, *what))
+    return JobSpec(
         key="k" * 64,
         recipe="makeProcessedDark",
         recipe_version=1,
@@ -38,8 +37,23 @@ def test_masks_by_path(night, tmp_path, parameters):
         products=str(tmp_path),
         staging=str(tmp_path / "staged"),
     )
+
+
+@pytest.mark.parametrize("parameters", [{}, {"addDQ:user_bpm": "mask"}, {"addDQ:static_bpm": "mask"}])
+def test_masks_by_path(night, tmp_path, parameters):
+    parameters = {key: str(night / STATIC) for key in parameters}
+    spec = darks(night, tmp_path, parameters)
     result = worker.run(spec.to_json(), lambda: False)
     roles = {role for _, _, role in read_provenance(result["fits"])[0]}
     bad = int((read_frame(result["fits"]).dq & 1).astype(bool).sum())
     assert roles == {"input", *(key.partition(":")[2] for key in parameters)}
     assert (bad > 0) is bool(parameters)
+
+
+def test_names_that_no_header_can_hold(night, tmp_path):
+    result = worker.run(
+        darks(night, tmp_path, {}, ["new\nline.fits", "\u65e5.fits", "\udcff.fits"]).to_json(), bool
+    )
+    names = [name for name, _, _ in read_provenance(result["fits"])[0]]
+    assert names == ["new\\nline.fits", "\\u65e5.fits", "\\udcff.fits"]
+    assert [read_frame(result["fits"]).header[f"IMCMB{n:03d}"] for n in (1, 2, 3)] == names

@@ -549,6 +549,7 @@ def test_names_and_nights():
         == canonical_name("N20160102S0270.FITS")
         == "N20160102S0270.fits"
     )
+    assert canonical_name("new\nline \u65e5\udcff.fits.gz") == "new\\nline \\u65e5\\udcff.fits"
     assert sorted(["copy.fits", "N20160102S0270.fits"], key=name_order)[0] == "N20160102S0270.fits"
     assert night_of("N20160102S0270.fits", NIGHT + timedelta(days=9)) == "20160102"
     assert night_of("copy.fits", NIGHT) == "20160102"
