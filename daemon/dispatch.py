@@ -22,6 +22,7 @@ from typing import Any
 from daemon import halving, losses, planning, publish
 from daemon.diskguard import DiskGuard, tells_of_full_disk
 from daemon.engine import Engine, Outcome
+from daemon.grouping import night_of
 from daemon.jobs import abandon, claim, claim_made, end, recover_interrupted
 from daemon.jobspec import FIRST_LOOK_NUMBER, JobSpec
 from daemon.ledger import Ledger, LedgerBusy, Tx, placeholders
@@ -251,6 +252,8 @@ class Dispatcher:
 
     def collect(self) -> int:
         """Take in what has ended, and try again what could not be published. Returns how many changed."""
+        if self.looks is not None:
+            self.looks.try_again()
         now, changed = self.clock(), 0
         for job, plan in list(self._unpublished.items()):
             if self._delays[job].until <= now:
@@ -441,6 +444,9 @@ class Dispatcher:
         if rows:
             frames = [(row["name"], datetime.fromtimestamp(row["ut"] or 0.0, UTC)) for row in rows]
             looks.published(rows[0]["group_id"], frames)
+            with contextlib.suppress(OSError):  # the next start tries again
+                for night in {night_of(*frame) for frame in frames}:
+                    looks.forget_renamed(self.ledger, night)
 
 
 def _not_published(plan: PublishPlan, error: str) -> Callable[[Tx], Any]:

@@ -80,6 +80,7 @@ class Looks:
     _under_way: dict[int, Look] = field(default_factory=dict)  # by number
     _made: dict[int, Look] = field(default_factory=dict)  # the latest running stack, by group
     _given_up: dict[int, str] = field(default_factory=dict)  # keys of stacks that have failed, by group
+    _overdue: set[Path] = field(default_factory=set)  # could not be removed
     _seen: dict[int, set[tuple[str, str]]] = field(default_factory=dict)  # frames that have had their look
     _last: int = FIRST_LOOK_NUMBER
 
@@ -247,14 +248,38 @@ class Looks:
                 ).fetchone()
             if done:
                 remove(path)
+        for folder in self.products.glob(f"*/{QUICKLOOK}"):
+            self.forget_renamed(ledger, folder.parent.name)
+
+    def forget_renamed(self, ledger: Ledger, night: str) -> None:
+        """Looks that are called after no frame any more go: it has got another name since. Raises OSError."""
+        folder = self.products / night / QUICKLOOK
+        found = {path: path.stem.rpartition("_")[0] for path in folder.glob("[!.]*.fits")}
+        try:
+            begin, day = datetime.strptime(f"{night}+0000", "%Y%m%d%z").timestamp(), 86400
+        except ValueError:  # names may have any digits for a date
+            return
+        with ledger.read() as db:
+            near = db.execute(
+                "SELECT name FROM frame WHERE ut BETWEEN ? AND ?", (begin - day, begin + 2 * day)
+            )
+            known = {stem_of(row["name"]) for row in near}
+            for path, stem in found.items():  # a clock may have been wrong, and a stem has _ for what is odd
+                like = "SELECT 1 FROM frame WHERE name LIKE ? LIMIT 1"
+                if stem not in known and not db.execute(like, (f"{stem}%",)).fetchone():
+                    remove(path)
 
     def _clear(
         self, frames: Iterable[tuple[str, datetime]], kinds: Sequence[str], but: Path | None = None
     ) -> None:
         for name, ut in frames:
             for path in paths(self.products, name, ut, kinds):
-                if path != but:
-                    remove(path)
+                if path != but and not remove(path):
+                    self._overdue.add(path)
+
+    def try_again(self) -> None:
+        """Remove what could not be removed before."""
+        self._overdue = {path for path in self._overdue if not remove(path)}
 
     def _path(self, night: str, name: str) -> Path:
         return self.products / night / QUICKLOOK / f"{name}.fits"
@@ -266,11 +291,15 @@ def paths(products: Path, name: str, ut: datetime, kinds: Sequence[str] = (FIRST
     return (folder / f"{stem_of(name)}_{kind}.fits" for kind in kinds)
 
 
-def remove(path: Path) -> None:
-    """One look, with its preview."""
+def remove(path: Path) -> bool:
+    """One look, with its preview. False when that cannot be now."""
+    gone = True
     for suffix in (".fits", ".png"):
-        with contextlib.suppress(OSError):  # in the way of nothing; the next start tries again
+        try:
             path.with_suffix(suffix).unlink(missing_ok=True)
+        except OSError:
+            gone = False
+    return gone
 
 
 def _as_outcome_of(look: Look, outcome: Outcome, job: int, attempt: int, stem: str) -> Outcome:

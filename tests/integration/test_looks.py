@@ -3,6 +3,7 @@
 import errno
 import os
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -211,12 +212,28 @@ def test_a_quicklook_folder_that_cannot_be_read_stops_nothing(daemons, monkeypat
     assert "look_failed" in {event for event, _ in daemon.events}
 
 
+def test_a_look_goes_with_the_product_though_its_frame_was_renamed(daemons):
+    daemon = daemons()
+    daemon.land(*example1()[15:])
+    daemon.run(300)
+    first = example1()[0]
+    daemon.land(replace(first, path=first.path.replace("N20160102S0270", "was it")), *example1()[1:6])
+    daemon.run(10)
+    assert "was_it_firstlook" in seen(daemon)
+    daemon.land(first)
+    daemon.run(300)
+    assert "N20160102S0271_image" in daemon.current()
+    assert seen(daemon) == set()
+
+
 def test_what_a_crash_leaves_goes_at_the_next_start(daemons):
     daemon = daemons()
     daemon.land(*example1())
     daemon.run(13 * 3600, step=600)
     folder = daemon.products / "20160102" / "quicklook"
-    for name in ("N20160102S0271_running", "N20160102S0275_firstlook", "N20160102S0900_firstlook"):
+    daemon.land(frame("science", 900, 9e5))  # no product yet
+    left = ("N20160102S0271_running", "N20160102S0275_firstlook", "N20160102S0900_firstlook", "a_running")
+    for name in left:
         (folder / f"{name}.fits").write_bytes(b"left")
         (folder / f"{name}.png").write_bytes(b"left")
     daemon.heart.looks.tidy(daemon.ledger)
