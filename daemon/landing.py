@@ -205,7 +205,7 @@ class Landing:
         """
         assert self._pool is not None
         found = self.watcher.sweep()
-        self.unlisted = found.errors
+        self.unlisted = {**found.suspect, **found.errors}
         new = {p: s for p, s in found.candidates if self._taken.get(p) != s}
         self._taken |= new
         self._unseen = {}  # said here for all, and below for those that cannot be read

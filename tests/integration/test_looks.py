@@ -260,3 +260,26 @@ def test_looks_change_nothing_in_what_is_made_in_the_end(daemons, night_of_frame
     assert seen(daemon) == set()
     if night_of_frames is example1:
         assert set(daemon.current()) == FINAL
+
+
+def test_a_look_that_cannot_be_removed_is_tried_again(daemons, monkeypatch):
+    daemon = daemons()
+    daemon.land(*example1()[15:])
+    daemon.run(300)
+    daemon.land(*example1()[:4])
+    daemon.run(20)
+    assert seen(daemon)
+    unlink = Path.unlink
+
+    def fails(path, missing_ok=False):
+        if "quicklook" in path.parts:
+            raise OSError(errno.ESTALE, "Stale file handle", str(path))
+        unlink(path, missing_ok=missing_ok)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", fails)
+        daemon.run(300)
+        assert "N20160102S0270_image" in daemon.current()
+        assert seen(daemon)
+    daemon.run(0)
+    assert seen(daemon) == set()
