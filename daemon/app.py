@@ -277,7 +277,7 @@ def _log(event: str, **fields: Any) -> None:
 
 def serve(config: Config) -> None:
     """The daemon, until it is told to stop. Raises PartDied when a part ended by itself."""
-    with instance.only_one(config), Signals() as signals:
+    with instance.only_one(config) as held, Signals() as signals:
         daemon = build(config, start_workers=True)
         daemon.on_death = signals.ring
         try:
@@ -285,7 +285,7 @@ def serve(config: Config) -> None:
             daemon.run_threads()
             with _calendar(daemon) as look:
                 systemd.notify("READY=1", _status(daemon))
-                _watch_over(daemon, signals, look)
+                _watch_over(daemon, signals, held, look)
             systemd.notify("STOPPING=1", "STATUS=draining")
         finally:
             daemon.close()
@@ -304,7 +304,9 @@ def _calendar(daemon: Daemon) -> Iterator[Callable[[], None]]:
         scheduler.shutdown(wait=False)
 
 
-def _watch_over(daemon: Daemon, signals: Signals, look: Callable[[], None] = lambda: None) -> None:
+def _watch_over(
+    daemon: Daemon, signals: Signals, held: Callable[[], bool], look: Callable[[], None] = lambda: None
+) -> None:
     """The main loop: pings the service manager only while the parts make progress."""
     watchdog = systemd.watchdog_seconds()
     pause = min(LOOK_SECONDS, watchdog / 4) if watchdog else LOOK_SECONDS
@@ -312,6 +314,10 @@ def _watch_over(daemon: Daemon, signals: Signals, look: Callable[[], None] = lam
         look()
         if daemon.died:
             raise PartDied(f"the {daemon.died[0]} has ended by a bug; the log has its traceback")
+        if not held():
+            raise PartDied(
+                f"{daemon.config.state_folder} was removed or replaced: its database is not ours any more"
+            )
         if problem := _problem(daemon):
             logs.get().error("stalled", reason=problem)
             systemd.notify(f"STATUS=stalled: {problem}")

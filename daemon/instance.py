@@ -7,7 +7,8 @@ import dataclasses
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,11 @@ class AlreadyRunning(NiridError):
 
 
 @contextlib.contextmanager
-def only_one(config: Config) -> Iterator[None]:
-    """Hold the state folder. The lock is the kernel's: it ends with the process, however that ends."""
+def only_one(config: Config) -> Iterator[Callable[[], bool]]:
+    """Hold the state folder. The lock is the kernel's: it ends with the process, however that ends.
+
+    Yields a question: is it still held? No, when the folder was removed or replaced: another may hold that.
+    """
     config.state_folder.mkdir(mode=0o750, parents=True, exist_ok=True)
     fd = os.open(config.state_folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
     try:
@@ -38,11 +42,20 @@ def only_one(config: Config) -> Iterator[None]:
                 f"another instance (process {other}) holds the state folder {where}"
             ) from None
         tell(config)
-        yield
+        yield partial(_same, fd, config.state_folder / "lock")
         with contextlib.suppress(OSError):  # no such process any more: it is known without
             _write(config, {"pid": None})
     finally:
         os.close(fd)
+
+
+def _same(fd: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(path))
+    except FileNotFoundError:
+        return False
+    except OSError:  # cannot be said now
+        return True
 
 
 def running(config: Config) -> dict[str, Any] | None:

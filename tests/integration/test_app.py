@@ -107,6 +107,21 @@ def test_a_part_that_dies_of_a_bug_ends_the_daemon(settings, monkeypatch):
     app.batch(settings)  # everything was given back: another instance can start
 
 
+def test_the_daemon_ends_when_its_state_folder_is_replaced(settings, monkeypatch):
+    """Else another would start beside it, on the same drop folder and the same products."""
+    monkeypatch.setattr(app, "LOOK_SECONDS", 0.05)
+    ready = app.systemd.notify
+
+    def replace(*lines):
+        ready(*lines)
+        if lines[0] == "READY=1":
+            settings.state_folder.rename(settings.state_folder.with_name("aside"))
+
+    monkeypatch.setattr(app.systemd, "notify", replace)
+    with pytest.raises(PartDied, match="was removed or replaced"):
+        app.serve(settings)
+
+
 def test_a_heart_without_progress_is_not_vouched_for(monkeypatch):
     said = []
     monkeypatch.setattr(app.systemd, "notify", lambda *lines: said.append(lines))
@@ -114,7 +129,9 @@ def test_a_heart_without_progress_is_not_vouched_for(monkeypatch):
     stalled = SimpleNamespace(progress_at=time.monotonic() - 2 * app.STALLED_SECONDS)
     turns = iter([False, False, True])
     app._watch_over(
-        SimpleNamespace(heart=stalled, died=[]), SimpleNamespace(wait=lambda seconds: next(turns))
+        SimpleNamespace(heart=stalled, died=[]),
+        SimpleNamespace(wait=lambda seconds: next(turns)),
+        lambda: True,
     )
     assert len(said) == 2
     assert all("WATCHDOG=1" not in lines and "no progress" in lines[0] for lines in said)

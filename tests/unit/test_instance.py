@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -58,6 +59,20 @@ def test_a_full_disk_keeps_nobody_from_starting_or_ending(settings, monkeypatch)
     monkeypatch.setattr(instance, "_write", full)
     with only_one(settings), pytest.raises(AlreadyRunning), only_one(settings):
         pass
+
+
+def test_a_state_folder_that_is_removed_or_replaced_is_held_no_longer(settings):
+    folder = settings.state_folder
+    with only_one(settings) as held:
+        assert held()
+        folder.rename(folder.with_name("aside"))
+        assert not held()
+        with only_one(settings) as other:
+            assert other()
+            assert not held()
+        shutil.rmtree(folder)
+        folder.with_name("aside").rename(folder)
+        assert held()
 
 
 def test_commands_that_look_use_the_folders_of_the_last_run(settings, tmp_path):
