@@ -43,6 +43,9 @@ PARTS = {
     "clocks": Part("clocks: an hour back, a day on, 1970", "arrival:clocks", 270, 6),
     "kills": Part("kill -9 of the program and its workers", "program:kills", 200, 3),
     "storm": Part("a storm of small frames", "program:storm", 3000, 60, 1),
+    "storm while paused": Part(
+        "a storm of small frames, work paused", "program:storm", 3000, 0, 1, (("paused", True),)
+    ),
     "storm of large ones": Part(
         "a storm of full frames", "program:storm", 300, 0, 1, (("per_second", 5.0), ("side", 1024))
     ),

@@ -29,14 +29,14 @@ LONGEST = 300  # s for anything
 class Place:
     """Folders, a configuration with little patience, and the program."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, more: str = ""):
         self.folder, self.drop = folder, folder / "drop"
         self.drop.mkdir(parents=True)
         self.config = folder / "nirid.toml"
         quick = "quiet_seconds = 0.3\nquiet_cadence = 0\nquiet_exposures = 0\nquiet_overhead = 0\n"
         self.config.write_text(
             f"watch = {{ folders = ['{self.drop}'], settle_seconds = 0.2, sweep_seconds = 2 }}\n"
-            f"products = {{ folder = '{folder / 'products'}' }}\n"
+            f"products = {{ folder = '{folder / 'products'}' }}\n{more}"
             + "".join(f"[[trigger]]\nname = '{rule}'\n{quick}" for rule in RULES)
         )
 
@@ -156,16 +156,19 @@ def _memory_mb(pid: int) -> float:
     return 0.0
 
 
-def storm(frames: int, *, part=(0, 1), seed=0, per_second=20.0, side=256) -> Counts:
+PAUSED = "disk = { low_water_mb = 1000000000 }\n"  # more room than there is anywhere
+
+
+def storm(frames: int, *, part=(0, 1), seed=0, per_second=20.0, side=256, paused=False) -> Counts:
     """So many frames, so many a second, by rename, link and slow writing, some of them again or cut short,
-    while what they make is reduced: all accounted for, how late, and how much memory."""
+    while they are reduced, or while work is paused: all accounted for, how late, and how much memory."""
     counts, began = Counts(), time.monotonic()
     chance = random.Random(seed)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with tempfile.TemporaryDirectory() as name:
         base = Path(name)
         simulate_night(base / "night", "tiny")
-        place = Place(base / "place")
+        place = Place(base / "place", PAUSED if paused else "")
         for path in sorted((base / "night").glob("*.fits")):  # work for the workers
             shutil.copy(path, place.drop)
         daemon = place.start()
@@ -192,6 +195,10 @@ def storm(frames: int, *, part=(0, 1), seed=0, per_second=20.0, side=256) -> Cou
         counts.take(f"{frames} frames", bad)
         counts.tried = frames
         done = place.ask("SELECT COUNT(*) FROM job WHERE state = 'done'")[0][0]
+        if bool(done) == paused:
+            counts.take(
+                f"{frames} frames", {"hung": [f"{done} jobs done, with work {'paused' if paused else 'on'}"]}
+            )
     ordered = sorted(late) or [0.0]
     counts.more = {
         "=median, s": round(ordered[len(ordered) // 2], 2),
