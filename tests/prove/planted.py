@@ -19,7 +19,7 @@ from unittest.mock import patch
 
 import peewee as pw
 
-from daemon import ingest, jobs, ledger, moves, publish, stability, states, sweep
+from daemon import dispatch, ingest, jobs, ledger, moves, publish, stability, states, sweep
 from daemon.dispatch import Dispatcher
 from daemon.landing import Landing
 from daemon.ledger import Ledger, LedgerBusy
@@ -144,6 +144,7 @@ def idle_restart() -> Counts:
     with tempfile.TemporaryDirectory() as name:
         base = Path(name).resolve()
         world = World(base).start()
+        world.dispatcher.looks = None  # of which the workers would be full
         world.engine.held = True
         _put(world.drop, small_night())
         for _ in range(20):
@@ -202,7 +203,7 @@ def _deferred():
 def _counted_after():
     """The job is handed out before its attempt is on record."""
 
-    def dispatch(self):
+    def hand_out(self):
         def early(tx):
             claimed = jobs.claim(tx)
             if claimed:
@@ -214,7 +215,7 @@ def _counted_after():
             started += 1
         return started
 
-    return [patch.object(Dispatcher, "dispatch", dispatch)]
+    return [patch.object(Dispatcher, "dispatch", hand_out)]
 
 
 def _commit_first():
@@ -342,7 +343,8 @@ BUGS = (
     Bug("the commit comes before the rename", _commit_first, _few_crashes),
     Bug("products are written in place", _written_in_place, _few_crashes),
     Bug("the old product is not kept", _swap(moves, _keep=_nothing), _few_crashes),
-    Bug("running jobs are forgotten at a start", _swap(jobs, recover_interrupted=lambda tx: 0), idle_restart),
+    Bug("running jobs are forgotten at a start", _swap(dispatch, recover_interrupted=lambda tx: 0),
+        idle_restart),
     Bug("an ending is dropped when the database is busy", _forgetful, lambda: errors(700)),
     Bug("a finished job runs again", _runs_again, at_rest),
     Bug("checksums are read, not compared", _swap(fitsreader._Walk, _verify=_nothing), lambda: damage(400)),
