@@ -194,7 +194,7 @@ class Dispatcher:
                 row = db.execute("SELECT spec FROM job WHERE id = ?", adopted[:1]).fetchone()
             stem = publish.staging_path(JobSpec.from_json(json.loads(row["spec"])), adopted[1])
         if (of_job := looks.ended(outcome, stem)) is not None:
-            self.finish(of_job)
+            self._ended.append(of_job)  # the look is over, whether this can be written down now or not
 
     def _try_a_part(self) -> int:
         """Go on with the search for a frame to blame, one try at a time."""
@@ -355,9 +355,10 @@ class Dispatcher:
     def stop(self, timeout: float) -> None:
         """Ask the running jobs to stop; they go back to planned. The next start does it for those that
         cannot be written down now."""
-        for outcome in self._ended + self.engine.stop(timeout):
+        self._ended += self.engine.stop(timeout)
+        while self._ended:
             with contextlib.suppress(LedgerBusy):
-                self.finish(outcome)
+                self.finish(self._ended.pop(0))
 
     def startable(self) -> bool:
         """True while a planned job waits for nothing but a worker or the end of a finite back-off."""

@@ -72,11 +72,9 @@ class Looks:
     log: Log
     first: bool = True
     running: bool = True
-    _first: dict[str, tuple[int, JobSpec]] = field(default_factory=dict)  # waiting, by key, the newest last
     clock: Callable[[], float] = time.monotonic
-    _stacks: dict[int, tuple[JobSpec, float]] = field(
-        default_factory=dict
-    )  # waiting, by group, and until when
+    _first: dict[str, tuple[int, JobSpec]] = field(default_factory=dict)  # waiting, by key, the newest last
+    _stacks: dict[int, tuple[JobSpec, float]] = field(default_factory=dict)  # waiting, by group; until when
     _under_way: dict[int, Look] = field(default_factory=dict)  # by number
     _made: dict[int, Look] = field(default_factory=dict)  # the latest running stack, by group
     _given_up: dict[int, str] = field(default_factory=dict)  # keys of stacks that have failed, by group
@@ -236,7 +234,7 @@ class Looks:
             left = list(self.products.glob(f"*/{QUICKLOOK}/*"))
         for path in left:
             if path.name.startswith("."):  # was being put there
-                remove(path)
+                self._remove(path)
                 continue
             name = f"{path.stem.rpartition('_')[0]}.fits"
             with ledger.read() as db:
@@ -247,7 +245,7 @@ class Looks:
                     (name, *images),
                 ).fetchone()
             if done:
-                remove(path)
+                self._remove(path)
         for folder in self.products.glob(f"*/{QUICKLOOK}"):
             self.forget_renamed(ledger, folder.parent.name)
 
@@ -267,15 +265,19 @@ class Looks:
             for path, stem in found.items():  # a clock may have been wrong, and a stem has _ for what is odd
                 like = "SELECT 1 FROM frame WHERE name LIKE ? LIMIT 1"
                 if stem not in known and not db.execute(like, (f"{stem}%",)).fetchone():
-                    remove(path)
+                    self._remove(path)
 
     def _clear(
         self, frames: Iterable[tuple[str, datetime]], kinds: Sequence[str], but: Path | None = None
     ) -> None:
         for name, ut in frames:
             for path in paths(self.products, name, ut, kinds):
-                if path != but and not remove(path):
-                    self._overdue.add(path)
+                if path != but:
+                    self._remove(path)
+
+    def _remove(self, path: Path) -> None:
+        if not remove(path):
+            self._overdue.add(path)
 
     def try_again(self) -> None:
         """Remove what could not be removed before."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from daemon import explain, queries, targets
-from daemon.ledger import on_paper
+from daemon.ledger import LedgerBusy, on_paper
 from tests.night import FINAL, Daemon, FakeEngine, busy_night, example1, frame
 
 
@@ -106,6 +106,46 @@ def test_a_stack_under_way_when_the_group_turns_quiet_is_the_job(daemons):
     assert "N20160102S0271_image" in daemon.current()
     assert [spec.name for spec in daemon.engine.ran].count("N20160102S0271_image") == 1
     assert seen(daemon) == set()
+
+
+def test_the_end_of_an_adopted_stack_is_written_down_when_the_ledger_is_free_again(daemons, monkeypatch):
+    daemon = daemons()
+    daemon.land(*example1()[15:])
+    daemon.run(300)
+    daemon.land(*example1()[:10])
+    until_stacking(daemon)
+    daemon.engine.held = True
+    daemon.now += 300
+    daemon.heart.tick(daemon.now)
+    daemon.engine.held = False
+
+    def busy(*args):
+        raise LedgerBusy("database is locked")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("daemon.publish.intend", busy)
+        for _ in range(3):
+            daemon.heart.tick(daemon.now)
+    assert daemon.current().keys().isdisjoint({"N20160102S0271_image"})
+    daemon.run(0)
+    assert "N20160102S0271_image" in daemon.current()
+    assert [spec.name for spec in daemon.engine.ran].count("N20160102S0271_image") == 1
+    assert daemon.rows("SELECT MAX(runs) AS n FROM accounting") == [{"n": 1}]
+
+
+def test_an_adopted_stack_that_is_stopped_with_the_daemon_counts_for_nothing(daemons):
+    daemon = daemons()
+    daemon.land(*example1()[15:])
+    daemon.run(300)
+    daemon.land(*example1()[:10])
+    until_stacking(daemon)
+    daemon.engine.held = True
+    daemon.now += 300
+    daemon.heart.tick(daemon.now)
+    assert daemon.ask(queries.counts)["jobs"]["running"] == 1
+    daemon.dispatcher.stop(1.0)
+    assert "running" not in daemon.ask(queries.counts)["jobs"]
+    assert daemon.rows("SELECT SUM(interruptions + deaths) AS n FROM job") == [{"n": 0}]
 
 
 def test_fresh_frames_are_looked_at_before_all_else(daemons):
