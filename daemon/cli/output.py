@@ -38,9 +38,8 @@ def busy(doing: str) -> Iterator[None]:
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    with Progress(
-        SpinnerColumn(), TextColumn(doing), TimeElapsedColumn(), console=Console(stderr=True)
-    ) as bar:
+    columns = SpinnerColumn(), TextColumn(doing), TimeElapsedColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         bar.add_task(doing, total=None)
         yield
 
