@@ -31,6 +31,7 @@ from pipeline.fitsio import plain_rows
 from pipeline.fitsreader import hash_file, read_structure
 from pipeline.frame import Frame, Frames
 from pipeline.framecache import FrameCache
+from pipeline.parallel import each, threads
 from pipeline.prefix import Prefix
 from pipeline.primitive import run_recipe
 from pipeline.produce import Source
@@ -99,7 +100,8 @@ def run(job: Mapping[str, Any], should_stop: Callable[[], bool]) -> dict[str, An
     calibrations = [Source(c.path, c.name, c.sha, c.role) for c in spec.calibrations]
     number = abs(job.get("job_id", 0))  # negative for a part of a failed job: it belongs to the same story
     scratch = Path(job.get("cache") or Path(spec.staging).parent)
-    with logs.job_context(number, spec.recipe, spec.group_id), _room_for(inputs, scratch):
+    told = logs.job_context(number, spec.recipe, spec.group_id)
+    with told, _room_for(inputs, scratch), threads(job.get("threads", 1)):
         began, progress = time.monotonic(), _Progress(should_stop)
         bound = RECIPES[spec.recipe].bind(spec.parameters, preset=spec.preset)
         with progress.timed("read"):
@@ -201,8 +203,8 @@ def _unchanged(calibrations: list[Source]) -> None:
 
     The daemon knows, and plans again; until then this attempt is no failure, so OSError.
     """
-    for source in calibrations:
-        if hash_file(source.path) != source.sha256:
+    for source, found in zip(calibrations, each(lambda c: hash_file(c.path), calibrations), strict=True):
+        if found != source.sha256:
             raise OSError(errno.ESTALE, "replaced since this job was planned", source.path)
 
 

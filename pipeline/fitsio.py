@@ -16,6 +16,7 @@ import os
 import warnings
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,8 @@ from pipeline.frame import NO_DATA, FloatImage, Frame, MaskImage, Unit
 from pipeline.headers import merge
 
 __all__ = ["as_header", "read_frame", "read_provenance", "tiled_data_sha", "verify_product", "write_product"]
+
+_alone = Lock()  # what Python does with warnings is not for several threads at once
 
 # Else a text such as OBJECT = 'M31: 0.5' becomes a keyword OBJECT.M31 with a number. As plain attributes, for
 # astropy goes through its configuration anew at every card that is made or read: a tenth of a job.
@@ -211,7 +214,7 @@ class _Pixels:
 
     def _decompressed(self, index: int) -> npt.NDArray[Any]:
         """By astropy; `fitsreader` has held the sizes that the header claims to its limits."""
-        with warnings.catch_warnings():
+        with _alone, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
                 with fits.open(self._path, memmap=False, do_not_scale_image_data=True) as file:

@@ -30,6 +30,7 @@ from pipeline.association import CalKind
 from pipeline.fitsio import card_of, read_header
 from pipeline.frame import NON_LINEAR, SATURATED, Frame, Frames
 from pipeline.framecache import FrameCache
+from pipeline.parallel import each
 from pipeline.primitive import BoundRecipe, BoundStep, Calibrations, apply_step
 from pipeline.produce import ROLES, Source, of_the_frame, read_input
 from pipeline.steps.quality import before
@@ -71,31 +72,35 @@ class Prefix:
         sources = {source.name: source for source in inputs if source.data_sha}
         if not bound.prefix or len(sources) < len(inputs) or any(s.skip or s.write for s in bound.prefix):
             return None
-        headers = [of_the_frame(s, partial(read_header, s.path, name=s.name)) for s in sources.values()]
+        headers = each(lambda s: of_the_frame(s, partial(read_header, s.path, name=s.name)), sources.values())
         frames = [frame for frame in headers if frame is not None]
         used = sorted([c.role, c.sha256, Path(c.path).name] for c in calibrations if c.role in PIXEL_ROLES)
         return cls(bound.prefix, sources, used, store, frames) if len(frames) == len(inputs) else None
 
     def apply(self, step: BoundStep, frames: Frames, cals: Calibrations) -> Frames:
         """The frames after a step, in the list given where that can be: their old pixels are let go."""
-        each = step.step.primitive.each
+        of_one = step.step.primitive.each
         if not any(step is own for own in self.steps) or step.step.primitive.headers_only:
             return apply_step(step, frames, cals)
         flagged: dict[str, Frame] = {}
-        if each is None:
+        if of_one is None:
             flagged = self._begin(step, frames, cals)
-        for place, frame in enumerate(frames):
+
+        def replace(place: int) -> None:
+            frame = frames[place]
             work = self._work.get(frame.name)
             if work is None:  # is here to be remembered by others
-                continue
+                return
             if work.done is None:
-                made = flagged.pop(frame.name) if each is None else each(frame, step.params, cals)
+                made = flagged.pop(frame.name) if of_one is None else of_one(frame, step.params, cals)
                 work.notes[step.step.name] = list(made.notes[len(frame.notes) :])
                 frames[place] = made
             for text in work.notes.get(step.step.name, ()):
                 frames[place] = frames[place].evolve(note=text)
             if step is self.steps[-1]:
                 frames[place] = self._end(frames[place], work)
+
+        each(replace, range(len(frames)))
         return frames
 
     def _begin(self, step: BoundStep, frames: Frames, cals: Calibrations) -> dict[str, Frame]:
@@ -107,20 +112,22 @@ class Prefix:
         own = {frame.name: self._key(frame, step) for frame in frames}
         earlier = {frame.name: before(frame, frames, step.params) for frame in left}
         rest = [[s.step.name, s.values()] for s in self.steps if s.step.primitive.each]
-        for frame in left:
+
+        def look_up(frame: Frame) -> _Work:
             seen = [own[other.name] for other in earlier[frame.name]]
-            key = _digest(["calibrated", own[frame.name], seen, rest]) if own[frame.name] else ""
-            key = key if all(seen) else ""
-            self._work[frame.name] = _Work(key)
-            if key and (found := self.store.get(key)):
-                self._work[frame.name] = _Work(key, _calibrated(frame, *found), found[0]["notes"])
+            if not own[frame.name] or not all(seen):
+                return _Work("")
+            key = _digest(["calibrated", own[frame.name], seen, rest])
+            found = self.store.get(key)
+            return _Work(key, _calibrated(frame, *found), found[0]["notes"]) if found else _Work(key)
+
+        self._work = dict(zip((frame.name for frame in left), each(look_up, left), strict=True))
         new = {name for name, work in self._work.items() if work.done is None}
         remembered = {other.name for name in new for other in earlier[name]} - new
-        given = [
-            self._with_pixels(frame) if frame.name in new else self._traced(frame, own[frame.name])
-            for frame in frames
-            if frame.name in new | remembered
-        ]
+        given = each(
+            lambda f: self._with_pixels(f) if f.name in new else self._traced(f, own[f.name]),
+            [frame for frame in frames if frame.name in new | remembered],
+        )
         flagged = {frame.name: frame for frame in apply_step(step, given, cals)}
         for name in new:
             self._keep_trace(flagged[name], own[name])

@@ -37,7 +37,12 @@ def write_preview(path: Path, frame: Frame, *, caption: str = "") -> None:
     path : written through a new file beside it, so that a half-written picture is never seen
     caption : replaces the one made from the header
     """
-    _save(path, _captioned(_grey(frame), caption or caption_of(frame)))
+    save(path, drawn(frame, caption=caption))
+
+
+def drawn(frame: Frame, *, caption: str = "") -> bytes:
+    """The picture, as PNG."""
+    return _png(np.asarray(_captioned(_grey(frame), caption or caption_of(frame))))
 
 
 def raw_beside_stack(raw_path: Path, product_path: Path, path: Path) -> None:
@@ -59,7 +64,7 @@ def raw_beside_stack(raw_path: Path, product_path: Path, path: Path) -> None:
     both = Image.new("L", (panels[0].width + 8 + panels[1].width, PANEL + STRIP), 255)
     both.paste(panels[0], (0, 0))
     both.paste(panels[1], (panels[0].width + 8, 0))
-    _save(path, both)
+    save(path, _png(np.asarray(both)))
 
 
 def kind_of(frame: Frame) -> str:
@@ -170,11 +175,12 @@ def _png(grey: Grey) -> bytes:
     )
 
 
-def _save(path: Path, picture: Image) -> None:
+def save(path: Path, picture: bytes) -> None:
+    """Put a picture at its place, whole and flushed. Raises OSError, and leaves nothing then."""
     part = f"{os.fspath(path)}.part"
     try:
         with open(part, "wb") as file:
-            file.write(_png(np.asarray(picture)))
+            file.write(picture)
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)

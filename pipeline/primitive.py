@@ -15,6 +15,7 @@ from pipeline import params
 from pipeline.association import CalKind
 from pipeline.errors import NotEnoughFrames, OverrideError, ReductionError
 from pipeline.frame import Frame, Frames
+from pipeline.parallel import each
 from pipeline.zeropoint import ZeroPoint
 
 # Accepted for every step, outside its own parameters.
@@ -87,7 +88,7 @@ def per_frame(
 
     def wrap(function: Callable[[Frame, Any, Calibrations], Frame]) -> Primitive:
         def body(frames: Frames, params: Any, cals: Calibrations) -> Frames:
-            return [function(frame, params, cals) for frame in frames]
+            return each(lambda frame: function(frame, params, cals), frames)
 
         primitive = Primitive(name, parameters, body, (function.__doc__ or "").strip(), function)
         _known(primitive)
@@ -272,10 +273,14 @@ Apply = Callable[[BoundStep, Frames, Calibrations], Frames]
 def apply_step(step: BoundStep, frames: Frames, cals: Calibrations) -> Frames:
     """The frames after a step. One by one where it can be: the planes of each make room for the next."""
     primitive = step.step.primitive
-    if primitive.each is None:
+    of_one = primitive.each
+    if of_one is None:
         return primitive.body(frames, step.params, cals)
-    for place, frame in enumerate(frames):
-        frames[place] = primitive.each(frame, step.params, cals)
+
+    def replace(place: int) -> None:
+        frames[place] = of_one(frames[place], step.params, cals)
+
+    each(replace, range(len(frames)))
     return frames
 
 

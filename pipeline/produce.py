@@ -19,13 +19,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pipeline import zeropoint
+from pipeline import preview, zeropoint
 from pipeline.association import CalKind
 from pipeline.errors import BadFrame, CalibrationNotFound, DamagedFile, RefusedFile
 from pipeline.fitsio import read_frame, verify_product, write_product
 from pipeline.fitsreader import read_structure
 from pipeline.frame import Frame, Frames
 from pipeline.headers import ascii_name, merge
+from pipeline.parallel import both, each
 from pipeline.primitive import Calibrations, Product
 from pipeline.zeropoint import ZeroPoint
 
@@ -105,15 +106,16 @@ def load(inputs: Sequence[Source], calibrations: Iterable[Source] = ()) -> tuple
     Raises BadFrame for a frame and CalibrationNotFound for a calibration that is damaged or is not what
     it was; OSError.
     """
-    frames = [read_input(source) for source in inputs]
-    cals: dict[str, Any] = {}
-    for source in calibrations:
-        try:
-            of_header = source.role == CalKind.ZERO_POINT
-            cals[ROLES[source.role]] = _zero_point(source) if of_header else read_frame(source.path)
-        except (DamagedFile, RefusedFile) as error:
-            raise CalibrationNotFound(f"{source.role} {error}") from error
-    return frames, Calibrations(**cals)
+    frames = each(read_input, inputs)
+    return frames, Calibrations(**dict(each(_read_calibration, calibrations)))
+
+
+def _read_calibration(source: Source) -> tuple[str, Any]:
+    try:
+        of_header = source.role == CalKind.ZERO_POINT
+        return ROLES[source.role], _zero_point(source) if of_header else read_frame(source.path)
+    except (DamagedFile, RefusedFile) as error:
+        raise CalibrationNotFound(f"{source.role} {error}") from error
 
 
 def read_input(source: Source) -> Frame:
@@ -159,7 +161,7 @@ def write(
     name: str = "",
     cards: Mapping[str, Any] | None = None,
     notes: Sequence[str] = (),
-    preview: bool = True,
+    picture: bool = True,
     number: int = 0,
 ) -> Written:
     """Write STEM.fits, flushed and verified, and STEM.png; what lay there before is replaced.
@@ -176,15 +178,9 @@ def write(
     fits, png = stem.with_name(f"{stem.name}.fits"), stem.with_name(f"{stem.name}.png")
     history = [(record.step, record.parameters, version()) for record in product.history]
     stem.parent.mkdir(parents=True, exist_ok=True)
-
-    def draw() -> None:
-        from pipeline.preview import write_preview
-
-        write_preview(png, frame)
-
     sources = _provenance([*inputs, *calibrations])
-    sha = _write(fits, frame, sources, history, time_stamp, cards, draw if preview else None)
-    return Written(fits, png if preview else None, sha, frame)
+    sha = _write(fits, frame, sources, history, time_stamp, cards, png if picture else None)
+    return Written(fits, png if picture else None, sha, frame)
 
 
 def _write(
@@ -194,21 +190,29 @@ def _write(
     history: Any,
     stamp: str,
     cards: Any = None,
-    beside: Callable[[], None] | None = None,
+    png: Path | None = None,
 ) -> str:
     """Write under a hidden name, verify, rename: a reader sees the old file or the new one.
 
-    beside : makes what belongs to it; when that fails, the old file stays
+    png : where its picture goes; when that fails, the old file stays
     """
     part = path.with_name(f".{path.name}.{os.getpid()}")
     part.unlink(missing_ok=True)  # left by a process of the same number
-    try:
+
+    def written() -> str:
         sha = write_product(
             part, frame, provenance=provenance, history=history, time_stamp=stamp, cards=cards
         )
         verify_product(part, sha)
-        if beside:
-            beside()
+        return sha
+
+    def drawn() -> bytes:
+        return preview.drawn(frame) if png else b""
+
+    try:
+        sha, picture = both(written, drawn)
+        if png:
+            preview.save(png, picture)
         os.replace(part, path)
     except BaseException:
         part.unlink(missing_ok=True)

@@ -28,6 +28,7 @@ from pipeline.dataset import CannotOpen, Dataset
 from pipeline.errors import CalibrationNotFound, NiridError
 from pipeline.fitsreader import hash_file
 from pipeline.frame import Frames
+from pipeline.parallel import cores, threads
 from pipeline.params import suggest
 from pipeline.primitive import PRIMITIVES, BoundRecipe, Recipe, run_recipe
 from pipeline.produce import Source
@@ -124,7 +125,7 @@ class Plan:
     def execute(self, folder: Path, suffix: str | None = None, preview: bool = False) -> list[Path]:
         """Read, reduce, write; the paths of the products."""
         recipe = self.bound.recipe
-        with _Progress(self.bound) as progress:
+        with threads(cores()), _Progress(self.bound) as progress:
             frames, cals = produce.load(self.inputs, self.calibrations)
             product = run_recipe(
                 self.bound, frames, cals, progress.step, produce.intermediates(folder, self.inputs)
@@ -146,7 +147,7 @@ class Plan:
                 time_stamp=self.time_stamp,
                 cards=cards,
                 notes=self.warnings,
-                preview=preview,
+                picture=preview,
                 number=number,
             )
             written.append(done.fits)

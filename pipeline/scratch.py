@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -51,13 +52,15 @@ class Scratch:
     fd: int
     _segments: list[_Segment] = field(default_factory=list)
     _left: list[tuple[_Segment, int, int]] = field(default_factory=list)  # by arrays that are gone
+    _lock: Lock = field(default_factory=Lock)  # one thread at a time looks for room
 
     def keep(self, plane: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """The plane, in the file; one that is there already, or takes no memory, as it is."""
         if _is_mapped(plane) or 0 in plane.strides or not plane.size:
             return plane
         size = -(-plane.nbytes // PAGE) * PAGE
-        segment, start = self._take(size)
+        with self._lock:
+            segment, start = self._take(size)
         kept: npt.NDArray[Any] = np.ndarray(plane.shape, plane.dtype, segment.room, start)
         # Arrays go at any moment, even while holes are being looked through: so they only leave word.
         weakref.finalize(kept, self._left.append, (segment, start, start + size)).atexit = False

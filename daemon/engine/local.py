@@ -25,6 +25,7 @@ from typing import Any
 import pipeline
 from daemon import logs
 from daemon.engine import Ending, Outcome, Spec, WorkersDoNotStart
+from pipeline.parallel import cores
 
 BURY_SECONDS = 1.0  # that a killed process is waited for
 STOP_SECONDS = 5.0  # between asking a job to stop and killing it
@@ -40,6 +41,7 @@ KEEP_MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
     "MALLOC_TOP_PAD_": str(64 << 20),
+    "MALLOC_ARENA_MAX": "1",  # one store for all threads of a job
 }
 NOT_FOR_CHILDREN = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")  # only the daemon talks to systemd
 
@@ -118,7 +120,8 @@ class LocalEngine:
         worker = next((w for w in self._workers if w.ready and w.running is None), None)
         if worker is None or self._stopping:
             raise RuntimeError("no worker is free")
-        now, job = self.clock(), {**spec.to_json(), **self.shared, "job_id": job_id}
+        threads = max(1, cores() // (self.busy() + 1))  # the cores that no other job wants
+        now, job = self.clock(), {**spec.to_json(), **self.shared, "job_id": job_id, "threads": threads}
         seconds = self.limits.seconds_for(job)
         worker.running = _Running(job_id, attempt, now, now + seconds, seconds)
         worker.jobs_begun += 1

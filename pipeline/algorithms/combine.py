@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from pipeline.algorithms import combine_rows as rows
 from pipeline.algorithms.levels import frame_levels
+from pipeline.parallel import each, shares
 
 FloatImage = NDArray[np.float32]
 MaskImage = NDArray[np.uint16]
@@ -136,21 +137,25 @@ def combine(
     out = Stack(*(np.empty((ny, nx), dtype) for dtype in (np.float32, np.float32, np.uint16, np.uint16)))
     halo = 1 if clip_by_noise and method.gradient > 0 else 0  # rows beside, whose medians are looked at
     height = max(1, min(max(BAND_SAMPLES // (n * nx), LEAST_ROWS * halo), ny))
-    band = rows.new_band((n, min(height + 2 * halo, ny), nx), noise_known=var is not None)
     network = rows.sorting_network(n)
-    for first in range(0, ny, height):
-        last = min(first + height, ny)
-        low, high = max(first - halo, 0), min(last + halo, ny)
-        for k in range(n):
-            _load(sci[k][low:high], scales[k], zeros[k], band.values[k, : high - low])
-            band.flags[k, : high - low] = dq[k][low:high]
-            if var is not None:
-                _load(var[k][low:high], scales[k] ** 2, 0.0, band.variances[k, : high - low])
-        inner = slice(first, last)
-        rows.stack_rows(
-            band, levels, network, rule, high - low, first - low,
-            out.sci[inner], out.var[inner], out.dq[inner], out.coverage[inner],
-        )  # fmt: skip
+
+    def stack_bands(starts: Sequence[int]) -> None:
+        band = rows.new_band((n, min(height + 2 * halo, ny), nx), noise_known=var is not None)
+        for first in starts:
+            last = min(first + height, ny)
+            low, high = max(first - halo, 0), min(last + halo, ny)
+            for k in range(n):
+                _load(sci[k][low:high], scales[k], zeros[k], band.values[k, : high - low])
+                band.flags[k, : high - low] = dq[k][low:high]
+                if var is not None:
+                    _load(var[k][low:high], scales[k] ** 2, 0.0, band.variances[k, : high - low])
+            inner = slice(first, last)
+            rows.stack_rows(
+                band, levels, network, rule, high - low, first - low,
+                out.sci[inner], out.var[inner], out.dq[inner], out.coverage[inner],
+            )  # fmt: skip
+
+    each(stack_bands, shares(range(0, ny, height)))
     return out
 
 

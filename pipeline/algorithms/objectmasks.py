@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.algorithms.background import Level
 from pipeline.algorithms.flagging import dilate as dilate  # part of what this module offers
+from pipeline.parallel import each
 
 FloatImage = NDArray[np.float32]
 BoolImage = NDArray[np.bool_]
@@ -150,8 +151,9 @@ def masks_from_others(
     for place, (light, number) in zip(places, own, strict=True):
         total[place] += light
         weight[place] += number
-    masks = []
-    for place, (light, number) in zip(places, own, strict=True):
+
+    def mask_of(k: int) -> BoolImage:
+        place, (light, number) = places[k], own[k]
         others = weight[place] - number
         mask = deep_mask(light, number, sigma, limit=own_limit, grow=grow)
         alone = others == 0
@@ -159,5 +161,6 @@ def masks_from_others(
             mask |= alone & deep_mask(light, number, sigma, limit=alone_limit, grow=grow)
         if not alone.all():
             mask |= deep_mask(total[place] - light, others, sigma, limit=limit, grow=grow)
-        masks.append(mask)
-    return masks
+        return mask
+
+    return each(mask_of, range(len(own)))

@@ -11,6 +11,7 @@ import numpy as np
 from pipeline import pointing
 from pipeline.errors import FrameMismatch
 from pipeline.frame import Frame, Frames
+from pipeline.parallel import each
 from pipeline.params import bounded
 from pipeline.primitive import Calibrations, primitive
 from pipeline.steps.register import by_wcs, distortion_of
@@ -67,10 +68,11 @@ def resample_to_common_frame(frames: Frames, params: ResampleParams, cals: Calib
     ny, nx = reference.shape
     grid = grids.Grid(0, 0, (ny, nx)) if params.trim_data else grids.union_grid(mappings, (ny, nx))
     covariance = _shared_sky(frames, mappings)
-    return [
-        _onto(frame, reference, mapping, grid, covariance, params)
-        for frame, mapping in zip(frames, mappings, strict=True)
-    ]
+
+    def onto(place: int) -> Frame:
+        return _onto(frames[place], reference, mappings[place], grid, covariance, params)
+
+    return each(onto, range(len(frames)))
 
 
 def mapping_onto(reference: Frame, frame: Frame, correct: bool = True) -> Mapping:

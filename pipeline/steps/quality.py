@@ -12,6 +12,7 @@ import numpy as np
 from pipeline.errors import CalibrationNotFound, FrameMismatch
 from pipeline.frame import SATURATED, Frame, Frames, MaskImage
 from pipeline.headers import number
+from pipeline.parallel import each
 from pipeline.params import bounded
 from pipeline.primitive import Calibrations, note, primitive
 
@@ -39,7 +40,7 @@ def add_dq(frames: Frames, params: AddDQParams, cals: Calibrations) -> Frames:
     """
     if params.user_bpm and cals.user_bpm is None:
         raise CalibrationNotFound(f"user_bpm {params.user_bpm} was not given to this step")
-    flagged = [_flagged(frame, params, cals) for frame in frames]
+    flagged = each(lambda frame: _flagged(frame, params, cals), frames)
     return _remember(flagged, params) if params.latency else flagged
 
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from pipeline import pointing
 from pipeline.frame import BoolImage, FloatImage, Frame, Frames
+from pipeline.parallel import each
 from pipeline.steps.skystack import UNMASKED, Skies, SkyCorrectParams, scaling
 
 TOGETHER = 16  # frames whose objects are looked for together, at most
@@ -18,7 +19,8 @@ def first_pass(frames: Frames, params: SkyCorrectParams) -> dict[str, BoolImage]
     if params.first_pass == "given":
         return {f.name: _kept(f, _grown(f, params)) for f in frames if f.objmask is not None}
     if params.first_pass == "sources":
-        return {frame.name: _kept(frame, _detected(frame, plain)) for frame in frames}
+        found = each(lambda frame: _kept(frame, _detected(frame, plain)), frames)
+        return {frame.name: mask for frame, mask in zip(frames, found, strict=True)}
     masks: dict[str, BoolImage] = {}
     number = pointing.groups(frames) if frames else []
     for group in range(max(number, default=-1) + 1):
@@ -66,18 +68,20 @@ def _deep_masks(frames: Frames, skies: Skies) -> list[BoolImage]:
     pools = [tuple(n for n in frame.skies if n in skies.frames) for frame in frames]
     if all(len(pool) > MANY for pool in pools):
         pools = [tuple(sorted({name for pool in pools for name in pool}))] * len(frames)
-    residuals, bad, sigmas = [], [], []
-    for frame, pool in zip(frames, pools, strict=True):
-        residual, unusable = _rough_residual(frame, pool, skies)
+
+    def less_its_sky(place: int) -> tuple[FloatImage, BoolImage, float]:
+        residual, unusable = _rough_residual(frames[place], pools[place], skies)
         level = background.sky_level(residual, unusable, high=UNMASKED)
-        residuals.append(residual - np.float32(level.level))
-        bad.append(unusable)
-        sigmas.append(level.sigma)
+        return residual - np.float32(level.level), unusable, level.sigma
+
+    found = each(less_its_sky, range(len(frames)))
     apart = pointing.offsets(frames)[0]
     # Where frame j's pixel (0, 0) lies on the sky, in pixels of the first frame.
     shifts = [(round(float(dx)), round(float(dy))) for dx, dy in apart]
     grow = round(skies.params.dilation)
-    return objectmasks.masks_from_others(residuals, bad, shifts, float(np.median(sigmas)), grow=grow)
+    residuals, bad = [residual for residual, _, _ in found], [unusable for _, unusable, _ in found]
+    sigma = float(np.median([sigma for _, _, sigma in found]))
+    return objectmasks.masks_from_others(residuals, bad, shifts, sigma, grow=grow)
 
 
 def _rough_residual(frame: Frame, pool: tuple[str, ...], skies: Skies) -> tuple[FloatImage, BoolImage]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from pipeline.errors import ReductionError
 from pipeline.frame import BAD_PIXEL, BoolImage, FloatImage, Frame, MaskImage
+from pipeline.parallel import Memo
 from pipeline.params import bounded
 
 if TYPE_CHECKING:
@@ -76,47 +77,40 @@ class Skies:
     frames: dict[str, Frame]
     params: SkyCorrectParams
     masks: dict[str, BoolImage] = field(default_factory=dict)
-    masked: dict[str, MaskImage] = field(default_factory=dict)
-    levels: dict[str, float] = field(default_factory=dict)
-    stacks: dict[tuple[str, ...], Stack] = field(default_factory=dict)
-    stack_levels: dict[tuple[str, ...], float] = field(default_factory=dict)
+    _marked: Memo[str, MaskImage] = field(default_factory=Memo)
+    _levels: Memo[str, float] = field(default_factory=Memo)
+    _stacks: Memo[tuple[str, ...], Stack] = field(default_factory=lambda: Memo(STACKS_KEPT))
+    _stack_levels: Memo[tuple[str, ...], float] = field(default_factory=Memo)
 
     def stack(self, names: tuple[str, ...]) -> Stack:
         """The sky of these frames; frames that share a list share it, if they come one after the other."""
-        if names not in self.stacks:
-            while len(self.stacks) >= STACKS_KEPT:
-                del self.stacks[next(iter(self.stacks))]
-            self.stacks[names] = combined(self, names)
-        return self.stacks[names]
+        return self._stacks.get(names, lambda: combined(self, names))
 
     def stack_level(self, names: tuple[str, ...]) -> float:
         """Level of the sky of these frames, nan where it has no usable pixel."""
         from pipeline.algorithms import background
 
-        if names not in self.stack_levels:
+        def measure() -> float:
             sky = self.stack(names)
             if self.params.estimator == "ogive":
-                found = background.ogive_level(sky.sci, sky.dq != 0)
-            else:
-                found = background.sky_level(sky.sci, sky.dq != 0, high=MASKED)
-            self.stack_levels[names] = found.level
-        return self.stack_levels[names]
+                return background.ogive_level(sky.sci, sky.dq != 0).level
+            return background.sky_level(sky.sci, sky.dq != 0, high=MASKED).level
+
+        return self._stack_levels.get(names, measure)
 
     def dq(self, name: str) -> MaskImage:
         """DQ with the objects marked as bad pixels."""
-        if name not in self.masked:
-            frame, mask = self.frames[name], self.masks.get(name)
-            if mask is not None:
-                frame = frame.evolve(dq=np.where(mask, frame.dq | BAD_PIXEL, frame.dq))
-            self.masked[name] = frame.dq
-        return self.masked[name]
+        frame, mask = self.frames[name], self.masks.get(name)
+        if mask is None:
+            return frame.dq
+        return self._marked.get(
+            name, lambda: frame.evolve(dq=np.where(mask, frame.dq | BAD_PIXEL, frame.dq)).dq
+        )
 
     def level(self, name: str) -> float:
         """Mean level of the empty pixels of one frame."""
-        if name not in self.levels:
-            frame = self.frames[name]
-            self.levels[name] = level_of(frame, self.not_empty(frame, frame.dq), self.params)
-        return self.levels[name]
+        frame = self.frames[name]
+        return self._levels.get(name, lambda: level_of(frame, self.not_empty(frame, frame.dq), self.params))
 
     def not_empty(self, frame: Frame, dq: MaskImage) -> BoolImage:
         """True on the pixels of a frame that are flagged in dq or, as far as is known, not empty sky.

@@ -18,6 +18,7 @@ import numpy as np
 from pipeline import pointing
 from pipeline.errors import BadFrame
 from pipeline.frame import Frame, Frames
+from pipeline.parallel import each
 from pipeline.primitive import Calibrations, note, primitive
 from pipeline.steps.skyobjects import first_pass
 from pipeline.steps.skystack import Skies, SkyCorrectParams, level_of, own_level, scaling
@@ -48,19 +49,21 @@ def sky_correct(frames: Frames, params: SkyCorrectParams, cals: Calibrations) ->
     if scale is None:
         off = [f for f in frames if f.name in used]
         scale = not (off and not ({f.name for f in objects} & used) and pointing.all_apart(objects, off))
-    out = []
+    pools = {frame.name: tuple(name for name in frame.skies if name in skies.frames) for frame in objects}
     for frame in objects:
-        names = tuple(name for name in frame.skies if name in skies.frames)
-        if not names:
+        if not pools[frame.name]:
             notes.append(f"{frame.name}: no sky frame belongs to it; its sky is not subtracted")
-            out.append(frame)
-            continue
-        if len(names) == 1:
+        elif len(pools[frame.name]) == 1:
             notes.append(f"{frame.name}: one sky frame only, whose bad pixels and cosmic rays stay")
+
+    def corrected(frame: Frame) -> Frame:
+        names = pools[frame.name]
         try:
-            out.append(_corrected(frame, names, skies, scale, cals))
+            return _corrected(frame, names, skies, scale, cals) if names else frame
         except ValueError as error:
             raise BadFrame(frame.name, str(error)) from error
+
+    out = each(corrected, objects)
     for text in notes:
         out = note(out, text)
     return out

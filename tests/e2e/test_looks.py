@@ -49,6 +49,7 @@ def test_looks_and_a_stack_that_becomes_the_product(place, tiny_night, tmp_path)
     try:
         for path in calibrations:
             deliver(path, place)
+        wait_for(lambda: registered(log) == len(calibrations), daemon, log)
         for path in science:
             deliver(path, place)
             look = quick / f"{path.stem}_firstlook.fits"
@@ -77,6 +78,10 @@ def test_looks_and_a_stack_that_becomes_the_product(place, tiny_night, tmp_path)
 
 def events(log):
     return [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+
+
+def registered(log):
+    return sum(event["event"] == "calibration_registered" for event in events(log))
 
 
 def stacks(log):

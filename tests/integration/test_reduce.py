@@ -377,14 +377,14 @@ def test_a_store_that_is_the_daemons_is_refused_first(work, night):
     assert written(work) == {"state"}
 
 
-@pytest.mark.parametrize("where", ["pipeline.produce.verify_product", "pipeline.preview.write_preview"])
+@pytest.mark.parametrize("where", ["produce.verify_product", "preview.drawn", "preview.save"])
 def test_a_product_that_does_not_come_out_right_leaves_what_was_there(work, night, monkeypatch, where):
     (work / DARK).write_bytes(b"the one before")
 
     def broken(*args, **options):
         raise DamagedFile("not as it was written")
 
-    monkeypatch.setattr(where, broken)
+    monkeypatch.setattr(f"pipeline.{where}", broken)
     with pytest.raises(DamagedFile):
         Reduce(files=frames(night, 423, 425), preview=True).runr()
     assert (work / DARK).read_bytes() == b"the one before"

@@ -1,0 +1,108 @@
+"""One job by several threads: frame by frame, or band by band of rows.
+
+    with threads(2):
+        frames = each(read, sources)
+
+Compiled loops, numpy's, hashing and reading let go of the interpreter, so one job can use a core that no
+other job wants. What comes out does not depend on how many threads there are.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from contextvars import ContextVar, copy_context
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Any, Generic, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+T = TypeVar("T")
+R = TypeVar("R")
+
+MOST_THREADS = 4  # of a job: the rest of it, a third, is done by one anyway
+_pool: ContextVar[tuple[ThreadPoolExecutor, int] | None] = ContextVar("pool", default=None)
+
+
+def cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def threads(number: int) -> Iterator[None]:
+    """`each` uses so many threads inside, at most MOST_THREADS; one is none besides the caller's own."""
+    number = min(number, MOST_THREADS)
+    if number < 2:
+        yield
+        return
+    with ThreadPoolExecutor(number, "of-a-job") as pool:
+        token = _pool.set((pool, number))
+        try:
+            yield
+        finally:
+            _pool.reset(token)
+
+
+def each(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
+    """What the function makes of each, in order, several at a time where there are threads for it.
+
+    What is called from one of these threads uses no others. The first failure, in the order of the items, is
+    raised when no call is under way any more.
+    """
+    ours, todo = _pool.get(), list(items)
+    if ours is None or len(todo) < 2:
+        return [function(item) for item in todo]
+
+    def alone(item: T) -> R:
+        _pool.set(None)
+        return function(item)
+
+    calls = [ours[0].submit(copy_context().run, alone, item) for item in todo]
+    try:
+        return [call.result() for call in calls]
+    except BaseException:
+        for call in calls:
+            call.cancel()
+        wait(calls)
+        raise
+
+
+def both(one: Callable[[], T], other: Callable[[], R]) -> tuple[T, R]:
+    """What two functions make, at the same time where there are threads for it; fails as `each`."""
+    made: list[Any] = each(lambda make: make(), (one, other))
+    return made[0], made[1]
+
+
+def shares(items: Sequence[T]) -> list[Sequence[T]]:
+    """The items in as many runs as there are threads, for what is best done a run at a time."""
+    ours = _pool.get()
+    number = min(ours[1] if ours else 1, len(items))
+    return [items[len(items) * k // number : len(items) * (k + 1) // number] for k in range(number)]
+
+
+@dataclass
+class Memo(Generic[K, T]):
+    """What has been worked out, by key. most : of how many; what was kept first goes first"""
+
+    most: int | None = None
+    _known: dict[K, T] = field(default_factory=dict)
+    _locks: dict[K, Lock] = field(default_factory=dict)
+    _lock: Lock = field(default_factory=Lock)
+
+    def get(self, key: K, make: Callable[[], T]) -> T:
+        """What is known, else what `make` makes: the first thread that asks makes it, the others wait."""
+        with self._lock:
+            own = self._locks.setdefault(key, Lock())
+        with own:
+            with self._lock:
+                if key in self._known:
+                    return self._known[key]
+            made = make()
+            with self._lock:
+                while self.most is not None and len(self._known) >= self.most:
+                    del self._known[next(iter(self._known))]
+                self._known[key] = made
+            return made
