@@ -90,7 +90,8 @@ def run(job: Mapping[str, Any], should_stop: Callable[[], bool]) -> dict[str, An
     """Make one product and say what it is.
 
     job : a JobSpec as JSON, and `job_id`, its number in the ledger, for the logs; `cache`, a folder on a
-        disk of this machine, and `cache_mb`, of calibrated frames that are kept there
+        disk of this machine, and `cache_mb`, of calibrated frames that are kept there; `threads`, how many
+        may work on it
     Answers with fits and png (the staged paths), sha256, name, descriptors, tags, quality, notes, steps,
     seconds. Raises ReductionError when these data cannot be reduced so, StopRequested when asked to
     stop, OSError when a file cannot be read or written now. Nothing stays behind then.

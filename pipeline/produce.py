@@ -19,7 +19,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pipeline import preview, zeropoint
+from pipeline import preview as pictures
+from pipeline import zeropoint
 from pipeline.association import CalKind
 from pipeline.errors import BadFrame, CalibrationNotFound, DamagedFile, RefusedFile
 from pipeline.fitsio import read_frame, verify_product, write_product
@@ -161,7 +162,7 @@ def write(
     name: str = "",
     cards: Mapping[str, Any] | None = None,
     notes: Sequence[str] = (),
-    picture: bool = True,
+    preview: bool = True,
     number: int = 0,
 ) -> Written:
     """Write STEM.fits, flushed and verified, and STEM.png; what lay there before is replaced.
@@ -179,8 +180,8 @@ def write(
     history = [(record.step, record.parameters, version()) for record in product.history]
     stem.parent.mkdir(parents=True, exist_ok=True)
     sources = _provenance([*inputs, *calibrations])
-    sha = _write(fits, frame, sources, history, time_stamp, cards, png if picture else None)
-    return Written(fits, png if picture else None, sha, frame)
+    sha = _write(fits, frame, sources, history, time_stamp, cards, png if preview else None)
+    return Written(fits, png if preview else None, sha, frame)
 
 
 def _write(
@@ -207,12 +208,12 @@ def _write(
         return sha
 
     def drawn() -> bytes:
-        return preview.drawn(frame) if png else b""
+        return pictures.drawn(frame) if png else b""
 
     try:
         sha, picture = both(written, drawn)
         if png:
-            preview.save(png, picture)
+            pictures.save(png, picture)
         os.replace(part, path)
     except BaseException:
         part.unlink(missing_ok=True)

@@ -147,7 +147,7 @@ class Plan:
                 time_stamp=self.time_stamp,
                 cards=cards,
                 notes=self.warnings,
-                picture=preview,
+                preview=preview,
                 number=number,
             )
             written.append(done.fits)

@@ -11,7 +11,7 @@ def run(job, should_stop):
 
 
 def echo(job, should_stop):
-    return {"said": job["text"], "pid": os.getpid()}
+    return {"said": job["text"], "pid": os.getpid(), "threads": job["threads"]}
 
 
 def wait_for_stop(job, should_stop):

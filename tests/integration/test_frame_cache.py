@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import resource
+import sys
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
@@ -96,6 +98,22 @@ def test_what_is_known_is_not_done_again_and_changes_no_bit(made, run):
     assert without[1:] == (9, 8)  # the first exposure is left out
     assert run(made) == without
     assert run(made) == (without[0], 0, 0)
+
+
+@pytest.mark.parametrize("cache_mb", [0, 100])
+def test_however_many_threads_work_on_it_the_product_is_the_same_bytes(made, tmp_path, cache_mb):
+    switch = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        found = set()
+        for number in (1, 2, 4, 2, 2):
+            shared = {"cache": str(tmp_path / f"cache{number}"), "cache_mb": cache_mb, "threads": number}
+            result = worker.run({**made.to_json(), **shared, "job_id": 1}, lambda: False)
+            picture = Path(result["png"]).read_bytes()
+            found.add((result["sha256"], hashlib.sha256(picture).hexdigest(), *result["notes"]))
+    finally:
+        sys.setswitchinterval(switch)
+    assert len(found) == 1
 
 
 def test_a_growing_group_takes_up_one_frame_at_a_time(made, run):
