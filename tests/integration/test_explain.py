@@ -7,22 +7,9 @@ import pytest
 from daemon import explain as explaining
 from daemon import files, targets
 from daemon.ledger import on_paper
-from tests.night import FINAL, Daemon, FakeEngine, example1, frame, static_bpm
+from tests.night import FINAL, FakeEngine, example1, frame, static_bpm
 
 DARK, SCIENCE = "N20160102S0423_dark", "N20160102S0271_image"
-
-
-@pytest.fixture
-def daemons(tmp_path):
-    made = []
-
-    def make(**more):
-        made.append(Daemon(tmp_path, **more))
-        return made[-1]
-
-    yield make
-    for daemon in made:
-        daemon.close()
 
 
 def explain(daemon, said):

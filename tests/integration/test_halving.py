@@ -29,16 +29,8 @@ class Poison(FakeEngine):
 
 
 @pytest.fixture
-def daemons(tmp_path):
-    made = []
-
-    def make(engine, **more):
-        made.append(Daemon(tmp_path, engine=engine, **more))
-        return made[-1]
-
-    yield make
-    for daemon in made:
-        daemon.close()
+def daemons(tmp_path, keep):
+    return lambda engine, **more: keep(Daemon(tmp_path, engine=engine, **more))
 
 
 def darks(count, **more):

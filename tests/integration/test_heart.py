@@ -8,22 +8,12 @@ import pytest
 
 from daemon import files, planning, queries
 from pipeline.association import CalKind
-from tests.night import FINAL, Daemon, FakeEngine, busy_night, example1, frame, sha, static_bpm
+from tests.night import FINAL, FakeEngine, busy_night, example1, frame, sha, static_bpm
 
 
 @pytest.fixture
-def daemons(tmp_path):
-    made = []
-
-    def make(**more):
-        folder = tmp_path / str(len(made))
-        folder.mkdir()
-        made.append(Daemon(folder, **more))
-        return made[-1]
-
-    yield make
-    for daemon in made:
-        daemon.close()
+def daemons(apart):
+    return apart
 
 
 def test_a_night_at_once_makes_each_product_once(daemons):

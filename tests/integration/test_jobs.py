@@ -12,7 +12,7 @@ import pytest
 from daemon import files, moves, publish, queries
 from daemon.engine import Outcome
 from daemon.ledger import LedgerBusy
-from tests.night import Daemon, FakeEngine, frame
+from tests.night import FakeEngine, frame
 
 
 class Killed(BaseException):
@@ -29,19 +29,6 @@ def killer(point, nth=1):
             raise Killed(point)
 
     return at
-
-
-@pytest.fixture
-def daemons(tmp_path):
-    made = []
-
-    def make(**more):
-        made.append(Daemon(tmp_path, **more))
-        return made[-1]
-
-    yield make
-    for daemon in made:
-        daemon.close()
 
 
 def whole(daemon):

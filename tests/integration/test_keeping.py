@@ -20,18 +20,8 @@ DARK = "N20160102S0001_dark"
 
 
 @pytest.fixture
-def daemons(tmp_path):
-    made = []
-
-    def make(**more):
-        folder = tmp_path / str(len(made))
-        folder.mkdir()
-        made.append(Daemon(folder, **more))
-        return made[-1]
-
-    yield make
-    for daemon in made:
-        daemon.close()
+def daemons(apart):
+    return apart
 
 
 # -- backup ----------------------------------------------------------------------------------

@@ -4,28 +4,19 @@ import errno
 import os
 import random
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from daemon import explain, queries, targets
 from daemon.ledger import LedgerBusy, on_paper
-from tests.night import FINAL, Daemon, FakeEngine, busy_night, example1, frame
+from tests.night import FINAL, FakeEngine, busy_night, example1, frame
 
 
 @pytest.fixture
-def daemons(tmp_path):
-    made = []
-
-    def make(**more):
-        folder = tmp_path / str(len(made))
-        folder.mkdir()
-        made.append(Daemon(folder, looks=True, **more))
-        return made[-1]
-
-    yield make
-    for daemon in made:
-        daemon.close()
+def daemons(apart):
+    return partial(apart, looks=True)
 
 
 def seen(daemon):

@@ -71,16 +71,8 @@ class Disk:
 
 
 @pytest.fixture
-def daemons(tmp_path):
-    made = []
-
-    def make(**more):
-        made.append(Daemon(tmp_path, engine=FitsEngine(), **more))
-        return made[-1]
-
-    yield make
-    for daemon in made:
-        daemon.close()
+def daemons(tmp_path, keep):
+    return lambda **more: keep(Daemon(tmp_path, engine=FitsEngine(), **more))
 
 
 def rows(daemon):

@@ -8,24 +8,14 @@ from pathlib import Path
 import pytest
 
 from daemon import moves, queries, requests, verdicts
-from tests.night import FINAL, Daemon, FakeEngine, example1, frame, static_bpm
+from tests.night import FINAL, FakeEngine, example1, frame, static_bpm
 
 DARK, SCIENCE = "N20160102S0423_dark", "N20160102S0271_image"
 
 
 @pytest.fixture
-def daemons(tmp_path):
-    made = []
-
-    def make(**more):
-        folder = tmp_path / str(len(made))
-        folder.mkdir()
-        made.append(Daemon(folder, **more))
-        return made[-1]
-
-    yield make
-    for daemon in made:
-        daemon.close()
+def daemons(apart):
+    return apart
 
 
 @pytest.fixture

@@ -8,21 +8,16 @@ from tests.night import Daemon, FakeEngine, frame
 
 
 @pytest.fixture
-def daemons(tmp_path):
-    made = []
-
+def daemons(tmp_path, keep):
     def make(**more):
-        made.append(Daemon(tmp_path, **more))
-        daemon = made[-1]
+        daemon = keep(Daemon(tmp_path, **more))
         daemon.room = Room(10_000, None)
         daemon.dispatcher.guard = DiskGuard({"products": tmp_path}, 2_000, 0, look=lambda _: daemon.room)
         daemon.told = []
         daemon.dispatcher.on_pause = daemon.told.append
         return daemon
 
-    yield make
-    for daemon in made:
-        daemon.close()
+    return make
 
 
 def test_work_pauses_while_frames_are_registered_and_goes_on(daemons):
