@@ -204,9 +204,12 @@ def _unchanged(calibrations: list[Source]) -> None:
 
     The daemon knows, and plans again; until then this attempt is no failure, so OSError.
     """
-    for source, found in zip(calibrations, each(lambda c: hash_file(c.path), calibrations), strict=True):
-        if found != source.sha256:
+
+    def compare(source: Source) -> None:
+        if hash_file(source.path) != source.sha256:
             raise OSError(errno.ESTALE, "replaced since this job was planned", source.path)
+
+    each(compare, calibrations)
 
 
 def _with_those_of_a_person(spec: JobSpec, calibrations: list[Source]) -> list[Source]:

@@ -32,7 +32,7 @@ from pipeline.headers import merge
 
 __all__ = ["as_header", "read_frame", "read_provenance", "tiled_data_sha", "verify_product", "write_product"]
 
-_alone = Lock()  # what Python does with warnings is not for several threads at once
+_alone = Lock()  # decompresses: Python keeps what is to be warned of for all threads together
 
 # Else a text such as OBJECT = 'M31: 0.5' becomes a keyword OBJECT.M31 with a number. As plain attributes, for
 # astropy goes through its configuration anew at every card that is made or read: a tenth of a job.

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
@@ -50,7 +50,7 @@ def each(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
     """What the function makes of each, in order, several at a time where there are threads for it.
 
     What is called from one of these threads uses no others. The first failure, in the order of the items, is
-    raised when no call is under way any more.
+    raised when no call is under way any more. RuntimeError when a thread is not to be had.
     """
     ours, todo = _pool.get(), list(items)
     if ours is None or len(todo) < 2:
@@ -60,14 +60,19 @@ def each(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
         _pool.set(None)
         return function(item)
 
-    calls = [ours[0].submit(copy_context().run, alone, item) for item in todo]
+    calls: list[Future[R]] = []
     try:
-        return [call.result() for call in calls]
+        for item in todo:
+            calls.append(ours[0].submit(copy_context().run, alone, item))
+        return list(map(Future.result, calls))
     except BaseException:
-        for call in calls:
-            call.cancel()
+        list(map(Future.cancel, calls))
         wait(calls)
         raise
+    finally:
+        # The error knows this frame: if this frame knew the calls, the error among them, and the planes that
+        # they have made, would stay until the collector comes.
+        calls.clear()
 
 
 def both(one: Callable[[], T], other: Callable[[], R]) -> tuple[T, R]:
@@ -100,9 +105,9 @@ class Memo(Generic[K, T]):
             with self._lock:
                 if key in self._known:
                     return self._known[key]
-            made = make()
-            with self._lock:
                 while self.most is not None and len(self._known) >= self.most:
                     del self._known[next(iter(self._known))]
+            made = make()
+            with self._lock:
                 self._known[key] = made
             return made

@@ -207,13 +207,12 @@ def _write(
         verify_product(part, sha)
         return sha
 
-    def drawn() -> bytes:
-        return pictures.drawn(frame) if png else b""
-
     try:
-        sha, picture = both(written, drawn)
         if png:
+            sha, picture = both(written, lambda: pictures.drawn(frame))
             pictures.save(png, picture)
+        else:
+            sha = written()
         os.replace(part, path)
     except BaseException:
         part.unlink(missing_ok=True)

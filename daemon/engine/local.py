@@ -25,7 +25,7 @@ from typing import Any
 import pipeline
 from daemon import logs
 from daemon.engine import Ending, Outcome, Spec, WorkersDoNotStart
-from pipeline.parallel import cores
+from pipeline.parallel import cores as cores_here
 
 BURY_SECONDS = 1.0  # that a killed process is waited for
 STOP_SECONDS = 5.0  # between asking a job to stop and killing it
@@ -87,6 +87,7 @@ class LocalEngine:
         with a JSON-able dict; `module.warm_up(compiled)`, if there is one, is called before the first job;
         `compiled` is True when the loops are on disk
     shared : what every job is told besides its specification
+    cores : that all jobs together may use
     """
 
     workers: int
@@ -95,6 +96,7 @@ class LocalEngine:
     log: Mapping[str, str] = field(default_factory=dict)  # arguments of logs.configure in the child
     shared: Mapping[str, Any] = field(default_factory=dict)
     clock: Callable[[], float] = time.monotonic
+    cores: int = field(default_factory=cores_here)
     idle_seconds: float = 30.0  # without a job, after which a worker gives memory back to the system
     most_failed_starts: int | None = None  # in a row, then `poll` raises; None is try for ever
     failed_starts: int = 0
@@ -120,7 +122,7 @@ class LocalEngine:
         worker = next((w for w in self._workers if w.ready and w.running is None), None)
         if worker is None or self._stopping:
             raise RuntimeError("no worker is free")
-        threads = max(1, cores() // (self.busy() + 1))  # the cores that no other job wants
+        threads = max(1, self.cores // (self.busy() + 1))  # what no other job wants now
         now, job = self.clock(), {**spec.to_json(), **self.shared, "job_id": job_id, "threads": threads}
         seconds = self.limits.seconds_for(job)
         worker.running = _Running(job_id, attempt, now, now + seconds, seconds)

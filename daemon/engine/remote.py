@@ -93,6 +93,7 @@ def greet(text: str) -> str:
                     setup["runner"],
                     setup["log"],
                     _cache(setup["cache_mb"]),
+                    cores=1,  # the others belong to other workers of the cluster
                     most_failed_starts=3,
                 )
                 _setup = text

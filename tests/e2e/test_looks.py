@@ -49,6 +49,7 @@ def test_looks_and_a_stack_that_becomes_the_product(place, tiny_night, tmp_path)
     try:
         for path in calibrations:
             deliver(path, place)
+        # A look takes what is there when it begins: a dark that is being read may come too late.
         wait_for(lambda: registered(log) == len(calibrations), daemon, log)
         for path in science:
             deliver(path, place)

@@ -91,6 +91,7 @@ def alive(pid):
 def test_jobs_run_beside_each_other_and_each_ends_as_it_would_at_home(cluster, make):
     engine = make(cluster.address, seconds=2.0, memory_mb=1000)
     outcome = one(engine, "echo", text="héllo job-1-1\n")
+    assert outcome.result["threads"] == 1, "the other cores belong to other workers of the cluster"
     assert (outcome.job_id, outcome.attempt, outcome.ending) == (1, 1, "done")
     assert outcome.result["said"] == "héllo job-1-1\n"
     assert outcome.result["pid"] != os.getpid()

@@ -182,14 +182,14 @@ def test_children_have_one_thread_their_own_group_and_no_word_with_systemd(make,
     assert outcome.result["pgid"] != os.getpgid(0)
 
 
-def test_a_job_gets_the_cores_that_no_other_wants(make, monkeypatch):
-    monkeypatch.setattr("daemon.engine.local.cores", lambda: 5)
+def test_a_job_gets_the_cores_that_no_other_wants(make):
     engine = make(workers=3)
+    engine.cores = 5
     for job in (1, 2, 3):
         engine.submit(job, 1, Spec("echo", {"text": ""}))
     outcomes = until(engine, lambda found: len(found) == 3)
     assert {o.job_id: o.result["threads"] for o in outcomes} == {1: 5, 2: 2, 3: 1}
-    monkeypatch.setattr("daemon.engine.local.cores", lambda: 1)
+    engine.cores = 1
     assert one(engine, "echo", text="").result["threads"] == 1
 
 

@@ -1,7 +1,9 @@
 """Threads of a job: what comes out is what one thread would have made, and nobody waits for ever."""
 
+import gc
 import threading
 import time
+import weakref
 from contextvars import ContextVar
 
 import pytest
@@ -70,6 +72,35 @@ def test_the_first_failure_is_raised_when_nothing_runs_any_more():
 
     with threads(2), pytest.raises(ValueError, match="0"):
         all_of_them()
+
+
+@pytest.mark.parametrize("fails", [0, 3, 5])
+def test_a_failure_keeps_nothing_in_memory_until_the_collector_comes(fails):
+    class Plane:
+        pass
+
+    made = []
+
+    def work(k):
+        if k == fails:
+            raise ValueError(k)
+        made.append(weakref.ref(plane := Plane()))
+        return plane
+
+    def job():
+        try:
+            each(work, range(6))
+        except ValueError as error:
+            return str(error)
+
+    gc.disable()
+    try:
+        with threads(2):
+            assert job() == str(fails)
+        assert made
+        assert [plane() for plane in made] == [None] * len(made)
+    finally:
+        gc.enable()
 
 
 def test_threads_know_what_the_caller_has_set():
