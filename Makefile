@@ -23,7 +23,7 @@ check: $(VENV)/.dev   ## format, lint, types, tests
 prove: $(VENV)/.test  ## that nothing is lost or done twice: within the hour, 10,000 crash points and more
 	@$(BIN)/python -m tests.prove
 
-bench: $(VENV)/.run   ## how right it is and what it costs: tables, and the figures as JSON in run/bench
+bench: $(VENV)/.test  ## how right it is and what it costs: tables, and the figures as JSON in run/bench
 	@$(BIN)/python -m bench
 
 format: $(VENV)/.dev  ## bring the sources into shape

@@ -58,11 +58,13 @@ def touch(tx: Tx, *ids: int) -> None:
         tx.run(f"UPDATE frame_group SET touched = ? WHERE id IN ({marks})", tx.counter("touch"), *ids)
 
 
-def touch_users(tx: Tx, calibration: Candidate, policy: Policy) -> None:
+def touch_users(tx: Tx, calibration: Candidate, policy: Policy, given_way: Sequence[Candidate] = ()) -> None:
     """A calibration appeared: mark the groups that it may remake, or that have a job to do, by index.
 
-    What was taken too long before or after it is not looked at, only told that something better is there;
-    so the cost does not grow with the archive.
+    given_way : those of its kind that it replaces; it may be farther than they were
+    What was taken too long before or after it is not looked at, only told that something better is there, and
+    nothing that has chosen what was taken nearer to it; so the cost grows neither with the archive nor with
+    the backlog.
     """
     rule = association.RULES[calibration.kind]
     ut, heals = calibration.ut.timestamp(), policy.healing_days * 86400
@@ -80,15 +82,19 @@ def touch_users(tx: Tx, calibration: Candidate, policy: Policy) -> None:
         calibration.facts.get("exposure_time") or 0.0,
         rule.tolerance.get("exposure_time", 1e12),
     )
-    tx.run(
-        f"""UPDATE frame_group SET touched = ? WHERE NOT closed AND id IN
-        (SELECT g.id {users} AND (p.id IS NULL OR {near} OR EXISTS (SELECT 1 FROM job o
-            WHERE o.group_id = g.id AND o.state IN ('planned', 'waiting', 'running'))))""",
-        tx.counter("touch"),
-        *values,
-        here,
-        heals,
-    )
+    # Times are those of first frames, and the one that counts is somewhere in its group.
+    wanted = "(d.chosen IS NULL OR ABS(? - d.ut) <= ABS(d.chosen - d.ut) + 2 * (g.last_ut - g.first_ut))"
+    for then in {ut, *(old.ut.timestamp() for old in given_way)}:
+        tx.run(
+            f"""UPDATE frame_group SET touched = ? WHERE NOT closed AND id IN
+            (SELECT g.id {users} AND {wanted} AND (p.id IS NULL OR {near} OR EXISTS (SELECT 1 FROM job o
+                WHERE o.group_id = g.id AND o.state IN ('planned', 'waiting', 'running'))))""",
+            tx.counter("touch"),
+            *values,
+            then,
+            here,
+            heals,
+        )
     tx.run(
         f"""UPDATE frame_group SET better = ? WHERE id IN
         (SELECT g.id {users} AND p.id IS NOT NULL AND NOT {near}

@@ -32,9 +32,12 @@ from pipeline.caldb import CalStore, check_schema, open_store, readonly_uri
 T = TypeVar("T")
 Log = Callable[..., None]  # log(event, **fields)
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 # {version: what makes the next one of it}; tables and indexes that are missing are made anyhow
-_STEPS = {1: ("DROP INDEX IF EXISTS job_makes_key", "DROP INDEX IF EXISTS job_state_priority_ut")}
+_STEPS = {
+    1: ("DROP INDEX IF EXISTS job_makes_key", "DROP INDEX IF EXISTS job_state_priority_ut"),
+    2: ("ALTER TABLE demand ADD COLUMN chosen REAL",),
+}
 COMPONENT = "ledger"
 _PRAGMAS = {
     "busy_timeout": 10_000,
@@ -161,6 +164,9 @@ def models(db: pw.Database) -> SimpleNamespace:
         key = pw.TextField()
         exposure = pw.DoubleField()
         ut = pw.DoubleField()
+        chosen = pw.DoubleField(
+            null=True
+        )  # when what was chosen last was taken: only what is nearer is better
 
         class Meta:
             indexes = ((("key", "ut"), False), (("group",), False))

@@ -101,6 +101,7 @@ class Decision:
     better : calibrations that would be better, but are not near enough to remake the product for
     makes : the calibration that the job will make
     matches : what association answered, for `explain`
+    nearest : when those chosen calibrations were taken to which only a nearer one can be preferred
     """
 
     group: int
@@ -117,6 +118,7 @@ class Decision:
     remake: int = 0
     members: tuple[int, ...] = ()  # frame ids of the inputs, in order
     matches: Mapping[CalKind, Match] = field(default_factory=dict)
+    nearest: Mapping[CalKind, datetime] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -204,9 +206,11 @@ class _Planner:
         self.notes: list[str] = []
         self.parameters: dict[str, Any] = {}
         self.matches: dict[CalKind, Match] = {}
+        self.nearest: dict[CalKind, datetime] = {}
 
     def say(self, action: Literal["plan", "wait", "idle"], reason: str, **more: Any) -> Decision:
-        return Decision(self.group.id, action, reason, settled=True, matches=self.matches, **more)
+        matches, nearest = self.matches, self.nearest
+        return Decision(self.group.id, action, reason, settled=True, matches=matches, nearest=nearest, **more)
 
     @property
     def patience(self) -> float:
@@ -353,6 +357,10 @@ class _Planner:
             self.matches[kind] = match
             if isinstance(match, Found):
                 chosen[kind] = match.candidate
+                # A lamp's flat is preferred to one of the sky, and the mask of the same flats to any other.
+                own = kind is not CalKind.MADE_BPM or match.candidate.origin == origin
+                if own and not association.of_sky(match.candidate):
+                    self.nearest[kind] = match.candidate.ut
                 if kind is CalKind.FLAT:
                     origin = match.candidate.origin
                 continue

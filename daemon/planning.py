@@ -282,6 +282,10 @@ def _keep(tx: Tx, row: Any, decision: Decision, clocks: Clocks, setting: Setting
         since,
         row["id"],
     )
+    tx.run("UPDATE demand SET chosen = NULL WHERE group_id = ? AND chosen IS NOT NULL", row["id"])
+    for kind, ut in decision.nearest.items():
+        sql = "UPDATE demand SET chosen = ? WHERE group_id = ? AND key LIKE ?"
+        tx.run(sql, ut.timestamp(), row["id"], f"{kind}:%")
     if row["pool"].startswith("join:"):  # settled now, or one of its frames is out or in again
         for rule in setting.rules.values():
             if rule.join and rule.join.rule == row["rule"]:

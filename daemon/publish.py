@@ -230,13 +230,15 @@ def commit(tx: Tx, plan: PublishPlan, policy: Policy = DEFAULT_POLICY) -> None:
     made = _made(tx, plan, job)
     # Only what is replaced by another of its kind may stay in products that were made with it.
     replaced = f"replaced by {plan.name}" if made else f"{plan.name} has none"
+    given_way: list[Candidate] = []
     for old in plan.old:
         row = tx.one("SELECT j.key FROM product p JOIN job j ON j.id = p.job_id WHERE p.id = ?", old.product)
         _gave_way(tx, old)
         if row:
-            for gone in tx.cals.remove_ident(row["key"], replaced, now=tx.now):
-                if not made:
-                    groups.touch_withdrawn(tx, gone.ident)
+            given_way += tx.cals.remove_ident(row["key"], replaced, now=tx.now)
+    if not made:
+        for gone in given_way:
+            groups.touch_withdrawn(tx, gone.ident)
     if plan.restored:
         tx.run(
             "UPDATE product SET current = 1, path = ?, name = ?, published = ? WHERE id = ?",
@@ -261,7 +263,7 @@ def commit(tx: Tx, plan: PublishPlan, policy: Policy = DEFAULT_POLICY) -> None:
             quality=json.dumps(result.get("quality") or {}),
         )
     if made:
-        groups.touch_users(tx, tx.cals.add(made, now=tx.now), policy)
+        groups.touch_users(tx, tx.cals.add(made, now=tx.now), policy, given_way)
     groups.release(tx, plan.job)
     tx.run("UPDATE frame_group SET reason = 'product is current' WHERE id = ?", job["group_id"])
     groups.touch(tx, job["group_id"])  # while it ran, something else may have become right

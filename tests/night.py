@@ -172,6 +172,29 @@ def busy_night() -> list[FileRecord]:
     return night
 
 
+def many_nights(count=7, days=1) -> list[FileRecord]:
+    """Small nights of one configuration, so many days apart; four of five lack one kind of calibration."""
+    nights = []
+    for k in range(count):
+        day = f"{NIGHT + timedelta(days=days * k):%Y%m%d}"
+        for place, (kind, frames, cadence, more) in enumerate(
+            (
+                ("science", 5, 30, {}),
+                ("standard", 4, 10, {"exposure_time": 3.0, "coadds": 1}),
+                ("lampoff", 4, 60, {"exposure_time": 42.0, "coadds": 1}),
+                ("lampon", 4, 60, {"exposure_time": 42.0, "coadds": 1}),
+                ("dark", 10, 30, {}),
+                ("dark", 10, 5, {"exposure_time": 1.0, "coadds": 1}),
+            )
+        ):
+            if place and place == k % 5 + 1 and k % 5:
+                continue
+            first = 100 * k + 15 * place + 1
+            start = 86400 * days * k + 4000 * place
+            nights += [frame(kind, first + n, start + cadence * n, day=day, **more) for n in range(frames)]
+    return nights
+
+
 FINAL = {
     "N20160102S0423_dark",
     "N20160102S0373_bpm",

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from daemon import files, planning, queries
+from daemon.planner import plan
 from pipeline.association import CalKind
-from tests.night import FINAL, FakeEngine, busy_night, example1, frame, sha, static_bpm
+from tests.night import FINAL, FakeEngine, busy_night, example1, frame, many_nights, sha, static_bpm
 
 
 @pytest.fixture
@@ -98,8 +99,10 @@ def test_a_night_in_its_order_waits_says_so_and_heals(daemons):
         (example1, 1),
         (example1, 2),
         (busy_night, 3),
-        (busy_night, 107),
-    ],  # 107 needs a restoration
+        (busy_night, 107),  # needs a restoration
+        (many_nights, 4),
+        (many_nights, 5),
+    ],
 )
 def test_final_products_do_not_depend_on_the_order_of_arrival(daemons, night_of, seed):
     chance = random.Random(seed)
@@ -122,6 +125,23 @@ def test_final_products_do_not_depend_on_the_order_of_arrival(daemons, night_of,
     assert daemon.ask(queries.counts)["jobs"].keys() <= {"done", "dropped"}
     if seed == 107:  # its darks are cut one way, another way, and the first way again
         assert "product_restored" in {event for event, _ in daemon.events}
+
+
+def test_a_calibration_costs_no_more_where_many_nights_wait_for_theirs(daemons, monkeypatch):
+    """What has chosen a nearer one is not decided on again; most others are too far for that here."""
+    looked_at = []
+    monkeypatch.setattr(
+        planning, "plan", lambda groups, *more: looked_at.append(len(groups)) or plan(groups, *more)
+    )
+    a_job = []
+    for count in (5, 20):
+        daemon = daemons()
+        daemon.land(*many_nights(count, days=3))
+        looked_at.clear()
+        daemon.until_idle()
+        a_job.append(len(looked_at) / len(daemon.engine.ran))
+    assert a_job[1] < 1.3 * a_job[0]
+    assert a_job[1] < 8
 
 
 def test_a_frame_that_comes_late_remakes_its_group_under_its_new_name(daemons):

@@ -185,12 +185,13 @@ def test_a_database_of_the_first_schema_is_brought_up_to_date(tmp_path):
             """DROP INDEX job_queue; DROP INDEX job_makes_key_state;
             CREATE INDEX job_makes_key ON job (makes_key);
             CREATE INDEX job_state_priority_ut ON job (state, priority, ut);
+            ALTER TABLE demand DROP COLUMN chosen;
             UPDATE schema SET version = 1 WHERE component = 'ledger'"""
         )
     ledger = Ledger(old)
     assert len(states(ledger)) == len(example1())
     with ledger.read() as db:
-        assert db.execute("SELECT version FROM schema WHERE component = 'ledger'").fetchone()[0] == 2
+        assert db.execute("SELECT version FROM schema WHERE component = 'ledger'").fetchone()[0] == 3
     ledger.close()
     assert indexes(old) == indexes(fresh)
 
