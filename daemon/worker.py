@@ -73,6 +73,17 @@ def warm_up(compiled: bool) -> None:
         run_every_recipe()
 
 
+def rehearse(wanted: Callable[[], bool]) -> None:
+    """Load every loop and whatever else is loaded when it is first used, while nobody wants this worker.
+
+    The first look at the first frame of a night would wait a quarter of a second for it.
+    """
+    from daemon.warmup import run_every_recipe
+
+    with contextlib.suppress(StopRequested):
+        run_every_recipe(wanted)
+
+
 @contextlib.contextmanager
 def _hidden(module: str) -> Iterator[None]:
     """As if a module that nobody has imported yet could not be imported."""

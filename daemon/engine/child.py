@@ -25,6 +25,7 @@ from typing import Any
 from daemon import logs
 from pipeline.errors import NiridError, StopRequested
 
+REHEARSE_AFTER = 1.0  # s without a job: before, one is likely to come
 Runner = Callable[[dict[str, Any], Callable[[], bool]], dict[str, Any]]
 
 
@@ -44,6 +45,11 @@ def main(setup: dict[str, Any]) -> None:
         with contextlib.suppress(OSError):  # a read-only installation compiles at every start
             marker.touch()
     _send(pipe, {"ready": round(time.monotonic() - began, 3)})
+    if hasattr(module, "rehearse") and not pipe.poll(REHEARSE_AFTER):
+        try:
+            module.rehearse(pipe.poll)
+        except Exception:  # no job has been harmed
+            logs.get().exception("rehearsal_failed")
     with contextlib.suppress(EOFError, OSError):
         while True:
             if not pipe.poll(setup["idle_seconds"]):

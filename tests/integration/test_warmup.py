@@ -65,3 +65,21 @@ from scipy.linalg import inv
 assert inv([[2.0]])[0, 0] == 0.5
 """
     subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[2], timeout=60)
+
+
+def test_a_rehearsal_ends_at_the_next_step_when_a_job_comes():
+    program = """
+import logging, sys
+from daemon import logs, worker
+logs.configure("warning", "json")
+asked = iter([False] * 9)
+worker.rehearse(lambda: next(asked, True))
+assert next(asked, None) is None
+worker.rehearse(lambda: False)
+assert "pipeline.algorithms.resampling" in sys.modules
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[2], timeout=300,
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert "warm_up_incomplete" not in done.stderr
