@@ -22,7 +22,7 @@ K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 R = TypeVar("R")
 
-MOST_THREADS = 4  # of a job: the rest of it, a third, is done by one anyway
+MOST_THREADS = 4  # of a job: half of the time of one with science, one thread is all that it can use
 _pool: ContextVar[tuple[ThreadPoolExecutor, int] | None] = ContextVar("pool", default=None)
 
 
