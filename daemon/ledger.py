@@ -164,9 +164,7 @@ def models(db: pw.Database) -> SimpleNamespace:
         key = pw.TextField()
         exposure = pw.DoubleField()
         ut = pw.DoubleField()
-        chosen = pw.DoubleField(
-            null=True
-        )  # when what was chosen last was taken: only what is nearer is better
+        chosen = pw.DoubleField(null=True)  # when the chosen one was taken: only a nearer is better
 
         class Meta:
             indexes = ((("key", "ut"), False), (("group",), False))

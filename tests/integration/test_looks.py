@@ -35,6 +35,17 @@ def until_stacking(daemon):
     pytest.fail("no running stack")
 
 
+def adopt_a_stack(daemon):
+    """The group turns quiet while its stack, with all frames and calibrations, is being made."""
+    daemon.land(*example1()[15:])
+    daemon.run(300)
+    daemon.land(*example1()[:10])
+    until_stacking(daemon)
+    daemon.engine.held = True
+    daemon.now += 300
+    daemon.heart.tick(daemon.now)
+
+
 def test_each_frame_has_its_look_and_the_stack_grows_until_the_product_is_there(daemons):
     daemon = daemons()
     daemon.land(*example1()[15:])
@@ -82,14 +93,7 @@ def test_what_is_not_there_yet_is_done_without(daemons):
 
 def test_a_stack_under_way_when_the_group_turns_quiet_is_the_job(daemons):
     daemon = daemons()
-    daemon.land(*example1()[15:])
-    daemon.run(300)
-    daemon.land(*example1()[:10])
-    daemon.heart.tick(daemon.now)
-    until_stacking(daemon)
-    daemon.engine.held = True
-    daemon.now += 300
-    daemon.heart.tick(daemon.now)
+    adopt_a_stack(daemon)
     assert daemon.ask(queries.counts)["jobs"]["running"] == 1
     assert daemon.engine.busy() == 1
     daemon.engine.held = False
@@ -101,13 +105,7 @@ def test_a_stack_under_way_when_the_group_turns_quiet_is_the_job(daemons):
 
 def test_the_end_of_an_adopted_stack_is_written_down_when_the_ledger_is_free_again(daemons, monkeypatch):
     daemon = daemons()
-    daemon.land(*example1()[15:])
-    daemon.run(300)
-    daemon.land(*example1()[:10])
-    until_stacking(daemon)
-    daemon.engine.held = True
-    daemon.now += 300
-    daemon.heart.tick(daemon.now)
+    adopt_a_stack(daemon)
     daemon.engine.held = False
 
     def busy(*args):
@@ -126,13 +124,7 @@ def test_the_end_of_an_adopted_stack_is_written_down_when_the_ledger_is_free_aga
 
 def test_an_adopted_stack_that_is_stopped_with_the_daemon_counts_for_nothing(daemons):
     daemon = daemons()
-    daemon.land(*example1()[15:])
-    daemon.run(300)
-    daemon.land(*example1()[:10])
-    until_stacking(daemon)
-    daemon.engine.held = True
-    daemon.now += 300
-    daemon.heart.tick(daemon.now)
+    adopt_a_stack(daemon)
     assert daemon.ask(queries.counts)["jobs"]["running"] == 1
     daemon.dispatcher.stop(1.0)
     assert "running" not in daemon.ask(queries.counts)["jobs"]

@@ -95,6 +95,10 @@ def test_a_line_that_cannot_be_written_is_lost_and_nothing_else(screen, tmp_path
     (tmp_path / "log").mkdir()
     screen.close()
     logutils.get().info("lost")
+    logutils.config(tmp_path / "other", stream=io.StringIO())
+    logutils.get().info("kept")
+    assert "kept" in (tmp_path / "other").read_text()
+    assert "lost" not in (tmp_path / "other").read_text()
 
 
 def test_what_cannot_be_is_told(tmp_path):
