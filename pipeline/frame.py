@@ -16,6 +16,7 @@ import numpy.typing as npt
 from pipeline.descriptors import Descriptors, describe, describes
 from pipeline.errors import FrameMismatch
 from pipeline.headers import WCS_CARDS
+from pipeline.verdict import Verdict, merged
 
 if TYPE_CHECKING:  # the daemon knows frames by name only, and starts in half the time without it
     from astropy.io import fits
@@ -83,6 +84,7 @@ class Frame:
     roles: frozenset[str] = frozenset()  # subset of {"object", "sky"}, set by separateSky
     skies: tuple[str, ...] = ()  # names of its sky frames, set by associateSky
     notes: tuple[str, ...] = ()  # what a person should know of how it was made
+    verdicts: tuple[Verdict, ...] = ()  # of every frame of its group that is odd, itself among them
     _descriptors: Descriptors | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -128,6 +130,7 @@ class Frame:
         cards: Mapping[str, Any] | None = None,
         history: str | None = None,
         note: str | None = None,
+        verdicts: tuple[Verdict, ...] = (),
         **changes: Any,
     ) -> Frame:
         """A new frame with these planes or fields replaced.
@@ -135,6 +138,7 @@ class Frame:
         cards : header cards to set, value or (value, comment); a value of None removes the card
         history : a HISTORY card to add
         note : something a person should know; kept with the frame and shown with the product
+        verdicts : more of them; of two on one frame the harder is kept
         """
         if "header" in changes or changes.get("sci", self.sci).shape != self.shape or describes(cards or ()):
             changes["_descriptors"] = None
@@ -145,6 +149,8 @@ class Frame:
             changes["header"] = header
         if note and note not in self.notes:
             changes["notes"] = (*self.notes, note)
+        if verdicts:
+            changes["verdicts"] = merged(self.verdicts, verdicts)
         return replace(self, **changes)
 
     def stamped(self, key: str, **changes: Any) -> Frame:

@@ -1,0 +1,60 @@
+"""What the pipeline finds of a frame before it is used, and what becomes of it.
+
+A verdict is the pipeline's own. A decision of a person and a QA state come before it, and win.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+USED, SCALED, WEIGHTED, LEFT_OUT = "used", "scaled", "weighted", "left out"
+_WORSE = (USED, WEIGHTED, SCALED, LEFT_OUT)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was found of one frame of a group.
+
+    frame : its name; reason : what is odd, in words, "" where nothing is
+    use : as an object, one of USED, SCALED (brought to the transparency of the others), WEIGHTED (counts for
+        less) and LEFT_OUT; sky : as a sky for others, USED or LEFT_OUT
+    figure, limit : the number that decided, and what it was held against, in the same `unit`
+    weight : in the stack, relative to a good frame; the squared inverse of its noise, of a frame left out 0
+    """
+
+    frame: str
+    use: str = USED
+    sky: str = USED
+    reason: str = ""
+    figure: float = math.nan
+    limit: float = math.nan
+    unit: str = ""
+    weight: float = 1.0
+
+    @property
+    def text(self) -> str:
+        """One line for a person: frame, what becomes of it, figure and limit."""
+        what = self.use
+        if self.use == USED:
+            what = "used, but as no sky for others" if self.sky == LEFT_OUT else "used"
+        elif self.use in (SCALED, WEIGHTED):
+            what += f", weight {self.weight:.2g}"
+        known = math.isfinite(self.figure) and math.isfinite(self.limit)
+        unit = f" {self.unit}" if self.unit else ""
+        figures = f" ({self.figure:.4g}{unit}, limit {self.limit:.4g}{unit})" if known else ""
+        return f"{self.frame} {what}: {self.reason}{figures}"
+
+
+def merged(old: tuple[Verdict, ...], new: tuple[Verdict, ...]) -> tuple[Verdict, ...]:
+    """Verdicts of frames, one a frame: the harder of two is kept, the old one where they are alike."""
+    found = {verdict.frame: verdict for verdict in old}
+    for verdict in new:
+        before = found.get(verdict.frame)
+        if before is None or _hardness(verdict) > _hardness(before):
+            found[verdict.frame] = verdict
+    return tuple(found.values())
+
+
+def _hardness(verdict: Verdict) -> tuple[int, int]:
+    return _WORSE.index(verdict.use), int(verdict.sky == LEFT_OUT)
