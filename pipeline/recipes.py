@@ -14,6 +14,8 @@ from pipeline.steps.badpixels import make_bpm, stack_bpm_darks
 from pipeline.steps.counts import add_var, adu_to_electrons, nonlinearity_correct
 from pipeline.steps.darks import dark_correct, stack_darks
 from pipeline.steps.flats import flat_correct, make_lamp_flat, normalize_flat, threshold_flatfield
+from pipeline.steps.judge import judge_frames
+from pipeline.steps.judgeimages import judge_images
 from pipeline.steps.photometry import measure_quality
 from pipeline.steps.prepare import prepare
 from pipeline.steps.quality import add_dq, keep_last_frame, remove_first_frame
@@ -30,7 +32,7 @@ BOTH_BPMS = frozenset({CalKind.STATIC_BPM, CalKind.MADE_BPM})
 
 MAKE_PROCESSED_DARK = Recipe(
     "makeProcessedDark",
-    version=1,
+    version=2,
     suffix="_dark",
     makes=CalKind.DARK,
     steps=(
@@ -39,13 +41,14 @@ MAKE_PROCESSED_DARK = Recipe(
         nonlinearity_correct(),
         adu_to_electrons(),
         add_var(read_noise=True, poisson_noise=True),
+        judge_frames(),
         stack_darks(),
     ),
 )
 
 MAKE_PROCESSED_FLAT = Recipe(
     "makeProcessedFlat",
-    version=1,
+    version=2,
     suffix="_flat",
     makes=CalKind.FLAT,
     wants=BOTH_BPMS,
@@ -55,6 +58,7 @@ MAKE_PROCESSED_FLAT = Recipe(
         nonlinearity_correct(),
         adu_to_electrons(),
         add_var(read_noise=True, poisson_noise=True),
+        judge_frames(),
         make_lamp_flat(),
         normalize_flat(),
         threshold_flatfield(),
@@ -64,13 +68,14 @@ MAKE_PROCESSED_FLAT = Recipe(
 # Lamp flats show what does not respond, short darks what glows: takes both kinds of frames.
 MAKE_PROCESSED_BPM = Recipe(
     "makeProcessedBPM",
-    version=1,
+    version=2,
     suffix="_bpm",
     makes=CalKind.MADE_BPM,
     modes=("sq",),
     steps=(
         prepare(),
         adu_to_electrons(),
+        judge_frames(),
         stack_bpm_darks(),
         make_lamp_flat(),
         normalize_flat(),
@@ -92,6 +97,7 @@ _CALIBRATE: tuple[Step, ...] = (*_TO_DARK, flat_correct())
 _ALIGN_AND_STACK: tuple[Step, ...] = (
     detect_sources(),
     adjust_wcs_to_reference(),
+    judge_images(),
     resample_to_common_frame(),
     scale_counts_to_reference(),
     stack_frames(),
@@ -99,7 +105,7 @@ _ALIGN_AND_STACK: tuple[Step, ...] = (
 
 REDUCE = Recipe(
     "reduce",
-    version=1,
+    version=2,
     suffix="_image",
     needs=frozenset({CalKind.FLAT}),
     prefers=frozenset({CalKind.DARK}),
@@ -107,6 +113,7 @@ REDUCE = Recipe(
     steps=(
         *_CALIBRATE,
         separate_sky(),
+        judge_frames(),
         associate_sky(),
         sky_correct(),  # first pass, find objects, second pass with the objects masked
         clean_readout(),
@@ -132,7 +139,7 @@ FIRST_LOOK = Recipe(
 # finds in its stack is masked when the skies of the second are made.
 ULTRADEEP = Recipe(
     "ultradeep",
-    version=1,
+    version=2,
     suffix="_image",
     needs=frozenset({CalKind.FLAT}),
     prefers=frozenset({CalKind.DARK}),
@@ -141,6 +148,7 @@ ULTRADEEP = Recipe(
     steps=(
         *_CALIBRATE,
         separate_sky(),
+        judge_frames(),
         mask_from_stack(),
         associate_sky(),
         sky_correct(first_pass="given"),
@@ -151,18 +159,18 @@ ULTRADEEP = Recipe(
 )
 
 # Of frames that have been through the steps before, as write_outputs leaves them.
-ALIGN_AND_STACK = Recipe("alignAndStack", version=1, suffix="_stack", steps=_ALIGN_AND_STACK)
+ALIGN_AND_STACK = Recipe("alignAndStack", version=2, suffix="_stack", steps=_ALIGN_AND_STACK)
 
 # A flat of dithered science frames, for thermal filters: there the sky outshines any lamp.
 MAKE_SKY_FLAT = Recipe(
     "makeSkyFlat",
-    version=1,
+    version=2,
     suffix="_skyflat",
     makes=CalKind.FLAT,
     prefers=frozenset({CalKind.DARK}),
     wants=BOTH_BPMS,
     modes=("sq",),
-    steps=(*_TO_DARK, make_sky_flat(), normalize_flat(), threshold_flatfield()),
+    steps=(*_TO_DARK, judge_frames(), make_sky_flat(), normalize_flat(), threshold_flatfield()),
     prefix=len(_TO_DARK),
 )
 

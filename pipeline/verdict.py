@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 USED, SCALED, WEIGHTED, LEFT_OUT = "used", "scaled", "weighted", "left out"
 _WORSE = (USED, WEIGHTED, SCALED, LEFT_OUT)
@@ -20,7 +21,9 @@ class Verdict:
     use : as an object, one of USED, SCALED (brought to the transparency of the others), WEIGHTED (counts for
         less) and LEFT_OUT; sky : as a sky for others, USED or LEFT_OUT
     figure, limit : the number that decided, and what it was held against, in the same `unit`
-    weight : in the stack, relative to a good frame; the squared inverse of its noise, of a frame left out 0
+    weight : in the stack, relative to a good frame; of a frame left out 0
+    person : the pipeline would have it otherwise, but a person wants the frame used
+    cards : of its header, for the row of a frame that is not there any more when FRAMES is written
     """
 
     frame: str
@@ -31,12 +34,16 @@ class Verdict:
     limit: float = math.nan
     unit: str = ""
     weight: float = 1.0
+    person: bool = False
+    cards: tuple[tuple[str, Any], ...] = ()
 
     @property
     def text(self) -> str:
         """One line for a person: frame, what becomes of it, figure and limit."""
         what = self.use
-        if self.use == USED:
+        if self.person:
+            what = "used, since a person has accepted it"
+        elif self.use == USED:
             what = "used, but as no sky for others" if self.sky == LEFT_OUT else "used"
         elif self.use in (SCALED, WEIGHTED):
             what += f", weight {self.weight:.2g}"

@@ -103,22 +103,26 @@ def combine(
     method: Method,
     scale: Sequence[float] | None = None,
     zero: Sequence[float] | None = None,
+    weights: Sequence[float] | None = None,
 ) -> Stack:
     """Stack n images of (ny, nx) pixels into one.
 
     sci, var, dq : n planes each, left as they are; var None where the noise is not known: the variance is
         then that of the scatter, and varclip and ccdclip become sigclip
     scale, zero : each image enters as sci * scale + zero
+    weights : of the images in a mean, above 0; None is all alike
 
     Which samples count: the least bad present, in the order {good, non-linear, saturated}, cosmic ray,
     overlap, bad, unilluminated, no data. The result's DQ holds the bits of the samples used. Samples that
     are not finite never count; where nothing else is, the result is 0 with DQ 16 (no data). Where a
     rejector rejects everything, it rejects nothing.
 
-    Variance: of a mean, mean(VAR)/n of the n samples used; weighted mean 1/sum(1/VAR); median, mean(VAR)
-    times that of a median of n. A median after symmetric minmax is the median of all, and has its variance.
+    Variance: of a mean, mean(VAR)/n of the n samples used, or sum(w² VAR)/(sum w)² with weights; weighted
+    mean 1/sum(1/VAR); median, mean(VAR) times that of a median of n. A median after symmetric minmax is the
+    median of all, and has its variance.
 
-    Raises ValueError for images that differ in shape and for minmax that would reject all.
+    Raises ValueError for images that differ in shape, for minmax that would reject all, and for weights that
+    are not above 0.
     """
     n = len(sci)
     if n == 0:
@@ -128,7 +132,10 @@ def combine(
         raise ValueError("images to combine differ in shape")
     if method.reject == "minmax" and method.nlow + method.nhigh >= n:
         raise ValueError(f"minmax cannot reject {method.nlow} low and {method.nhigh} high of {n} images")
-    rule = _rule(method, n, noise_known=var is not None)
+    if weights is not None and not all(w > 0 for w in weights):
+        raise ValueError(f"weights must be above 0: {list(weights)}")
+    alike = weights is None or all(w == weights[0] for w in weights)
+    rule = _rule(method, n, noise_known=var is not None, weights=() if alike else weights or ())
     scales = [1.0] * n if scale is None else [float(s) for s in scale]
     zeros = [0.0] * n if zero is None else [float(z) for z in zero]
     clip_by_noise = rule.rejection == rows.CCDCLIP
@@ -159,7 +166,7 @@ def combine(
     return out
 
 
-def _rule(method: Method, n: int, *, noise_known: bool) -> rows.Rule:
+def _rule(method: Method, n: int, *, noise_known: bool, weights: Sequence[float] = ()) -> rows.Rule:
     """The method as the compiled loops want it."""
     rejection = _REJECTIONS[method.reject]
     if not noise_known and rejection in (rows.VARCLIP, rows.CCDCLIP):
@@ -181,6 +188,7 @@ def _rule(method: Method, n: int, *, noise_known: bool) -> rows.Rule:
         and method.exact_median
         and method.nlow == method.nhigh,
         factors=median_variance(n, method.exact_median),
+        weights=np.array(weights, np.float64),
     )
 
 

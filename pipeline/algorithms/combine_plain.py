@@ -29,6 +29,7 @@ def combine_plain(
     method: Method,
     scale: Sequence[float] | None = None,
     zero: Sequence[float] | None = None,
+    weights: Sequence[float] | None = None,
 ) -> Stack:
     """As `combine.combine`, slowly."""
     n = len(sci)
@@ -58,6 +59,12 @@ def combine_plain(
 
     m = kept.sum(axis=0)
     result, variance = _combined(values, noise, counting, kept, method, reject)
+    if weights is not None and method.operation == "mean":
+        w = np.where(kept, np.asarray(weights, float)[:, None, None], 0.0)
+        total = np.maximum(w.sum(axis=0), 1e-300)
+        result = (w * values).sum(axis=0) / total
+        if noise is not None:
+            variance = (w * w * noise).sum(axis=0) / total**2
     out_dq = np.bitwise_or.reduce(np.where(kept, flags, 0), axis=0)
     return Stack(
         result.astype(np.float32),

@@ -50,7 +50,8 @@ class Band(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """`combine.Method` in numbers; factors[n] is the variance of a median of n."""
+    """`combine.Method` in numbers; factors[n] is the variance of a median of n, weights (n,) of the images
+    in a mean, () where all are alike."""
 
     operation: int
     rejection: int
@@ -64,6 +65,7 @@ class Rule(NamedTuple):
     gradient: float
     symmetric: bool
     factors: Floats64
+    weights: Floats64
 
 
 def new_band(shape: tuple[int, int, int], *, noise_known: bool) -> Band:
@@ -442,6 +444,8 @@ def _combine_row(
         _weigh_row(band, y, left, result, noise)
     elif rule.operation == MEDIAN or rule.operation == LMEDIAN:
         _median_row(band, y, left, levelled, rule, result)
+    elif rule.weights.size > 0:
+        _mean_by_weights(band, y, rule, left, result, noise)
     else:
         for x in range(nx):
             result[x] /= max(left[x], 1)
@@ -481,6 +485,30 @@ def _weigh_row(band: Band, y: int, left: Ints, result: Floats64, noise: Floats64
         else:
             m = max(left[x], 1)
             result[x], noise[x] = result[x] / m, noise[x] / m / m
+
+
+@njit(cache=True, nogil=True)
+def _mean_by_weights(band: Band, y: int, rule: Rule, left: Ints, result: Floats64, noise: Floats64) -> None:
+    """Mean with a weight for each image, and m² times its variance, sum w² VAR / (sum w)²."""
+    n, _, nx = band.values.shape
+    total = np.zeros(nx, np.float64)
+    result[:] = 0.0
+    if rule.noise_known:
+        noise[:] = 0.0
+    for k in range(n):
+        w = rule.weights[k]
+        for x in range(nx):
+            use = w if band.kept[k, y, x] == KEPT else 0.0
+            total[x] += use
+            result[x] += use * band.values[k, y, x] if use > 0 else 0.0
+        if rule.noise_known:
+            for x in range(nx):
+                noise[x] += w * w * band.variances[k, y, x] if band.kept[k, y, x] == KEPT else 0.0
+    for x in range(nx):
+        m = max(left[x], 1)
+        if total[x] > 0:
+            result[x] /= total[x]
+            noise[x] *= (m / total[x]) ** 2
 
 
 @njit(cache=True, nogil=True)

@@ -11,6 +11,7 @@ import numpy as np
 from pipeline import pointing
 from pipeline.errors import FrameMismatch
 from pipeline.frame import Frame, Frames
+from pipeline.headers import number
 from pipeline.parallel import each
 from pipeline.params import bounded
 from pipeline.primitive import Calibrations, primitive
@@ -182,19 +183,21 @@ class ScaleCountsParams:
 def scale_counts_to_reference(frames: Frames, params: ScaleCountsParams, cals: Calibrations) -> Frames:
     """Bring the counts of all frames to the exposure time of the first.
 
-    The factor is t_ref / t; with a tolerance, the ratio of the fluxes of common sources instead, where
-    that is within [1 - tolerance, 1 / (1 - tolerance)] of it. Frames that need none stay as they are; else
-    ORIGTEXP keeps the time.
+    The factor is t_ref / t, times that of judgeImages for a frame in cloud; with a tolerance, the ratio of
+    the fluxes of common sources instead, where that is within [1 - tolerance, 1 / (1 - tolerance)] of it.
+    Frames that need none stay as they are; else ORIGTEXP keeps the time.
     """
     if len(frames) < 2:
         return frames
     reference = frames[0]
     time = reference.descriptors.exposure_time or 0.0
-    out = [reference]
-    for frame in frames[1:]:
+    out = []
+    for frame in frames:
         own = frame.descriptors.exposure_time or 0.0
         factor = time / own if own > 0 and time > 0 else 1.0
-        if params.tolerance > 0:
+        if params.tolerance == 0:
+            factor *= number(frame.header, "SCALEBY") or 1.0
+        else:
             measured = _flux_ratio(reference, frame, params.radius)
             if measured and 1 - params.tolerance <= measured / factor <= 1 / max(1 - params.tolerance, 1e-6):
                 factor = measured

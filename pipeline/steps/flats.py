@@ -12,6 +12,7 @@ from pipeline.frame import BAD_PIXEL, UNILLUMINATED, Frame, Frames
 from pipeline.params import bounded
 from pipeline.primitive import Calibrations, per_frame, primitive
 from pipeline.steps.darks import DoCal, fitted, goes_on
+from pipeline.steps.members import member_table
 from pipeline.steps.stack import Rejection, StackParams, require_same, stacked
 from pipeline.tags import tags_of
 
@@ -37,7 +38,7 @@ def make_lamp_flat(frames: Frames, params: MakeLampFlatParams, cals: Calibration
     if not on:
         raise NotEnoughFrames(f"no frame with the lamp on among {len(frames)}: {frames[0].name} ...")
     require_same(on + off, "filter_name", "camera", "read_mode", "gain")
-    flat = stacked(on, params)
+    flat = stacked(on, params).evolve(members=member_table([*on, *off]))
     if not off:
         return [*darks, flat.evolve(note="no frame with the lamp off: background and dark stay in the flat")]
     flat = flat - stacked(off, params)

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.errors import FrameMismatch, NotEnoughFrames
-from pipeline.frame import NO_DATA, SATURATED, Frame, Frames
+from pipeline.frame import NO_DATA, Frame, Frames
 from pipeline.headers import number
 from pipeline.params import bounded
 from pipeline.primitive import Calibrations, primitive
 from pipeline.steps.align import with_common_noise
+from pipeline.steps.members import member_table, name_of
 
 if TYPE_CHECKING:
     from pipeline.algorithms.combine import Method
@@ -63,44 +63,11 @@ def stack_frames(frames: Frames, params: StackParams, cals: Calibrations) -> Fra
     """
     if len(frames) == 1:
         coverage = ((frames[0].dq & NO_DATA) == 0).astype(np.uint16)
-        return [frames[0].evolve(coverage=coverage, note="only one frame: nothing to stack")]
+        members = member_table(frames)
+        return [frames[0].evolve(coverage=coverage, members=members, note="only one frame: nothing to stack")]
     require_same(frames, "gain", "filter_name", "camera", "read_mode")
     stack = with_common_noise(stacked(frames, params, coverage=True), frames)
     return [stack.evolve(members=member_table(frames))]
-
-
-# Column of the FRAMES table <- header card of the frame: what an observer asks of each exposure.
-MEMBER_CARDS = {
-    "EXPTIME": "EXPTIME",  # s
-    "AIRMASS": "AIRMASS",
-    "SKYLEVEL": "SKYLEVEL",  # electrons, taken off
-    "FWHM": "FWHMPIX",  # pixels, median of its stars
-    "FWHM_ERR": "FWHMERR",
-    "ELLIPTICITY": "ELLIPTIC",
-    "ELLIP_ERR": "ELLIERR",
-    "NSTARS": "NSTARS",  # the sample of the four before
-    "NSOURCES": "NSOURCES",
-    "DX": "REGDX",  # pixels by which the header's pointing was corrected
-    "DY": "REGDY",
-    "D_ERR": "REGERR",
-    "SCALE": "SCALEFAC",
-    "NOISECOR": "NOISECOR",
-}
-
-
-def member_table(frames: Sequence[Frame]) -> NDArray[np.void]:
-    """One row a frame: its name, the values of MEMBER_CARDS (NaN where unknown), its saturated fraction."""
-    columns = [(name, "f4") for name in (*MEMBER_CARDS, "SATURATED")]
-    rows = np.zeros(len(frames), dtype=[("NAME", "S32"), ("REGISTERED_BY", "S16"), *columns])
-    for row, frame in zip(rows, frames, strict=True):
-        row["NAME"] = str(frame.header.get("ORIGNAME", frame.name)).encode("ascii", "replace")
-        row["REGISTERED_BY"] = str(frame.header.get("REGMETH", "")).encode("ascii", "replace")
-        for name, card in MEMBER_CARDS.items():
-            value = number(frame.header, card)
-            row[name] = np.nan if value is None else value
-        here = (frame.dq & NO_DATA) == 0
-        row["SATURATED"] = np.mean((frame.dq[here] & SATURATED) != 0) if here.any() else np.nan
-    return rows
 
 
 def stacked(frames: Frames, params: StackParams, *, coverage: bool = False) -> Frame:
@@ -122,7 +89,8 @@ def stacked(frames: Frames, params: StackParams, *, coverage: bool = False) -> F
     scales = relative_scales(sci, dq) if params.scale and not params.zero else None
     zeros = relative_zeros(sci, dq) if params.zero else None
     try:
-        stack = combine(sci, known if len(known) == len(frames) else None, dq, method(params), scales, zeros)
+        var = known if len(known) == len(frames) else None
+        stack = combine(sci, var, dq, method(params), scales, zeros, weights_of(frames))
     except ValueError as error:  # minmax that would reject everything
         raise NotEnoughFrames(str(error)) from None
     last = max(frame.stamp for frame in frames)
@@ -141,6 +109,13 @@ def stacked(frames: Frames, params: StackParams, *, coverage: bool = False) -> F
         notes=notes,
         cards=cards,
     )
+
+
+def weights_of(frames: Sequence[Frame]) -> list[float] | None:
+    """What each frame counts for by its verdict; None where all count alike."""
+    known = {verdict.frame: verdict.weight for frame in frames for verdict in frame.verdicts}
+    weights = [known.get(name_of(frame), 1.0) for frame in frames]
+    return weights if any(weight != 1.0 for weight in weights) else None
 
 
 def method(params: StackParams) -> Method:

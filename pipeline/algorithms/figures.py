@@ -1,0 +1,67 @@
+"""What a few thousand pixels tell of a frame: its level, its noise, how much of it is saturated."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.algorithms.background import MAD_TO_SIGMA
+
+FloatImage = NDArray[np.float32]
+MaskImage = NDArray[np.uint16]
+Floats = NDArray[np.float64]
+
+THIN = 8  # every so-manieth row and column: 16,000 pixels of a full frame, a level to 1 % of the noise
+
+
+class Figures(NamedTuple):
+    """Of one frame, in its own unit; nan where no pixel is good.
+
+    level : median of the good pixels
+    noise : standard deviation of a pixel, from differences of neighbours, so that no slope or galaxy counts
+    expected : the same from VAR, median; nan without it
+    saturated : fraction of the pixels that have data
+    """
+
+    level: float
+    noise: float
+    expected: float
+    saturated: float
+
+
+def figures(
+    sci: FloatImage, var: FloatImage | None, dq: MaskImage, *, bad: int = 0xFFFF & ~6, saturated: int = 4
+) -> Figures:
+    """Measure one frame, from one pixel in 64.
+
+    sci, var : (ny, nx) float32; dq : (ny, nx) uint16
+    bad : DQ bits of pixels that do not count, all but non-linear and saturated by default
+    """
+    some = (slice(THIN // 2, None, THIN), slice(THIN // 2, None, THIN))
+    flags = dq[some]
+    good = (flags & bad) == 0
+    values = sci[some][good]
+    values = values[np.isfinite(values)]
+    level = float(np.median(values)) if values.size else math.nan
+    known = var is not None and good.any()
+    expected = (
+        math.sqrt(max(float(np.median(var[some][good])), 0.0)) if known and var is not None else math.nan
+    )
+    rows = slice(THIN // 2, None, THIN)
+    left, right = slice(0, sci.shape[1] - 1, 4), slice(1, None, 4)
+    pair = ((dq[rows, left] | dq[rows, right]) & bad) == 0
+    steps = (sci[rows, right] - sci[rows, left])[pair]
+    steps = steps[np.isfinite(steps)]
+    noise = MAD_TO_SIGMA * float(np.median(np.abs(steps))) / math.sqrt(2) if steps.size else math.nan
+    there = (flags & 16) == 0
+    full = float(np.mean((flags[there] & saturated) != 0)) if there.any() else 0.0
+    return Figures(level, noise, expected, full)
+
+
+def middle_and_scatter(values: Floats) -> tuple[float, float]:
+    """Median and robust standard deviation of a few values; the scatter of one is 0."""
+    middle = float(np.median(values))
+    return middle, MAD_TO_SIGMA * float(np.median(np.abs(values - middle)))

@@ -1,0 +1,210 @@
+"""The mean star of a frame: the same stars of a field, laid over each other, and what their light says.
+
+One star tells little of a frame: it may be a galaxy, a blend, or have a cosmic ray in it. The median of
+all, each in units of its flux in a reference frame, shows the width, the elongation and a second image
+that the frame has given to every star, and their aperture sums how much of the light came through.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.algorithms.background import MAD_TO_SIGMA
+from pipeline.algorithms.profiles import fit_stars
+
+FloatImage = NDArray[np.float32]
+BoolImage = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+
+RING = (1.3, 2.0)  # radii of the ring that tells the sky beside a star, over that of its aperture
+LEAST_PIXELS = 0.6  # of a star's cut-out that must be good for it to count
+
+
+class Shape(NamedTuple):
+    """fwhm : pixels; beta : exponent of the Moffat profile; number : of stars
+    e1, e2 : ellipticity along x and along the diagonal; error : of each, one sigma
+    second : height of a second peak over that of the first, 0 where none stands out
+    """
+
+    fwhm: float
+    beta: float
+    e1: float
+    e2: float
+    error: float
+    second: float
+    number: int
+
+    @property
+    def ellipticity(self) -> float:
+        return math.hypot(self.e1, self.e2)
+
+    @property
+    def angle(self) -> float:
+        """Of the long axis, degrees from +x to +y."""
+        return math.degrees(0.5 * math.atan2(self.e2, self.e1))
+
+
+class Transparency(NamedTuple):
+    """magnitudes : by which the frame is brighter than the reference; error : one sigma; number : stars."""
+
+    magnitudes: float
+    error: float
+    number: int
+
+
+def cutouts(
+    sci: FloatImage, bad: BoolImage, x: Floats, y: Floats, flux: Floats, half: int
+) -> NDArray[np.float64]:
+    """(n, 2 half + 1, 2 half + 1) of the stars, sky off and divided by flux, nan where a pixel is bad.
+
+    x, y : (n,) pixels from 0; moved by whole pixels only, since shifting by parts of one would widen them.
+    A star that lies partly outside, or on too many bad pixels, is nan all over.
+    """
+    ny, nx = sci.shape
+    size = 2 * half + 1
+    out = np.full((len(x), size, size), np.nan)
+    rim = _rim(half)
+    for k, (cx, cy, f) in enumerate(zip(np.rint(x).astype(int), np.rint(y).astype(int), flux, strict=True)):
+        y0, x0 = cy - half, cx - half
+        inner = (slice(max(y0, 0), min(y0 + size, ny)), slice(max(x0, 0), min(x0 + size, nx)))
+        if (
+            inner[0].stop - inner[0].start < LEAST_PIXELS * size
+            or inner[1].stop - inner[1].start < LEAST_PIXELS * size
+        ):
+            continue
+        there = (
+            slice(inner[0].start - y0, inner[0].stop - y0),
+            slice(inner[1].start - x0, inner[1].stop - x0),
+        )
+        piece = np.full((size, size), np.nan)
+        piece[there] = np.where(bad[inner], np.nan, sci[inner])
+        if np.isfinite(piece).mean() < LEAST_PIXELS or not np.isfinite(piece[rim]).any():
+            continue
+        out[k] = (piece - np.nanmedian(piece[rim])) / f
+    return out
+
+
+def _rim(half: int) -> BoolImage:
+    rows, columns = np.indices((2 * half + 1, 2 * half + 1)) - half
+    return np.asarray(np.hypot(rows, columns) > 0.8 * half)
+
+
+def shape(stars: NDArray[np.float64], noise: Floats, fwhm: float) -> Shape | None:
+    """The shape of the mean star; None where it cannot be told.
+
+    stars : as `cutouts` makes them; noise : (n,) of a pixel of each, in the same unit; fwhm : first guess
+
+    The stars are laid over each other by the median, weighted towards the brighter by leaving out those whose
+    noise is above 3 times the least. A Moffat profile is fitted; what remains is searched for a second peak.
+    """
+    there = np.isfinite(stars).any(axis=(1, 2))
+    stars, noise = stars[there], noise[there]
+    if not len(stars):
+        return None
+    bright = noise <= 3 * noise.min()
+    stars, noise = stars[bright], noise[bright]
+    known = np.isfinite(stars).any(axis=0)
+    stars = np.where(known, stars, 0.0)  # of no star: not used, and no average of nothing
+    mean = np.nanmedian(stars, axis=0) if len(stars) > 2 else np.nanmean(stars, axis=0)
+    half = mean.shape[0] // 2
+    sigma = float(
+        np.sqrt(np.mean(noise**2)) * math.sqrt((math.pi / 2 if len(stars) > 2 else 1.0) / len(stars))
+    )
+    image = np.where(known, mean, 0.0).astype(np.float32)
+    peak = float(image[half - 2 : half + 3, half - 2 : half + 3].max())
+    if not peak > 5 * sigma:
+        return None
+    var = np.full(image.shape, max(sigma, 1e-4 * peak) ** 2, np.float32)
+    middle = np.array([float(half)])
+    fit = fit_stars(image, var, ~known, middle, middle.copy(), np.array([fwhm]))
+    if not (np.isfinite(fit.fwhm[0]) and fit.fwhm[0] > 0):
+        return None
+    own = float(fit.fwhm[0])
+    e, theta = float(fit.ellipticity[0]), float(fit.theta[0])
+    # Each axis is known to about the error of the position times 1.5; stars differ among themselves too.
+    error = max(1.5 * float(fit.error[0]) / own, 0.02 / math.sqrt(len(stars)))
+    return Shape(
+        own, float(fit.beta[0]), e * math.cos(2 * theta), e * math.sin(2 * theta), error,
+        _second_peak(image, sigma, own, peak), len(stars),
+    )  # fmt: skip
+
+
+def _second_peak(image: FloatImage, sigma: float, fwhm: float, peak: float) -> float:
+    """Height of the highest local maximum away from the middle over that in the middle; 0 where none is."""
+    from scipy.ndimage import maximum_filter, uniform_filter
+
+    smooth = uniform_filter(image, 3, mode="constant")
+    half = image.shape[0] // 2
+    rows, columns = np.indices(image.shape) - half
+    away = np.hypot(rows, columns)
+    top = smooth[away <= max(2.0, 0.5 * fwhm)].max()
+    # A maximum, above the noise of nine pixels, that is parted from the middle by a dip.
+    candidates = (smooth == maximum_filter(smooth, 5)) & (away > 0.7 * fwhm) & (away < 0.95 * half)
+    candidates &= smooth > 6 * sigma / 3
+    best = 0.0
+    for row, column in np.argwhere(candidates):
+        steps = np.linspace(0, 1, 2 * int(away[row, column]) + 3)
+        path = smooth[
+            np.rint(half + steps * (row - half)).astype(int),
+            np.rint(half + steps * (column - half)).astype(int),
+        ]
+        if path.min() < 0.8 * smooth[row, column]:
+            best = max(best, float(smooth[row, column]) / float(top))
+    return best
+
+
+def relative_light(
+    flux: Floats, error: Floats, reference: Floats, reference_error: Floats, *, floor: float = 0.01
+) -> Transparency | None:
+    """How much brighter the stars of a frame are than in the reference, in magnitudes; None without any.
+
+    flux, reference : (n,) of the same stars in like apertures; nan where not measured; errors one sigma
+    floor : of the error of one star's ratio: its pixels respond alike to about so much
+
+    Weighted mean of the ratios less those beyond 4 sigma of the weighted median; the error has the scatter
+    of the stars in it where that is larger than their noise tells.
+    """
+    with np.errstate(all="ignore"):
+        ratio = flux / reference
+        noise = np.hypot(error / reference, ratio * reference_error / reference)
+    # The ratio, not its logarithm: faint stars in cloud may have less than no light.
+    good = np.isfinite(ratio) & np.isfinite(noise) & (reference > 10 * reference_error) & (noise > 0)
+    ratio, noise = ratio[good], noise[good]
+    if not ratio.size:
+        return None
+    middle = _weighted_median(ratio, 1 / noise)
+    noise = np.hypot(noise, floor * max(middle, 0.0))
+    for _ in range(3):
+        scatter = MAD_TO_SIGMA * float(np.median(np.abs(ratio - middle) / noise)) if ratio.size > 2 else 1.0
+        kept = np.abs(ratio - middle) <= 4 * max(scatter, 1.0) * noise
+        weights = np.where(kept, 1 / noise**2, 0.0)
+        middle = float((weights * ratio).sum() / weights.sum())
+    chi2 = float((weights * (ratio - middle) ** 2).sum()) / max(int(kept.sum()) - 1, 1)
+    sigma = math.sqrt(max(chi2, 1.0) / float(weights.sum()))
+    if not middle > 3 * sigma:  # no light is left: an upper limit
+        return Transparency(2.5 * math.log10(max(middle, 0.0) + 3 * sigma), math.inf, int(kept.sum()))
+    return Transparency(2.5 * math.log10(middle), 2.5 / math.log(10) * sigma / middle, int(kept.sum()))
+
+
+def light_inside(radius: float, fwhm: float, beta: float) -> float:
+    """Fraction of a star's light that a circle of `radius` pixels holds, less the mean of a ring around it.
+
+    Of a Moffat profile, 1 - (1 + (r / alpha)²)^(1 - beta); the ring is RING times the radius.
+    """
+    alpha2 = (0.5 * fwhm) ** 2 / (2 ** (1 / beta) - 1)
+
+    def inside(r: float) -> float:
+        return 1 - float((1 + r * r / alpha2) ** (1 - beta))
+
+    inner, outer = RING
+    return inside(radius) - (inside(outer * radius) - inside(inner * radius)) / (outer**2 - inner**2)
+
+
+def _weighted_median(values: Floats, weights: Floats) -> float:
+    order = np.argsort(values, kind="stable")
+    running = np.cumsum(weights[order])
+    return float(values[order][np.searchsorted(running, 0.5 * running[-1])])

@@ -1,0 +1,225 @@
+"""judgeFrames: every frame is looked at before it is used, as an object and as a sky for others.
+
+What is odd becomes a `Verdict`, a note, and a row of FRAMES. With few frames only what cannot be otherwise
+(no light, saturated all over, never read out) leaves one out; a group in which most are odd is used as it
+is, with a warning.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pipeline.frame import SATURATED, Frame, Frames
+from pipeline.headers import number
+from pipeline.limits import limit
+from pipeline.parallel import each
+from pipeline.params import bounded
+from pipeline.primitive import Calibrations, note, primitive
+from pipeline.steps.members import member_cards, name_of
+from pipeline.tags import tags_of
+from pipeline.verdict import LEFT_OUT, USED, WEIGHTED, Verdict
+
+if TYPE_CHECKING:
+    from pipeline.algorithms.figures import Figures
+
+# Bits of pixels that do not count for a level: all but non-linear, saturated, and remembered light.
+UNUSABLE = 0xFFFF & ~(2 | 4 | 8)
+
+
+@dataclass(frozen=True)
+class JudgeFramesParams:
+    judge: bool = bounded(True, dragons=False, doc="look at every frame before it is used")
+    accept: tuple[str, ...] = bounded((), doc="frames that are used whatever is found of them, by name")
+    no_light: float = limit("no_light", ge=0, lt=1)
+    saturated: float = limit("saturated", gt=0, le=1)
+    constant: float = limit("constant", ge=0, lt=1)
+    noisy: float = limit("noisy", gt=1)
+    bright_sky: float = limit("bright_sky", gt=1)
+    dark_level: float = limit("dark_level")
+    lamp_level: float = limit("lamp_level")
+    lamp_off_level: float = limit("lamp_off_level")
+
+
+@primitive("judgeFrames", JudgeFramesParams)
+def judge_frames(frames: Frames, params: JudgeFramesParams, cals: Calibrations) -> Frames:
+    """Leave out frames without light, saturated all over or never read out, and calibration frames whose
+    level is not that of the others; bar frames from being a sky for others; each with a note.
+
+    Levels and noise are compared within the darks, lamp-on, lamp-off and other frames given. At least one
+    frame is left. `accept` names frames that a person wants used all the same.
+    """
+    if not params.judge:
+        return frames
+    from pipeline.algorithms.figures import figures
+
+    found = each(lambda f: figures(f.sci, f.var, f.dq, bad=UNUSABLE, saturated=int(SATURATED)), frames)
+    kinds: dict[str, list[int]] = {}
+    for place, frame in enumerate(frames):
+        kinds.setdefault(_kind(frame), []).append(place)
+    verdicts: list[Verdict] = []
+    lamp = _lamp_light(kinds, found)
+    for kind, places in kinds.items():
+        members, seen = [frames[k] for k in places], [found[k] for k in places]
+        own = _never_read(members, seen, params)
+        if kind == "image":
+            own |= _images(members, seen, params)
+        else:
+            own |= _calibrations(kind, members, seen, params, lamp)
+        if own and all(v.use == LEFT_OUT for v in own.values()) and len(own) == len(members):
+            # Nothing would be left. A person sees why the product is what it is.
+            own = {
+                k: replace(v, use=USED, sky=USED, weight=1.0, reason=f"{v.reason}; so are all")
+                for k, v in own.items()
+            }
+        verdicts += own.values()
+    return dealt(frames, verdicts, params.accept)
+
+
+def _kind(frame: Frame) -> str:
+    tags = tags_of(frame.header)
+    if "DARK" in tags:
+        return "dark"
+    return "lamp-on" if "LAMPON" in tags else "lamp-off" if "LAMPOFF" in tags else "image"
+
+
+def dealt(frames: Frames, verdicts: Iterable[Verdict], accept: Sequence[str] = ()) -> Frames:
+    """The frames that are left, with the roles that are left to them, all with the verdicts and their notes.
+
+    accept : names (or parts of them) of frames that a person wants used whatever was found
+    """
+    own = {verdict.frame: verdict for verdict in verdicts}
+    own = {name: _accepted(verdict) if _named(name, accept) else verdict for name, verdict in own.items()}
+    if not own:
+        return frames
+    skies = [f for f in frames if "sky" in f.roles and own.get(name_of(f), _FINE).sky == USED]
+    if any("sky" in f.roles for f in frames) and not skies:
+        own = {k: v if v.use == LEFT_OUT else replace(v, sky=USED) for k, v in own.items()}
+    found = {name_of(frame): frame for frame in frames}
+    own = {name: replace(v, cards=member_cards(found[name])) for name, v in own.items()}
+    left = [kept for frame in frames if (kept := _kept(frame, own.get(name_of(frame), _FINE)))]
+    left = [frame.evolve(verdicts=tuple(own.values())) for frame in left]
+    for verdict in own.values():
+        left = note(left, verdict.text)
+    return left
+
+
+_FINE = Verdict("")
+
+
+def _accepted(verdict: Verdict) -> Verdict:
+    return replace(verdict, use=USED, sky=USED, weight=1.0, person=True)
+
+
+def _named(name: str, names: Sequence[str]) -> bool:
+    return any(part.removesuffix(".fits") in name for part in names)
+
+
+def _kept(frame: Frame, verdict: Verdict) -> Frame | None:
+    """The frame with what its verdict leaves of its roles; None where none is left."""
+    gone = {role for role, use in (("object", verdict.use), ("sky", verdict.sky)) if use == LEFT_OUT}
+    if not gone:
+        return frame
+    if not frame.roles:  # all frames are both, or, of a calibration, neither
+        return None if verdict.use == LEFT_OUT else frame
+    roles = frame.roles - gone
+    return frame.evolve(roles=roles) if roles else None
+
+
+def _lamp_light(kinds: Mapping[str, list[int]], found: Sequence[Figures]) -> float:
+    """Level of the lamp: of the lamp-on frames over that of the lamp-off; nan without either."""
+    levels = {
+        kind: np.median([found[k].level for k in kinds[kind]])
+        for kind in ("lamp-on", "lamp-off")
+        if kind in kinds
+    }
+    return float(levels["lamp-on"] - levels.get("lamp-off", 0.0)) if "lamp-on" in levels else math.nan
+
+
+Verdicts = dict[int, Verdict]
+
+
+def _never_read(members: Frames, seen: Sequence[Figures], params: JudgeFramesParams) -> Verdicts:
+    """Frames that are the same number all over, or hardly any pixel of which is good."""
+    usual = float(np.nanmedian([s.noise for s in seen])) if any(np.isfinite(s.noise) for s in seen) else 0.0
+    out: Verdicts = {}
+    for k, (frame, own) in enumerate(zip(members, seen, strict=True)):
+        if not math.isfinite(own.level):
+            out[k] = _out(frame, "no good pixel")
+        elif own.saturated > params.saturated:
+            out[k] = _out(frame, "saturated all over", own.saturated, params.saturated, "of the pixels")
+        else:
+            wanted = own.expected if math.isfinite(own.expected) else usual
+            if own.noise < params.constant * wanted:
+                out[k] = _out(
+                    frame, "no noise: never read out", own.noise, params.constant * wanted, frame.unit
+                )
+    return out
+
+
+def _images(members: Frames, seen: Sequence[Figures], params: JudgeFramesParams) -> Verdicts:
+    """What is odd of frames of the sky."""
+    from pipeline.algorithms import oddness
+
+    levels = np.array([s.level for s in seen])
+    noises = np.array([s.noise for s in seen])
+    read = [number(f.header, "RDNOISE") or 0.0 for f in members]
+    subtracted = all("DARKCORR" in f.header for f in members)
+    lights = oddness.light(levels, noises, float(np.median(read)), dark_subtracted=subtracted)
+    usual = oddness.usual_light(levels, noises, float(np.median(read)))
+    excess = np.array([s.noise / s.expected if s.expected > 0 else np.nan for s in seen])
+    calm = oddness.usual(excess)[0]
+    out: Verdicts = {}
+    for k, frame in enumerate(members):
+        if lights[k] < params.no_light:
+            out[k] = _out(frame, "no light: closed shutter?", levels[k], params.no_light * usual, frame.unit)
+        elif levels[k] > params.bright_sky * usual > 0:
+            weight = min(1.0, float(oddness.usual(noises)[0] / noises[k]) ** 2)
+            out[k] = Verdict(
+                name_of(frame), WEIGHTED, LEFT_OUT, "a sky far brighter than that of the others: twilight?",
+                float(levels[k]), params.bright_sky * usual, frame.unit, weight,
+            )  # fmt: skip
+        elif excess[k] > params.noisy * max(calm, 1.0):
+            out[k] = Verdict(
+                name_of(frame), WEIGHTED, LEFT_OUT, "more noise than its light explains",
+                float(excess[k]), params.noisy * max(calm, 1.0), "of the noise expected",
+                float((calm / excess[k]) ** 2),
+            )  # fmt: skip
+    return out
+
+
+def _calibrations(
+    kind: str, members: Frames, seen: Sequence[Figures], params: JudgeFramesParams, lamp: float
+) -> Verdicts:
+    """Darks, lamp-on or lamp-off frames whose level is not that of the others."""
+    from pipeline.algorithms import oddness
+
+    levels = np.array([s.level for s in seen])
+    usual = oddness.usual(levels)[0]
+    if kind == "dark":
+        allowed = 5.0 / (number(members[0].header, "GAIN") or 1.0) + params.dark_level * abs(usual)
+    elif kind == "lamp-on":
+        allowed = params.lamp_level * abs(usual)
+    else:
+        allowed = params.lamp_off_level * lamp if lamp > 0 else params.lamp_level * abs(usual)
+    out: Verdicts = {}
+    for k, away in enumerate(oddness.far_from_usual(levels, allowed)):
+        if away is not None:
+            out[k] = _out(
+                members[k],
+                f"{away:+.4g} {members[k].unit} from the level of the other {kind} frames",
+                abs(away),
+                allowed,
+                members[k].unit,
+            )
+    return out
+
+
+def _out(
+    frame: Frame, reason: str, figure: float = math.nan, most: float = math.nan, unit: str = ""
+) -> Verdict:
+    return Verdict(name_of(frame), LEFT_OUT, LEFT_OUT, reason, float(figure), float(most), unit, 0.0)
