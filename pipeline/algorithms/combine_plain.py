@@ -61,7 +61,7 @@ def combine_plain(
     result, variance = _combined(values, noise, counting, kept, method, reject)
     if weights is not None and method.operation == "mean":
         w = np.where(kept, np.asarray(weights, float)[:, None, None], 0.0)
-        total = np.maximum(w.sum(axis=0), 1e-300)
+        total = np.where(kept.any(axis=0), w.sum(axis=0), 1.0)
         result = (w * values).sum(axis=0) / total
         if noise is not None:
             variance = (w * w * noise).sum(axis=0) / total**2

@@ -8,6 +8,7 @@ that the frame has given to every star, and their aperture sums how much of the 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +22,7 @@ BoolImage = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 
 RING = (1.3, 2.0)  # radii of the ring that tells the sky beside a star, over that of its aperture
+SURE = 10.0  # noises, of the peak of a star that shows a shape
 LEAST_PIXELS = 0.6  # of a star's cut-out that must be good for it to count
 
 
@@ -98,16 +100,17 @@ def shape(stars: NDArray[np.float64], noise: Floats, fwhm: float) -> Shape | Non
 
     stars : as `cutouts` makes them; noise : (n,) of a pixel of each, in the same unit; fwhm : first guess
 
-    The stars are laid over each other by the median, weighted towards the brighter by leaving out those whose
-    noise is above 3 times the least. A Moffat profile is fitted; what remains is searched for a second peak.
+    The stars are laid over each other by the median, without those whose peak (0.8 / fwhm² of the flux) is
+    less than SURE times the noise, where there are brighter ones. A Moffat profile is fitted; the image is
+    searched for a second peak.
     """
     there = np.isfinite(stars).any(axis=(1, 2))
     stars, noise = stars[there], noise[there]
     if not len(stars):
         return None
-    bright = noise <= 3 * noise.min()
+    bright = noise <= max(3 * float(noise.min()), 0.8 / fwhm**2 / SURE)
     stars, noise = stars[bright], noise[bright]
-    known = np.isfinite(stars).any(axis=0)
+    known = np.asarray(np.isfinite(stars).any(axis=0))
     stars = np.where(known, stars, 0.0)  # of no star: not used, and no average of nothing
     mean = np.nanmedian(stars, axis=0) if len(stars) > 2 else np.nanmean(stars, axis=0)
     half = mean.shape[0] // 2
@@ -188,6 +191,29 @@ def relative_light(
     if not middle > 3 * sigma:  # no light is left: an upper limit
         return Transparency(2.5 * math.log10(max(middle, 0.0) + 3 * sigma), math.inf, int(kept.sum()))
     return Transparency(2.5 * math.log10(middle), 2.5 / math.log(10) * sigma / middle, int(kept.sum()))
+
+
+CC50 = 0.08  # magnitudes; Gemini's limit of a sky without cloud
+
+
+def of_the_clear(found: Sequence[Transparency | None]) -> list[tuple[float, float]]:
+    """(light, error) of each frame's stars, of that in the clear frames; nan where unknown.
+
+    Clear are those within CC50 of the best. One frame alone is only believed to be the best with three
+    stars: a cosmic ray brightens one.
+    """
+    known = [light for light in found if light and math.isfinite(light.error) and light.error < 0.1]
+    clear = math.nan
+    for best in sorted(known, key=lambda light: -light.magnitudes):
+        near = [k.magnitudes for k in known if best.magnitudes - k.magnitudes < CC50 + 2 * k.error]
+        if len(near) > 1 or best.number >= 3:
+            clear = float(np.median([m for m in near if m <= best.magnitudes]))
+            break
+    out = []
+    for own in found:
+        light = 10 ** (0.4 * (own.magnitudes - clear)) if own else math.nan
+        out.append((light, light * own.error * math.log(10) / 2.5 if own else math.nan))
+    return out
 
 
 def light_inside(radius: float, fwhm: float, beta: float) -> float:

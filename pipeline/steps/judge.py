@@ -20,6 +20,7 @@ from pipeline.limits import limit
 from pipeline.parallel import each
 from pipeline.params import bounded
 from pipeline.primitive import Calibrations, note, primitive
+from pipeline.steps.judgeclouds import clouded
 from pipeline.steps.members import member_cards, name_of
 from pipeline.tags import tags_of
 from pipeline.verdict import LEFT_OUT, USED, WEIGHTED, Verdict
@@ -40,6 +41,7 @@ class JudgeFramesParams:
     constant: float = limit("constant", ge=0, lt=1)
     noisy: float = limit("noisy", gt=1)
     bright_sky: float = limit("bright_sky", gt=1)
+    sky_cloud: float = limit("sky_cloud", ge=0, lt=1)
     dark_level: float = limit("dark_level")
     lamp_level: float = limit("lamp_level")
     lamp_off_level: float = limit("lamp_off_level")
@@ -68,6 +70,7 @@ def judge_frames(frames: Frames, params: JudgeFramesParams, cals: Calibrations) 
         own = _never_read(members, seen, params)
         if kind == "image":
             own |= _images(members, seen, params)
+            own = clouded(members, seen, params.sky_cloud, besides=own) | own
         else:
             own |= _calibrations(kind, members, seen, params, lamp)
         if own and all(v.use == LEFT_OUT for v in own.values()) and len(own) == len(members):
@@ -87,21 +90,24 @@ def _kind(frame: Frame) -> str:
     return "lamp-on" if "LAMPON" in tags else "lamp-off" if "LAMPOFF" in tags else "image"
 
 
-def dealt(frames: Frames, verdicts: Iterable[Verdict], accept: Sequence[str] = ()) -> Frames:
+def dealt(
+    frames: Frames, verdicts: Iterable[Verdict], accept: Sequence[str] = (), *, skies: bool = True
+) -> Frames:
     """The frames that are left, with the roles that are left to them, all with the verdicts and their notes.
 
     accept : names (or parts of them) of frames that a person wants used whatever was found
+    skies : a frame that is left out as an object may stay as a sky for others
     """
     own = {verdict.frame: verdict for verdict in verdicts}
     own = {name: _accepted(verdict) if _named(name, accept) else verdict for name, verdict in own.items()}
     if not own:
         return frames
-    skies = [f for f in frames if "sky" in f.roles and own.get(name_of(f), _FINE).sky == USED]
-    if any("sky" in f.roles for f in frames) and not skies:
+    fit = [f for f in frames if "sky" in f.roles and own.get(name_of(f), _FINE).sky == USED]
+    if any("sky" in f.roles for f in frames) and not fit:
         own = {k: v if v.use == LEFT_OUT else replace(v, sky=USED) for k, v in own.items()}
     found = {name_of(frame): frame for frame in frames}
     own = {name: replace(v, cards=member_cards(found[name])) for name, v in own.items()}
-    left = [kept for frame in frames if (kept := _kept(frame, own.get(name_of(frame), _FINE)))]
+    left = [kept for frame in frames if (kept := _kept(frame, own.get(name_of(frame), _FINE), skies))]
     left = [frame.evolve(verdicts=tuple(own.values())) for frame in left]
     for verdict in own.values():
         left = note(left, verdict.text)
@@ -119,12 +125,12 @@ def _named(name: str, names: Sequence[str]) -> bool:
     return any(part.removesuffix(".fits") in name for part in names)
 
 
-def _kept(frame: Frame, verdict: Verdict) -> Frame | None:
+def _kept(frame: Frame, verdict: Verdict, skies: bool) -> Frame | None:
     """The frame with what its verdict leaves of its roles; None where none is left."""
     gone = {role for role, use in (("object", verdict.use), ("sky", verdict.sky)) if use == LEFT_OUT}
     if not gone:
         return frame
-    if not frame.roles:  # all frames are both, or, of a calibration, neither
+    if not frame.roles or not skies:  # all frames are both, or, of a calibration, neither
         return None if verdict.use == LEFT_OUT else frame
     roles = frame.roles - gone
     return frame.evolve(roles=roles) if roles else None

@@ -34,7 +34,7 @@ MOST_STARS = 40
 APERTURE = 2.5  # radius, in FWHM of the wider of the two frames
 FEW = 3  # frames or fewer: nothing is left out on weak evidence
 WEAK = 2.0  # times the limit beyond which the evidence is not weak
-PROFILES = ("FWHM_FIT", "BETA_FIT")
+ROUND = 0.3  # ellipticity below which what is wide is called blurred, not trailed
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,8 @@ def judge_images(frames: Frames, params: JudgeImagesParams, cals: Calibrations) 
     if not params.judge or len(frames) < 2:
         return frames
     reference = next((f for f in frames if f.header.get("REGMETH") == "reference"), frames[0])
+    from pipeline.algorithms import meanstar
+
     chosen = _stars(reference)
     if chosen is None:
         return frames
@@ -81,10 +83,10 @@ def judge_images(frames: Frames, params: JudgeImagesParams, cals: Calibrations) 
     seen = each(
         lambda f: first if f is reference else _look(f, reference, chosen, usual, first.shape), frames
     )
-    transparency = _clear(seen)
+    transparency = meanstar.of_the_clear([found.light for found in seen])
     frames = [_measured(*found) for found in zip(frames, seen, transparency, strict=True)]
     verdicts = _settled(_verdicts(frames, seen, transparency, params), len(frames))
-    frames = dealt(frames, verdicts, params.accept)
+    frames = dealt(frames, verdicts, params.accept, skies=False)
     own = {verdict.frame: verdict for verdict in verdicts if not _is_accepted(verdict, frames)}
     return [_scaled(frame, own.get(name_of(frame))) for frame in frames]
 
@@ -202,29 +204,6 @@ def _sums(frame: Frame, x: Any, y: Any, radius: float) -> tuple[Any, Any]:
     return np.where(usable, flux, np.nan), np.where(usable, error, np.nan)
 
 
-def _clear(seen: Sequence[Seen]) -> list[tuple[float, float]]:
-    """(light, error) of each frame's stars, of that in the clear frames; nan where unknown.
-
-    Clear are those within 0.08 magnitudes of the best, Gemini's CC50. One frame alone is only believed to be
-    the best with three stars: a cosmic ray brightens one.
-    """
-    known = [s.light for s in seen if s.light and math.isfinite(s.light.error) and s.light.error < 0.1]
-    clear = math.nan
-    for best in sorted(known, key=lambda light: -light.magnitudes):
-        near = [k.magnitudes for k in known if best.magnitudes - k.magnitudes < 0.08 + 2 * k.error]
-        if len(near) > 1 or best.number >= 3:
-            clear = float(np.median([m for m in near if m <= best.magnitudes]))
-            break
-    out = []
-    for s in seen:
-        if s.light is None or not math.isfinite(clear):
-            out.append((math.nan, math.nan))
-            continue
-        light = 10 ** (0.4 * (s.light.magnitudes - clear))
-        out.append((light, light * s.light.error * math.log(10) / 2.5))
-    return out
-
-
 def _measured(frame: Frame, seen: Seen, transparency: tuple[float, float]) -> Frame:
     """The frame with what was found of it in its header."""
     light, error = transparency
@@ -298,11 +277,11 @@ def _by_shape(
     elongation = math.hypot(shape.e1 - usual.e1, shape.e2 - usual.e2)
     most = max(params.elongated, 4 * shape.error)
     ratio = shape.fwhm / usual.fwhm
+    if ratio > 1 + weak * (params.too_blurred - 1) and elongation < ROUND:
+        return _left_out(frame, "blurred", ratio, params.too_blurred, "times the others' FWHM")
     if elongation > weak * most:
         reason = f"trailed: ellipticity {shape.ellipticity:.2f} along {shape.angle:.0f} deg from +x"
         return _left_out(frame, reason, elongation, weak * most, "beyond the others'")
-    if ratio > 1 + weak * (params.too_blurred - 1):
-        return _left_out(frame, "blurred", ratio, params.too_blurred, "times the others' FWHM")
     if elongation > most:
         return Verdict(
             name_of(frame), WEIGHTED, USED, "elongated", elongation, most, "beyond the others'", 0.5

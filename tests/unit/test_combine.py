@@ -63,8 +63,29 @@ def test_compiled_says_the_same_as_plain(n):
         same(combine(sci, None, dq, method), combine_plain(sci, None, dq, method))
         scale, zero = np.linspace(1, 1.2, n).tolist(), np.linspace(-5, 5, n).tolist()
         same(combine(sci, var, dq, method, scale, zero), combine_plain(sci, var, dq, method, scale, zero))
+        weights = np.linspace(1, 0.1, n).tolist()
+        of_all = (sci, var, dq, method, scale, zero, weights)
+        same(combine(*of_all), combine_plain(*of_all))
     for plane, copy in zip((*sci, *var, *dq), before, strict=True):
         np.testing.assert_array_equal(plane, copy)
+
+
+def test_weights_that_go_with_the_noise_make_the_best_mean_and_its_variance():
+    sigmas = np.array([10.0, 10.0, 40.0, 80.0])
+    rng = np.random.default_rng(5)
+    shape = (100, 100)
+    sci = [rng.normal(100.0, s, shape).astype(np.float32) for s in sigmas]
+    var = [np.full(shape, s * s, np.float32) for s in sigmas]
+    dq = [np.zeros(shape, np.uint16)] * 4
+    weighted = combine(sci, var, dq, Method(), weights=(1 / sigmas**2).tolist())
+    expected = 1 / np.sum(1 / sigmas**2)
+    np.testing.assert_allclose(weighted.var, expected, rtol=1e-5)
+    assert weighted.sci.var() == pytest.approx(expected, rel=0.05)
+    assert combine(sci, var, dq, Method()).sci.var() > 10 * expected
+    alike = combine(sci, var, dq, Method(), weights=[0.3] * 4)
+    np.testing.assert_array_equal(alike.sci, combine(sci, var, dq, Method()).sci)
+    with pytest.raises(ValueError, match="above 0"):
+        combine(sci, var, dq, Method(), weights=[1.0, 1.0, 1.0, 0.0])
 
 
 def test_bands_do_not_show(monkeypatch):

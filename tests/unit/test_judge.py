@@ -1,0 +1,286 @@
+"""Frames are judged before they are used: what is odd is told, and nothing else is touched."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pipeline.algorithms import oddness
+from pipeline.algorithms.figures import figures
+from pipeline.algorithms.spots import bright_spots
+from pipeline.frame import SATURATED
+from pipeline.limits import LIMITS
+from pipeline.steps.judge import judge_frames
+from pipeline.steps.judgeclouds import clouded
+from pipeline.steps.judgeimages import judge_images
+from pipeline.verdict import LEFT_OUT, USED, Verdict, merged
+from tests.skyframes import FIVE, READ, add_star, calibrated, star_field
+
+BOTH = frozenset({"object", "sky"})
+STARS = star_field(14, seed=3, radius=11.0, faintest=4e4)
+
+
+def dimmed(light):
+    return [(east, north, light * flux) for east, north, flux in STARS]
+
+
+def sequence(count=5, **of_frame):
+    """Dithered frames of a field; of_frame : what is different, of all or, as _2=dict(sky=...), of one."""
+    common = {k: v for k, v in of_frame.items() if not k.startswith("_")}
+    frames = []
+    for k in range(count):
+        other = {"stars": STARS, "sky": 2000.0} | common | of_frame.get(f"_{k}", {})
+        frame = calibrated(k + 1, FIVE[k % 5], roles=BOTH, **other)
+        frames.append(frame.evolve(cards={"DARKCORR": "2016"}))
+    return frames
+
+
+def verdict_of(frames, number):
+    return {v.frame: v for v in frames[0].verdicts}.get(f"N20160102S{number + 1:04d}.fits")
+
+
+def dead(frame):
+    """What a closed shutter leaves: read-out noise about zero."""
+    noise = np.random.default_rng(99).normal(0, READ, frame.shape).astype(np.float32)
+    return frame.evolve(sci=noise, var=np.full(frame.shape, READ**2, np.float32))
+
+
+def test_nothing_is_said_of_good_frames():
+    frames = sequence(_1={"sky": 4000.0}, _3={"sky": 1000.0})
+    kept = judge_frames.run(frames)
+    assert [f.name for f in kept] == [f.name for f in frames]
+    assert all(not f.notes and not f.verdicts and f.roles == BOTH for f in kept)
+
+
+@pytest.mark.parametrize("count", [3, 4, 9])
+@pytest.mark.parametrize("which", [0, 2])
+@pytest.mark.parametrize("fault", ["dead", "saturated", "constant", "nothing good"])
+def test_a_frame_that_is_no_image_is_left_out(count, which, fault):
+    frames = sequence(count)
+    bad = frames[which]
+    if fault == "dead":
+        bad = dead(bad)
+    elif fault == "saturated":
+        bad = bad.evolve(dq=bad.dq | SATURATED)
+    elif fault == "constant":
+        bad = bad.evolve(sci=np.full_like(bad.sci, 1500.0))
+    else:
+        bad = bad.evolve(dq=bad.dq | np.uint16(16))
+    frames[which] = bad
+    kept = judge_frames.run(frames)
+    assert len(kept) == count - 1
+    assert bad.name not in [f.name for f in kept]
+    verdict = verdict_of(kept, which)
+    assert (verdict.use, verdict.sky, verdict.weight) == (LEFT_OUT, LEFT_OUT, 0.0)
+    assert bad.name in kept[0].notes[0]
+    assert any(str(round(verdict.limit, 1))[:3] in n for n in kept[0].notes) or fault == "nothing good"
+
+
+def test_most_frames_without_light_leave_the_one_that_has_it():
+    frames = sequence(4)
+    for k in (0, 1, 3):
+        frames[k] = dead(frames[k])
+    assert [f.name for f in judge_frames.run(frames)] == [frames[2].name]
+
+
+def test_all_frames_alike_are_all_used_with_a_warning():
+    frames = [f.evolve(dq=f.dq | SATURATED) for f in sequence(3)]
+    kept = judge_frames.run(frames)
+    assert len(kept) == 3
+    assert "so are all" in kept[0].notes[0]
+
+
+def test_a_pedestal_does_not_hide_a_closed_shutter_where_no_dark_was_subtracted():
+    frames = [f.evolve(cards={"DARKCORR": None}, sci=f.sci + np.float32(300)) for f in sequence(sky=900.0)]
+    frames[2] = dead(frames[2]).evolve(sci=dead(frames[2]).sci + np.float32(300))
+    kept = judge_frames.run(frames)
+    assert len(kept) == 4
+    assert verdict_of(kept, 2).use == LEFT_OUT
+    # A sky of half the brightness is no closed shutter.
+    half = calibrated(3, FIVE[2], roles=BOTH, sky=450.0, stars=STARS)
+    frames[2] = half.evolve(sci=half.sci + np.float32(300))
+    assert not judge_frames.run(frames)[0].verdicts
+
+
+def test_twilight_is_used_for_less_and_is_no_sky():
+    kept = judge_frames.run(sequence(_4={"sky": 9000.0}))
+    assert kept[4].roles == {"object"}
+    verdict = verdict_of(kept, 4)
+    assert verdict.sky == LEFT_OUT
+    assert verdict.weight == pytest.approx((2000 + READ**2) / (9000 + READ**2), rel=0.1)
+
+
+def test_electronic_noise():
+    frames = sequence()
+    extra = np.random.default_rng(8).normal(0, 150, frames[1].shape).astype(np.float32)
+    frames[1] = frames[1].evolve(sci=frames[1].sci + extra)
+    kept = judge_frames.run(frames)
+    assert kept[1].roles == {"object"}
+    assert 0.05 < verdict_of(kept, 1).weight < 0.3
+
+
+def test_a_person_wants_it_used():
+    frames = sequence()
+    frames[2] = dead(frames[2])
+    kept = judge_frames.run(frames, accept=("S0003",))
+    assert len(kept) == 5
+    assert "a person" in kept[0].notes[0]
+    assert verdict_of(kept, 2).use == USED
+
+
+def test_the_last_sky_stays_one():
+    frames = sequence(3, _0={"sky": 9000.0})
+    frames = [frames[0], *(f.evolve(roles=frozenset({"object"})) for f in frames[1:])]
+    assert judge_frames.run(frames)[0].roles == BOTH
+
+
+def kind(frame, **cards):
+    return frame.evolve(roles=frozenset(), cards=cards)
+
+
+def darks(levels):
+    return [kind(calibrated(k + 1, kind="dark", sky=level)) for k, level in enumerate(levels)]
+
+
+@pytest.mark.parametrize("count", [3, 4, 10])
+def test_a_dark_of_another_level_is_left_out(count):
+    levels = [137.0 + 0.3 * k for k in range(count)]
+    assert len(judge_frames.run(darks(levels))) == count
+    for other in (137 + 6000, 137 + 60, 20):
+        kept = judge_frames.run(darks([*levels[:-1], other]))
+        assert len(kept) == count - 1
+        assert "dark" in kept[0].notes[0]
+
+
+def test_of_two_darks_none_is_called_odd():
+    assert len(judge_frames.run(darks([137.0, 700.0]))) == 2
+
+
+def test_lamps():
+    def flats(on, off):
+        lit = [kind(calibrated(k + 1, kind="flaton", sky=v, size=128)) for k, v in enumerate(on)]
+        return lit + [kind(calibrated(k + 51, kind="flatoff", sky=v, size=128)) for k, v in enumerate(off)]
+
+    on, off = [50000.0 * (1 + 0.005 * k) for k in range(5)], [1500.0] * 5
+    assert len(judge_frames.run(flats(on, off))) == 10
+    for wrong in (1500.0, 5000.0, 70000.0):
+        kept = judge_frames.run(flats([*on[:2], wrong, *on[3:]], off))
+        assert len(kept) == 9
+        assert "lamp-on" in kept[0].notes[0]
+    kept = judge_frames.run(flats(on, [*off[:4], 50000.0]))
+    assert len(kept) == 9
+    assert "lamp-off" in kept[0].notes[0]
+
+
+# -- after registration --------------------------------------------------------------------------------------
+
+
+def registered(frames):
+    from pipeline.steps.register import adjust_wcs_to_reference
+    from pipeline.steps.sources import detect_sources
+
+    sky = [f.evolve(sci=f.sci - np.float32(np.median(f.sci))) for f in frames]
+    return adjust_wcs_to_reference.run(detect_sources.run(sky))
+
+
+def test_clean_frames_are_measured_and_left_alone():
+    frames = judge_images.run(registered(sequence(_1={"fwhm": 4.2}, _3={"fwhm": 4.9})))
+    assert not frames[0].verdicts
+    assert len(frames) == 5
+    for frame in frames:
+        assert frame.header["TRANSP"] == pytest.approx(1, abs=0.03)
+        assert "SCALEBY" not in frame.header
+
+
+@pytest.mark.parametrize("magnitudes", [0.4, 0.8])
+def test_cloud_is_scaled_and_weighted(magnitudes):
+    light = 10 ** (-0.4 * magnitudes)
+    thin = dimmed(light)
+    frames = judge_images.run(registered(sequence(_2={"stars": thin})))
+    assert frames[2].header["TRANSP"] == pytest.approx(light, rel=0.03)
+    assert frames[2].header["SCALEBY"] == pytest.approx(1 / light, rel=0.03)
+    assert verdict_of(frames, 2).weight == pytest.approx(light**2, rel=0.06)
+    assert "SCALEBY" not in frames[1].header
+
+
+def trailed(frame, length):
+    """The frame as the telescope sweeps it along x, with its noise as it was."""
+    light = frame.sci.astype(float)
+    steps = np.linspace(-0.5, 0.5, 9) * length
+    swept = sum(np.roll(light, round(s), axis=1) for s in steps) / len(steps)
+    noise = np.random.default_rng(5).normal(0, 1, light.shape) * np.sqrt(frame.var * 8 / 9)
+    return frame.evolve(sci=(swept + noise).astype(np.float32))
+
+
+@pytest.mark.parametrize("fault", ["trail", "blur"])
+@pytest.mark.parametrize("which", [0, 2])
+def test_spoilt_images_are_left_out(fault, which):
+    frames = sequence()
+    if fault == "trail":
+        frames[which] = trailed(frames[which], 9)
+    elif fault == "double":
+        image = 0.5 * (frames[which].sci + np.roll(frames[which].sci, (6, 8), (0, 1)))
+        frames[which] = frames[which].evolve(sci=image)
+    else:
+        frames = sequence(**{f"_{which}": {"fwhm": 11.0}})
+    kept = judge_images.run(registered(frames))
+    assert len(kept) == 4
+    verdict = verdict_of(kept, which)
+    assert verdict.use == LEFT_OUT
+    assert {"trail": "trailed", "double": "double", "blur": "blurred"}[fault] in verdict.reason
+
+
+# -- the parts -----------------------------------------------------------------------------------------------
+
+
+def test_figures_of_a_frame():
+    frame = calibrated(1, sky=2000.0)
+    found = figures(frame.sci, frame.var, frame.dq)
+    assert found.level == pytest.approx(2000, abs=15)
+    assert found.noise == pytest.approx(np.sqrt(2000 + READ**2), rel=0.05)
+    assert found.expected == pytest.approx(found.noise, rel=0.05)
+    assert found.saturated == 0
+
+
+def test_bright_spots_are_the_stars():
+    rng = np.random.default_rng(2)
+    image = rng.normal(3000, 50, (256, 256))
+    stars = [(60.0, 80.0, 3e5), (150.3, 201.8, 1e5), (200.0, 40.0, 5e4)]
+    for x, y, flux in stars:
+        add_star(image, x, y, flux, 4.5)
+    found = bright_spots(image.astype(np.float32), np.zeros(image.shape, bool), 50.0)
+    assert len(found.x) == 3
+    for k, (x, y, flux) in enumerate(stars):
+        assert np.hypot(found.x[k] - x, found.y[k] - y) < 1.5
+        assert found.flux[k] == pytest.approx(flux, rel=0.2)
+
+
+def test_fewer_than_three_frames_are_not_compared_for_cloud():
+    frames = sequence(2)
+    assert clouded(frames, [figures(f.sci, f.var, f.dq) for f in frames], 0.7) == {}
+
+
+def test_far_from_usual():
+    assert oddness.far_from_usual(np.array([1.0, 1.1, 0.9, 9.0]), 1.0) == [
+        None,
+        None,
+        None,
+        pytest.approx(7.95),
+    ]
+    assert oddness.far_from_usual(np.array([1.0, 9.0]), 1.0) == [None, None]
+    assert not any(oddness.far_from_usual(np.array([1.0, 1.1, 9.0, 9.2]), 1.0))
+
+
+def test_the_harder_of_two_verdicts_is_kept():
+    soft, hard = Verdict("a", sky=LEFT_OUT), Verdict("a", LEFT_OUT)
+    assert merged((soft,), (hard,)) == merged((hard,), (soft,)) == (hard,)
+    assert merged((soft,), (replace(soft, frame="b"),)) == (soft, replace(soft, frame="b"))
+
+
+def test_every_limit_is_told_with_reason_and_source():
+    for name, limit in LIMITS.items():
+        assert limit.value > 0, name
+        assert len(limit.reason) > 10, name
+        assert limit.source, name
