@@ -59,6 +59,7 @@ class Prefix:
     calibrations: list[list[str]]
     store: FrameCache
     headers: Frames
+    last_only: bool = False
     _work: dict[str, _Work] = field(default_factory=dict)
 
     @classmethod
@@ -75,7 +76,9 @@ class Prefix:
         headers = each(lambda s: of_the_frame(s, partial(read_header, s.path, name=s.name)), sources.values())
         frames = [frame for frame in headers if frame is not None]
         used = sorted([c.role, c.sha256, Path(c.path).name] for c in calibrations if c.role in PIXEL_ROLES)
-        return cls(bound.prefix, sources, used, store, frames) if len(frames) == len(inputs) else None
+        if len(frames) < len(inputs):
+            return None
+        return cls(bound.prefix, sources, used, store, frames, bound.recipe.last_only)
 
     def apply(self, step: BoundStep, frames: Frames, cals: Calibrations) -> Frames:
         """The frames after a step, in the list given where that can be: their old pixels are let go."""
@@ -115,7 +118,9 @@ class Prefix:
 
         def look_up(frame: Frame) -> _Work:
             seen = [own[other.name] for other in earlier[frame.name]]
-            if not own[frame.name] or not all(seen):
+            # What was taken before the frames that are compared with is not here: they are no one else's.
+            compared = self.last_only and frame is not left[-1]
+            if not own[frame.name] or not all(seen) or compared:
                 return _Work("")
             key = _digest(["calibrated", own[frame.name], seen, rest])
             found = self.store.get(key)

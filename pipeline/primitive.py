@@ -156,6 +156,7 @@ class Recipe:
     modes : in which of Gemini's modes it is offered: science quality, quick look, quality assessment
     prefix : number of leading steps after which a frame depends on no other but those shortly before it
         (see `prefix.py`)
+    last_only : the product is of the last frame given; those before it are there to be compared with
     """
 
     name: str
@@ -168,6 +169,7 @@ class Recipe:
     wants: frozenset[CalKind] = frozenset()
     modes: tuple[str, ...] = ("sq", "ql", "qa")
     prefix: int = 0
+    last_only: bool = False
 
     def __post_init__(self) -> None:
         for step in self.steps:

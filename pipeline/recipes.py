@@ -14,11 +14,11 @@ from pipeline.steps.badpixels import make_bpm, stack_bpm_darks
 from pipeline.steps.counts import add_var, adu_to_electrons, nonlinearity_correct
 from pipeline.steps.darks import dark_correct, stack_darks
 from pipeline.steps.flats import flat_correct, make_lamp_flat, normalize_flat, threshold_flatfield
-from pipeline.steps.judge import judge_frames
+from pipeline.steps.judge import compare_with_earlier, judge_frames
 from pipeline.steps.judgeimages import judge_images
 from pipeline.steps.photometry import measure_quality
 from pipeline.steps.prepare import prepare
-from pipeline.steps.quality import add_dq, keep_last_frame, remove_first_frame
+from pipeline.steps.quality import add_dq, keep_last_frames, remove_first_frame
 from pipeline.steps.readout import clean_readout
 from pipeline.steps.register import adjust_wcs_to_reference
 from pipeline.steps.sky import associate_sky, separate_sky, sky_correct
@@ -92,6 +92,9 @@ _ELECTRONS: tuple[Step, ...] = (
 
 _TO_DARK: tuple[Step, ...] = (prepare(), add_dq(), remove_first_frame(), *_ELECTRONS)
 
+# Of a first look: two frames before it are calibrated, too, to be compared with.
+_LOOK: tuple[Step, ...] = (prepare(), add_dq(), keep_last_frames(), *_ELECTRONS, flat_correct())
+
 _CALIBRATE: tuple[Step, ...] = (*_TO_DARK, flat_correct())
 
 _ALIGN_AND_STACK: tuple[Step, ...] = (
@@ -125,14 +128,16 @@ REDUCE = Recipe(
 
 # What can be seen of one frame a moment after it has landed: calibrated as `reduce` does it (and with its
 # cached frames), with the sky still in it. The last input is the one; those taken within 120 s before it may
-# be given, in order, so that what they saturated is flagged, and do not go into the product.
+# be given, in order, so that what they saturated is flagged and its light is compared with theirs. They do
+# not go into the product.
 FIRST_LOOK = Recipe(
     "firstLook",
-    version=1,
+    version=2,
     suffix="_firstlook",
     wants=BOTH_BPMS | {CalKind.FLAT, CalKind.DARK, CalKind.ZERO_POINT},
-    steps=(prepare(), add_dq(), keep_last_frame(), *_ELECTRONS, flat_correct(), measure_quality()),
-    prefix=len(_CALIBRATE),
+    steps=(*_LOOK, compare_with_earlier(), measure_quality()),
+    prefix=len(_LOOK),
+    last_only=True,
 )
 
 # For objects in every frame that are fainter than any single frame shows: what a first, complete reduction

@@ -63,5 +63,5 @@ def merged(old: tuple[Verdict, ...], new: tuple[Verdict, ...]) -> tuple[Verdict,
     return tuple(found.values())
 
 
-def _hardness(verdict: Verdict) -> tuple[int, int]:
-    return _WORSE.index(verdict.use), int(verdict.sky == LEFT_OUT)
+def _hardness(verdict: Verdict) -> tuple[int, int, float]:
+    return _WORSE.index(verdict.use), int(verdict.sky == LEFT_OUT), -verdict.weight

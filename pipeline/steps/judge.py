@@ -20,7 +20,7 @@ from pipeline.limits import limit
 from pipeline.parallel import each
 from pipeline.params import bounded
 from pipeline.primitive import Calibrations, note, primitive
-from pipeline.steps.judgeclouds import clouded
+from pipeline.steps.judgeclouds import clouded, star_light
 from pipeline.steps.members import member_cards, name_of
 from pipeline.tags import tags_of
 from pipeline.verdict import LEFT_OUT, USED, WEIGHTED, Verdict
@@ -229,3 +229,40 @@ def _out(
     frame: Frame, reason: str, figure: float = math.nan, most: float = math.nan, unit: str = ""
 ) -> Verdict:
     return Verdict(name_of(frame), LEFT_OUT, LEFT_OUT, reason, float(figure), float(most), unit, 0.0)
+
+
+@primitive("compareWithEarlier", JudgeFramesParams)
+def compare_with_earlier(frames: Frames, params: JudgeFramesParams, cals: Calibrations) -> Frames:
+    """The last frame, judged against those taken shortly before it; the others end here.
+
+    For first looks: nothing is left out. Sets TRANSP and TRANSERR where three stars are shared, VERDICT and
+    VREASON where something is odd, with a note.
+    """
+    last = frames[-1]
+    if not params.judge:
+        return [last]
+    from pipeline.algorithms.figures import figures
+
+    seen = each(lambda f: figures(f.sci, f.var, f.dq, bad=UNUSABLE, saturated=int(SATURATED)), frames)
+    place = len(frames) - 1
+    verdict = (_images(frames, seen, params) | _never_read(frames, seen, params)).get(place)
+    if len(frames) > 1 and (verdict is None or verdict.use != LEFT_OUT):
+        light, error = star_light(frames, seen)[1][place]
+        if math.isfinite(light) and math.isfinite(error):
+            cards = {
+                "TRANSP": (round(light, 4), "Light of its stars, of that in earlier frames"),
+                "TRANSERR": (round(error, 4), "Error of TRANSP"),
+            }
+            last = last.evolve(cards=cards)
+            if light < params.sky_cloud and 1 - light > 3 * error:
+                reason = "cloud took light from its stars"
+                verdict = Verdict(
+                    name_of(last), USED, LEFT_OUT, reason, light, params.sky_cloud, "of the light"
+                )
+    if verdict is None:
+        return [last]
+    told = {
+        "VERDICT": (verdict.use, "What the pipeline would do with this frame"),
+        "VREASON": (verdict.reason[:60], "Why"),
+    }
+    return [last.evolve(cards=told, note=verdict.text, verdicts=(verdict,))]

@@ -48,21 +48,10 @@ def clouded(
 
 
 def _of_pointing(frames: Frames, seen: Sequence[Figures], least: float) -> dict[int, Verdict]:
-    from pipeline.algorithms import meanstar, spots
-
-    def look(k: int) -> Points:
-        return spots.bright_spots(frames[k].sci, (frames[k].dq & ~np.uint16(6)) != 0, seen[k].noise)
-
-    points = each(look, range(len(frames)))
-    counts = [len(p.x) for p in points]
-    best = int(np.argmax(counts))
-    lights = [
-        light_of(frames[best], points[best], frame, own, noise.noise)
-        for frame, own, noise in zip(frames, points, seen, strict=True)
-    ]
+    counts, lights = star_light(frames, seen)
     usual = float(np.median(counts))
     out: dict[int, Verdict] = {}
-    for k, (light, error) in enumerate(meanstar.of_the_clear(lights)):
+    for k, (light, error) in enumerate(lights):
         if light < least and 1 - light > 3 * error:
             why, figure, most, unit = "cloud took light from its stars", light, least, "of the light"
         elif usual >= MANY and counts[k] < MISSING * usual and not light >= least:
@@ -76,6 +65,26 @@ def _of_pointing(frames: Frames, seen: Sequence[Figures], least: float) -> dict[
             continue
         out[k] = Verdict(name_of(frames[k]), USED, LEFT_OUT, why, float(figure), float(most), unit)
     return out
+
+
+def star_light(frames: Frames, seen: Sequence[Figures]) -> tuple[list[int], list[tuple[float, float]]]:
+    """Bright stars in each frame of a pointing, and (light, error) of them, of that in the clear frames.
+
+    nan where a frame shares fewer than LEAST_STARS with the one that has most.
+    """
+    from pipeline.algorithms import meanstar, spots
+
+    def look(k: int) -> Points:
+        return spots.bright_spots(frames[k].sci, (frames[k].dq & ~np.uint16(6)) != 0, seen[k].noise)
+
+    points = each(look, range(len(frames)))
+    counts = [len(p.x) for p in points]
+    best = int(np.argmax(counts))
+    lights = [
+        light_of(frames[best], points[best], frame, own, noise.noise)
+        for frame, own, noise in zip(frames, points, seen, strict=True)
+    ]
+    return counts, meanstar.of_the_clear(lights)
 
 
 def light_of(

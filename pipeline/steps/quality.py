@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 import numpy as np
 
@@ -128,7 +127,13 @@ def _start(frame: Frame) -> datetime:
     return frame.descriptors.ut_datetime or datetime.max.replace(tzinfo=UTC)
 
 
-@primitive("keepLastFrame", headers_only=True)
-def keep_last_frame(frames: Frames, params: Any, cals: Calibrations) -> Frames:
-    """Go on with the last frame alone; those before it are there for what addDQ remembers of them."""
-    return frames[-1:]
+@dataclass(frozen=True)
+class KeepLastFramesParams:
+    number: int = bounded(3, ge=1, doc="frames that go on")
+
+
+@primitive("keepLastFrames", KeepLastFramesParams, headers_only=True)
+def keep_last_frames(frames: Frames, params: KeepLastFramesParams, cals: Calibrations) -> Frames:
+    """Go on with the last frame and those that it is compared with; others are there for what addDQ
+    remembers of them."""
+    return frames[-params.number :]
