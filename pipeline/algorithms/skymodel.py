@@ -26,7 +26,7 @@ CURVE = 0.003  # and how much it may be curved
 STEADY = 0.0002  # and how much slopes scatter on a quiet night
 ALIKE = 20.0  # neighbouring cells of faint wings err alike: as if this many times less well known
 ROUNDS = 12
-DOUBT = 1.2  # times the misfit of slopes left free from which frames of too small a number are not steady
+DOUBT = 10.0  # times what free slopes gain by chance, from which the sky is not taken for steady
 FEWEST = 24  # cells of a frame without which there is no fit
 ENOUGH = 0.6  # of the pixels of a cell that must be good
 
@@ -51,6 +51,7 @@ class SkyModel(NamedTuple):
     covariance : (6, 6) of their mean, which is what a stack keeps of their errors
     target : (my, mx) light of the target in each cell, nan where no frame is; errors : of that
     misfit : mean square of what is left, in errors, each at most 5
+    drifts : the slopes change from frame to frame by more than chance
     """
 
     surfaces: Floats
@@ -58,6 +59,7 @@ class SkyModel(NamedTuple):
     target: Floats
     errors: Floats
     misfit: float
+    drifts: bool = False
 
 
 def cell_size(shape: tuple[int, int]) -> int:
@@ -120,35 +122,44 @@ def medians(
     return middle, np.where(known, 0.5 * (at(0.841) - at(0.159)), np.nan), number.astype(np.float64)
 
 
-def fit(cells: Cells, levels: Sequence[float], shifts: Sequence[tuple[int, int]]) -> SkyModel:
+def fit(
+    cells: Cells, levels: Sequence[float], shifts: Sequence[tuple[int, int]], times: Sequence[float]
+) -> SkyModel:
     """Least squares for the surface of each frame and the light of the target in each cell.
 
     levels : (n,) rough sky of each frame; the shape that all share scales with it
-    shifts : (n, 2) where the frames lie, pixels
+    shifts : (n, 2) where the frames lie, pixels; times : (n,) seconds
 
-    Each frame has a level, and two slopes that may differ from the mean slopes; all together have three
-    quadratic terms; header offsets may be wrong by some pixels, which is fitted along the slope of the
-    target. A curved sky and one whose slopes follow the dithers look the same, so the slopes are first
-    left free and then held to the scatter that the dithers do not explain. Cells on the lower envelope of the
-    target are taken for empty (`empty_cells`). Samples that do not fit lose weight (Huber).
+    Each frame has a level and two slopes: those of all, which may change with time, and what it departs from
+    them; all together have three quadratic terms. Header offsets may be wrong by some pixels, which is fitted
+    along the slope of the target. A curved sky and slopes that follow the dithers look the same, so slopes
+    are taken for steady unless that fits worse by more than chance (`DOUBT`), and then are held to the
+    scatter that neither dithers nor time explain. Cells on the lower envelope of the target are taken for
+    empty (`empty_cells`). Samples that do not fit lose weight (Huber).
     """
     mean = float(np.mean(levels))
-    free = _solve(cells, levels, SLOPE * mean)
+    when = np.asarray(times, float) - np.mean(times)
+    when = when / max(float(np.abs(when).max()), 1.0)
+    steady = _solve(cells, levels, 1e-3 * STEADY * mean, 0 * when)
+    if len(levels) < 2:
+        return steady
+    free = _solve(cells, levels, SLOPE * mean, 0 * when)
+    gain = (steady.misfit - free.misfit) * np.count_nonzero(np.isfinite(cells.values))
+    if gain < DOUBT * 2 * (len(levels) - 1) * max(free.misfit, 1.0):
+        return steady
     apart = np.asarray(shifts, float) - np.mean(shifts, axis=0)
-    explained = np.column_stack([np.ones(len(apart)), apart])
-    left = len(apart) - np.linalg.matrix_rank(explained)
-    drift = STEADY * mean
-    if left <= 1:  # too few to tell: steady, unless that does not fit
-        steady = _solve(cells, levels, drift)
-        return steady if steady.misfit < DOUBT * free.misfit else free
+    explained = np.column_stack([np.ones(len(apart)), apart, when])
+    left = len(apart) - int(np.linalg.matrix_rank(explained))
+    if left < 2:
+        return free._replace(drifts=True)
     slopes = free.surfaces[:, 1:3]
     rest = slopes - explained @ np.linalg.lstsq(explained, slopes, rcond=None)[0]
-    drift = max(drift, float(np.sqrt((rest**2).sum() / (2 * left))))
-    return _solve(cells, levels, drift)
+    drift = max(STEADY * mean, float(np.sqrt((rest**2).sum() / (2 * left))))
+    return _solve(cells, levels, drift, when)._replace(drifts=True)
 
 
-def _solve(cells: Cells, levels: Sequence[float], drift: float) -> SkyModel:
-    """The fit with the slopes of frames held to `drift` about their mean."""
+def _solve(cells: Cells, levels: Sequence[float], drift: float, when: Floats) -> SkyModel:
+    """The fit with the slopes of frames held to `drift` about those of their time, -1 to 1."""
     n, mean = len(levels), float(np.mean(levels))
     seen = np.isfinite(cells.values) & np.isfinite(cells.errors)
     some = seen.any(0)
@@ -165,9 +176,9 @@ def _solve(cells: Cells, levels: Sequence[float], drift: float) -> SkyModel:
         empty, floor = empty_cells(target, np.asarray(total**-0.5), mean)
         pin = np.where(empty, 1 / (ALIKE**2 * (1 / total + floor**2)), 0.0)
         moved = (np.broadcast_to(-s, x.shape) for s in slope)
-        basis = np.stack(
-            [np.ones_like(x), x, y, *moved, x, y, share * x * x, share * x * y, share * y * y], -1
-        )
+        late = when[:, None]
+        common = (x, y, share * x * x, share * x * y, share * y * y, late * x, late * y)
+        basis = np.stack([np.ones_like(x), x, y, *moved, *common], -1)
         matrix, vector = _normal(basis, values, weight, pin)
         covariance = np.linalg.inv(matrix + prior)
         answer = covariance @ vector
@@ -183,7 +194,8 @@ def _solve(cells: Cells, levels: Sequence[float], drift: float) -> SkyModel:
     out, errors = np.full(some.shape, np.nan), np.full(some.shape, np.nan)
     out[some] = (weight * (values - np.einsum("iqk,ik->iq", basis, own))).sum(0) / total
     errors[some] = total**-0.5
-    surfaces = np.concatenate([own[:, :1], own[:, 1:3] + own[:, 5:7], share * own[:, 7:]], axis=1)
+    slopes = own[:, 1:3] + own[:, 5:7] + when[:, None] * own[:, 10:]
+    surfaces = np.concatenate([own[:, :1], slopes, share * own[:, 7:10]], axis=1)
     misfit = float(np.mean(np.minimum(pull[seen[:, some]], 5) ** 2))
     return SkyModel(surfaces, _of_the_mean(np.asarray(covariance), n), out, errors, misfit)
 
@@ -191,7 +203,7 @@ def _solve(cells: Cells, levels: Sequence[float], drift: float) -> SkyModel:
 def _widths(n: int, level: float, drift: float) -> Floats:
     """How far the numbers of the fit may be from zero: of each frame, then those that all share."""
     own = np.array([np.inf, drift, drift, POINTING, POINTING])
-    common = np.array([SLOPE, SLOPE, CURVE, CURVE, CURVE]) * level
+    common = np.array([SLOPE, SLOPE, CURVE, CURVE, CURVE, SLOPE, SLOPE]) * level
     return np.concatenate([np.tile(own, n), common])
 
 

@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline import pointing
-from pipeline.errors import BadFrame
 from pipeline.frame import BoolImage, FloatImage, Frame, Frames
 from pipeline.parallel import each
-from pipeline.steps.skystack import SkyCorrectParams, calibrations_variance, shared_planes
+from pipeline.steps.skystack import SkyCorrectParams, calibrations_variance, middle_of, shared_planes
 
 if TYPE_CHECKING:
     from pipeline.algorithms.combine import Stack
@@ -45,19 +44,20 @@ class Study:
         return float(np.mean(self.model.surfaces[:, 0]))
 
 
-def studied(frames: Frames) -> Study:
-    """The smooth sky of frames of one field. Raises BadFrame where one has hardly a good pixel."""
+def studied(frames: Frames) -> Study | None:
+    """The smooth sky of frames of one field, but of those with hardly a good pixel; None where none is left."""
     from pipeline.algorithms import skymodel
 
     shifts = [(round(float(x)), round(float(y))) for x, y in pointing.offsets(frames)[0]]
     bad: list[BoolImage] = [f.dq != 0 for f in frames]
     cells = skymodel.cells_of([f.sci for f in frames], bad, shifts)
-    levels = []
-    for frame, values in zip(frames, cells.values, strict=True):
-        if np.count_nonzero(np.isfinite(values)) < skymodel.FEWEST:
-            raise BadFrame(frame.name, "it has no sky frame, and too few good pixels for a model of its sky")
-        levels.append(float(np.nanmedian(values)))
-    return Study(frames, shifts, cells, skymodel.fit(cells, levels, shifts))
+    enough = [np.count_nonzero(np.isfinite(values)) >= skymodel.FEWEST for values in cells.values]
+    if not all(enough):
+        left = [frame for frame, fine in zip(frames, enough, strict=True) if fine]
+        return studied(left) if left else None
+    levels = [float(np.nanmedian(values)) for values in cells.values]
+    times = [middle_of(f) for f in frames]
+    return Study(frames, shifts, cells, skymodel.fit(cells, levels, shifts, times))
 
 
 def hidden(study: Study, pools: Pools) -> dict[str, int]:
@@ -90,6 +90,26 @@ def needs_model(study: Study, pools: Pools) -> dict[str, int]:
     found = hidden(study, pools)
     ny, nx = study.frames[0].shape
     return found if max(found.values()) > LEAST * ny * nx else {}
+
+
+def steadied(study: Study) -> tuple[Frames, str]:
+    """The frames with the slopes of their sky brought to the mean slopes, and what to say of it."""
+    from pipeline.algorithms import skymodel
+
+    change = study.model.surfaces.copy()
+    change[:, 1:3] -= change[:, 1:3].mean(axis=0)
+    change[:, [0, 3, 4, 5]] = 0
+
+    def less(k: int) -> Frame:
+        frame = study.frames[k]
+        return frame.evolve(sci=frame.sci - skymodel.surface(change[k], frame.shape))
+
+    size = np.abs(change[:, 1:3]).sum(axis=1)
+    worst, percent = int(np.argmax(size)), 100 * float(size.max()) / study.level()
+    return each(less, range(len(study.frames))), (
+        f"{study.frames[worst].name}: the slope of the sky drifts, by up to {percent:.2f} % of the sky from the "
+        f"middle to a corner (limit: {skymodel.DOUBT:g} times chance); {len(size)} frames get one slope"
+    )
 
 
 def said(study: Study, names: Sequence[str], under: Mapping[str, int], pools: Pools) -> list[str]:

@@ -71,6 +71,9 @@ class SkyCorrectParams:
         dragons=False,
         doc="where no sky is seen, under an extended target or without sky frames, take off a smooth model",
     )
+    gradient: bool = bounded(
+        True, dragons=False, doc="bring frames of one field to one slope of the sky, where it drifts"
+    )
     debug_threshold: float = bounded(
         1e-6, gt=0, dragons=0.001, doc="last step of the scaling, as a fraction of the sky"
     )
@@ -233,8 +236,8 @@ def own_level(frame: Frame, names: tuple[str, ...], skies: Skies) -> tuple[float
     params = skies.params
     if params.estimator == "ogive" and not params.interpolate:
         return 1.0, "skies"
-    now = _middle(frame)
-    times = {name: _middle(skies.frames[name]) for name in names}
+    now = middle_of(frame)
+    times = {name: middle_of(skies.frames[name]) for name in names}
     before = [n for n in names if now - params.interpolate <= times[n] <= now]
     after = [n for n in names if now <= times[n] <= now + params.interpolate]
     whole = skies.stack_level(names)
@@ -249,7 +252,8 @@ def own_level(frame: Frame, names: tuple[str, ...], skies: Skies) -> tuple[float
     return skies.level(nearest) / whole, "nearest"
 
 
-def _middle(frame: Frame) -> float:
+def middle_of(frame: Frame) -> float:
+    """Time of the middle of the exposure, seconds."""
     facts = frame.descriptors
     start = facts.ut_datetime.timestamp() if facts.ut_datetime else 0.0
     return start + 0.5 * (facts.exposure_time or 0.0)

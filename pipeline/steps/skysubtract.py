@@ -34,6 +34,8 @@ from pipeline.steps.skystack import (
 if TYPE_CHECKING:
     from pipeline.algorithms.combine import Stack
 
+Pools = dict[str, tuple[str, ...]]
+
 __all__ = ["SkyCorrectParams", "sky_correct"]
 
 
@@ -60,8 +62,9 @@ def sky_correct(frames: Frames, params: SkyCorrectParams, cals: Calibrations) ->
         here = {f.name for f in objects}
         scale = not (off and not any(f.name in here for f in off) and pointing.all_apart(objects, off))
     done: dict[str, Frame] = {}
-    if params.model:
-        done = by_model(frames, objects, pools, scale, params, cals, notes)
+    if params.model or params.gradient:
+        done = _by_model(by_name, pools, scale, params, cals, notes)
+    objects = [by_name[f.name] for f in objects]
     left = [f for f in objects if f.name not in done]
     used = {name for f in left for name in pools[f.name]}
     skies = Skies(by_name, params)
@@ -88,35 +91,46 @@ def sky_correct(frames: Frames, params: SkyCorrectParams, cals: Calibrations) ->
     return out
 
 
-def by_model(
-    frames: Frames,
-    objects: Frames,
-    pools: dict[str, tuple[str, ...]],
+def _by_model(
+    by_name: dict[str, Frame],
+    pools: Pools,
     scale: bool,
     params: SkyCorrectParams,
     cals: Calibrations,
     notes: list[str],
 ) -> dict[str, Frame]:
-    """Object frames by name that are less a model of their sky: without sky frames, or under a target."""
+    """Object frames by name that are less a model of their sky: without sky frames, or under a target.
+
+    Of other fields whose sky drifts, by_name gets frames that are brought to one slope.
+    """
     from pipeline.steps import skymodelled
 
     done: dict[str, Frame] = {}
-    for field in _fields(frames, objects, pools, scale):
+    for field in _fields(by_name, pools, scale):
         study = skymodelled.studied(field)
-        under = skymodelled.needs_model(study, pools)
-        names = [f.name for f in field if f.name in pools and (under or not pools[f.name])]
-        for frame in skymodelled.less_model(study, names, pools, params, cals) if names else []:
-            done[frame.name] = frame
+        if study is None:
+            continue
+        under = skymodelled.needs_model(study, pools) if params.model else {}
+        names = [
+            f.name
+            for f in study.frames
+            if f.name in pools and (under or (params.model and not pools[f.name]))
+        ]
         if names:
+            done |= {f.name: f for f in skymodelled.less_model(study, names, pools, params, cals)}
             notes += skymodelled.said(study, names, under, pools)
+        elif params.gradient and study.model.drifts:
+            steadied, text = skymodelled.steadied(study)
+            by_name |= {f.name: f for f in steadied}
+            notes.append(text)
     return done
 
 
-def _fields(frames: Frames, objects: Frames, pools: dict[str, tuple[str, ...]], scale: bool) -> list[Frames]:
+def _fields(by_name: dict[str, Frame], pools: Pools, scale: bool) -> list[Frames]:
     """Frames that see one field and are each other's sky; of skies that lie apart, objects without any."""
-    wanted = [f for f in objects if scale or not pools[f.name]]
-    used = {name for f in wanted for name in pools[f.name]} | {f.name for f in wanted}
-    members = [f for f in frames if f.name in used]
+    wanted = [name for name, pool in pools.items() if scale or not pool]
+    used = {name for one in wanted for name in pools[one]} | set(wanted)
+    members = [f for name, f in by_name.items() if name in used]
     fields: dict[Any, Frames] = {}
     for frame, number in zip(members, pointing.groups(members) if members else [], strict=True):
         facts = frame.descriptors
