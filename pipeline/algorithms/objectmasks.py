@@ -9,12 +9,14 @@ import sep
 from numba import njit
 from numpy.typing import NDArray
 
-from pipeline.algorithms.background import Level
+from pipeline.algorithms.background import Level, robust_start
 from pipeline.algorithms.flagging import dilate as dilate  # part of what this module offers
 from pipeline.parallel import each
 
 FloatImage = NDArray[np.float32]
 BoolImage = NDArray[np.bool_]
+
+COMMON = 1.15  # times the noise of independent frames from which a sum has noise that they share
 
 
 def smooth_background(sci: FloatImage, bad: BoolImage, mesh: int = 64) -> FloatImage:
@@ -137,7 +139,8 @@ def masks_from_others(
     A mask made from a frame's own pixels takes their positive noise for objects, around every star, and
     the level of what is left comes out too low (by 0.4 electrons in a test field). The other frames know
     nothing of that noise, and together they see deeper. A frame's own light counts only above `own_limit`,
-    or, where no other frame covers, above `alone_limit`.
+    or, where no other frame covers, above `alone_limit`. Nodded frames have the noise of one sky at one place
+    of the target, where it adds up: limits rise with the noise that is found.
     """
     x0, y0 = min(s[0] for s in shifts), min(s[1] for s in shifts)
     ny, nx = residuals[0].shape
@@ -155,12 +158,23 @@ def masks_from_others(
     def mask_of(k: int) -> BoolImage:
         place, (light, number) = places[k], own[k]
         others = weight[place] - number
+        seen = total[place] - light
         mask = deep_mask(light, number, sigma, limit=own_limit, grow=grow)
         alone = others == 0
         if alone.any():
             mask |= alone & deep_mask(light, number, sigma, limit=alone_limit, grow=grow)
         if not alone.all():
-            mask |= deep_mask(total[place] - light, others, sigma, limit=limit, grow=grow)
+            mask |= deep_mask(seen, others, sigma, limit=limit * _excess(seen, others, sigma), grow=grow)
         return mask
 
     return each(mask_of, range(len(own)))
+
+
+def _excess(total: FloatImage, weight: FloatImage, sigma: float) -> float:
+    """Noise of a sum of frames over what independent frames would have, 1 where that is near."""
+    thin = np.s_[::7, ::7]
+    known = weight[thin] > 0
+    if np.count_nonzero(known) < 100:
+        return 1.0
+    found = robust_start(total[thin][known] / np.sqrt(weight[thin][known]))[1] / sigma
+    return found if found > COMMON else 1.0

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from pipeline.params import bounded
 
 if TYPE_CHECKING:
     from pipeline.algorithms.combine import Stack
+    from pipeline.primitive import Calibrations
 
 # Cut above the level, sigma: where objects are masked the same as below, else closer.
 MASKED, UNMASKED = 3.0, 1.5
@@ -64,6 +65,14 @@ class SkyCorrectParams:
     )
     common_noise: bool = bounded(
         True, dragons=False, doc="leave the noise of dark and flat, which object and sky share, out of VAR"
+    )
+    model: bool = bounded(
+        True,
+        dragons=False,
+        doc="where no sky is seen, under an extended target or without sky frames, take off a smooth model",
+    )
+    gradient: bool = bounded(
+        True, dragons=False, doc="bring frames of one field to one slope of the sky, where it drifts"
     )
     debug_threshold: float = bounded(
         1e-6, gt=0, dragons=0.001, doc="last step of the scaling, as a fraction of the sky"
@@ -227,8 +236,8 @@ def own_level(frame: Frame, names: tuple[str, ...], skies: Skies) -> tuple[float
     params = skies.params
     if params.estimator == "ogive" and not params.interpolate:
         return 1.0, "skies"
-    now = _middle(frame)
-    times = {name: _middle(skies.frames[name]) for name in names}
+    now = middle_of(frame)
+    times = {name: middle_of(skies.frames[name]) for name in names}
     before = [n for n in names if now - params.interpolate <= times[n] <= now]
     after = [n for n in names if now <= times[n] <= now + params.interpolate]
     whole = skies.stack_level(names)
@@ -243,7 +252,30 @@ def own_level(frame: Frame, names: tuple[str, ...], skies: Skies) -> tuple[float
     return skies.level(nearest) / whole, "nearest"
 
 
-def _middle(frame: Frame) -> float:
+def middle_of(frame: Frame) -> float:
+    """Time of the middle of the exposure, seconds."""
     facts = frame.descriptors
     start = facts.ut_datetime.timestamp() if facts.ut_datetime else 0.0
     return start + 0.5 * (facts.exposure_time or 0.0)
+
+
+def shared_planes(frame: Frame, cals: Calibrations) -> dict[str, Any]:
+    """Planes of the calibrations that went into the frame and have its shape."""
+    planes: dict[str, Any] = {}
+    flat, dark = cals.flat, cals.dark
+    if flat is not None and flat.var is not None and flat.shape == frame.shape and "FLATCORR" in frame.header:
+        planes |= {"flat": flat.sci, "flat_var": flat.var}
+    if dark is not None and dark.var is not None and dark.shape == frame.shape and "DARKCORR" in frame.header:
+        planes["dark_var"] = dark.var
+    return planes
+
+
+def calibrations_variance(planes: Mapping[str, Any], level: float) -> float:
+    """What VAR of a frame of this level has of flat and dark, typically."""
+    total = 0.0
+    if "flat_var" in planes:
+        flat = planes["flat"][::8, ::8]
+        total += float(np.median(planes["flat_var"][::8, ::8] / np.maximum(flat, 0.01) ** 2)) * level**2
+    if "dark_var" in planes:
+        total += float(np.median(planes["dark_var"][::8, ::8]))
+    return total

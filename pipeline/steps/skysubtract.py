@@ -11,17 +11,30 @@ VAR = (sum VAR + m (m - 1) SKYCOV) / m².
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pipeline import pointing
 from pipeline.errors import BadFrame
-from pipeline.frame import Frame, Frames
+from pipeline.frame import BAD_PIXEL, BoolImage, Frame, Frames
 from pipeline.parallel import each
 from pipeline.primitive import Calibrations, note, primitive
 from pipeline.steps.skyobjects import first_pass
-from pipeline.steps.skystack import Skies, SkyCorrectParams, level_of, own_level, scaling
+from pipeline.steps.skystack import (
+    Skies,
+    SkyCorrectParams,
+    calibrations_variance,
+    level_of,
+    own_level,
+    scaling,
+    shared_planes,
+)
+
+if TYPE_CHECKING:
+    from pipeline.algorithms.combine import Stack
+
+Pools = dict[str, tuple[str, ...]]
 
 __all__ = ["SkyCorrectParams", "sky_correct"]
 
@@ -40,23 +53,32 @@ def sky_correct(frames: Frames, params: SkyCorrectParams, cals: Calibrations) ->
     with a note. Raises ReductionError when a frame has no usable sky pixel.
     """
     objects = [f for f in frames if "object" in f.roles or not f.roles]
-    used = {name for f in objects for name in f.skies}
-    skies = Skies({f.name: f for f in frames}, params)
+    by_name = {f.name: f for f in frames}
+    pools = {frame.name: tuple(name for name in frame.skies if name in by_name) for frame in objects}
     notes: list[str] = []
-    if params.mask_objects:
-        skies.masks = first_pass([f for f in frames if f.name in used], params)
     scale = params.scale_sky
     if scale is None:
-        off = [f for f in frames if f.name in used]
-        scale = not (off and not ({f.name for f in objects} & used) and pointing.all_apart(objects, off))
-    pools = {frame.name: tuple(name for name in frame.skies if name in skies.frames) for frame in objects}
-    for frame in objects:
+        off = [f for f in frames if any(f.name in pool for pool in pools.values())]
+        here = {f.name for f in objects}
+        scale = not (off and not any(f.name in here for f in off) and pointing.all_apart(objects, off))
+    done: dict[str, Frame] = {}
+    if params.model or params.gradient:
+        done = _by_model(by_name, pools, scale, params, cals, notes)
+    objects = [by_name[f.name] for f in objects]
+    left = [f for f in objects if f.name not in done]
+    used = {name for f in left for name in pools[f.name]}
+    skies = Skies(by_name, params)
+    if params.mask_objects:
+        skies.masks = first_pass([f for f in frames if f.name in used], params)
+    for frame in left:
         if not pools[frame.name]:
             notes.append(f"{frame.name}: no sky frame belongs to it; its sky is not subtracted")
         elif len(pools[frame.name]) == 1:
             notes.append(f"{frame.name}: one sky frame only, whose bad pixels and cosmic rays stay")
 
     def corrected(frame: Frame) -> Frame:
+        if frame.name in done:
+            return done[frame.name]
         names = pools[frame.name]
         try:
             return _corrected(frame, names, skies, scale, cals) if names else frame
@@ -69,9 +91,56 @@ def sky_correct(frames: Frames, params: SkyCorrectParams, cals: Calibrations) ->
     return out
 
 
+def _by_model(
+    by_name: dict[str, Frame],
+    pools: Pools,
+    scale: bool,
+    params: SkyCorrectParams,
+    cals: Calibrations,
+    notes: list[str],
+) -> dict[str, Frame]:
+    """Object frames by name that are less a model of their sky: without sky frames, or under a target.
+
+    Of other fields whose sky drifts, by_name gets frames that are brought to one slope.
+    """
+    from pipeline.steps import skymodelled
+
+    done: dict[str, Frame] = {}
+    for field in _fields(by_name, pools, scale):
+        study = skymodelled.studied(field)
+        if study is None:
+            continue
+        under = skymodelled.needs_model(study, pools) if params.model else {}
+        names = [
+            f.name
+            for f in study.frames
+            if f.name in pools and (under or (params.model and not pools[f.name]))
+        ]
+        if names:
+            done |= {f.name: f for f in skymodelled.less_model(study, names, pools, params, cals)}
+            notes += skymodelled.said(study, names, under, pools)
+        elif params.gradient and study.model.drifts:
+            steadied, text = skymodelled.steadied(study)
+            by_name |= {f.name: f for f in steadied}
+            notes.append(text)
+    return done
+
+
+def _fields(by_name: dict[str, Frame], pools: Pools, scale: bool) -> list[Frames]:
+    """Frames that see one field and are each other's sky; of skies that lie apart, objects without any."""
+    wanted = [name for name, pool in pools.items() if scale or not pool]
+    used = {name for one in wanted for name in pools[one]} | set(wanted)
+    members = [f for name, f in by_name.items() if name in used]
+    fields: dict[Any, Frames] = {}
+    for frame, number in zip(members, pointing.groups(members) if members else [], strict=True):
+        facts = frame.descriptors
+        fields.setdefault((number, frame.shape, facts.exposure_time, facts.coadds), []).append(frame)
+    return [field for field in fields.values() if any(f.name in pools for f in field)]
+
+
 def _corrected(frame: Frame, names: tuple[str, ...], skies: Skies, scale: bool, cals: Calibrations) -> Frame:
     """One object frame less its sky."""
-    from pipeline.algorithms import background
+    from pipeline.algorithms import background, skyfill
     from pipeline.algorithms.combine import median_variance
 
     params = skies.params
@@ -83,13 +152,20 @@ def _corrected(frame: Frame, names: tuple[str, ...], skies: Skies, scale: bool, 
     variance = np.zeros_like(frame.sci) if frame.var is None else frame.var
     common: dict[str, Any] = {}
     if params.common_noise and frame.var is not None:
-        common = _shared(frame, cals)
+        common = shared_planes(frame, cals)
         if params.operation == "median":
             common["share"] = float(median_variance(len(names), params.exact_median)[len(names)])
         else:
             common["share"] = 1.0 / len(names)
     result = background.subtract_sky(frame.sci, variance, sky.sci, sky.var, factor, **common)
-    sci, dq = result.sci, frame.dq | sky.dq
+    sci, var, dq = result.sci, result.var, frame.dq | sky.dq
+    hole = _unseen(sky, names, skies) if params.model else None
+    if hole is not None:
+        known = calibrations_variance(common, skies.stack_level(names)) * (1 - common.get("share", 0.0))
+        model = skyfill.fill(sky.sci, sky.var, sky.dq != 0, hole, known)
+        sci[hole] = frame.sci[hole] - np.float32(factor) * model.sci
+        var[hole] = variance[hole] + np.float32(factor) ** 2 * model.var
+        dq[hole] = frame.dq[hole]
     if params.offset_sky and not scale:
         sci = sci - np.float32(level_of(frame.evolve(sci=sci, dq=dq), skies.not_empty(frame, dq), params))
         how = "offset"
@@ -103,16 +179,17 @@ def _corrected(frame: Frame, names: tuple[str, ...], skies: Skies, scale: bool, 
         "SKYHOW": (how, "How the level of the sky was found"),
         "SKYVAR": (round(result.sky_var, 4), "Variance that the sky has brought"),
     }
-    var = None if frame.var is None else result.var
-    return frame.stamped("SUBSKY", sci=sci, var=var, dq=dq, cards=cards)
+    return frame.stamped("SUBSKY", sci=sci, var=None if frame.var is None else var, dq=dq, cards=cards)
 
 
-def _shared(frame: Frame, cals: Calibrations) -> dict[str, Any]:
-    """Planes of the calibrations that went into the frame and have its shape."""
-    planes: dict[str, Any] = {}
-    flat, dark = cals.flat, cals.dark
-    if flat is not None and flat.var is not None and flat.shape == frame.shape and "FLATCORR" in frame.header:
-        planes |= {"flat": flat.sci, "flat_var": flat.var}
-    if dark is not None and dark.var is not None and dark.shape == frame.shape and "DARKCORR" in frame.header:
-        planes["dark_var"] = dark.var
-    return planes
+def _unseen(sky: Stack, names: tuple[str, ...], skies: Skies) -> BoolImage | None:
+    """Pixels that are objects on every sky frame, or bad, and good on some; None where there are none."""
+    bad: BoolImage = (sky.dq & BAD_PIXEL) != 0
+    if not bad.any():
+        return None
+    good = np.zeros(bad.shape, np.bool_)
+    for name in names:
+        if name in skies.masks:
+            good |= skies.frames[name].dq == 0
+    hole: BoolImage = bad & good
+    return hole if hole.any() else None

@@ -233,11 +233,17 @@ def test_one_sky_is_a_sound_result_with_a_note():
     assert any("one sky frame only" in text for text in out[0].notes)
 
 
-def test_no_sky_leaves_the_frame_with_a_note():
-    frame = calibrated(1)
-    out = sky_correct.run(ready([frame]))
-    np.testing.assert_array_equal(out[0].sci, frame.sci)
-    assert any("not subtracted" in text for text in out[0].notes)
+def test_without_sky_frames_the_sky_is_a_model_with_a_note():
+    stars = star_field(10)
+    frame = calibrated(1, stars=stars)
+    (out,) = sky_correct.run(ready([frame]))
+    light = calibrated(1, stars=stars, sky=0.0).var - 35.0**2
+    assert np.median((out.sci - light)[light < 2]) == pytest.approx(0, abs=3.0)
+    assert out.header["SKYHOW"] == "model"
+    assert any("its sky is a smooth model" in text for text in out.notes)
+    (plain,) = sky_correct.run(ready([frame]), model=False)
+    np.testing.assert_array_equal(plain.sci, frame.sci)
+    assert any("not subtracted" in text for text in plain.notes)
 
 
 def test_bad_pixels_stay_flagged_and_do_not_count():
