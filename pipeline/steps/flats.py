@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,6 +24,11 @@ class MakeLampFlatParams(StackParams):
         "ccdclip", dragons="sigclip", doc="how outliers are rejected; see stackFrames"
     )
     gradient: float = bounded(0.0, ge=0, doc="tolerance of ccdclip for stars: there are none in a flat")
+    same_lamp: bool = bounded(
+        True,
+        dragons=False,
+        doc="scale lamp-on frames to their mean level, so that no drift of the lamp clips",
+    )
 
 
 @primitive("makeLampFlat", MakeLampFlatParams)
@@ -38,7 +44,9 @@ def make_lamp_flat(frames: Frames, params: MakeLampFlatParams, cals: Calibration
     if not on:
         raise NotEnoughFrames(f"no frame with the lamp on among {len(frames)}: {frames[0].name} ...")
     require_same(on + off, "filter_name", "camera", "read_mode", "gain")
-    flat = stacked(on, params).evolve(members=member_table([*on, *off]))
+    flat = stacked(on, params, factors=_to_mean_level(on) if params.same_lamp else None).evolve(
+        members=member_table([*on, *off])
+    )
     if not off:
         return [*darks, flat.evolve(note="no frame with the lamp off: background and dark stay in the flat")]
     flat = flat - stacked(off, params)
@@ -51,6 +59,17 @@ def make_lamp_flat(frames: Frames, params: MakeLampFlatParams, cals: Calibration
             note=f"lamp-on and lamp-off frames differ in exposure time: {sorted(map(str, times))}"
         )
     return [*darks, flat]
+
+
+def _to_mean_level(frames: Frames) -> list[float] | None:
+    """Factors that bring frames to the mean of their levels; None where a level is not above zero."""
+    from pipeline.algorithms.figures import figures
+
+    levels = [figures(frame.sci, None, frame.dq).level for frame in frames]
+    if not all(level > 0 for level in levels):
+        return None
+    mean = math.fsum(levels) / len(levels)
+    return [mean / level for level in levels]
 
 
 def is_dark(frame: Frame) -> bool:

@@ -21,7 +21,7 @@ from pipeline.parallel import each
 from pipeline.params import bounded
 from pipeline.primitive import Calibrations, note, primitive
 from pipeline.steps.judgeclouds import clouded, star_light
-from pipeline.steps.members import member_cards, name_of
+from pipeline.steps.members import NAMED, member_cards, name_of
 from pipeline.tags import tags_of
 from pipeline.verdict import LEFT_OUT, USED, WEIGHTED, Verdict
 
@@ -108,10 +108,31 @@ def dealt(
     found = {name_of(frame): frame for frame in frames}
     own = {name: replace(v, cards=member_cards(found[name])) for name, v in own.items()}
     left = [kept for frame in frames if (kept := _kept(frame, own.get(name_of(frame), _FINE), skies))]
+    left = _named_for_the_first(frames, left)
     left = [frame.evolve(verdicts=tuple(own.values())) for frame in left]
     for verdict in own.values():
         left = note(left, verdict.text)
     return left
+
+
+def _named_for_the_first(frames: Frames, left: Frames) -> Frames:
+    """The frames that are left, with the name of the first of their kind where that one is gone.
+
+    The product keeps that name, so that it does not change with a verdict.
+    """
+    first: dict[str, Frame] = {}
+    for frame in frames:
+        if not frame.roles or "object" in frame.roles:
+            first.setdefault(_kind(frame), frame)
+    here = {frame.name for frame in left if not frame.roles or "object" in frame.roles}
+    gone = {kind: frame.name for kind, frame in first.items() if frame.name not in here}
+    cards = {
+        kind: {NAMED: (name, "First of the frames, which names the product")} for kind, name in gone.items()
+    }
+    return [
+        f.evolve(cards=cards[kind]) if (kind := _kind(f)) in cards and NAMED not in f.header else f
+        for f in left
+    ]
 
 
 _FINE = Verdict("")

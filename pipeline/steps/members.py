@@ -36,6 +36,7 @@ MEMBER_CARDS = {
 }
 WORDS = {"REGISTERED_BY": "REGMETH"}
 SATURATED_CARD = "SATFRAC"
+NAMED = "FIRSTNAM"  # card: the frame that a product is named for, where that one was left out
 
 
 def name_of(frame: Frame) -> str:

@@ -15,7 +15,7 @@ from pipeline.headers import number
 from pipeline.params import bounded
 from pipeline.primitive import Calibrations, primitive
 from pipeline.steps.align import with_common_noise
-from pipeline.steps.members import member_table, name_of
+from pipeline.steps.members import NAMED, member_table, name_of
 
 if TYPE_CHECKING:
     from pipeline.algorithms.combine import Method
@@ -64,16 +64,21 @@ def stack_frames(frames: Frames, params: StackParams, cals: Calibrations) -> Fra
     if len(frames) == 1:
         coverage = ((frames[0].dq & NO_DATA) == 0).astype(np.uint16)
         members = member_table(frames)
-        return [frames[0].evolve(coverage=coverage, members=members, note="only one frame: nothing to stack")]
+        name = str(frames[0].header.get(NAMED, frames[0].name))
+        text = "only one frame: nothing to stack"
+        return [frames[0].evolve(name=name, coverage=coverage, members=members, note=text)]
     require_same(frames, "gain", "filter_name", "camera", "read_mode")
     stack = with_common_noise(stacked(frames, params, coverage=True), frames)
     return [stack.evolve(members=member_table(frames))]
 
 
-def stacked(frames: Frames, params: StackParams, *, coverage: bool = False) -> Frame:
+def stacked(
+    frames: Frames, params: StackParams, *, coverage: bool = False, factors: list[float] | None = None
+) -> Frame:
     """The frames combined, with the header of the first one; a single frame comes back as it is.
 
     coverage : keep the number of frames used at each pixel
+    factors : of the counts of each frame, in place of those that params.scale asks for
     """
     from pipeline.algorithms.combine import combine
     from pipeline.algorithms.levels import relative_scales, relative_zeros
@@ -81,12 +86,12 @@ def stacked(frames: Frames, params: StackParams, *, coverage: bool = False) -> F
     if not frames:
         raise NotEnoughFrames("no frame to stack")
     if len(frames) == 1:
-        return frames[0]
+        return frames[0].evolve(name=str(frames[0].header.get(NAMED, frames[0].name)))
     require_same(frames, "shape")
     sci = [frame.sci for frame in frames]
     dq = [frame.dq if params.apply_dq else np.zeros_like(frame.dq) for frame in frames]
     known = [frame.var for frame in frames if frame.var is not None]
-    scales = relative_scales(sci, dq) if params.scale and not params.zero else None
+    scales = relative_scales(sci, dq) if params.scale and not params.zero else factors
     zeros = relative_zeros(sci, dq) if params.zero else None
     try:
         var = known if len(known) == len(frames) else None
@@ -100,6 +105,7 @@ def stacked(frames: Frames, params: StackParams, *, coverage: bool = False) -> F
     }
     notes = tuple(dict.fromkeys(text for frame in frames for text in frame.notes))
     return frames[0].evolve(
+        name=str(frames[0].header.get(NAMED, frames[0].name)),
         sci=stack.sci,
         var=stack.var,
         dq=stack.dq,
