@@ -1,54 +1,21 @@
-"""The shift between two images of one field: by their sources, one being enough, or by their pixels."""
+"""The shift between two images of one field by their sources, one being enough.
+
+Also the place to take everything from that matches images: `Points`, `Match`, `match_images`.
+"""
 
 from __future__ import annotations
 
-import math
-from typing import Any, NamedTuple
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pipeline.algorithms.background import MAD_TO_SIGMA
-from pipeline.algorithms.objectmasks import box_mean
+from pipeline.algorithms.correlation import match_images
+from pipeline.algorithms.evidence import best_shift
+from pipeline.algorithms.shifts import FLOOR, Match, Points, brightest, honest, refine
 
-FloatImage = NDArray[np.float32]
-BoolImage = NDArray[np.bool_]
-Floats = NDArray[np.float64]
+__all__ = ["FLOOR", "Match", "Points", "match_images", "match_sources"]
 
-# What limits a perfect star: pixel response and profile that change between frames, pixels a coordinate.
-FLOOR = 0.005
-
-
-class Points(NamedTuple):
-    """Sources of one image, (n,) each: pixels, error of a coordinate in pixels, flux."""
-
-    x: Floats
-    y: Floats
-    error: Floats
-    flux: Floats
-
-
-class Match(NamedTuple):
-    """Where the reference's sky lies in the image: x = x_ref + dx, after a turn by `angle` and a stretch by
-    `scale` about `centre`.
-
-    error : standard error of dx and of dy, pixels
-    number : sources matched; 0 for a match of pixels
-    """
-
-    dx: float
-    dy: float
-    error: float
-    number: int
-    angle: float = 0.0
-    centre: tuple[float, float] = (0.0, 0.0)
-    scale: float = 1.0
-
-    def to_image(self, x: Any, y: Any) -> tuple[Any, Any]:
-        """Image pixels of reference pixels."""
-        c, s = self.scale * math.cos(self.angle), self.scale * math.sin(self.angle)
-        u, v = x - self.centre[0], y - self.centre[1]
-        return self.centre[0] + c * u - s * v + self.dx, self.centre[1] + s * u + c * v + self.dy
+SURE = 1e-3  # expected chance agreements from which on none is believed
 
 
 def match_sources(
@@ -62,6 +29,10 @@ def match_sources(
     stretch: bool = False,
     centre: tuple[float, float] = (0.0, 0.0),
     most: int = 150,
+    shape: tuple[int, int] | None = None,
+    limit: float | None = None,
+    sure: float = SURE,
+    proposal: Literal["evidence", "votes"] = "evidence",
 ) -> Match | None:
     """The shift that lays the reference's sources on those of the image; None when none stands out.
 
@@ -70,29 +41,41 @@ def match_sources(
     radius : within which two sources are taken for one, pixels
     least : fewest matched sources accepted
     rotate, stretch : fit a turn, a scale about `centre` too, given four matches or more
+    most : sources of each that are looked at, brightest first
+    shape : (ny, nx) of the image, and
+    limit : flux of the faintest sources that it shows; None: both as far as the sources reach
+    sure : most chance agreements that may be expected (see `evidence.best_shift`)
+    proposal : "votes" believes the shift with most votes of pairs of sources, like in flux, as the preset
+        `dragons` has always done
 
-    Every pair of sources proposes a shift; proposals support each other within `radius`, weighted by how
-    alike and how bright their fluxes are, so that one bright star outvotes chance pairs. The best proposal
-    is refined by least squares over mutual nearest neighbours, with outliers left out.
+    The proposed shift is refined by least squares over mutual nearest neighbours, with outliers left out.
     """
-    a, b = (_brightest(points, most) for points in (reference, image))
-    start = _best_shift(a, b, search, radius)
-    if start is None:
-        return None
-    match = _refine(a, b, start, radius, (rotate, stretch), centre)
-    return match if match is not None and match.number >= least else None
-
-
-def _brightest(points: Points, most: int) -> Points:
-    order = np.argsort(-points.flux, kind="stable")[:most]
-    good = order[np.isfinite(points.x[order]) & (points.flux[order] > 0)]
-    return Points(*(column[good] for column in points))
-
-
-def _best_shift(a: Points, b: Points, search: float, radius: float) -> tuple[float, float] | None:
-    """The proposal with most support; None when another, clearly different one has nearly as much."""
+    a, b = (brightest(points, most) for points in (reference, image))
     if not a.x.size or not b.x.size:
         return None
+    if proposal == "votes":
+        start = _most_votes(a, b, search, radius)
+        match = refine(a, b, start, radius, (rotate, stretch), centre) if start else None
+        return match if match is not None and match.number >= least else None
+    turned = rotate or stretch
+    found = best_shift(a, b, search=search, radius=radius, shape=shape, limit=limit, loose=turned)
+    if found is None or found.chance > sure:
+        return None
+    reach = radius if turned else found.reach
+    match = refine(a, b, (found.dx, found.dy), reach, (rotate, stretch), centre, found.ratio)
+    if match is None or match.number < max(least, (found.number + 1) // 2):
+        return None
+    if not turned and np.hypot(match.dx - found.dx, match.dy - found.dy) > reach:
+        return None
+    return honest(match)._replace(ratio=found.ratio, chance=found.chance)
+
+
+def _most_votes(a: Points, b: Points, search: float, radius: float) -> tuple[float, float] | None:
+    """The proposal with most support; None when another, clearly different one has nearly as much.
+
+    Every pair of sources proposes a shift; proposals support each other within `radius`, weighted by how
+    alike and how bright their fluxes are, so that one bright star outvotes chance pairs.
+    """
     dx, dy = (np.subtract.outer(v, u).T.ravel() for u, v in ((a.x, b.x), (a.y, b.y)))
     near = np.hypot(dx, dy) <= search
     brighter = max(a.flux.max(), b.flux.max())
@@ -117,218 +100,3 @@ def _best_shift(a: Points, b: Points, search: float, radius: float) -> tuple[flo
     return float(np.average(dx[close], weights=weight[close])), float(
         np.average(dy[close], weights=weight[close])
     )
-
-
-def _refine(
-    a: Points,
-    b: Points,
-    start: tuple[float, float],
-    radius: float,
-    free: tuple[bool, bool],
-    centre: tuple[float, float],
-) -> Match | None:
-    """Least squares over mutual nearest neighbours, those off by more than 4 of their sigma left out."""
-    match = Match(*start, math.inf, 0, 0.0, centre)
-    for _ in range(15):
-        i, j = _pairs(*match.to_image(a.x, a.y), b.x, b.y, radius)
-        if not i.size:
-            return None
-        error2 = a.error[i] ** 2 + b.error[j] ** 2 + FLOOR**2
-        px, py = match.to_image(a.x[i], a.y[i])
-        off = np.hypot(b.x[j] - px, b.y[j] - py) / np.sqrt(error2)
-        # Sources that moved, blends and cosmic rays lie off by more than the rest. A cloud with Gaussian
-        # errors has its median distance at 1.18 sigma; before the first fit that is the start's error too.
-        sure = off <= 4 * max(1.0, float(np.median(off)) / 1.1774)
-        i, j, error2 = i[sure], j[sure], error2[sure]
-        freed = free if i.size > 3 else (False, False)
-        previous, match = match, _fit(a.x[i], a.y[i], b.x[j], b.y[j], error2, freed, centre)
-        moved = abs(match.dx - previous.dx) + abs(match.dy - previous.dy)
-        if moved < 1e-4 and match.number == previous.number:
-            break
-    return match
-
-
-def _pairs(ax: Floats, ay: Floats, bx: Floats, by: Floats, reach: float) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Indices of mutual nearest neighbours within reach."""
-    distance = np.hypot(np.subtract.outer(ax, bx), np.subtract.outer(ay, by))
-    j = distance.argmin(axis=1)
-    i = np.arange(ax.size)
-    keep = (distance.argmin(axis=0)[j] == i) & (distance[i, j] <= reach)
-    return i[keep], j[keep]
-
-
-def _fit(
-    ax: Floats,
-    ay: Floats,
-    bx: Floats,
-    by: Floats,
-    error2: Floats,
-    free: tuple[bool, bool],
-    centre: tuple[float, float],
-) -> Match:
-    """Weighted least squares of shift and, where free, angle and scale."""
-    w, n = 1 / error2, ax.size
-    angle, scale = 0.0, 1.0
-    if any(free):
-        u, v, gx, gy = (k - np.average(k, weights=w) for k in (ax, ay, bx, by))
-        across, along = float(np.sum(w * (u * gy - v * gx))), float(np.sum(w * (u * gx + v * gy)))
-        angle = math.atan2(across, along) if free[0] else 0.0
-        scale = math.hypot(across, along) / float(np.sum(w * (u * u + v * v))) if free[1] else 1.0
-    start = Match(0.0, 0.0, 0.0, n, angle, centre, scale)
-    at = start.to_image(ax, ay)
-    rx, ry = bx - at[0], by - at[1]
-    dx, dy = float(np.average(rx, weights=w)), float(np.average(ry, weights=w))
-    chi2 = float(np.sum(w * ((rx - dx) ** 2 + (ry - dy) ** 2)))
-    excess = max(1.0, chi2 / (2 * (n - 1))) if n > 1 else 1.0
-    return start._replace(dx=dx, dy=dy, error=math.sqrt(excess / float(w.sum())))
-
-
-def match_images(
-    reference: FloatImage,
-    image: FloatImage,
-    reference_bad: BoolImage,
-    bad: BoolImage,
-    *,
-    guess: tuple[float, float] = (0.0, 0.0),
-    search: float,
-    smooth: float = 1.5,
-    significance: float = 6.0,
-) -> Match | None:
-    """The shift between two images from the peak of their cross-correlation; None when no peak stands out.
-
-    reference, image : (ny, nx) float32, sky-subtracted; bad pixels take the mean around them
-    guess : the shift that the headers tell; the peak is looked for within `search` pixels of it
-    smooth : sigma in pixels of the Gaussian that both are smoothed with
-    significance : of the peak above the scatter of the correlation elsewhere
-
-    Structure wider than 32 pixels is taken out first, since it has no edge to measure. The peak, well sampled
-    because of the smoothing, is found between the pixels with a fifth-order spline, and polished by least
-    squares.
-    """
-    from scipy import fft
-
-    ny, nx = image.shape
-    margin = math.ceil(search) + 8
-    whole = (round(guess[0]), round(guess[1]))
-    size = [fft.next_fast_len(n + margin, real=True) for n in (ny, nx)]
-    moved, moved_bad = _moved(reference, whole), _moved(reference_bad, whole, True)
-    structures = _structure(moved, moved_bad, smooth), _structure(image, bad, smooth)
-    first, second = fft.rfft2(structures[0], size), fft.rfft2(structures[1], size)
-    surface = fft.irfft2(second * np.conj(first), size)
-    around = np.roll(surface, (margin, margin), (0, 1))[: 2 * margin + 1, : 2 * margin + 1]
-    noise = _noise_of_correlation(
-        first, second, _pixel_noise(moved, moved_bad), _pixel_noise(image, bad), size, smooth
-    )
-    peak = _peak(around, margin, (guess[0] - whole[0], guess[1] - whole[1]), search, noise, significance)
-    if peak is None:
-        return None
-    dx, dy = _polish(*structures, peak.dx, peak.dy)
-    return peak._replace(dx=dx + whole[0], dy=dy + whole[1])
-
-
-def _polish(
-    first: FloatImage, second: FloatImage, dx: float, dy: float, rounds: int = 3
-) -> tuple[float, float]:
-    """The shift that makes the two alike where they overlap, by least squares on their slopes.
-
-    The correlation's peak is drawn aside by what only one of the images has in its field; this is not.
-    Stays with the start if it wants to leave by more than half a pixel.
-    """
-    from scipy.ndimage import shift
-
-    x, y = dx, dy
-    for _ in range(rounds):
-        edge = [int(17 + math.ceil(abs(v))) for v in (y, x)]
-        inner = tuple(slice(e, n - e) for e, n in zip(edge, first.shape, strict=True))
-        if any(s.stop - s.start < 16 for s in inner):
-            return dx, dy
-        seen = shift(second, (-y, -x), order=3, prefilter=True)[inner]
-        slope_y, slope_x = np.gradient(0.5 * (first[inner] + seen))
-        slopes = np.stack([slope_x.ravel(), slope_y.ravel()]).astype(float)
-        step = np.linalg.lstsq(slopes @ slopes.T, slopes @ (first[inner] - seen).ravel(), rcond=None)[0]
-        x, y = x + float(step[0]), y + float(step[1])
-        if math.hypot(x - dx, y - dy) > 0.5:
-            return dx, dy
-        if math.hypot(*step) < 1e-3:
-            break
-    return x, y
-
-
-def _pixel_noise(image: FloatImage, bad: BoolImage) -> float:
-    """Noise of single pixels, from the differences of neighbours."""
-    steps = (image[:, 1:] - image[:, :-1])[~(bad[:, 1:] | bad[:, :-1])]
-    return MAD_TO_SIGMA * float(np.median(np.abs(steps))) / math.sqrt(2) if steps.size else math.inf
-
-
-def _noise_of_correlation(
-    first: Any, second: Any, sigma1: float, sigma2: float, size: list[int], smooth: float
-) -> tuple[float, float]:
-    """Standard deviations of the correlation and of its slope, from white noise in both images.
-
-    Smoothing by g makes of noise n in one image, against the structure S of the other, the sum of n (g *
-    S), of variance sigma² |g * S|²; the slope has the gradient of g * S instead. By Parseval, in Fourier
-    space. S has the noise in it, so that the product of the two noises is counted (twice; it is the
-    smaller part).
-    """
-    rows, columns = np.fft.fftfreq(size[0])[:, None], np.fft.rfftfreq(size[1])[None, :]
-    power = sigma2**2 * np.abs(first) ** 2 + sigma1**2 * np.abs(second) ** 2
-    power = power * np.exp(-4 * np.pi**2 * smooth**2 * (rows**2 + columns**2))
-    power[:, 1:] *= 2  # the half plane that a real transform leaves out
-    whole = size[0] * size[1]
-    slope = float(np.sum(power * (2 * np.pi) ** 2 * (rows**2 + columns**2))) / 2
-    return math.sqrt(float(power.sum()) / whole), math.sqrt(slope / whole)
-
-
-def _moved(plane: Any, by: tuple[int, int], fill: Any = 0) -> Any:
-    """The plane shifted by whole pixels (x, y)."""
-    out = np.full_like(plane, fill)
-    (dx, dy), (ny, nx) = by, plane.shape
-    if abs(dx) < nx and abs(dy) < ny:
-        out[max(0, dy) : ny + min(0, dy), max(0, dx) : nx + min(0, dx)] = plane[
-            max(0, -dy) : ny + min(0, -dy), max(0, -dx) : nx + min(0, -dx)
-        ]
-    return out
-
-
-def _structure(image: FloatImage, bad: BoolImage, smooth: float) -> FloatImage:
-    """The image without bad pixels, structure of more than 32 pixels, and noise finer than `smooth`."""
-    from scipy.ndimage import gaussian_filter
-
-    wide = box_mean(image, bad, 33)
-    flat = np.where(bad, np.float32(0), image - wide)
-    return np.asarray(gaussian_filter(flat, smooth, mode="constant", truncate=3.0), np.float32)
-
-
-def _peak(
-    around: Any,
-    margin: int,
-    guess: tuple[float, float],
-    search: float,
-    noise: tuple[float, float],
-    least: float,
-) -> Match | None:
-    """The highest point within reach, between the pixels, if it stands out of the noise."""
-    from scipy.interpolate import RectBivariateSpline
-    from scipy.optimize import minimize
-
-    rows, columns = np.mgrid[-margin : margin + 1, -margin : margin + 1]
-    from_guess = np.hypot(columns - guess[0], rows - guess[1])
-    allowed = np.where(from_guess <= search + 1, around, -np.inf)
-    py, px = np.unravel_index(int(np.argmax(allowed)), allowed.shape)
-    height = float(around[py, px])
-    if not (4 <= py < around.shape[0] - 4 and 4 <= px < around.shape[1] - 4) or not height > least * noise[0]:
-        return None
-    local = np.arange(-4.0, 5.0)
-    spline = RectBivariateSpline(local, local, around[py - 4 : py + 5, px - 4 : px + 5] / height, kx=5, ky=5)
-    best = minimize(
-        lambda p: -spline(p[0], p[1])[0, 0],
-        [0.0, 0.0],
-        method="Nelder-Mead",
-        options={"xatol": 1e-4, "fatol": 1e-9},
-    ).x
-    # The flatter axis is the less certain one.
-    curvature = -max(float(spline(*best, dx=2)[0, 0]), float(spline(*best, dy=2)[0, 0]))
-    if np.abs(best).max() > 1.5 or curvature <= 0:
-        return None
-    error = math.hypot(noise[1] / height / curvature, 2 * FLOOR)
-    return Match(float(columns[py, px] + best[1]), float(rows[py, px] + best[0]), error, 0)

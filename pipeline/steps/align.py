@@ -15,7 +15,8 @@ from pipeline.headers import number
 from pipeline.parallel import each
 from pipeline.params import bounded
 from pipeline.primitive import Calibrations, primitive
-from pipeline.steps.register import by_wcs, distortion_of
+from pipeline.steps.frameshifts import by_wcs, distortion_of
+from pipeline.steps.reference import reference_of
 
 if TYPE_CHECKING:
     from pipeline.algorithms.grids import Mapping
@@ -46,19 +47,19 @@ class ResampleParams:
 
 @primitive("resampleToCommonFrame", ResampleParams)
 def resample_to_common_frame(frames: Frames, params: ResampleParams, cals: Calibrations) -> Frames:
-    """Bring all frames onto the pixel grid of the first, enlarged to hold all of them.
+    """Bring all frames onto the pixel grid of the reference, enlarged to hold all of them.
 
-    The first frame is copied, not interpolated (unless it has distortion to correct). Outside a frame: 0,
-    VAR 0, DQ 16. Sets NOISECOR, the noise of single pixels over sqrt(VAR), and SKYCOV, the covariance of
-    the frames through skies that they share (see `skysubtract`). A single frame without distortion stays
-    as it is.
+    The reference is the one of adjustWCSToReference, else the first; it is copied, not interpolated (unless
+    it has distortion to correct). Outside a frame: 0, VAR 0, DQ 16. Sets NOISECOR, the noise of single pixels
+    over sqrt(VAR), and SKYCOV, the covariance of the frames through skies that they share (see
+    `skysubtract`). A single frame without distortion stays as it is.
 
     Raises FrameMismatch for frames of different shapes.
     """
     from pipeline.algorithms import grids
 
-    reference = frames[0]
-    for frame in frames[1:]:
+    reference = reference_of(frames)
+    for frame in frames:
         if frame.shape != reference.shape:
             raise FrameMismatch(
                 f"{frame.name} has {frame.shape} pixels, {reference.name} has {reference.shape}"

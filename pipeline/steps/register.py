@@ -1,23 +1,40 @@
-"""Registration: the WCS of all frames corrected to agree with that of the first."""
+"""Registration: the WCS of all frames corrected to agree with one another."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from pipeline import niri, pointing
-from pipeline.frame import SATURATED, Frame, Frames
+from pipeline import pointing
+from pipeline.frame import Frame, Frames
 from pipeline.params import bounded
 from pipeline.primitive import Calibrations, note, primitive
+from pipeline.steps.frameshifts import (
+    Shift,
+    by_offsets,
+    by_wcs,
+    match_pixels,
+    match_points,
+    points_of,
+    seen_from_reference,
+    united,
+)
+from pipeline.steps.reference import REFERENCE, candidates
 from pipeline.tags import tags_of
-from pipeline.tangent import affine_between
 
-if TYPE_CHECKING:
-    from pipeline.algorithms.grids import Mapping
-    from pipeline.algorithms.matching import Match, Points
+# Arcsec by which a header is usually wrong: offsets of NIRI leave 0.1 to 0.3.
+HEADER_ERROR = 0.25
+LEAST_HEADER_ERROR = 1.0  # pixels, claimed for a frame that only its header places
+# A header is odd that disagrees with those of the group by more than both: arcsec, times their scatter.
+ODD_HEADER, ODD_SCATTER = 5.0, 5.0
+# So odd a header needs more than a lone source, or a peak of pixels, to be corrected: sources that agree.
+STRONG = 3
+REFERENCES = 3  # tried at most, where fewer than half of the frames match the first
 
 
 @dataclass(frozen=True)
@@ -29,9 +46,22 @@ class AdjustWCSParams:
         "offsets",
         doc="where the method fails: telescope offsets, the header's WCS, or leave the frame out (None)",
     )
+    reference: Literal["best", "first"] = bounded(
+        "best",
+        dragons="first",
+        doc="the frame that all are registered to: the best, or the first",
+    )
     first_pass: float = bounded(5.0, gt=0, doc="arcsec within which the first match looks")
+    search: float = bounded(
+        0.5, ge=0, le=1, dragons=0.0, doc="of the field's diagonal: how far a match is looked for at most"
+    )
     match_radius: float = bounded(0.5, gt=0, doc="arcsec within which two sources are one")
     min_sources: int = bounded(1, ge=1, dragons=3, doc="fewest matched sources that are believed")
+    evidence: bool = bounded(
+        True,
+        dragons=False,
+        doc="believe a match that chance cannot make, whatever the clouds; else most votes",
+    )
     cull_sources: bool = bounded(False, doc="compare stars only")
     rotate: bool = bounded(False, doc="fit a rotation too")
     scale: bool = bounded(False, doc="fit a scale too")
@@ -41,164 +71,132 @@ class AdjustWCSParams:
 
 @primitive("adjustWCSToReference", AdjustWCSParams)
 def adjust_wcs_to_reference(frames: Frames, params: AdjustWCSParams, cals: Calibrations) -> Frames:
-    """Correct the WCS of all frames to agree with that of the first, whose WCS stays.
+    """Correct the WCS of all frames to agree with one another.
 
-    By matched sources, one bright one being enough; else by the cross-correlation of the images; else by the
-    telescope offsets. A moving target is matched by itself, never by stars. Sets REGMETH, REGNUM
-    (sources), REGERR (achieved precision in pixels), REGDX and REGDY (what was corrected). What had to
-    fall back is noted.
+    All are registered to one of them, the reference: by matched sources, one bright one being enough near the
+    place that the header tells; else by the cross-correlation of the images; else by the telescope offsets,
+    less what the headers of the others were off by. A moving target is matched by itself, never by stars.
+    The sky is where the header of the first frame has it, or, where that disagrees with most of the others,
+    of the first that does not.
+
+    Sets REGMETH ("reference" on that frame), REGNUM (sources), REGERR (precision in pixels), REGDX and REGDY
+    (what was corrected). What had to fall back, and a header that was far off, is noted. The order stays.
     """
     if len(frames) < 2:
         return frames
-    reference = frames[0]
-    out = [reference.stamped("CORRWCS", cards={"REGMETH": ("reference", "How this frame was registered")})]
-    notes = []
-    for frame in frames[1:]:
-        moved, text = _registered(reference, frame, params)
-        if moved is not None:
-            out.append(moved)
-        if text:
-            notes.append(text)
+    place, shifts = _registered(frames, params)
+    shifts, notes = _doubted(frames, place, shifts, params)
+    anchor, more = _anchor(frames, shifts, params)
+    notes += more
+    shifts, more = _fallen_back(frames, place, shifts, params)
+    notes += more
+    sure = shifts[anchor]
+    assert sure is not None
+    home = np.linalg.inv(sure.matrix)
+    out = [
+        _placed(frames[anchor], frame, shift.matrix @ home, shift, shift.correction - sure.correction)
+        for frame, shift in zip(frames, shifts, strict=True)
+        if shift is not None
+    ]
     for text in notes:
         out = note(out, text)
     return out
 
 
-def _registered(reference: Frame, frame: Frame, params: AdjustWCSParams) -> tuple[Frame | None, str | None]:
-    """(the frame with its WCS corrected, what a person should know)."""
-    moving = "NON_SIDEREAL" in tags_of(reference.header)
-    start = (
-        _by_offsets(reference, frame) if moving or params.method == "offsets" else by_wcs(reference, frame)
-    )
-    if start is None:
-        start = by_wcs(reference, frame)
-    match, how = None, "offsets"
-    if params.method == "sources":
-        match, how = _match_target(reference, frame, start, params), "target"
-        if not moving:
-            match, how = _match_sources(reference, frame, start, params), "sources"
-            if match is None and params.pixels:
-                match, how = _match_pixels(reference, frame, start, params), "pixels"
-    if match is not None:
-        # A match is laid over `start`, which for a moving target is not what the header says.
-        return _moved(reference, frame, start, match, how), None
-    text = None
-    if params.method == "sources":
-        text = f"{frame.name}: neither sources nor pixels tell its shift; "
-        if params.fallback is None:
-            return None, text + "left out"
-        text += (
-            "aligned by telescope offsets" if params.fallback == "offsets" else "aligned by its header's WCS"
-        )
-    told = (
-        _by_offsets(reference, frame) if params.fallback == "offsets" or params.method == "offsets" else None
-    )
+Shifts = list[Shift | None]
+
+
+def _registered(frames: Frames, params: AdjustWCSParams) -> tuple[int, Shifts]:
+    """(place of the reference, how each frame lies to it; None where nothing tells)."""
+    moving = "NON_SIDEREAL" in tags_of(frames[0].header)
+    order = candidates(frames) if params.reference == "best" else [0]
+    if params.method == "offsets":
+        return order[0], [None if k != order[0] else _itself(frames[k]) for k in range(len(frames))]
+    if moving:
+        return order[0], _by_target(frames, order[0], params)
+    place, shifts = order[0], Shifts()
+    for trial in order[:REFERENCES]:
+        found = _by_sources(frames, trial, params)
+        if not shifts or _known(found) > _known(shifts):
+            place, shifts = trial, found
+        if 2 * _known(shifts) > len(frames):
+            break
+    if params.pixels:
+        for k, frame in enumerate(frames):
+            if shifts[k] is None:
+                start = by_wcs(frames[place], frame)
+                match = match_pixels(frames[place], frame, start, params)
+                shifts[k] = Shift(start, match, "pixels") if match else None
+    return place, shifts
+
+
+def _known(shifts: Shifts) -> int:
+    return sum(shift is not None for shift in shifts)
+
+
+def _itself(frame: Frame) -> Shift:
     from pipeline.algorithms.matching import Match
 
-    return _moved(
-        reference, frame, told or by_wcs(reference, frame), Match(0.0, 0.0, math.nan, 0), "offsets"
-    ), text
+    return Shift(by_wcs(frame, frame), Match(0.0, 0.0, 0.0, 0), REFERENCE)
 
 
-def by_wcs(reference: Frame, frame: Frame) -> Mapping:
-    """Pixels of the frame from those of the reference, as their headers have it."""
-    from pipeline.algorithms.grids import Mapping
+def _by_sources(frames: Frames, place: int, params: AdjustWCSParams) -> Shifts:
+    """Matched with the reference; then, those that are not, with all sources that the others show."""
+    points = [points_of(frame, params) for frame in frames]
+    starts = [by_wcs(frames[place], frame) for frame in frames]
+    shifts: Shifts = [None] * len(frames)
+    shifts[place] = _itself(frames[place])
 
-    ny, nx = reference.shape
-    centre = ((nx - 1) / 2, (ny - 1) / 2)
-    a, b, c, d, e, f = affine_between(pointing.projection(reference), pointing.projection(frame), centre)
-    return Mapping(a, b, c, d, e, f)
+    def attempt(against: Any) -> None:
+        for k, frame in enumerate(frames):
+            if shifts[k] is None:
+                match = match_points(against, points[k], frame, starts[k], params)
+                shifts[k] = Shift(starts[k], match, "sources") if match else None
 
-
-def _by_offsets(reference: Frame, frame: Frame) -> Mapping | None:
-    """The same from the telescope offsets; None where the headers have none."""
-    from pipeline.algorithms.grids import Mapping
-
-    a, b = reference.descriptors, frame.descriptors
-    if a.detector_x_offset is None or b.detector_x_offset is None:
-        return None
-    if a.detector_y_offset is None or b.detector_y_offset is None:
-        return None
-    return Mapping(c=b.detector_x_offset - a.detector_x_offset, f=b.detector_y_offset - a.detector_y_offset)
-
-
-def _match_sources(reference: Frame, frame: Frame, start: Mapping, params: AdjustWCSParams) -> Match | None:
-    from pipeline.algorithms import matching
-
-    if reference.catalog is None or frame.catalog is None:
-        return None
-    scale = pointing.projection(frame).pixel_scale
-    there = _points(reference, params)
-    x, y = start.to_input(there.x, there.y)
-    ny, nx = frame.shape
-    search, radius = params.first_pass / scale, max(params.match_radius / scale, 2.0)
-    # What lies outside this frame cannot match, but would count as the brightest.
-    inside = (x > -search) & (x < nx + search) & (y > -search) & (y < ny + search)
-    expected = matching.Points(x[inside], y[inside], there.error[inside], there.flux[inside])
-    return matching.match_sources(
-        expected, _points(frame, params), search=search, radius=radius, least=params.min_sources,
-        rotate=params.rotate, stretch=params.scale, centre=((nx - 1) / 2, (ny - 1) / 2),
-    )  # fmt: skip
+    attempt(points[place])
+    while params.evidence and 1 < (before := _known(shifts)) < len(frames):
+        radius = max(params.match_radius / pointing.projection(frames[place]).pixel_scale, 2.0)
+        seen = [
+            seen_from_reference(points[k], shift)
+            for k, shift in enumerate(shifts)
+            if shift is not None and k != place
+        ]
+        attempt(united([points[place], *seen], radius))
+        if _known(shifts) == before:
+            break
+    return shifts
 
 
-def _points(frame: Frame, params: AdjustWCSParams) -> Points:
-    """The frame's sources, free of distortion: the fitted place where there is one, else the centroid."""
-    from pipeline.algorithms import matching
-
-    t = frame.catalog
-    assert t is not None
-    if params.cull_sources and (t["STAR"] == 1).sum() >= params.min_sources:
-        t = t[t["STAR"] == 1]
-    saturated = (t["IMAFLAGS_ISO"] & int(SATURATED)) != 0
-    fitted = (t["ERR_FIT"] > 0) & ~saturated
-    x = np.where(fitted, t["X_FIT"], t["X_IMAGE"]) - 1
-    y = np.where(fitted, t["Y_FIT"], t["Y_IMAGE"]) - 1
-    # A centroid: its rms width over signal to noise, and no better than a twentieth of a pixel.
-    with np.errstate(divide="ignore", invalid="ignore"):
-        rough = np.nan_to_num(2.0 * t["A_IMAGE"] * t["FLUXERR_AUTO"] / t["FLUX_AUTO"], nan=1.0, posinf=1.0)
-    error = np.where(fitted, t["ERR_FIT"], np.clip(np.abs(rough), 0.05, 2.0))
-    error = np.where(saturated, np.maximum(error, 0.2), error).astype(float)
-    x, y = undistorted(frame, x.astype(float), y.astype(float), params.distortion)
-    return matching.Points(x, y, error, t["FLUX_AUTO"].astype(float))
-
-
-def _match_pixels(reference: Frame, frame: Frame, start: Mapping, params: AdjustWCSParams) -> Match | None:
-    from pipeline.algorithms import matching
-
-    if reference.shape != frame.shape:
-        return None
-    ny, nx = frame.shape
-    x, y = start.to_input((nx - 1) / 2, (ny - 1) / 2)
-    guess = (float(x) - (nx - 1) / 2, float(y) - (ny - 1) / 2)
-    found = matching.match_images(
-        reference.sci, frame.sci, reference.dq != 0, frame.dq != 0,
-        guess=guess, search=params.first_pass / pointing.projection(frame).pixel_scale,
-    )  # fmt: skip
-    return found._replace(dx=found.dx - guess[0], dy=found.dy - guess[1]) if found else None
-
-
-def _match_target(reference: Frame, frame: Frame, start: Mapping, params: AdjustWCSParams) -> Match | None:
+def _by_target(frames: Frames, place: int, params: AdjustWCSParams) -> Shifts:
     """A moving target on itself: the brightest source near the place where offsets put it."""
     from pipeline.algorithms import matching
 
-    if reference.catalog is None or frame.catalog is None:
-        return None
+    reference = frames[place]
+    shifts: Shifts = [None] * len(frames)
+    shifts[place] = _itself(reference)
     ny, nx = reference.shape
     facts = reference.descriptors
-    place = ((nx - 1) / 2 + (facts.detector_x_offset or 0.0), (ny - 1) / 2 + (facts.detector_y_offset or 0.0))
-    reach = params.first_pass / pointing.projection(frame).pixel_scale
-    first = _brightest(_points(reference, params), *place, 2 * reach)
-    if first is None:
-        return None
-    x, y = (float(v) for v in start.to_input(first.x[0], first.y[0]))
-    second = _brightest(_points(frame, params), x, y, reach)
-    if second is None or not 0.5 < second.flux[0] / first.flux[0] < 2.0:
-        return None
-    error = math.hypot(float(first.error[0]), float(second.error[0]))
-    return matching.Match(float(second.x[0]) - x, float(second.y[0]) - y, error, 1)
+    middle = (
+        (nx - 1) / 2 + (facts.detector_x_offset or 0.0),
+        (ny - 1) / 2 + (facts.detector_y_offset or 0.0),
+    )
+    for k, frame in enumerate(frames):
+        start = by_offsets(reference, frame) or by_wcs(reference, frame)
+        reach = params.first_pass / pointing.projection(frame).pixel_scale
+        first = _brightest(points_of(reference, params), *middle, 2 * reach)
+        if k == place or first is None:
+            continue
+        x, y = (float(v) for v in start.to_input(first.x[0], first.y[0]))
+        second = _brightest(points_of(frame, params), x, y, reach)
+        if second is None or not 0.5 < second.flux[0] / first.flux[0] < 2.0:
+            continue
+        error = math.hypot(float(first.error[0]), float(second.error[0]))
+        match = matching.Match(float(second.x[0]) - x, float(second.y[0]) - y, error, 1)
+        shifts[k] = Shift(start, match, "target")
+    return shifts
 
 
-def _brightest(points: Points, x: float, y: float, reach: float) -> Points | None:
+def _brightest(points: Any, x: float, y: float, reach: float) -> Any:
     near = np.flatnonzero(np.hypot(points.x - x, points.y - y) <= reach)
     if not near.size:
         return None
@@ -206,38 +204,133 @@ def _brightest(points: Points, x: float, y: float, reach: float) -> Points | Non
     return type(points)(*(column[best : best + 1] for column in points))
 
 
-def _moved(reference: Frame, frame: Frame, start: Mapping, match: Match, how: str) -> Frame:
-    """The frame with the WCS that puts the reference's sky where start and match say that it lies."""
-    header = reference.header
-    x, y = match.to_image(*start.to_input(header["CRPIX1"] - 1.0, header["CRPIX2"] - 1.0))
-    # The frame's pixel is M times the reference's; so its sky is the reference's of M^-1 pixels.
-    c, s = match.scale * math.cos(match.angle), match.scale * math.sin(match.angle)
-    linear = np.array([[c, -s], [s, c]]) @ np.array([[start.a, start.b], [start.d, start.e]])
-    cd = np.array([[float(header[f"CD{i}_{j}"]) for j in (1, 2)] for i in (1, 2)]) @ np.linalg.inv(linear)
-    cards: dict[str, Any] = {key: header[key] for key in ("CTYPE1", "CTYPE2", "CRVAL1", "CRVAL2")}
-    cards |= {f"CD{i}_{j}": float(cd[i - 1, j - 1]) for i in (1, 2) for j in (1, 2)}
-    cards |= {"CRPIX1": float(x) + 1.0, "CRPIX2": float(y) + 1.0}
+def _corrections(shifts: Sequence[Shift | None]) -> NDArray[np.float64]:
+    """(n, 2) pixels by which the headers were off, nan where it is not known."""
+    return np.array([shift.correction if shift is not None else (np.nan, np.nan) for shift in shifts])
+
+
+def _scatter(values: NDArray[np.float64]) -> float:
+    """Robust standard deviation of (n, 2) corrections about their median, an axis; of two, half of their
+    distance."""
+    from pipeline.algorithms.background import MAD_TO_SIGMA
+
+    off = values - np.median(values, axis=0)
+    if len(values) < 4:
+        return float(np.sqrt(np.mean(off**2)))
+    return MAD_TO_SIGMA * float(np.median(np.abs(off)))
+
+
+def _odd(shifts: Shifts, scale: float) -> tuple[NDArray[np.bool_], NDArray[np.float64], float]:
+    """(whose header disagrees with most of the others, how far each is off in pixels, the limit)."""
+    corrections = _corrections(shifts)
+    known = np.isfinite(corrections[:, 0])
+    if known.sum() < 3:
+        return np.zeros(len(shifts), bool), np.zeros(len(shifts)), math.inf
+    middle = np.median(corrections[known], axis=0)
+    limit = max(ODD_HEADER / scale, ODD_SCATTER * _scatter(corrections[known]))
+    off = np.hypot(*(corrections - middle).T)
+    return np.nan_to_num(off) > limit, off, limit
+
+
+def _doubted(frames: Frames, place: int, shifts: Shifts, params: AdjustWCSParams) -> tuple[Shifts, list[str]]:
+    """The shifts without those that are far from the others' and rest on little."""
+    if not params.evidence:
+        return shifts, []
+    scale = pointing.projection(frames[place]).pixel_scale
+    odd, off, limit = _odd(shifts, scale)
+    notes = []
+    out = list(shifts)
+    for k, shift in enumerate(shifts):
+        if shift is None or not odd[k] or k == place:
+            continue
+        text = (
+            f"{frames[k].name}: its header's pointing is off by {off[k] * scale:.1f} arcsec from those of "
+            f"the others (limit {limit * scale:.1f} arcsec); "
+        )
+        if shift.match.number >= STRONG:
+            notes.append(text + f"corrected by {shift.match.number} sources")
+        else:
+            notes.append(text + f"so say {shift.how} alone, which is not believed")
+            out[k] = None
+    return out, notes
+
+
+def _anchor(frames: Frames, shifts: Shifts, params: AdjustWCSParams) -> tuple[int, list[str]]:
+    """(place of the frame whose header tells where the sky is, what is to be said of it)."""
+    if not params.evidence:
+        return 0, []
+    scale = pointing.projection(frames[0]).pixel_scale
+    odd, off, limit = _odd(shifts, scale)
+    if shifts[0] is None or not odd[0]:
+        return 0, []
+    for k, shift in enumerate(shifts):
+        if shift is not None and not odd[k]:
+            return k, [
+                f"{frames[0].name}: its header's pointing is off by {off[0] * scale:.1f} arcsec from those "
+                f"of the others (limit {limit * scale:.1f} arcsec); the WCS is that of {frames[k].name}"
+            ]
+    return 0, []
+
+
+def _fallen_back(
+    frames: Frames, place: int, shifts: Shifts, params: AdjustWCSParams
+) -> tuple[Shifts, list[str]]:
+    """What is not matched goes where its header says, less what the matched frames' were off by."""
+    from pipeline.algorithms.matching import Match
+
+    reference = frames[place]
+    scale = pointing.projection(reference).pixel_scale
+    offsets = params.fallback == "offsets" or params.method == "offsets"
+    told = [(by_offsets(reference, f) if offsets else None) or by_wcs(reference, f) for f in frames]
+    middle = ((reference.shape[1] - 1) / 2, (reference.shape[0] - 1) / 2, 1.0)
+    off = np.array(
+        [
+            (shift.matrix @ middle)[:2] - np.array(start.to_input(*middle[:2]))
+            for shift, start in zip(shifts, told, strict=True)
+            if shift is not None
+        ]
+    )
+    believed = params.evidence and params.method == "sources"
+    dx, dy = np.median(off, axis=0) if believed else (0.0, 0.0)
+    spread = _scatter(off) if len(off) > 2 else HEADER_ERROR / scale
+    error = max(LEAST_HEADER_ERROR, spread * math.sqrt(1 + 1 / len(off)))
+    out, notes = list(shifts), []
+    for k, frame in enumerate(frames):
+        if shifts[k] is not None:
+            continue
+        if params.method == "sources":
+            text = f"{frame.name}: neither sources nor pixels tell its shift; "
+            if params.fallback is None:
+                notes.append(text + "left out")
+                continue
+            how = "telescope offsets" if params.fallback == "offsets" else "its header's WCS"
+            notes.append(text + f"aligned by {how}, to about {error:.1f} pixels")
+        out[k] = Shift(told[k], Match(float(dx), float(dy), error, 0), "offsets")
+    return out, notes
+
+
+def _placed(
+    anchor: Frame, frame: Frame, matrix: NDArray[np.float64], shift: Shift, correction: NDArray[np.float64]
+) -> Frame:
+    """The frame with the WCS that puts the anchor's sky where it lies.
+
+    matrix : (3, 3) homogeneous pixels of the frame from those of the anchor
+    """
+    cards: dict[str, Any] = {}
+    if frame is not anchor:
+        header = anchor.header
+        # The frame's pixel is M times the anchor's; so its sky is the anchor's of M^-1 pixels.
+        x, y, _ = matrix @ (header["CRPIX1"] - 1.0, header["CRPIX2"] - 1.0, 1.0)
+        cd = np.array([[float(header[f"CD{i}_{j}"]) for j in (1, 2)] for i in (1, 2)])
+        cd = cd @ np.linalg.inv(matrix[:2, :2])
+        cards = {key: header[key] for key in ("CTYPE1", "CTYPE2", "CRVAL1", "CRVAL2")}
+        cards |= {f"CD{i}_{j}": float(cd[i - 1, j - 1]) for i in (1, 2) for j in (1, 2)}
+        cards |= {"CRPIX1": float(x) + 1.0, "CRPIX2": float(y) + 1.0}
     cards |= {
-        "REGMETH": (how, "How this frame was registered"),
-        "REGNUM": (match.number, "Sources that it was registered by"),
-        "REGERR": (round(match.error, 4), "[pix] Precision of the registration") if match.error > 0 else None,
-        "REGDX": (round(match.dx, 4), "[pix] Correction to the header's shift in x"),
-        "REGDY": (round(match.dy, 4), "[pix] Correction to the header's shift in y"),
+        "REGMETH": (shift.how, "How this frame was registered"),
+        "REGNUM": (shift.match.number, "Sources that it was registered by"),
+        "REGERR": (round(shift.match.error, 4), "[pix] Precision of the registration"),
+        "REGDX": (round(float(correction[0]), 4), "[pix] Correction to the header's shift in x"),
+        "REGDY": (round(float(correction[1]), 4), "[pix] Correction to the header's shift in y"),
     }
     return frame.stamped("CORRWCS", cards=cards)
-
-
-def distortion_of(frame: Frame) -> float:
-    """Coefficient of r' = r + k r² (pixels) of the frame's optics; 0 but for f/32 with AO."""
-    facts = frame.descriptors
-    return niri.DISTORTION_F32_AO if facts.is_ao and (facts.camera or "").startswith("f32") else 0.0
-
-
-def undistorted(frame: Frame, x: Any, y: Any, wanted: bool) -> tuple[Any, Any]:
-    """Pixels where a frame without distortion would have them."""
-    k = distortion_of(frame) if wanted else 0.0
-    if not k:
-        return x, y
-    cx, cy = (frame.shape[1] - 1) / 2, (frame.shape[0] - 1) / 2
-    stretch = 1 + k * np.hypot(x - cx, y - cy)
-    return cx + (x - cx) * stretch, cy + (y - cy) * stretch

@@ -1,0 +1,179 @@
+"""Where the sky of one frame lies in another: by headers, by sources, by pixels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import niri, pointing
+from pipeline.frame import SATURATED, Frame
+from pipeline.tangent import affine_between
+
+if TYPE_CHECKING:
+    from pipeline.algorithms.grids import Mapping
+    from pipeline.algorithms.matching import Match, Points
+    from pipeline.steps.register import AdjustWCSParams
+
+
+class Shift(NamedTuple):
+    """How the reference's pixels lie in a frame: first by its header (`start`), then as `match` corrects it.
+
+    how : REGMETH
+    """
+
+    start: Mapping
+    match: Match
+    how: str
+
+    @property
+    def matrix(self) -> NDArray[np.float64]:
+        """(3, 3): homogeneous pixels (x, y, 1) of the frame from those of the reference."""
+        s, m = self.start, self.match
+        first = np.array([[s.a, s.b, s.c], [s.d, s.e, s.f], [0.0, 0.0, 1.0]])
+        c, k = m.scale * math.cos(m.angle), m.scale * math.sin(m.angle)
+        cx, cy = m.centre
+        turn = np.array(
+            [[c, -k, cx - c * cx + k * cy + m.dx], [k, c, cy - k * cx - c * cy + m.dy], [0.0, 0.0, 1.0]]
+        )
+        return np.asarray(turn @ first)
+
+    @property
+    def correction(self) -> NDArray[np.float64]:
+        """(2,) pixels x and y by which the header was off, at the middle of the frame."""
+        return np.array([self.match.dx, self.match.dy])
+
+
+def by_wcs(reference: Frame, frame: Frame) -> Mapping:
+    """Pixels of the frame from those of the reference, as their headers have it."""
+    from pipeline.algorithms.grids import Mapping
+
+    ny, nx = reference.shape
+    centre = ((nx - 1) / 2, (ny - 1) / 2)
+    a, b, c, d, e, f = affine_between(pointing.projection(reference), pointing.projection(frame), centre)
+    return Mapping(a, b, c, d, e, f)
+
+
+def by_offsets(reference: Frame, frame: Frame) -> Mapping | None:
+    """The same from the telescope offsets; None where the headers have none."""
+    from pipeline.algorithms.grids import Mapping
+
+    a, b = reference.descriptors, frame.descriptors
+    if a.detector_x_offset is None or b.detector_x_offset is None:
+        return None
+    if a.detector_y_offset is None or b.detector_y_offset is None:
+        return None
+    return Mapping(c=b.detector_x_offset - a.detector_x_offset, f=b.detector_y_offset - a.detector_y_offset)
+
+
+def search_of(frame: Frame, params: AdjustWCSParams) -> tuple[float, float]:
+    """(how far a match is looked for, how near a header nearly always is), pixels."""
+    near = params.first_pass / pointing.projection(frame).pixel_scale
+    return max(near, params.search * math.hypot(*frame.shape)), near
+
+
+def points_of(frame: Frame, params: AdjustWCSParams) -> Points:
+    """The frame's sources, free of distortion: the fitted place where there is one, else the centroid."""
+    from pipeline.algorithms import matching
+
+    t = frame.catalog
+    if t is None:
+        none = np.zeros(0)
+        return matching.Points(none, none, none, none)
+    if params.cull_sources and (t["STAR"] == 1).sum() >= params.min_sources:
+        t = t[t["STAR"] == 1]
+    saturated = (t["IMAFLAGS_ISO"] & int(SATURATED)) != 0
+    fitted = (t["ERR_FIT"] > 0) & ~saturated
+    x = np.where(fitted, t["X_FIT"], t["X_IMAGE"]) - 1
+    y = np.where(fitted, t["Y_FIT"], t["Y_IMAGE"]) - 1
+    # A centroid: its rms width over signal to noise, and no better than a twentieth of a pixel.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        rough = np.nan_to_num(2.0 * t["A_IMAGE"] * t["FLUXERR_AUTO"] / t["FLUX_AUTO"], nan=1.0, posinf=1.0)
+    error = np.where(fitted, t["ERR_FIT"], np.clip(np.abs(rough), 0.05, 2.0))
+    error = np.where(saturated, np.maximum(error, 0.2), error).astype(float)
+    x, y = undistorted(frame, x.astype(float), y.astype(float), params.distortion)
+    return matching.Points(x, y, error, t["FLUX_AUTO"].astype(float))
+
+
+def match_points(
+    reference: Points, points: Points, frame: Frame, start: Mapping, params: AdjustWCSParams
+) -> Match | None:
+    """The correction to `start` that lays points in pixels of the reference on those of the frame."""
+    from pipeline.algorithms import matching
+
+    if not reference.x.size or not points.x.size:
+        return None
+    ny, nx = frame.shape
+    x, y = start.to_input(reference.x, reference.y)
+    search, near = search_of(frame, params)
+    if not params.evidence:
+        search = near
+    # What lies outside this frame cannot match, but would count as the brightest.
+    inside = (x > -search) & (x < nx + search) & (y > -search) & (y < ny + search)
+    expected = matching.Points(x[inside], y[inside], reference.error[inside], reference.flux[inside])
+    radius = max(params.match_radius / pointing.projection(frame).pixel_scale, 2.0)
+    return matching.match_sources(
+        expected, points, search=search, radius=radius, least=params.min_sources, rotate=params.rotate,
+        stretch=params.scale, centre=((nx - 1) / 2, (ny - 1) / 2), shape=frame.shape,
+        proposal="evidence" if params.evidence else "votes",
+    )  # fmt: skip
+
+
+def match_pixels(reference: Frame, frame: Frame, start: Mapping, params: AdjustWCSParams) -> Match | None:
+    """The correction to `start` from the images themselves."""
+    from pipeline.algorithms import matching
+
+    if reference.shape != frame.shape:
+        return None
+    ny, nx = frame.shape
+    x, y = start.to_input((nx - 1) / 2, (ny - 1) / 2)
+    guess = (float(x) - (nx - 1) / 2, float(y) - (ny - 1) / 2)
+    far, near = search_of(frame, params)
+    for search in (near, far) if params.evidence and far > near else (near,):
+        found = matching.match_images(
+            reference.sci, frame.sci, reference.dq != 0, frame.dq != 0, guess=guess, search=search
+        )
+        if found is not None:
+            return found._replace(dx=found.dx - guess[0], dy=found.dy - guess[1])
+    return None
+
+
+def united(points: Sequence[Points], radius: float) -> Points:
+    """All sources of several lists in the same pixels, each once: as the list that comes first has it."""
+    from pipeline.algorithms import matching
+
+    whole = points[0]
+    for more in points[1:]:
+        if not more.x.size:
+            continue
+        near = np.hypot(np.subtract.outer(more.x, whole.x), np.subtract.outer(more.y, whole.y)) <= radius
+        new = ~near.any(axis=1) if whole.x.size else np.ones(more.x.size, bool)
+        whole = matching.Points(*(np.concatenate([old, v[new]]) for old, v in zip(whole, more, strict=True)))
+    return whole
+
+
+def seen_from_reference(points: Points, shift: Shift) -> Points:
+    """A frame's points in pixels of the reference, and their fluxes as the reference would measure them."""
+    inverse = np.linalg.inv(shift.matrix)
+    x, y, _ = inverse @ np.stack([points.x, points.y, np.ones_like(points.x)])
+    ratio = shift.match.ratio if math.isfinite(shift.match.ratio) else 0.0
+    return points._replace(x=x, y=y, flux=points.flux * math.exp(-ratio))
+
+
+def distortion_of(frame: Frame) -> float:
+    """Coefficient of r' = r + k r² (pixels) of the frame's optics; 0 but for f/32 with AO."""
+    facts = frame.descriptors
+    return niri.DISTORTION_F32_AO if facts.is_ao and (facts.camera or "").startswith("f32") else 0.0
+
+
+def undistorted(frame: Frame, x: Any, y: Any, wanted: bool) -> tuple[Any, Any]:
+    """Pixels where a frame without distortion would have them."""
+    k = distortion_of(frame) if wanted else 0.0
+    if not k:
+        return x, y
+    cx, cy = (frame.shape[1] - 1) / 2, (frame.shape[0] - 1) / 2
+    stretch = 1 + k * np.hypot(x - cx, y - cy)
+    return cx + (x - cx) * stretch, cy + (y - cy) * stretch

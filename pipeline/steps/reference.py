@@ -1,0 +1,75 @@
+"""The frame that all others of a group are registered to: the best, not the first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import pointing
+from pipeline.frame import NO_DATA, Frame
+from pipeline.headers import number
+
+REFERENCE = "reference"  # REGMETH of the frame itself
+
+# A frame is odd, and no reference, beyond these: all relative to the group's median. Stars widen by a tenth
+# from frame to frame in steady seeing; a double image has twice the sources, a clouded one lacks them.
+WIDER, ROUNDER, FEWER, MORE = 1.25, 0.12, 0.7, 1.5
+# Frames whose scores differ by less are alike: the noise of a width.
+ALIKE = 0.06
+# What a reference in a corner of the pointings costs: as much as stars wider by this, for a whole field.
+OFF_MIDDLE = 0.2
+LEAST_PIXELS = 0.9  # with data, of those of the fullest frame
+
+
+def reference_of(frames: Sequence[Frame]) -> Frame:
+    """The frame whose pixels are the grid of the stack: the one that registration chose, else the first."""
+    for frame in frames:
+        if frame.header.get("REGMETH") == REFERENCE:
+            return frame
+    return frames[0]
+
+
+def candidates(frames: Sequence[Frame]) -> list[int]:
+    """Places of the frames in the order in which they are fit to be the reference.
+
+    Sharp and round stars, a usual number of sources, the whole footprint, a pointing near the middle of all;
+    among equals the earliest. Frames without a source come last.
+    """
+    width = np.array([_value(f, "FWHMPIX") for f in frames])
+    shape = np.array([_value(f, "ELLIPTIC") for f in frames])
+    count = np.array([0 if f.catalog is None else f.catalog.size for f in frames], float)
+    data = np.array([np.count_nonzero((f.dq & NO_DATA) == 0) for f in frames], float)
+    usual_width, usual_shape = _median(width), _median(shape)
+    usual_count = _median(np.where(count > 0, count, np.nan))
+    relative = np.where(np.isfinite(width), width / usual_width, 2.0)
+    flat = np.where(np.isfinite(shape), shape - usual_shape, 0.5)
+    odd = (relative > WIDER) | (flat > ROUNDER) | (data < LEAST_PIXELS * data.max())
+    # Of a handful of sources one more or less says nothing.
+    spread = 2 * np.sqrt(np.maximum(usual_count, 1))
+    odd |= count < np.minimum(FEWER * usual_count, usual_count - spread)
+    odd |= count > np.maximum(MORE * usual_count, usual_count + spread)
+    score = relative + np.maximum(flat, 0) + OFF_MIDDLE * _off_middle(frames)
+    rank = np.floor((score - score.min()) / ALIKE)
+    return sorted(range(len(frames)), key=lambda k: (count[k] == 0, bool(odd[k]), rank[k], k))
+
+
+def _value(frame: Frame, card: str) -> float:
+    value = number(frame.header, card)
+    return float("nan") if value is None else value
+
+
+def _median(values: NDArray[np.float64]) -> float:
+    known = values[np.isfinite(values)]
+    return float(np.median(known)) if known.size else 1.0
+
+
+def _off_middle(frames: Sequence[Frame]) -> NDArray[np.float64]:
+    """Distance of each frame's centre from the median of all, in fields; odd headers do not draw it."""
+    apart = pointing.offsets(frames)[0]
+    apart = apart - np.median(apart, axis=0)
+    side = float(max(frames[0].shape))
+    return np.asarray(
+        np.minimum(np.nan_to_num(np.hypot(apart[:, 0], apart[:, 1]) / side, nan=1.0, posinf=1.0), 1.0)
+    )
