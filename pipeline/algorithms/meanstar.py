@@ -128,8 +128,9 @@ def shape(stars: NDArray[np.float64], noise: Floats, fwhm: float) -> Shape | Non
         return None
     own = float(fit.fwhm[0])
     e, theta = float(fit.ellipticity[0]), float(fit.theta[0])
-    # Each axis is known to about the error of the position times 1.5; stars differ among themselves too.
-    error = max(1.5 * float(fit.error[0]) / own, 0.02 / math.sqrt(len(stars)))
+    # Of a Gaussian each axis is known to sqrt(1/2) of 1/SNR = 2.35 (error of the position) / FWHM, and its
+    # ellipticity to sqrt(2) of that; stars differ among themselves, too.
+    error = max(3.3 * float(fit.error[0]) / own, 0.02 / math.sqrt(len(stars)))
     return Shape(
         own, float(fit.beta[0]), e * math.cos(2 * theta), e * math.sin(2 * theta), error,
         _second_peak(image, sigma, own, peak), len(stars),

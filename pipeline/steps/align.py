@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -233,15 +234,20 @@ def _flux_ratio(reference: Frame, frame: Frame, arcsec: float) -> float | None:
     return float(np.exp(np.average(np.log(fa / fb), weights=1 / np.maximum(relative2, 1e-8))))
 
 
-def with_common_noise(stack: Frame, frames: Frames) -> Frame:
+def with_common_noise(stack: Frame, frames: Frames, weights: Sequence[float] | None = None) -> Frame:
     """The stack of these aligned frames with the noise that they have in common, and its NOISECOR.
 
+    weights : of the frames in the stack; None is all alike
+
     A stack of m independent frames has VAR = sum VAR / m²; with the covariance SKYCOV between any two of
-    them it has SKYCOV (m - 1) / m more. NOISECOR² is the mean of the frames', weighted by their variances.
+    them it has SKYCOV (m - 1) / m more; with weights w and factors s, SKYCOV times the sum over pairs of
+    w s w s / (sum w)². NOISECOR² is the mean of the frames', weighted by what they add to the noise.
     """
     if stack.var is None or len(frames) < 2 or "NOISECOR" not in frames[0].header:
         return stack
-    typical = np.array([_typical(f) for f in frames])
+    share = np.array(weights or [1.0] * len(frames))
+    share = share / share.sum()
+    typical = np.array([_typical(f) for f in frames]) * (share * len(frames)) ** 2
     factors = np.array([float(f.header.get("NOISECOR", 1.0)) for f in frames])
     total = float(typical.sum())
     noise = math.sqrt(float((typical * factors**2).sum()) / total) if total > 0 else 1.0
@@ -249,9 +255,13 @@ def with_common_noise(stack: Frame, frames: Frames) -> Frame:
     covariance = float(frames[0].header.get("SKYCOV", 0.0) or 0.0)
     if covariance <= 0:
         return stack.evolve(cards=cards)
+    if weights is not None:
+        scaled = share * np.array([number(f.header, "SCALEFAC") or 1.0 for f in frames])
+        pairs = float(scaled.sum() ** 2 - (scaled**2).sum())
+        covariance *= pairs / (1 - 1 / len(frames))
     used = stack.coverage if stack.coverage is not None else np.full(stack.shape, len(frames), np.uint16)
-    share = np.maximum(used, np.uint16(1)).astype(np.float32)
-    var = stack.var + np.float32(covariance) * (1 - 1 / share) * (used > 0)
+    part = np.maximum(used, np.uint16(1)).astype(np.float32)
+    var = stack.var + np.float32(covariance) * (1 - 1 / part) * (used > 0)
     return stack.evolve(var=var.astype(np.float32), cards=cards)
 
 

@@ -10,8 +10,8 @@ import numpy as np
 from pipeline import pointing
 from pipeline.frame import Frame, Frames
 from pipeline.parallel import each
+from pipeline.steps.frameshifts import by_wcs
 from pipeline.steps.members import name_of
-from pipeline.steps.register import by_wcs
 from pipeline.verdict import LEFT_OUT, USED, Verdict
 
 if TYPE_CHECKING:

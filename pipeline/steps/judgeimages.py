@@ -21,9 +21,10 @@ from pipeline.limits import limit
 from pipeline.parallel import each
 from pipeline.params import bounded
 from pipeline.primitive import Calibrations, primitive
+from pipeline.steps.frameshifts import by_wcs
 from pipeline.steps.judge import dealt
 from pipeline.steps.members import name_of
-from pipeline.steps.register import by_wcs
+from pipeline.steps.reference import reference_of
 from pipeline.tags import tags_of
 from pipeline.verdict import LEFT_OUT, SCALED, USED, WEIGHTED, Verdict
 
@@ -34,6 +35,7 @@ MOST_STARS = 40
 APERTURE = 2.5  # radius, in FWHM of the wider of the two frames
 FEW = 3  # frames or fewer: nothing is left out on weak evidence
 WEAK = 2.0  # times the limit beyond which the evidence is not weak
+CLEARER = 0.25  # magnitudes, by which another frame than the reference must be brighter to be compared with
 ROUND = 0.3  # ellipticity below which what is wide is called blurred, not trailed
 
 
@@ -71,24 +73,37 @@ def judge_images(frames: Frames, params: JudgeImagesParams, cals: Calibrations) 
     """
     if not params.judge or len(frames) < 2:
         return frames
-    reference = next((f for f in frames if f.header.get("REGMETH") == "reference"), frames[0])
     from pipeline.algorithms import meanstar
 
-    chosen = _stars(reference)
-    if chosen is None:
-        return frames
-    widths = [number(f.header, "FWHMPIX") or math.nan for f in frames]
-    usual = float(np.nanmedian(widths)) if np.isfinite(widths).any() else 4.0
-    first = _look(reference, reference, chosen, usual)
-    seen = each(
-        lambda f: first if f is reference else _look(f, reference, chosen, usual, first.shape), frames
-    )
+    seen = _compared(frames, reference_of(frames))
+    brightest = max(range(len(frames)), key=lambda k: _excess(seen[k], params))
+    if _excess(seen[brightest], params) > CLEARER:  # the reference is in cloud
+        seen = _compared(frames, frames[brightest])
     transparency = meanstar.of_the_clear([found.light for found in seen])
     frames = [_measured(*found) for found in zip(frames, seen, transparency, strict=True)]
     verdicts = _settled(_verdicts(frames, seen, transparency, params), len(frames))
     frames = dealt(frames, verdicts, params.accept, skies=False)
     own = {verdict.frame: verdict for verdict in verdicts if not _is_accepted(verdict, frames)}
     return [_scaled(frame, own.get(name_of(frame))) for frame in frames]
+
+
+def _compared(frames: Frames, base: Frame) -> list[Seen]:
+    """What every frame shows of the stars of one of them."""
+    chosen = _stars(base)
+    if chosen is None:
+        return [Seen(None, None, 0)] * len(frames)
+    widths = [number(f.header, "FWHMPIX") or math.nan for f in frames]
+    usual = float(np.nanmedian(widths)) if np.isfinite(widths).any() else 4.0
+    first = _look(base, base, chosen, usual)
+    return each(lambda f: first if f is base else _look(f, base, chosen, usual, first.shape), frames)
+
+
+def _excess(seen: Seen, params: JudgeImagesParams) -> float:
+    """Magnitudes by which a frame is surely brighter than the one it is compared with; 0 for an odd image."""
+    odd = seen.shape is None or seen.shape.second > params.second_peak or seen.shape.ellipticity > ROUND
+    if odd or seen.light is None or not math.isfinite(seen.light.error):
+        return 0.0
+    return seen.light.magnitudes - 3 * seen.light.error
 
 
 def _is_accepted(verdict: Verdict, frames: Frames) -> bool:

@@ -68,7 +68,7 @@ def stack_frames(frames: Frames, params: StackParams, cals: Calibrations) -> Fra
         text = "only one frame: nothing to stack"
         return [frames[0].evolve(name=name, coverage=coverage, members=members, note=text)]
     require_same(frames, "gain", "filter_name", "camera", "read_mode")
-    stack = with_common_noise(stacked(frames, params, coverage=True), frames)
+    stack = with_common_noise(stacked(frames, params, coverage=True), frames, weights_of(frames))
     return [stack.evolve(members=member_table(frames))]
 
 

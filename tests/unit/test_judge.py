@@ -121,6 +121,16 @@ def test_electronic_noise():
     assert 0.05 < verdict_of(kept, 1).weight < 0.3
 
 
+def test_a_clouded_frame_is_no_sky_for_others():
+    faint = dimmed(0.3)
+    kept = judge_frames.run(sequence(_2={"stars": faint}))
+    assert [f.roles for f in kept] == [BOTH, BOTH, {"object"}, BOTH, BOTH]
+    assert verdict_of(kept, 2).figure == pytest.approx(0.3, abs=0.08)
+    # In all but one: a sky of one clear frame would be worse.
+    most = judge_frames.run(sequence(**{f"_{k}": {"stars": faint} for k in (0, 1, 2, 4)}))
+    assert all(f.roles == BOTH for f in most)
+
+
 def test_a_person_wants_it_used():
     frames = sequence()
     frames[2] = dead(frames[2])
@@ -205,6 +215,16 @@ def test_cloud_is_scaled_and_weighted(magnitudes):
     assert "SCALEBY" not in frames[1].header
 
 
+def test_thick_cloud_is_left_out_unless_it_is_in_most_frames():
+    thick, clear = {"stars": dimmed(0.15)}, {"stars": STARS}
+    assert len(judge_images.run(registered(sequence(_1=thick)))) == 4
+    most = sequence(**({f"_{k}": thick for k in range(5)} | {"_1": clear}))
+    kept = judge_images.run(registered(most))
+    assert len(kept) == 5
+    assert "so are most" in " ".join(kept[0].notes)
+    assert verdict_of(kept, 0).weight == pytest.approx(0.0225, rel=0.1)
+
+
 def trailed(frame, length):
     """The frame as the telescope sweeps it along x, with its noise as it was."""
     light = frame.sci.astype(float)
@@ -214,7 +234,7 @@ def trailed(frame, length):
     return frame.evolve(sci=(swept + noise).astype(np.float32))
 
 
-@pytest.mark.parametrize("fault", ["trail", "blur"])
+@pytest.mark.parametrize("fault", ["trail", "double", "blur"])
 @pytest.mark.parametrize("which", [0, 2])
 def test_spoilt_images_are_left_out(fault, which):
     frames = sequence()
