@@ -15,6 +15,19 @@ from pipeline.algorithms.shifts import FLOOR, Match
 FloatImage = NDArray[np.float32]
 BoolImage = NDArray[np.bool_]
 
+# A second peak so high, relative to the first, makes it no answer; or one within so many sigma.
+RIVAL, ALIKE = 0.95, 3.0
+# Least correlation, beyond noise, of what both images show where they overlap: of two scenes with little in
+# common the best shift says nothing.
+COHERENCE = 0.4
+# What stays on the detector (bad columns, pattern) correlates best without any shift: pixels around that, not
+# believed where the headers tell a larger one.
+STUCK = 1.5
+# Boxes of so many pixels a side must agree in the shift; fewer are like a lone star (see `evidence`),
+# believed only where chance has so little room, and no fainter than this in ln of flux.
+BOX, BOXES, LUCK, UNLIKE = 32, 2.5, 3e-3, 0.6
+LEAVES = 2.0  # pixels by which the polished shift may differ from the peak
+
 
 def match_images(
     reference: FloatImage,
@@ -36,7 +49,9 @@ def match_images(
 
     Structure wider than 32 pixels is taken out first, since it has no edge to measure. The peak, well sampled
     because of the smoothing, is found between the pixels with a fifth-order spline, and polished by least
-    squares.
+    squares. It is no answer where another is nearly as high, where it is that of the detector on itself, or
+    where the images have little in common besides. Its error is from the noise of the pixels or the
+    scatter of the correlation over all shifts, whichever is larger.
     """
     from scipy import fft
 
@@ -46,45 +61,140 @@ def match_images(
     size = [fft.next_fast_len(n + margin, real=True) for n in (ny, nx)]
     moved, moved_bad = _moved(reference, whole), _moved(reference_bad, whole, True)
     structures = _structure(moved, moved_bad, smooth), _structure(image, bad, smooth)
+    sigmas = _pixel_noise(moved, moved_bad), _pixel_noise(image, bad)
+    if not (np.isfinite(sigmas).all() and all(s.any() for s in structures)):
+        return None
     first, second = fft.rfft2(structures[0], size), fft.rfft2(structures[1], size)
     surface = fft.irfft2(second * np.conj(first), size)
     around = np.roll(surface, (margin, margin), (0, 1))[: 2 * margin + 1, : 2 * margin + 1]
-    noise = _noise_of_correlation(
-        first, second, _pixel_noise(moved, moved_bad), _pixel_noise(image, bad), size, smooth
-    )
-    peak = _peak(around, margin, (guess[0] - whole[0], guess[1] - whole[1]), search, noise, significance)
-    if peak is None:
+    noise = _noise_of_correlation(first, second, *sigmas, size, smooth)
+    rough = MAD_TO_SIGMA * float(np.median(np.abs(surface - np.median(surface))))
+    worse = max(1.0, rough / noise[0]) if noise[0] > 0 else 1.0
+    from_guess = guess[0] - whole[0], guess[1] - whole[1]
+    allowed = _allowed(around, margin, from_guess, search, whole)
+    peak = _peak(around, allowed, margin, noise, significance * worse)
+    if peak is None or _has_rival(allowed, margin, peak, noise[0]):
         return None
-    dx, dy = _polish(*structures, peak.dx, peak.dy)
-    return peak._replace(dx=dx + whole[0], dy=dy + whole[1])
+    polished = _polish(*structures, peak.dx, peak.dy, smooth)
+    if polished is None or not _agree(structures, (moved_bad, bad), polished, sigmas, smooth, from_guess):
+        return None
+    aside = math.hypot(polished.dx - peak.dx, polished.dy - peak.dy)
+    error = math.hypot(max(peak.error, polished.error), 0.2 * aside)
+    return polished._replace(dx=polished.dx + whole[0], dy=polished.dy + whole[1], error=error)
+
+
+def _allowed(
+    around: Any, margin: int, guess: tuple[float, float], search: float, whole: tuple[int, int]
+) -> Any:
+    """The correlation within reach, -inf elsewhere and where the detector meets itself."""
+    rows, columns = np.mgrid[-margin : margin + 1, -margin : margin + 1]
+    reach = np.hypot(columns - guess[0], rows - guess[1]) <= search + 1
+    if math.hypot(*whole) > 2 * STUCK:
+        reach &= np.hypot(columns + whole[0], rows + whole[1]) > STUCK
+    return np.where(reach, around, -np.inf)
+
+
+def _has_rival(allowed: Any, margin: int, peak: Match, noise: float) -> bool:
+    """Another peak, farther off than the structures are fine, is nearly as high."""
+    from scipy.ndimage import maximum_filter
+
+    rows, columns = np.mgrid[-margin : margin + 1, -margin : margin + 1]
+    tops = (allowed == maximum_filter(allowed, 7)) & np.isfinite(allowed)
+    # On the rim of what is allowed a slope is no peak.
+    inner = np.isfinite(allowed)
+    for axis in (0, 1):
+        for step in (-1, 1):
+            inner = inner & np.isfinite(np.roll(allowed, step, axis))
+    other = tops & inner & (np.hypot(columns - peak.dx, rows - peak.dy) > 4.0)
+    height = float(allowed[round(peak.dy) + margin, round(peak.dx) + margin])
+    return bool(other.any() and float(allowed[other].max()) > min(RIVAL * height, height - ALIKE * noise))
+
+
+def _agree(
+    structures: tuple[FloatImage, FloatImage],
+    bad: tuple[BoolImage, BoolImage],
+    at: Match,
+    sigmas: tuple[float, float],
+    smooth: float,
+    guess: tuple[float, float],
+) -> bool:
+    """Both images show the same where they overlap, and in more than one place."""
+    first, second = _overlap(*structures, round(at.dx), round(at.dy))
+    noises = [sigma**2 / (4 * math.pi * smooth**2) for sigma in sigmas]
+    ny, nx = (n // BOX * BOX for n in first.shape)
+    if not ny or not nx:
+        return False
+
+    def boxes(product: Any) -> Any:
+        return product[:ny, :nx].astype(np.float64).reshape(ny // BOX, BOX, nx // BOX, BOX).sum((1, 3))
+
+    common = boxes(first * second)
+    light = [
+        float(np.sum(boxes(s * s) - noise * boxes(~hidden)))
+        for s, noise, hidden in zip(
+            (first, second), noises, _overlap(*bad, round(at.dx), round(at.dy)), strict=True
+        )
+    ]
+    total = float(common.sum())
+    if total < COHERENCE * math.sqrt(max(light[0], 0.0) * max(light[1], 0.0)):
+        return False
+    # Boxes that share the light alike; the square of their noise would make many of a few.
+    spread = float(np.sum(common**2)) - common.size * BOX**2 * noises[0] * noises[1] * 4 * math.pi * smooth**2
+    if total**2 > BOXES * max(spread, total**2 / common.size):
+        return True
+    area = structures[0].shape[0] * structures[0].shape[1]
+    luck = math.pi * (math.hypot(at.dx - guess[0], at.dy - guess[1]) + 1) ** 2 / area
+    return luck < LUCK and abs(math.log(max(light[1], 1e-9) / max(light[0], 1e-9))) < 2 * UNLIKE
+
+
+def _overlap(first: Any, second: Any, dx: int, dy: int) -> tuple[Any, Any]:
+    """The parts of both that show the same sky, second(x) = first(x - dx), in the pixels of the first."""
+    ny, nx = first.shape
+    return (
+        first[max(0, -dy) : ny - max(0, dy), max(0, -dx) : nx - max(0, dx)],
+        second[max(0, dy) : ny + min(0, dy), max(0, dx) : nx + min(0, dx)],
+    )
 
 
 def _polish(
-    first: FloatImage, second: FloatImage, dx: float, dy: float, rounds: int = 3
-) -> tuple[float, float]:
+    first: FloatImage, second: FloatImage, dx: float, dy: float, smooth: float, rounds: int = 4
+) -> Match | None:
     """The shift that makes the two alike where they overlap, by least squares on their slopes.
 
-    The correlation's peak is drawn aside by what only one of the images has in its field; this is not.
-    Stays with the start if it wants to leave by more than half a pixel.
+    The correlation's peak is drawn aside by what only one of the images has in its field; this is not. A
+    common factor is fitted too. The error is from what the two still differ by, whose noise is
+    that of white noise smoothed. None if it wants to leave the peak, or too little overlaps.
     """
     from scipy.ndimage import shift
 
-    x, y = dx, dy
+    x, y, error = dx, dy, 0.0
     for _ in range(rounds):
         edge = [int(17 + math.ceil(abs(v))) for v in (y, x)]
         inner = tuple(slice(e, n - e) for e, n in zip(edge, first.shape, strict=True))
         if any(s.stop - s.start < 16 for s in inner):
-            return dx, dy
-        seen = shift(second, (-y, -x), order=3, prefilter=True)[inner]
-        slope_y, slope_x = np.gradient(0.5 * (first[inner] + seen))
-        slopes = np.stack([slope_x.ravel(), slope_y.ravel()]).astype(float)
-        step = np.linalg.lstsq(slopes @ slopes.T, slopes @ (first[inner] - seen).ravel(), rcond=None)[0]
+            return None
+        seen = shift(second, (-y, -x), order=3, prefilter=True)[inner].ravel().astype(float)
+        slopes: Any = np.gradient(first)
+        slope_y, slope_x = (v[inner].ravel().astype(float) for v in slopes)
+        terms = np.stack([slope_x, slope_y, first[inner].ravel().astype(float)])
+        normal = terms @ terms.T
+        try:
+            factors = np.linalg.solve(normal, terms @ seen)
+            inverse = np.linalg.inv(normal)
+        except np.linalg.LinAlgError:
+            return None
+        if not factors[2] > 0:
+            return None
+        left = seen - factors @ terms
+        variance = float(np.mean(left**2)) * 4 * math.pi * smooth**2 / factors[2] ** 2
+        error = math.sqrt(variance * float(max(inverse[0, 0], inverse[1, 1])))
+        step = -factors[:2] / factors[2]
         x, y = x + float(step[0]), y + float(step[1])
-        if math.hypot(x - dx, y - dy) > 0.5:
-            return dx, dy
+        if math.hypot(x - dx, y - dy) > LEAVES:
+            return None
         if math.hypot(*step) < 1e-3:
             break
-    return x, y
+    return Match(x, y, error, 0)
 
 
 def _pixel_noise(image: FloatImage, bad: BoolImage) -> float:
@@ -127,26 +237,26 @@ def _structure(image: FloatImage, bad: BoolImage, smooth: float) -> FloatImage:
     """The image without bad pixels, structure of more than 32 pixels, and noise finer than `smooth`."""
     from scipy.ndimage import gaussian_filter
 
+    bad = bad | _too_sharp(image, bad)
     wide = box_mean(image, bad, 33)
     flat = np.where(bad, np.float32(0), image - wide)
     return np.asarray(gaussian_filter(flat, smooth, mode="constant", truncate=3.0), np.float32)
 
 
-def _peak(
-    around: Any,
-    margin: int,
-    guess: tuple[float, float],
-    search: float,
-    noise: tuple[float, float],
-    least: float,
-) -> Match | None:
-    """The highest point within reach, between the pixels, if it stands out of the noise."""
+def _too_sharp(image: FloatImage, bad: BoolImage) -> BoolImage:
+    """Pixels that stand alone: hot ones and cosmic rays, of which no star has a profile so sharp."""
+    from scipy.ndimage import median_filter
+
+    around = median_filter(image, 3)
+    above = image - around
+    return np.asarray((above > 6 * _pixel_noise(image, bad)) & (above > 0.6 * np.abs(image)))
+
+
+def _peak(around: Any, allowed: Any, margin: int, noise: tuple[float, float], least: float) -> Match | None:
+    """The highest allowed point, between the pixels, if it stands out of the noise."""
     from scipy.interpolate import RectBivariateSpline
     from scipy.optimize import minimize
 
-    rows, columns = np.mgrid[-margin : margin + 1, -margin : margin + 1]
-    from_guess = np.hypot(columns - guess[0], rows - guess[1])
-    allowed = np.where(from_guess <= search + 1, around, -np.inf)
     py, px = np.unravel_index(int(np.argmax(allowed)), allowed.shape)
     height = float(around[py, px])
     if not (4 <= py < around.shape[0] - 4 and 4 <= px < around.shape[1] - 4) or not height > least * noise[0]:
@@ -164,4 +274,4 @@ def _peak(
     if np.abs(best).max() > 1.5 or curvature <= 0:
         return None
     error = math.hypot(noise[1] / height / curvature, 2 * FLOOR)
-    return Match(float(columns[py, px] + best[1]), float(rows[py, px] + best[0]), error, 0)
+    return Match(float(px - margin + best[1]), float(py - margin + best[0]), error, 0)
