@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pipeline.algorithms.meanstar import Shape, Transparency
 
 MOST_STARS = 40
+PIXELS, FEWEST = 400_000, 5  # of all cut-outs of a frame together, as long as there are so many stars
 APERTURE = 2.5  # radius, in FWHM of the wider of the two frames
 FEW = 3  # frames or fewer: nothing is left out on weak evidence
 WEAK = 2.0  # times the limit beyond which the evidence is not weak
@@ -175,8 +176,11 @@ def _look(
         return Seen(None, None, expected)
     bad = (frame.dq & ~np.uint16(6)) != 0
     noise = np.sqrt(np.median(frame.var[::8, ::8])) / stars.flux[inside]
-    pieces = meanstar.cutouts(frame.sci, bad, x[inside], y[inside], stars.flux[inside], half)
-    shape = meanstar.shape(pieces, noise, usual)
+    most = max(FEWEST, PIXELS // (2 * half + 1) ** 2)
+    pieces = meanstar.cutouts(
+        frame.sci, bad, x[inside][:most], y[inside][:most], stars.flux[inside][:most], half
+    )
+    shape = meanstar.shape(pieces, noise[:most], usual)
     radius = APERTURE * max(shape.fwhm if shape else usual, usual)
     there = _sums(frame, x[inside], y[inside], radius)
     here = _sums(reference, stars.x[inside], stars.y[inside], radius)
