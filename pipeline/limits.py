@@ -79,6 +79,10 @@ LIMITS = {
     "second_peak": Limit(
         0.15, "", "of the stars' peak in a second one: the telescope moved during the exposure", "simulated"
     ),
+    "repeated": Limit(
+        0.4, "", "of the sources with a companion at one distance, beyond the others': as above, farther",
+        "chance gives 0.1 to 0.2 of 40 sources (simulated)",
+    ),
     "unfound": Limit(
         0.1, "", "of the expected sources found: fewer means thick cloud, no light or another field",
         "simulated"

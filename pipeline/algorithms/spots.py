@@ -5,6 +5,8 @@ Good enough to say whether a frame has the light of the others before a sky is m
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,15 +31,16 @@ def bright_spots(sci: FloatImage, bad: BoolImage, noise: float) -> Points:
     from scipy.ndimage import maximum_filter, uniform_filter
 
     ny, nx = (side // BLOCK * BLOCK for side in sci.shape)
-    good = ~bad[:ny, :nx]
-    light = _blocks(np.where(good, sci[:ny, :nx], np.float32(0)))
-    number = _blocks(good.astype(np.float32))
+    # Two rows of each block of four tell enough.
+    planes = [(sci[k:ny:BLOCK, :nx], bad[k:ny:BLOCK, :nx]) for k in (1, 2)]
+    light = _columns(sum(np.where(hidden, np.float32(0), values) for values, hidden in planes))
+    number = _columns(sum((~hidden).astype(np.float32) for _, hidden in planes))
     level = float(light.sum(dtype=np.float64)) / max(float(number.sum(dtype=np.float64)), 1.0)
-    mean = np.where(number > BLOCK * BLOCK / 2, light / np.maximum(number, 1) - level, 0.0)
+    mean = np.where(number > BLOCK, light / np.maximum(number, 1) - level, 0.0)
     inner = uniform_filter(mean, APERTURE) * APERTURE**2
     ring = (uniform_filter(mean, RING) * RING**2 - inner) / (RING**2 - APERTURE**2)
     flux = (inner - ring * APERTURE**2) * BLOCK**2
-    sigma = noise * APERTURE * BLOCK * np.sqrt(1 + APERTURE**2 / (RING**2 - APERTURE**2))
+    sigma = noise * APERTURE * BLOCK * np.sqrt(2) * np.sqrt(1 + APERTURE**2 / (RING**2 - APERTURE**2))
     peak = (flux == maximum_filter(flux, APERTURE)) & (flux > SIGNIFICANT * sigma)
     edge = RING // 2
     peak[:edge], peak[-edge:], peak[:, :edge], peak[:, -edge:] = False, False, False, False
@@ -54,12 +57,9 @@ def bright_spots(sci: FloatImage, bad: BoolImage, noise: float) -> Points:
     return Points(x, y, np.full(len(x), 1.0), found.astype(np.float64))
 
 
-def _blocks(plane: FloatImage) -> NDArray[np.float32]:
-    """Sums over blocks of BLOCK by BLOCK pixels."""
-    rows = plane[0::BLOCK].copy()
-    for k in range(1, BLOCK):
-        rows += plane[k::BLOCK]
-    out = rows[:, 0::BLOCK].copy()
+def _columns(rows: Any) -> NDArray[np.float32]:
+    """Sums of BLOCK columns."""
+    out = np.array(rows[:, 0::BLOCK])
     for k in range(1, BLOCK):
         out += rows[:, k::BLOCK]
     return out

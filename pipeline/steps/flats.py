@@ -17,6 +17,8 @@ from pipeline.steps.members import member_table
 from pipeline.steps.stack import Rejection, StackParams, require_same, stacked
 from pipeline.tags import tags_of
 
+STEADY = 0.005  # of its light; a lamp that drifts by no more moves no pixel of the flat by more than 4e-5
+
 
 @dataclass(frozen=True)
 class MakeLampFlatParams(StackParams):
@@ -62,13 +64,16 @@ def make_lamp_flat(frames: Frames, params: MakeLampFlatParams, cals: Calibration
 
 
 def _to_mean_level(frames: Frames) -> list[float] | None:
-    """Factors that bring frames to the mean of their levels; None where a level is not above zero."""
+    """Factors that bring frames to the mean of their levels; None where they differ by less than STEADY, or
+    one is not above zero."""
     from pipeline.algorithms.figures import figures
 
     levels = [figures(frame.sci, None, frame.dq).level for frame in frames]
     if not all(level > 0 for level in levels):
         return None
     mean = math.fsum(levels) / len(levels)
+    if max(levels) - min(levels) < STEADY * mean:
+        return None
     return [mean / level for level in levels]
 
 

@@ -50,6 +50,7 @@ class JudgeImagesParams:
     too_blurred: float = limit("too_blurred", ge=1)
     elongated: float = limit("elongated", gt=0)
     second_peak: float = limit("second_peak", gt=0)
+    repeated: float = limit("repeated", gt=0)
     unfound: float = limit("unfound", ge=0, lt=1)
 
 
@@ -264,11 +265,16 @@ def _verdicts(
         if shapes
         else None
     )
+    pairs = [_pairs(frame) for frame in frames]
+    most_pairs = params.repeated + float(np.median(pairs))
     by_sources = sum(str(f.header.get("REGMETH")) in ("sources", "reference") for f in frames)
     out = []
-    for frame, own, light in zip(frames, seen, transparency, strict=True):
+    for frame, own, light, double in zip(frames, seen, transparency, pairs, strict=True):
         verdict = None
-        if own.expected >= 5 and own.shape is None and own.light is None and 2 * by_sources > len(frames):
+        if double > most_pairs:
+            reason = "double: its sources repeat at one distance"
+            verdict = _left_out(frame, reason, double, most_pairs, "of the sources")
+        elif own.expected >= 5 and own.shape is None and own.light is None and 2 * by_sources > len(frames):
             verdict = _left_out(
                 frame, "not one of its stars was found", 0, params.unfound * own.expected, "stars"
             )
@@ -279,6 +285,16 @@ def _verdicts(
             before = next((v.weight for v in frame.verdicts if v.frame == both.frame), 1.0)
             out.append(replace(both, weight=both.weight * (before or 1.0)))
     return out
+
+
+def _pairs(frame: Frame) -> float:
+    from pipeline.algorithms import meanstar
+
+    t = frame.catalog
+    if t is None:
+        return 0.0
+    t = t[:MOST_STARS]
+    return meanstar.repeated(*(t[name].astype(float) for name in ("X_IMAGE", "Y_IMAGE", "FLUX_AUTO")))
 
 
 def _left_out(frame: Frame, reason: str, figure: float, most: float, unit: str = "") -> Verdict:

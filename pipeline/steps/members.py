@@ -95,5 +95,6 @@ def _fill(row: Any, name: str, cards: Mapping[str, Any], verdict: Verdict, used:
 
 def _saturated(frame: Frame) -> float:
     """Fraction of the pixels with data that are saturated."""
-    here = (frame.dq & NO_DATA) == 0
-    return float(np.mean((frame.dq[here] & SATURATED) != 0)) if here.any() else math.nan
+    here = np.count_nonzero((frame.dq & NO_DATA) == 0)
+    full = np.count_nonzero((frame.dq & (SATURATED | NO_DATA)) == SATURATED)
+    return full / here if here else math.nan

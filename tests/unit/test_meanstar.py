@@ -131,3 +131,18 @@ def test_what_an_aperture_holds_less_its_ring():
     ring = (away > 13) & (away < 20)
     expected = image[away < 10].sum() - image[ring].mean() * np.pi * 100
     assert meanstar.light_inside(10.0, 4.2, 3.0) == pytest.approx(expected / 1e5, abs=0.004)
+
+
+def test_sources_that_repeat_are_a_double_image_and_chance_is_none():
+    rng = np.random.default_rng(6)
+    chance, double = [], []
+    for _ in range(50):
+        n = int(rng.integers(3, 40))
+        x, y = rng.uniform(0, 512, (2, n))
+        flux = 10 ** rng.uniform(3, 6, n)
+        chance.append(meanstar.repeated(x, y, flux))
+        again = x + 40 + rng.normal(0, 0.3, n), y - 25 + rng.normal(0, 0.3, n)
+        both = np.concatenate([x, again[0]]), np.concatenate([y, again[1]])
+        double.append(meanstar.repeated(*both, np.concatenate([flux, 0.6 * flux])))
+    assert max(chance) < 0.4
+    assert min(double) > 0.8
