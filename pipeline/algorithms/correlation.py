@@ -26,6 +26,7 @@ STUCK = 1.5
 # Boxes of so many pixels a side must agree in the shift; fewer are like a lone star (see `evidence`),
 # believed only where chance has so little room, and no fainter than this in ln of flux.
 BOX, BOXES, LUCK, UNLIKE = 32, 2.5, 3e-3, 0.6
+MANY = 1e-6  # chance that several boxes agree in a peak that stands out
 LEAVES = 2.0  # pixels by which the polished shift may differ from the peak
 
 
@@ -61,7 +62,7 @@ def match_images(
     size = [fft.next_fast_len(n + margin, real=True) for n in (ny, nx)]
     moved, moved_bad = _moved(reference, whole), _moved(reference_bad, whole, True)
     structures = _structure(moved, moved_bad, smooth), _structure(image, bad, smooth)
-    sigmas = _pixel_noise(moved, moved_bad), _pixel_noise(image, bad)
+    sigmas = pixel_noise(moved, moved_bad), pixel_noise(image, bad)
     if not (np.isfinite(sigmas).all() and all(s.any() for s in structures)):
         return None
     first, second = fft.rfft2(structures[0], size), fft.rfft2(structures[1], size)
@@ -76,11 +77,14 @@ def match_images(
     if peak is None or _has_rival(allowed, margin, peak, noise[0]):
         return None
     polished = _polish(*structures, peak.dx, peak.dy, smooth)
-    if polished is None or not _agree(structures, (moved_bad, bad), polished, sigmas, smooth, from_guess):
+    if polished is None:
+        return None
+    chance = _chance(structures, (moved_bad, bad), polished, sigmas, smooth, from_guess)
+    if chance > LUCK:
         return None
     aside = math.hypot(polished.dx - peak.dx, polished.dy - peak.dy)
     error = math.hypot(max(peak.error, polished.error), 0.2 * aside)
-    return polished._replace(dx=polished.dx + whole[0], dy=polished.dy + whole[1], error=error)
+    return polished._replace(dx=polished.dx + whole[0], dy=polished.dy + whole[1], error=error, chance=chance)
 
 
 def _allowed(
@@ -110,20 +114,24 @@ def _has_rival(allowed: Any, margin: int, peak: Match, noise: float) -> bool:
     return bool(other.any() and float(allowed[other].max()) > min(RIVAL * height, height - ALIKE * noise))
 
 
-def _agree(
+def _chance(
     structures: tuple[FloatImage, FloatImage],
     bad: tuple[BoolImage, BoolImage],
     at: Match,
     sigmas: tuple[float, float],
     smooth: float,
     guess: tuple[float, float],
-) -> bool:
-    """Both images show the same where they overlap, and in more than one place."""
+) -> float:
+    """How easily chance would make this of images that show nothing in common.
+
+    Little, where they show the same in several places of the overlap. One place is like a lone star: then as
+    much as there is room around `guess`. Certainly (1), where they do not show the same.
+    """
     first, second = _overlap(*structures, round(at.dx), round(at.dy))
     noises = [sigma**2 / (4 * math.pi * smooth**2) for sigma in sigmas]
     ny, nx = (n // BOX * BOX for n in first.shape)
     if not ny or not nx:
-        return False
+        return 1.0
 
     def boxes(product: Any) -> Any:
         return product[:ny, :nx].astype(np.float64).reshape(ny // BOX, BOX, nx // BOX, BOX).sum((1, 3))
@@ -137,14 +145,15 @@ def _agree(
     ]
     total = float(common.sum())
     if total < COHERENCE * math.sqrt(max(light[0], 0.0) * max(light[1], 0.0)):
-        return False
+        return 1.0
     # Boxes that share the light alike; the square of their noise would make many of a few.
     spread = float(np.sum(common**2)) - common.size * BOX**2 * noises[0] * noises[1] * 4 * math.pi * smooth**2
     if total**2 > BOXES * max(spread, total**2 / common.size):
-        return True
+        return MANY
     area = structures[0].shape[0] * structures[0].shape[1]
     luck = math.pi * (math.hypot(at.dx - guess[0], at.dy - guess[1]) + 1) ** 2 / area
-    return luck < LUCK and abs(math.log(max(light[1], 1e-9) / max(light[0], 1e-9))) < 2 * UNLIKE
+    alike = abs(math.log(max(light[1], 1e-9) / max(light[0], 1e-9))) < 2 * UNLIKE
+    return luck if alike else 1.0
 
 
 def _overlap(first: Any, second: Any, dx: int, dy: int) -> tuple[Any, Any]:
@@ -197,7 +206,7 @@ def _polish(
     return Match(x, y, error, 0)
 
 
-def _pixel_noise(image: FloatImage, bad: BoolImage) -> float:
+def pixel_noise(image: FloatImage, bad: BoolImage) -> float:
     """Noise of single pixels, from the differences of neighbours."""
     steps = (image[:, 1:] - image[:, :-1])[~(bad[:, 1:] | bad[:, :-1])]
     return MAD_TO_SIGMA * float(np.median(np.abs(steps))) / math.sqrt(2) if steps.size else math.inf
@@ -237,19 +246,19 @@ def _structure(image: FloatImage, bad: BoolImage, smooth: float) -> FloatImage:
     """The image without bad pixels, structure of more than 32 pixels, and noise finer than `smooth`."""
     from scipy.ndimage import gaussian_filter
 
-    bad = bad | _too_sharp(image, bad)
+    bad = bad | too_sharp(image, bad)
     wide = box_mean(image, bad, 33)
     flat = np.where(bad, np.float32(0), image - wide)
     return np.asarray(gaussian_filter(flat, smooth, mode="constant", truncate=3.0), np.float32)
 
 
-def _too_sharp(image: FloatImage, bad: BoolImage) -> BoolImage:
+def too_sharp(image: FloatImage, bad: BoolImage) -> BoolImage:
     """Pixels that stand alone: hot ones and cosmic rays, of which no star has a profile so sharp."""
     from scipy.ndimage import median_filter
 
     around = median_filter(image, 3)
     above = image - around
-    return np.asarray((above > 6 * _pixel_noise(image, bad)) & (above > 0.6 * np.abs(image)))
+    return np.asarray((above > 6 * pixel_noise(image, bad)) & (above > 0.6 * np.abs(image)))
 
 
 def _peak(around: Any, allowed: Any, margin: int, noise: tuple[float, float], least: float) -> Match | None:

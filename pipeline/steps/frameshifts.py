@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -11,12 +11,19 @@ from numpy.typing import NDArray
 
 from pipeline import niri, pointing
 from pipeline.frame import SATURATED, Frame
+from pipeline.headers import number
+from pipeline.steps.reference import REFERENCE
 from pipeline.tangent import affine_between
 
 if TYPE_CHECKING:
     from pipeline.algorithms.grids import Mapping
     from pipeline.algorithms.matching import Match, Points
     from pipeline.steps.register import AdjustWCSParams
+
+
+USUAL_SEEING = 0.5  # arcsec, FWHM where no star tells it
+# Sources that must agree before a match counts for more than its header.
+STRONG = 3
 
 
 class Shift(NamedTuple):
@@ -45,6 +52,16 @@ class Shift(NamedTuple):
     def correction(self) -> NDArray[np.float64]:
         """(2,) pixels x and y by which the header was off, at the middle of the frame."""
         return np.array([self.match.dx, self.match.dy])
+
+
+Shifts = list[Shift | None]  # of the frames of a group, None where nothing tells
+
+
+def itself(frame: Frame) -> Shift:
+    """The reference's own."""
+    from pipeline.algorithms.matching import Match
+
+    return Shift(by_wcs(frame, frame), Match(0.0, 0.0, 0.0, 0), REFERENCE)
 
 
 def by_wcs(reference: Frame, frame: Frame) -> Mapping:
@@ -98,6 +115,14 @@ def points_of(frame: Frame, params: AdjustWCSParams) -> Points:
     return matching.Points(x, y, error, t["FLUX_AUTO"].astype(float))
 
 
+def sizes_of(frame: Frame) -> NDArray[np.float64]:
+    """rms size of each source of `points_of`, pixels."""
+    if frame.catalog is None:
+        return np.zeros(0)
+    t = frame.catalog
+    return np.asarray(np.sqrt(np.abs(t["A_IMAGE"].astype(float) * t["B_IMAGE"].astype(float))))
+
+
 def match_points(
     reference: Points, points: Points, frame: Frame, start: Mapping, params: AdjustWCSParams
 ) -> Match | None:
@@ -122,8 +147,10 @@ def match_points(
     )  # fmt: skip
 
 
-def match_pixels(reference: Frame, frame: Frame, start: Mapping, params: AdjustWCSParams) -> Match | None:
-    """The correction to `start` from the images themselves."""
+def match_pixels(
+    reference: Frame, frame: Frame, start: Mapping, params: AdjustWCSParams, far: bool = False
+) -> Match | None:
+    """The correction to `start` from the images themselves; far : as far as a match is looked for at all."""
     from pipeline.algorithms import matching
 
     if reference.shape != frame.shape:
@@ -131,14 +158,36 @@ def match_pixels(reference: Frame, frame: Frame, start: Mapping, params: AdjustW
     ny, nx = frame.shape
     x, y = start.to_input((nx - 1) / 2, (ny - 1) / 2)
     guess = (float(x) - (nx - 1) / 2, float(y) - (ny - 1) / 2)
-    far, near = search_of(frame, params)
-    for search in (near, far) if params.evidence and far > near else (near,):
-        found = matching.match_images(
-            reference.sci, frame.sci, reference.dq != 0, frame.dq != 0, guess=guess, search=search
-        )
-        if found is not None:
-            return found._replace(dx=found.dx - guess[0], dy=found.dy - guess[1])
-    return None
+    found = matching.match_images(
+        reference.sci, frame.sci, reference.dq != 0, frame.dq != 0,
+        guess=guess, search=search_of(frame, params)[0 if far else 1],
+    )  # fmt: skip
+    return found._replace(dx=found.dx - guess[0], dy=found.dy - guess[1]) if found else None
+
+
+def faint_matcher(
+    frames: Sequence[Frame], place: int, params: AdjustWCSParams
+) -> Callable[[Frame, Mapping], Match | None]:
+    """What matches a frame with the reference, frames[place], by stars too faint for detectSources."""
+    widths = [w for frame in frames if (w := number(frame.header, "FWHMPIX")) is not None]
+    scale = pointing.projection(frames[place]).pixel_scale
+    fwhm = float(np.median(widths)) if widths else USUAL_SEEING / scale
+
+    def points(frame: Frame) -> Points:
+        from pipeline.algorithms.faint import faint_sources
+
+        found = faint_sources(frame.sci, frame.dq != 0, fwhm)
+        x, y = undistorted(frame, found.x, found.y, params.distortion)
+        return found._replace(x=x, y=y)
+
+    reference: list[Points] = []  # of the reference, made when it is first asked for
+
+    def match(frame: Frame, start: Mapping) -> Match | None:
+        if not reference:
+            reference.append(points(frames[place]))
+        return match_points(reference[0], points(frame), frame, start, params)
+
+    return match
 
 
 def united(points: Sequence[Points], radius: float) -> Points:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,24 +15,25 @@ from pipeline.params import bounded
 from pipeline.primitive import Calibrations, note, primitive
 from pipeline.steps.frameshifts import (
     Shift,
-    by_offsets,
+    Shifts,
     by_wcs,
+    faint_matcher,
+    itself,
     match_pixels,
     match_points,
     points_of,
     seen_from_reference,
     united,
 )
-from pipeline.steps.reference import REFERENCE, candidates
+from pipeline.steps.headererrors import anchor_of, doubted, fallen_back
+from pipeline.steps.movingtarget import by_target
+from pipeline.steps.reference import candidates
 from pipeline.tags import tags_of
 
-# Arcsec by which a header is usually wrong: offsets of NIRI leave 0.1 to 0.3.
-HEADER_ERROR = 0.25
-LEAST_HEADER_ERROR = 1.0  # pixels, claimed for a frame that only its header places
-# A header is odd that disagrees with those of the group by more than both: arcsec, times their scatter.
-ODD_HEADER, ODD_SCATTER = 5.0, 5.0
-# So odd a header needs more than a lone source, or a peak of pixels, to be corrected: sources that agree.
-STRONG = 3
+if TYPE_CHECKING:
+    from pipeline.algorithms.grids import Mapping
+    from pipeline.algorithms.matching import Match
+
 REFERENCES = 3  # tried at most, where fewer than half of the frames match the first
 
 
@@ -65,6 +65,9 @@ class AdjustWCSParams:
     cull_sources: bool = bounded(False, doc="compare stars only")
     rotate: bool = bounded(False, doc="fit a rotation too")
     scale: bool = bounded(False, doc="fit a scale too")
+    faint: bool = bounded(
+        True, dragons=False, doc="where sources fail, look for fainter stars with a filter of their profile"
+    )
     pixels: bool = bounded(True, dragons=False, doc="where sources fail, compare the pixels themselves")
     distortion: bool = bounded(True, dragons=False, doc="allow for the distortion of f/32 with AO")
 
@@ -85,11 +88,13 @@ def adjust_wcs_to_reference(frames: Frames, params: AdjustWCSParams, cals: Calib
     if len(frames) < 2:
         return frames
     place, shifts = _registered(frames, params)
-    shifts, notes = _doubted(frames, place, shifts, params)
-    anchor, more = _anchor(frames, shifts, params)
+    shifts, notes = doubted(frames, place, shifts, params)
+    anchor, more = anchor_of(frames, shifts, params)
     notes += more
-    shifts, more = _fallen_back(frames, place, shifts, params)
+    shifts, more = fallen_back(frames, place, shifts, params)
     notes += more
+    if shifts[anchor] is None:  # it is left out, since nothing tells its shift
+        anchor = place
     sure = shifts[anchor]
     assert sure is not None
     home = np.linalg.inv(sure.matrix)
@@ -103,17 +108,14 @@ def adjust_wcs_to_reference(frames: Frames, params: AdjustWCSParams, cals: Calib
     return out
 
 
-Shifts = list[Shift | None]
-
-
 def _registered(frames: Frames, params: AdjustWCSParams) -> tuple[int, Shifts]:
     """(place of the reference, how each frame lies to it; None where nothing tells)."""
     moving = "NON_SIDEREAL" in tags_of(frames[0].header)
     order = candidates(frames) if params.reference == "best" else [0]
     if params.method == "offsets":
-        return order[0], [None if k != order[0] else _itself(frames[k]) for k in range(len(frames))]
+        return order[0], [None if k != order[0] else itself(frames[k]) for k in range(len(frames))]
     if moving:
-        return order[0], _by_target(frames, order[0], params)
+        return order[0], by_target(frames, order[0], params)
     place, shifts = order[0], Shifts()
     for trial in order[:REFERENCES]:
         found = _by_sources(frames, trial, params)
@@ -121,12 +123,7 @@ def _registered(frames: Frames, params: AdjustWCSParams) -> tuple[int, Shifts]:
             place, shifts = trial, found
         if 2 * _known(shifts) > len(frames):
             break
-    if params.pixels:
-        for k, frame in enumerate(frames):
-            if shifts[k] is None:
-                start = by_wcs(frames[place], frame)
-                match = match_pixels(frames[place], frame, start, params)
-                shifts[k] = Shift(start, match, "pixels") if match else None
+    _by_other_means(frames, place, shifts, params)
     return place, shifts
 
 
@@ -134,10 +131,21 @@ def _known(shifts: Shifts) -> int:
     return sum(shift is not None for shift in shifts)
 
 
-def _itself(frame: Frame) -> Shift:
-    from pipeline.algorithms.matching import Match
-
-    return Shift(by_wcs(frame, frame), Match(0.0, 0.0, 0.0, 0), REFERENCE)
+def _by_other_means(frames: Frames, place: int, shifts: Shifts, params: AdjustWCSParams) -> None:
+    """Fill in what the pixels, or stars fainter than detectSources finds, tell of frames not yet known."""
+    reference = frames[place]
+    ways: list[tuple[str, Callable[[Frame, Mapping], Match | None]]] = []
+    if params.pixels:
+        ways.append(("pixels", lambda frame, start: match_pixels(reference, frame, start, params)))
+    if params.faint:
+        ways.append(("faint", faint_matcher(frames, place, params)))
+    if params.pixels and params.search > 0:
+        ways.append(("pixels", lambda frame, start: match_pixels(reference, frame, start, params, far=True)))
+    for k, frame in enumerate(frames):
+        start = by_wcs(reference, frame)
+        for how, way in ways:
+            if shifts[k] is None and (match := way(frame, start)) is not None:
+                shifts[k] = Shift(start, match, how)
 
 
 def _by_sources(frames: Frames, place: int, params: AdjustWCSParams) -> Shifts:
@@ -145,7 +153,7 @@ def _by_sources(frames: Frames, place: int, params: AdjustWCSParams) -> Shifts:
     points = [points_of(frame, params) for frame in frames]
     starts = [by_wcs(frames[place], frame) for frame in frames]
     shifts: Shifts = [None] * len(frames)
-    shifts[place] = _itself(frames[place])
+    shifts[place] = itself(frames[place])
 
     def attempt(against: Any) -> None:
         for k, frame in enumerate(frames):
@@ -165,148 +173,6 @@ def _by_sources(frames: Frames, place: int, params: AdjustWCSParams) -> Shifts:
         if _known(shifts) == before:
             break
     return shifts
-
-
-def _by_target(frames: Frames, place: int, params: AdjustWCSParams) -> Shifts:
-    """A moving target on itself: the brightest source near the place where offsets put it."""
-    from pipeline.algorithms import matching
-
-    reference = frames[place]
-    shifts: Shifts = [None] * len(frames)
-    shifts[place] = _itself(reference)
-    ny, nx = reference.shape
-    facts = reference.descriptors
-    middle = (
-        (nx - 1) / 2 + (facts.detector_x_offset or 0.0),
-        (ny - 1) / 2 + (facts.detector_y_offset or 0.0),
-    )
-    for k, frame in enumerate(frames):
-        start = by_offsets(reference, frame) or by_wcs(reference, frame)
-        reach = params.first_pass / pointing.projection(frame).pixel_scale
-        first = _brightest(points_of(reference, params), *middle, 2 * reach)
-        if k == place or first is None:
-            continue
-        x, y = (float(v) for v in start.to_input(first.x[0], first.y[0]))
-        second = _brightest(points_of(frame, params), x, y, reach)
-        if second is None or not 0.5 < second.flux[0] / first.flux[0] < 2.0:
-            continue
-        error = math.hypot(float(first.error[0]), float(second.error[0]))
-        match = matching.Match(float(second.x[0]) - x, float(second.y[0]) - y, error, 1)
-        shifts[k] = Shift(start, match, "target")
-    return shifts
-
-
-def _brightest(points: Any, x: float, y: float, reach: float) -> Any:
-    near = np.flatnonzero(np.hypot(points.x - x, points.y - y) <= reach)
-    if not near.size:
-        return None
-    best = near[np.argmax(points.flux[near])]
-    return type(points)(*(column[best : best + 1] for column in points))
-
-
-def _corrections(shifts: Sequence[Shift | None]) -> NDArray[np.float64]:
-    """(n, 2) pixels by which the headers were off, nan where it is not known."""
-    return np.array([shift.correction if shift is not None else (np.nan, np.nan) for shift in shifts])
-
-
-def _scatter(values: NDArray[np.float64]) -> float:
-    """Robust standard deviation of (n, 2) corrections about their median, an axis; of two, half of their
-    distance."""
-    from pipeline.algorithms.background import MAD_TO_SIGMA
-
-    off = values - np.median(values, axis=0)
-    if len(values) < 4:
-        return float(np.sqrt(np.mean(off**2)))
-    return MAD_TO_SIGMA * float(np.median(np.abs(off)))
-
-
-def _odd(shifts: Shifts, scale: float) -> tuple[NDArray[np.bool_], NDArray[np.float64], float]:
-    """(whose header disagrees with most of the others, how far each is off in pixels, the limit)."""
-    corrections = _corrections(shifts)
-    known = np.isfinite(corrections[:, 0])
-    if known.sum() < 3:
-        return np.zeros(len(shifts), bool), np.zeros(len(shifts)), math.inf
-    middle = np.median(corrections[known], axis=0)
-    limit = max(ODD_HEADER / scale, ODD_SCATTER * _scatter(corrections[known]))
-    off = np.hypot(*(corrections - middle).T)
-    return np.nan_to_num(off) > limit, off, limit
-
-
-def _doubted(frames: Frames, place: int, shifts: Shifts, params: AdjustWCSParams) -> tuple[Shifts, list[str]]:
-    """The shifts without those that are far from the others' and rest on little."""
-    if not params.evidence:
-        return shifts, []
-    scale = pointing.projection(frames[place]).pixel_scale
-    odd, off, limit = _odd(shifts, scale)
-    notes = []
-    out = list(shifts)
-    for k, shift in enumerate(shifts):
-        if shift is None or not odd[k] or k == place:
-            continue
-        text = (
-            f"{frames[k].name}: its header's pointing is off by {off[k] * scale:.1f} arcsec from those of "
-            f"the others (limit {limit * scale:.1f} arcsec); "
-        )
-        if shift.match.number >= STRONG:
-            notes.append(text + f"corrected by {shift.match.number} sources")
-        else:
-            notes.append(text + f"so say {shift.how} alone, which is not believed")
-            out[k] = None
-    return out, notes
-
-
-def _anchor(frames: Frames, shifts: Shifts, params: AdjustWCSParams) -> tuple[int, list[str]]:
-    """(place of the frame whose header tells where the sky is, what is to be said of it)."""
-    if not params.evidence:
-        return 0, []
-    scale = pointing.projection(frames[0]).pixel_scale
-    odd, off, limit = _odd(shifts, scale)
-    if shifts[0] is None or not odd[0]:
-        return 0, []
-    for k, shift in enumerate(shifts):
-        if shift is not None and not odd[k]:
-            return k, [
-                f"{frames[0].name}: its header's pointing is off by {off[0] * scale:.1f} arcsec from those "
-                f"of the others (limit {limit * scale:.1f} arcsec); the WCS is that of {frames[k].name}"
-            ]
-    return 0, []
-
-
-def _fallen_back(
-    frames: Frames, place: int, shifts: Shifts, params: AdjustWCSParams
-) -> tuple[Shifts, list[str]]:
-    """What is not matched goes where its header says, less what the matched frames' were off by."""
-    from pipeline.algorithms.matching import Match
-
-    reference = frames[place]
-    scale = pointing.projection(reference).pixel_scale
-    offsets = params.fallback == "offsets" or params.method == "offsets"
-    told = [(by_offsets(reference, f) if offsets else None) or by_wcs(reference, f) for f in frames]
-    middle = ((reference.shape[1] - 1) / 2, (reference.shape[0] - 1) / 2, 1.0)
-    off = np.array(
-        [
-            (shift.matrix @ middle)[:2] - np.array(start.to_input(*middle[:2]))
-            for shift, start in zip(shifts, told, strict=True)
-            if shift is not None
-        ]
-    )
-    believed = params.evidence and params.method == "sources"
-    dx, dy = np.median(off, axis=0) if believed else (0.0, 0.0)
-    spread = _scatter(off) if len(off) > 2 else HEADER_ERROR / scale
-    error = max(LEAST_HEADER_ERROR, spread * math.sqrt(1 + 1 / len(off)))
-    out, notes = list(shifts), []
-    for k, frame in enumerate(frames):
-        if shifts[k] is not None:
-            continue
-        if params.method == "sources":
-            text = f"{frame.name}: neither sources nor pixels tell its shift; "
-            if params.fallback is None:
-                notes.append(text + "left out")
-                continue
-            how = "telescope offsets" if params.fallback == "offsets" else "its header's WCS"
-            notes.append(text + f"aligned by {how}, to about {error:.1f} pixels")
-        out[k] = Shift(told[k], Match(float(dx), float(dy), error, 0), "offsets")
-    return out, notes
 
 
 def _placed(

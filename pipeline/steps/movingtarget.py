@@ -1,0 +1,69 @@
+"""The registration of frames on a target that moves among the stars."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from pipeline import pointing
+from pipeline.frame import Frame, Frames
+from pipeline.steps.frameshifts import (
+    STRONG,
+    Shift,
+    Shifts,
+    by_offsets,
+    by_wcs,
+    itself,
+    match_points,
+    points_of,
+    sizes_of,
+)
+
+if TYPE_CHECKING:
+    from pipeline.steps.register import AdjustWCSParams
+
+TARGET_ERROR = 2.0  # arcsec by which the offsets of a moving target may be off
+LEAST_TARGET_ERROR = 6.0  # pixels
+
+
+def by_target(frames: Frames, place: int, params: AdjustWCSParams) -> Shifts:
+    """A moving target by itself: what is where the telescope's offsets have it, and does not keep to the
+    stars."""
+    from pipeline.algorithms import targets
+
+    reference = frames[place]
+    scale = pointing.projection(reference).pixel_scale
+    ny, nx = reference.shape
+    facts = reference.descriptors
+    middle = (
+        (nx - 1) / 2 + (facts.detector_x_offset or 0.0),
+        (ny - 1) / 2 + (facts.detector_y_offset or 0.0),
+    )
+    starts = [by_offsets(reference, frame) or by_wcs(reference, frame) for frame in frames]
+    views = []
+    for frame, start in zip(frames, starts, strict=True):
+        x, y = (float(v) for v in start.to_input(*middle))
+        stars = _stars_of(reference, frame, middle, params) if frame is not reference else None
+        moved, ratio = (None, 0.0) if stars is None else stars
+        points, size = points_of(frame, params), sizes_of(frame)
+        views.append(targets.View(points, size, (x - middle[0], y - middle[1]), moved, ratio))
+    found = targets.follow(
+        views, place, middle, 2 * params.first_pass / scale, max(TARGET_ERROR / scale, LEAST_TARGET_ERROR)
+    )
+    shifts: Shifts = [
+        Shift(start, match, "target") if match else None for start, match in zip(starts, found, strict=True)
+    ]
+    shifts[place] = itself(reference)
+    return shifts
+
+
+def _stars_of(
+    reference: Frame, frame: Frame, middle: tuple[float, float], params: AdjustWCSParams
+) -> tuple[tuple[float, float], float] | None:
+    """By how much the stars have moved in the middle of the field, pixels, and ln of their flux ratio."""
+    start = by_wcs(reference, frame)
+    match = match_points(points_of(reference, params), points_of(frame, params), frame, start, params)
+    if match is None or match.number < STRONG:
+        return None
+    x, y, _ = Shift(start, match, "sources").matrix @ (*middle, 1.0)
+    return (float(x) - middle[0], float(y) - middle[1]), (match.ratio if math.isfinite(match.ratio) else 0.0)
