@@ -238,6 +238,7 @@ def _less(
         "SKYNUM": (len(study.frames), "Number of frames in the sky"),
         "SKYHOW": ("model", "How the level of the sky was found"),
         "SKYVAR": (round(brought, 4), "Variance that the sky has brought"),
+        "SKYMODEL": (frame.sci.size, "Pixels where the sky is a model"),
     }
     sci = frame.sci - sky
     if params.reset_sky:
