@@ -50,6 +50,13 @@ def distances(frames: Sequence[Frame]) -> Floats:
     return np.asarray(found, float)
 
 
+def turn(first: Frame, second: Frame) -> float:
+    """Degrees by which the second frame is turned against the first, -180 to 180."""
+    a, b = (projection(f).cd for f in (first, second))
+    between = np.linalg.solve(a, b)
+    return float(np.degrees(np.arctan2(between[1, 0], between[0, 0])))
+
+
 def groups(frames: Sequence[Frame], fraction: float = CLOSE_ENOUGH) -> list[int]:
     """Number of the group of each frame, from 0 in order of appearance.
 

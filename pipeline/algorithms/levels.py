@@ -4,32 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import combinations
+from typing import Any
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 FloatImage = NDArray[np.float32]
+MANY = 10000  # values from which their median is found by counting
 MaskImage = NDArray[np.uint16]
 Floats = NDArray[np.float64]
 
-# (image a, image b, pixels good in both) -> (their relation, number of pixels that it rests on)
-Comparison = Callable[[FloatImage, FloatImage, NDArray[np.bool_]], tuple[float, int]]
+Pair = tuple[float, int]  # how two images relate, and the number of pixels that this rests on
+# (image a, its mask, image b, its mask) -> their relation
+Comparison = Callable[[FloatImage, MaskImage, FloatImage, MaskImage], Pair]
+# (place of a, place of b, comparing them) -> their relation, compared now or known from before
+Known = Callable[[int, int, Callable[[], Pair]], Pair]
 
 
-def relative_scales(sci: Sequence[FloatImage], dq: Sequence[MaskImage], thin: int = 1) -> list[float]:
+def relative_scales(
+    sci: Sequence[FloatImage], dq: Sequence[MaskImage], thin: int = 1, known: Known | None = None
+) -> list[float]:
     """Factors that bring every image to the level of the first, from the ratios of all pairs.
 
     Each pair gives the median ratio of the pixels that are positive and unflagged in both, with their
     number as weight; least squares in the logarithm. thin takes every so-manieth row and column.
+    known: asked first for what a pair gives, where many sets of the same images are compared.
     All 1 where the fit is not finite (DRAGONS stackFrames).
     """
-    scales = np.exp(_fit_pairs(sci, dq, thin, _log_ratio))
+    scales = np.exp(_fit_pairs(sci, dq, thin, _log_ratio, known))
     return [float(s) for s in scales] if np.isfinite(scales).all() else [1.0] * len(sci)
 
 
-def relative_zeros(sci: Sequence[FloatImage], dq: Sequence[MaskImage], thin: int = 1) -> list[float]:
+def relative_zeros(
+    sci: Sequence[FloatImage], dq: Sequence[MaskImage], thin: int = 1, known: Known | None = None
+) -> list[float]:
     """Offsets that bring every image to the level of the first; as `relative_scales`, from differences."""
-    zeros = _fit_pairs(sci, dq, thin, _difference)
+    zeros = _fit_pairs(sci, dq, thin, _difference, known)
     return [float(z) for z in zeros] if np.isfinite(zeros).all() else [0.0] * len(sci)
 
 
@@ -64,30 +75,100 @@ def _middle_of_three(samples: Floats) -> Floats:
     return np.where(enough, middle, np.nan)
 
 
-def _log_ratio(a: FloatImage, b: FloatImage, good: NDArray[np.bool_]) -> tuple[float, int]:
-    good = good & (a > 0) & (b > 0)
-    number = int(np.count_nonzero(good))
-    return (float(np.log(np.median(a[good] / b[good]))), number) if number else (0.0, 0)
+def _log_ratio(a: FloatImage, a_dq: MaskImage, b: FloatImage, b_dq: MaskImage) -> Pair:
+    found = _both_good(a, a_dq, b, b_dq, True)
+    return (float(np.log(median(found))), found.size) if found.size else (0.0, 0)
 
 
-def _difference(a: FloatImage, b: FloatImage, good: NDArray[np.bool_]) -> tuple[float, int]:
-    number = int(np.count_nonzero(good))
-    return (float(np.median(a[good] - b[good])), number) if number else (0.0, 0)
+def _difference(a: FloatImage, a_dq: MaskImage, b: FloatImage, b_dq: MaskImage) -> Pair:
+    found = _both_good(a, a_dq, b, b_dq, False)
+    return (float(median(found)), found.size) if found.size else (0.0, 0)
 
 
-def _fit_pairs(sci: Sequence[FloatImage], dq: Sequence[MaskImage], thin: int, compare: Comparison) -> Floats:
+def median(values: NDArray[np.float32]) -> np.float32:
+    """np.median of many float32, to the bit, in a fifth of the time."""
+    if values.size < MANY:
+        return np.float32(np.median(values))
+    low, high = np.percentile(values[:: values.size // 1000], (25, 75)).astype(np.float64)
+    below = _middle_bin(values, 2.5 * low - 1.5 * high, 2.5 * high - 1.5 * low)
+    if below is None:
+        return np.float32(np.median(values))
+    rank, inside = below
+    inside.sort()
+    first = (values.size - 1) // 2 - rank
+    if first + 1 - values.size % 2 >= inside.size:  # the two middle ones lie in two bins
+        return np.float32(np.median(values))
+    return np.float32((inside[first] + inside[first + 1 - values.size % 2]) / np.float32(2))
+
+
+@njit(cache=True, nogil=True)
+def _middle_bin(values: FloatImage, low: float, high: float) -> Any:  # pragma: no cover - compiled
+    """(how many values lie below the bin of the lower middle one, the values in it); None where there is a
+    value that is not finite, or the middle lies outside."""
+    bins = 2048
+    if not low < high:
+        return None
+    scale = bins / (high - low)
+    counts = np.zeros(bins + 2, np.int64)
+    for v in values:
+        if not np.isfinite(v):
+            return None
+        counts[int(min(max((v - low) * scale + 1.0, 0.0), bins + 1.0))] += 1
+    rank, place, below = (values.size - 1) // 2, 0, 0
+    while below + counts[place] <= rank:
+        below += counts[place]
+        place += 1
+    inside = np.empty(counts[place], np.float32)
+    n = 0
+    for v in values:
+        if int(min(max((v - low) * scale + 1.0, 0.0), bins + 1.0)) == place:
+            inside[n] = v
+            n += 1
+    return below, inside
+
+
+@njit(cache=True, nogil=True)
+def _both_good(
+    a: FloatImage, a_dq: MaskImage, b: FloatImage, b_dq: MaskImage, ratio: bool
+) -> Any:  # pragma: no cover - compiled
+    """Ratios of the pixels that are unflagged and positive in both, or differences of the unflagged."""
+    ny, nx = a.shape
+    out = np.empty(ny * nx, np.float32)
+    n = 0
+    for y in range(ny):
+        for x in range(nx):
+            if a_dq[y, x] == 0 and b_dq[y, x] == 0:
+                if not ratio:
+                    out[n] = a[y, x] - b[y, x]
+                    n += 1
+                elif a[y, x] > 0 and b[y, x] > 0:
+                    out[n] = a[y, x] / b[y, x]
+                    n += 1
+    return out[:n]
+
+
+def _fit_pairs(
+    sci: Sequence[FloatImage], dq: Sequence[MaskImage], thin: int, compare: Comparison, known: Known | None
+) -> Floats:
     """Least squares for x with x_j - x_i = compare(i, j) and x_0 = 0; a pair without pixels says nothing."""
     step = (slice(None, None, thin), slice(None, None, thin))
     planes = [np.ascontiguousarray(plane[step]) for plane in sci]
-    good = [plane[step] == 0 for plane in dq]
-    rows, values = [], []
-    for i, j in combinations(range(len(sci)), 2):
-        value, number = compare(planes[i], planes[j], good[i] & good[j])
-        row = np.zeros(len(sci))
-        row[i], row[j] = -np.sqrt(number), np.sqrt(number)
-        rows.append(row[1:])
-        values.append(value * np.sqrt(number))
-    if not rows:
-        return np.zeros(len(sci))
-    solution = np.linalg.lstsq(np.array(rows), np.array(values), rcond=None)[0]
+    masks = [np.ascontiguousarray(plane[step]) for plane in dq]
+    n = len(sci)
+    matrix, vector = np.zeros((n, n)), np.zeros(n)  # normal equations: far fewer rows than there are pairs
+    for i, j in combinations(range(n), 2):
+
+        def pair(i: int = i, j: int = j) -> Pair:
+            return compare(planes[i], masks[i], planes[j], masks[j])
+
+        value, number = known(i, j, pair) if known else pair()
+        matrix[i, i] += number
+        matrix[j, j] += number
+        matrix[i, j] -= number
+        matrix[j, i] -= number
+        vector[j] += number * value
+        vector[i] -= number * value
+    if not (np.isfinite(matrix).all() and np.isfinite(vector).all()):
+        return np.full(n, np.nan)
+    solution = np.linalg.lstsq(matrix[1:, 1:], vector[1:], rcond=None)[0]
     return np.concatenate([[0.0], solution])

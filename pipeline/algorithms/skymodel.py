@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -26,6 +27,7 @@ CURVE = 0.003  # and how much it may be curved
 STEADY = 0.0002  # and how much slopes scatter on a quiet night
 ALIKE = 20.0  # neighbouring cells of faint wings err alike: as if this many times less well known
 ROUNDS = 12
+SETTLED = 1e-3  # of the noise of a pixel: a change of the numbers that is none
 DOUBT = 10.0  # times what free slopes gain by chance, from which the sky is not taken for steady
 FEWEST = 24  # cells of a frame without which there is no fit
 ENOUGH = 0.6  # of the pixels of a cell that must be good
@@ -168,7 +170,7 @@ def _solve(cells: Cells, levels: Sequence[float], drift: float, when: Floats) ->
     x, y = cells.columns[:, some], cells.rows[:, some]
     share = np.asarray(levels)[:, None] / mean
     prior = np.diag(_widths(n, mean, drift) ** -2.0)
-    slope = np.zeros((2, values.shape[1]))
+    slope, answer = np.zeros((2, values.shape[1])), np.zeros(len(prior))
     weight, model = weight0, np.asarray(levels, float)[:, None] + np.zeros_like(values)
     for turn in range(ROUNDS):
         total = weight.sum(0)
@@ -181,7 +183,7 @@ def _solve(cells: Cells, levels: Sequence[float], drift: float, when: Floats) ->
         basis = np.stack([np.ones_like(x), x, y, *moved, *common], -1)
         matrix, vector = _normal(basis, values, weight, pin)
         covariance = np.linalg.inv(matrix + prior)
-        answer = covariance @ vector
+        before, answer = answer, covariance @ vector
         own = np.concatenate([answer[: OWN * n].reshape(n, OWN), np.tile(answer[OWN * n :], (n, 1))], axis=1)
         model = np.einsum("iqk,ik->iq", basis, own)
         light = (weight * (values - model)).sum(0) / (total + pin)
@@ -189,6 +191,8 @@ def _solve(cells: Cells, levels: Sequence[float], drift: float, when: Floats) ->
         weight = weight0 * np.minimum(1, 2.5 / np.maximum(pull, 1e-9))
         if turn >= 2:
             slope = _slopes(target, np.asarray(some), cells.size)
+        if turn >= 4 and np.abs(answer - before).max() < SETTLED * cells.noise:
+            break
     own[:, 3:5] = 0  # the light of a target that lies elsewhere is no sky
     total = weight.sum(0)
     out, errors = np.full(some.shape, np.nan), np.full(some.shape, np.nan)
@@ -209,21 +213,37 @@ def _widths(n: int, level: float, drift: float) -> Floats:
 
 def _normal(basis: Floats, values: Floats, weight: Floats, pin: Floats) -> tuple[Floats, Floats]:
     """Normal equations of all frames' numbers, the target of each cell eliminated."""
-    n, _, terms = basis.shape
+    n, cells, terms = basis.shape
+    free = OWN * n + terms - OWN  # each frame has some of its own, the rest is shared
+    weighted = weight[..., None] * basis
+    columns = np.zeros((cells, free))
+    columns[:, : OWN * n] = weighted[..., :OWN].transpose(1, 0, 2).reshape(cells, -1)
+    columns[:, OWN * n :] = weighted[..., OWN:].sum(0)
     total = weight.sum(0) + pin
-    weighted = (weight[..., None] * basis).transpose(1, 0, 2).reshape(len(pin), -1)
-    matrix = -(weighted / total[:, None]).T @ weighted
-    vector = weighted.T @ (-(weight * values).sum(0) / total)
-    spread = np.zeros(
-        (n * terms, OWN * n + terms - OWN)
-    )  # each frame has some of its own, the rest is shared
+    matrix, vector = _less_products(columns, 1 / total, (weight * values).sum(0))
     for i in range(n):
-        own = slice(i * terms, (i + 1) * terms)
-        matrix[own, own] += (weight[i][:, None] * basis[i]).T @ basis[i]
-        vector[own] += basis[i].T @ (weight[i] * values[i])
-        for k in range(terms):
-            spread[i * terms + k, OWN * i + k if k < OWN else OWN * (n - 1) + k] = 1
-    return spread.T @ matrix @ spread, spread.T @ vector
+        place = np.r_[OWN * i : OWN * (i + 1), OWN * n : free]
+        matrix[np.ix_(place, place)] += np.einsum("qk,ql->kl", weighted[i], basis[i])
+        vector[place] += np.einsum("qk,q->k", basis[i], weight[i] * values[i])
+    return matrix, vector
+
+
+@njit(cache=True, nogil=True)
+def _less_products(columns: Floats, share: Floats, light: Floats) -> Any:  # pragma: no cover - compiled
+    """- columns.T @ (share * columns), - columns.T @ (share * light), always added up in the same order."""
+    cells, free = columns.shape
+    matrix, vector = np.zeros((free, free)), np.zeros(free)
+    for q in range(cells):
+        for a in range(free):
+            own = columns[q, a] * share[q]
+            if own != 0:
+                vector[a] -= own * light[q]
+                for b in range(a + 1):
+                    matrix[a, b] -= own * columns[q, b]
+    for a in range(free):
+        for b in range(a):
+            matrix[b, a] = matrix[a, b]
+    return matrix, vector
 
 
 def _of_the_mean(covariance: Floats, n: int) -> Floats:

@@ -144,6 +144,11 @@ class AssociateSkyParams:
     )
     use_all: bool = bounded(False, doc="use every sky frame, whatever its distance in time or place")
     sky: tuple[str, ...] | None = bounded(None, doc="names of the only frames to use as sky; None is all")
+    keep: bool = bounded(
+        True,
+        dragons=False,
+        doc="keep an object without sky frames for a model of its sky, if others of its kind have some",
+    )
 
 
 @primitive("associateSky", AssociateSkyParams)
@@ -171,8 +176,11 @@ def associate_sky(frames: Frames, params: AssociateSkyParams, cals: Calibrations
     without = [f for f in out if "object" in f.roles and not f.skies]
     if not without or all(not f.skies for f in out if "object" in f.roles):
         return out
-    left = [f for f in out if f.skies or "object" not in f.roles]
+    kept = [f for f in without if params.keep and any(o.skies and _alike(f, o) for o in out)]
+    left = [f for f in out if f.skies or "object" not in f.roles or f in kept]
     for frame in without:
+        if frame in kept:
+            continue
         left = note(left, f"{frame.name} left out: no sky frame belongs to it")
     return left
 

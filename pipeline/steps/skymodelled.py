@@ -45,7 +45,7 @@ class Study:
 
 
 def studied(frames: Frames) -> Study | None:
-    """The smooth sky of frames of one field, less those with hardly a good pixel; None without any."""
+    """The smooth sky of frames of one field, without those that have hardly a good pixel; None of none."""
     from pipeline.algorithms import skymodel
 
     shifts = [(round(float(x)), round(float(y))) for x, y in pointing.offsets(frames)[0]]
@@ -107,8 +107,8 @@ def steadied(study: Study) -> tuple[Frames, str]:
     size = np.abs(change[:, 1:3]).sum(axis=1)
     worst, percent = int(np.argmax(size)), 100 * float(size.max()) / study.level()
     return each(less, range(len(study.frames))), (
-        f"{study.frames[worst].name}: the slope of the sky drifts, by up to {percent:.2f} % of the sky from "
-        f"the middle to a corner (limit: {skymodel.DOUBT:g} times chance); {len(size)} frames get one slope"
+        f"{study.frames[worst].name}: the slope of the sky drifts, up to {percent:.2f} % of it from middle "
+        f"to corner (limit: {skymodel.DOUBT:g} times chance); {len(size)} frames get one slope"
     )
 
 
@@ -238,6 +238,7 @@ def _less(
         "SKYNUM": (len(study.frames), "Number of frames in the sky"),
         "SKYHOW": ("model", "How the level of the sky was found"),
         "SKYVAR": (round(brought, 4), "Variance that the sky has brought"),
+        "SKYMODEL": (frame.sci.size, "Pixels where the sky is a model"),
     }
     sci = frame.sci - sky
     if params.reset_sky:

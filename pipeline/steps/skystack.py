@@ -88,6 +88,7 @@ class Skies:
     masks: dict[str, BoolImage] = field(default_factory=dict)
     _marked: Memo[str, MaskImage] = field(default_factory=Memo)
     _levels: Memo[str, float] = field(default_factory=Memo)
+    pairs: Memo[tuple[str, str], tuple[float, int]] = field(default_factory=Memo)
     _stacks: Memo[tuple[str, ...], Stack] = field(default_factory=lambda: Memo(STACKS_KEPT))
     _stack_levels: Memo[tuple[str, ...], float] = field(default_factory=Memo)
 
@@ -147,6 +148,10 @@ def combined(skies: Skies, names: tuple[str, ...]) -> Stack:
     dq = [skies.dq(name) for name in names]
     var = _variances(skies, names)
     scales, zeros = [1.0] * len(names), [0.0] * len(names)
+
+    def known(i: int, j: int, compare: Callable[[], tuple[float, int]]) -> tuple[float, int]:
+        return skies.pairs.get((names[i], names[j]), compare)  # two frames are in most skies together
+
     if params.estimator == "all" and (params.scale or params.zero):
         levels = [skies.level(name) for name in names]
         if params.scale and all(level > 0 for level in levels):
@@ -154,9 +159,9 @@ def combined(skies: Skies, names: tuple[str, ...]) -> Stack:
         elif params.zero or params.scale:
             zeros = [levels[0] - level for level in levels]
     elif params.scale:
-        scales = relative_scales(sci, dq)
+        scales = relative_scales(sci, dq, known=known)
     elif params.zero:
-        zeros = relative_zeros(sci, dq)
+        zeros = relative_zeros(sci, dq, known=known)
     if len(names) == 2 and var is not None:
         dq = _without_the_higher(sci, var, dq, scales, zeros)
     reject, nlow, nhigh = params.reject_method, params.nlow, params.nhigh

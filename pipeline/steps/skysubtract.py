@@ -11,6 +11,7 @@ VAR = (sum VAR + m (m - 1) SKYCOV) / m².
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,6 +35,8 @@ from pipeline.steps.skystack import (
 if TYPE_CHECKING:
     from pipeline.algorithms.combine import Stack
 
+TURNED = 2.0  # degrees: frames turned by more do not lie on one another by shifts
+SAID = 0.005  # of a frame that may be filled without a word
 Pools = dict[str, tuple[str, ...]]
 
 __all__ = ["SkyCorrectParams", "sky_correct"]
@@ -49,8 +52,12 @@ def sky_correct(frames: Frames, params: SkyCorrectParams, cals: Calibrations) ->
     its own frames, interpolated to the time of the object frame if they bracket it, else that of the
     nearest; it is never extrapolated.
 
-    Sets SKYLEVEL (what was taken off), SKYFACT, SKYNUM, SKYHOW, SKYVAR. A frame without skies stays as it is,
-    with a note. Raises ReductionError when a frame has no usable sky pixel.
+    With `model`, pixels that are objects on every sky get a smooth sky, and so does the whole of a field
+    whose extended target hides the sky, or a frame without skies (`skymodelled`); with `gradient`, frames
+    whose sky changes its slope are brought to one first. What was done is a note.
+
+    Sets SKYLEVEL (what was taken off), SKYFACT, SKYNUM, SKYHOW, SKYVAR, SKYMODEL. Without `model` a frame
+    without skies stays as it is, with a note. Raises ReductionError when a frame has no usable sky pixel.
     """
     objects = [f for f in frames if "object" in f.roles or not f.roles]
     by_name = {f.name: f for f in frames}
@@ -86,9 +93,23 @@ def sky_correct(frames: Frames, params: SkyCorrectParams, cals: Calibrations) ->
             raise BadFrame(frame.name, str(error)) from error
 
     out = each(corrected, objects)
+    notes += _holes(out, done)
     for text in notes:
         out = note(out, text)
     return out
+
+
+def _holes(frames: Frames, done: Mapping[str, Frame]) -> list[str]:
+    """What to say of pixels that are objects on all their skies."""
+    unseen = {f.name: int(f.header.get("SKYMODEL", 0)) for f in frames if f.name not in done}
+    worst = max(unseen, key=unseen.__getitem__, default="")
+    if not worst or unseen[worst] <= SAID * frames[0].sci.size:
+        return []
+    percent = 100 * unseen[worst] / frames[0].sci.size
+    return [
+        f"{worst}: sky under objects is a model for {unseen[worst]} pixels, {percent:.1f} % "
+        f"(limit {100 * SAID:.1f} %), which are objects on all its skies"
+    ]
 
 
 def _by_model(
@@ -134,7 +155,14 @@ def _fields(by_name: dict[str, Frame], pools: Pools, scale: bool) -> list[Frames
     fields: dict[Any, Frames] = {}
     for frame, number in zip(members, pointing.groups(members) if members else [], strict=True):
         facts = frame.descriptors
-        fields.setdefault((number, frame.shape, facts.exposure_time, facts.coadds), []).append(frame)
+        kind = (
+            number,
+            frame.shape,
+            facts.exposure_time,
+            facts.coadds,
+            round(pointing.turn(members[0], frame) / TURNED),
+        )
+        fields.setdefault(kind, []).append(frame)
     return [field for field in fields.values() if any(f.name in pools for f in field)]
 
 
@@ -159,8 +187,9 @@ def _corrected(frame: Frame, names: tuple[str, ...], skies: Skies, scale: bool, 
             common["share"] = 1.0 / len(names)
     result = background.subtract_sky(frame.sci, variance, sky.sci, sky.var, factor, **common)
     sci, var, dq = result.sci, result.var, frame.dq | sky.dq
-    hole = _unseen(sky, names, skies) if params.model else None
+    hole, unseen = _unseen(sky, names, skies) if params.model else None, 0
     if hole is not None:
+        unseen = int(np.count_nonzero(hole))
         known = calibrations_variance(common, skies.stack_level(names)) * (1 - common.get("share", 0.0))
         model = skyfill.fill(sky.sci, sky.var, sky.dq != 0, hole, known)
         sci[hole] = frame.sci[hole] - np.float32(factor) * model.sci
@@ -178,6 +207,7 @@ def _corrected(frame: Frame, names: tuple[str, ...], skies: Skies, scale: bool, 
         "SKYNUM": (len(names), "Number of frames in the sky"),
         "SKYHOW": (how, "How the level of the sky was found"),
         "SKYVAR": (round(result.sky_var, 4), "Variance that the sky has brought"),
+        "SKYMODEL": (unseen, "Pixels where the sky is a model"),
     }
     return frame.stamped("SUBSKY", sci=sci, var=None if frame.var is None else var, dq=dq, cards=cards)
 
