@@ -15,6 +15,7 @@ from astropy.io import fits
 from pipeline.simulate import detector as det
 from pipeline.simulate.cards import airmass, clock
 from pipeline.simulate.detector import Detector
+from pipeline.simulate.faults import NOTHING, SHARP, Motion, trail
 from pipeline.simulate.presets import LAMP_RATE, PRESETS, THERMAL_RATE, Preset
 from pipeline.simulate.shot import RawFrame, Shot, write_fits
 from pipeline.simulate.sky import EXTINCTION, MOFFAT_BETA, SKY_BRIGHTNESS, ZERO_POINTS, Field, offset_position
@@ -101,15 +102,17 @@ def night_shots(
             start = run.start + k * step
             size = min(options.size or run.shot.shape[0], run.shot.shape[0])
             wave = np.sin(2 * np.pi * (start - begin).total_seconds() / period + phase)
+            name = f"{night}S{first + k:04d}"
+            fault = plan.faults.get(name, run.faults.get(k, NOTHING))
             shot = replace(
                 run.shot,
-                name=f"{night}S{first + k:04d}",
+                name=name,
                 start=_to_tenth(start),
                 number=run.number + k,
                 offset=offset,
                 shape=(size, size),
                 field=fields.get(run.field),
-                light=_light(run.shot, rng, float(wave), options),
+                light=_light(run.shot, rng, float(wave), options, fault.lamp),
                 fwhm=float(np.clip(rng.normal(4.2, 0.25), 3.5, 5.0)),
                 pointing_error=_pointing_error(rng, options.jitter),
                 cosmic=options.cosmic,
@@ -119,9 +122,29 @@ def night_shots(
             )
             clouds = float(np.exp(rng.normal(0, options.clouds)))
             masses = airmass(*shot.target, shot.start)
-            yield replace(shot, transparency=clouds * 10 ** (-0.4 * EXTINCTION * (masses - 1))).with_detector(
-                array
-            )
+            shot = replace(shot, transparency=clouds * 10 ** (-0.4 * EXTINCTION * (masses - 1)))
+            if run.motion:
+                shot = _with_motion(shot, run.motion, (start - run.start).total_seconds())
+            yield shot.with_detector(array).with_fault(fault)
+
+
+def _with_motion(shot: Shot, motion: Motion, seconds: float) -> Shot:
+    """The frame of a target that has moved for so long. RATRACK is in seconds of time a second, DECTRACK in
+    arcsec a second, as the sidereal rate of a parked telescope's header says."""
+    east, north = motion.at(seconds)
+    place = offset_position(*shot.target, east, north)
+    rate = np.array(motion.rate) / 3600
+    moved = np.linalg.solve(shot.header_pointing.cd, rate) * shot.exposure * shot.coadds
+    line = trail(float(np.hypot(*moved)), float(np.rad2deg(np.arctan2(moved[1], moved[0]))))
+    shot = replace(shot, mover=(*place, motion.mag)).with_cards(
+        RATRACK=float(rate[0] / 15 / np.cos(np.deg2rad(place[1]))), DECTRACK=float(rate[1])
+    )
+    if motion.follows == "telescope":
+        return replace(shot, target=place, star_smear=line)
+    pa = np.deg2rad(shot.pa)
+    # An offset of the telescope moves the light the other way.
+    p, q = east * np.cos(pa) - north * np.sin(pa), east * np.sin(pa) + north * np.cos(pa)
+    return replace(shot, mover_smear=line, told_offset=(-float(p), -float(q)))
 
 
 def _to_tenth(when: datetime) -> datetime:
@@ -134,14 +157,14 @@ def _pointing_error(rng: np.random.Generator, most: float) -> tuple[float, float
     return float(dx), float(dy)
 
 
-def _light(shot: Shot, rng: np.random.Generator, wave: float, options: Options) -> float:
+def _light(shot: Shot, rng: np.random.Generator, wave: float, options: Options, lamp_factor: float) -> float:
     """Uniform light in e-/s: the drifting sky, or the lamp and the warm calibration unit."""
     jitter = rng.normal()
     if shot.kind == "dark":
         return 0.0
     if shot.kind.startswith("flat"):
         lamp = LAMP_RATE[shot.filter] * (1 + 0.0007 * jitter) if shot.kind == "flaton" else 0.0
-        return float(lamp + THERMAL_RATE[shot.filter])
+        return float(lamp * lamp_factor + THERMAL_RATE[shot.filter])
     area = shot.header_pointing.pixel_area
     dark_sky = area * 10 ** (0.4 * (ZERO_POINTS[shot.filter] - SKY_BRIGHTNESS[shot.filter]))
     return float(dark_sky * (1 + options.drift * wave + 0.001 * jitter))
@@ -155,7 +178,8 @@ def render_in_order(shots: list[Shot], seed: int) -> Iterator[RawFrame]:
         raw = replace(shot, latent=det.latent_image(recent, shot.well, shot.shape)).render(
             np.random.SeedSequence(seed, spawn_key=(3, k))
         )
-        burnt = [*burnt[-12:], (shot.start, raw.saturated & ~shot.array.hot)]
+        if not shot.fault.saturated:  # an even residual image would be a fault of its own
+            burnt = [*burnt[-12:], (shot.start, raw.saturated & ~shot.array.hot)]
         yield raw
 
 
@@ -182,16 +206,27 @@ def frame_truth(raw: RawFrame) -> dict[str, Any]:
         "saturated_pixels": int((raw.saturated & ~shot.array.hot & ~shot.array.dead).sum()),
         "latent_pixels": int(np.count_nonzero(shot.latent)),
     }
+    if wrong := shot.fault.facts():
+        facts["fault"] = wrong
     if shot.kind.startswith("flat"):
         thermal = THERMAL_RATE[shot.filter]
         return facts | {"lamp_rate": shot.light - thermal, "thermal_rate": thermal}
     if shot.field is None:
         return facts
     header, true = shot.header_pointing, shot.true_pointing
-    target = true.pixels(*(np.array([value]) for value in shot.target))
+    target = true.pixels(*(np.array([value]) for value in shot.field.target))
     # The sky position that truly fell on the header's reference pixel.
     ra, dec = _position_at(shot, header.x - shot.pointing_error[0], header.y - shot.pointing_error[1])
     masses = airmass(*shot.target, shot.start)
+    if shot.mover:
+        x, y = true.pixels(*(np.array([value]) for value in shot.mover[:2]))
+        facts["mover"] = {
+            "radec": list(shot.mover[:2]),
+            "mag": shot.mover[2],
+            "xy": [float(x[0]), float(y[0])],
+        }
+    if shot.fault.smear != SHARP:
+        facts["smear"] = [list(part) for part in shot.fault.smear]
     return facts | {
         "object": shot.object_name,
         "field": shot.field.name,

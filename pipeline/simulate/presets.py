@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import numpy as np
 
+from pipeline.simulate.faults import Fault, Motion
 from pipeline.simulate.shot import Shot
 from pipeline.simulate.sky import Field, Galaxy, random_stars
 
@@ -26,7 +28,10 @@ FS17_KPRIME = 12.290 + 0.22 * (12.363 - 12.290)
 @dataclass(frozen=True)
 class Run:
     """Frames of one kind in a row: the first file's name, a frame for each offset (arcsec along P, Q), and
-    the seconds between the end of one and the start of the next."""
+    the seconds between the end of one and the start of the next.
+
+    faults : what is wrong with some of them, by their place in the row;  motion : of a target that moves
+    """
 
     shot: Shot
     first: str
@@ -35,17 +40,23 @@ class Run:
     field: str = ""
     overhead: float = 4.5
     number: int = 1
+    faults: Mapping[int, Fault] = dataclasses.field(default_factory=dict)
+    motion: Motion | None = None
 
 
 @dataclass(frozen=True)
 class Preset:
-    """A night: its runs, and how its fields are made."""
+    """A night: its runs, and how its fields are made.
+
+    faults : what is wrong with frames, by their names, before what the runs say
+    """
 
     name: str
     description: str
     runs: tuple[Run, ...]
     fields: MakeFields
     seed: int = 20160102
+    faults: Mapping[str, Fault] = dataclasses.field(default_factory=dict)
 
 
 def at(text: str) -> datetime:

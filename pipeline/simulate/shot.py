@@ -28,7 +28,9 @@ from astropy.io import fits
 from pipeline.simulate import cards
 from pipeline.simulate.detector import (
     ARRAY_SIZE,
+    GAIN,
     OVERHEAD_SECONDS,
+    WELL,
     BoolImage,
     Detector,
     FloatImage,
@@ -37,6 +39,7 @@ from pipeline.simulate.detector import (
     perfect_detector,
     read_out,
 )
+from pipeline.simulate.faults import NOTHING, OVERFULL, SHARP, Fault, Smear, smeared
 from pipeline.simulate.sky import ZERO_POINTS, Field, Pointing, Vector, offset_position, render_stars
 
 # Scales along x and y of the f/6 camera as real CD matrices give them, arcsec a pixel.
@@ -59,6 +62,10 @@ class Shot:
     light : uniform illumination (sky, lamp or thermal), before the response of the pixels
     sources : rows (x, y, e-/s), 0-based pixels of this frame
     latent : mean electrons of residual image
+    fault : what is wrong with it, see `with_fault`
+    mover : a source that moves, (ra, dec, mag);  star_smear, mover_smear : where the light of a star, and
+        of that source, goes while the telescope tracks the other
+    told_offset : arcsec that POFFSET and QOFFSET say besides `offset`
     """
 
     kind: str = "object"
@@ -89,6 +96,11 @@ class Shot:
     cosmic: bool = False
     latent: FloatImage | float = 0.0
     pattern: float = 0.0
+    fault: Fault = NOTHING
+    mover: tuple[float, float, float] | None = None
+    star_smear: Smear = SHARP
+    mover_smear: Smear = SHARP
+    told_offset: tuple[float, float] = (0.0, 0.0)
     dtype: str = "float32"
     cards: tuple[tuple[str, Any], ...] = ()
     image_cards: tuple[tuple[str, Any], ...] = ()
@@ -129,6 +141,34 @@ class Shot:
     def with_pointing_error(self, dx: float, dy: float) -> Shot:
         return replace(self, pointing_error=(dx, dy))
 
+    def with_fault(self, fault: Fault | None = None, **wrong: Any) -> Shot:
+        """Something wrong with this frame: a `Fault`, or its fields.
+
+        Light, pointing and sharpness that the shot has by now are changed, so this comes last in a chain.
+        """
+        fault = fault or Fault(**wrong)
+        if fault == NOTHING:
+            return self
+        light, clear = self.light * fault.sky, self.transparency * 10 ** (-0.4 * fault.cloud)
+        if fault.saturated:
+            light = OVERFULL * WELL[self.well] / self.exposure
+        if fault.dead:
+            light = clear = 0.0
+        # What the header says moves, and the light stays where it was.
+        (dx, dy), pa = fault.header, np.deg2rad(self.pa)
+        east, north = (float(v) for v in self.header_pointing.cd @ (dx, dy))
+        p, q = east * np.cos(pa) - north * np.sin(pa), east * np.sin(pa) + north * np.cos(pa)
+        return replace(
+            self,
+            fault=fault,
+            light=light,
+            transparency=clear,
+            fwhm=self.fwhm * fault.blur,
+            offset=(self.offset[0] + float(p), self.offset[1] + float(q)),
+            pointing_error=(self.pointing_error[0] + dx, self.pointing_error[1] + dy),
+            cards=self.cards + fault.cards,
+        )
+
     def with_cards(self, image: bool = False, **values: Any) -> Shot:
         """Header cards of one's own, in the primary or in the image header."""
         if image:
@@ -160,6 +200,11 @@ class Shot:
         return Pointing(ra, dec, x, y, cd)
 
     @property
+    def _told(self) -> tuple[float, float]:
+        (p, q), (more_p, more_q) = self.offset, self.told_offset
+        return (p + more_p, q + more_q) if more_p or more_q else (p, q)
+
+    @property
     def true_pointing(self) -> Pointing:
         nominal = self.header_pointing
         return nominal._replace(x=nominal.x + self.pointing_error[0], y=nominal.y + self.pointing_error[1])
@@ -167,6 +212,8 @@ class Shot:
     def light_rate(self) -> FloatImage:
         """Photo-electrons per second before the response of the pixels: sky or lamp, galaxy, stars."""
         image = np.full(self.shape, self.light, np.float32)
+        if self.fault.gradient:
+            image *= self.fault.tilt(self.shape)
         stars = self.sources
         if self.field:
             pointing = self.true_pointing
@@ -175,16 +222,32 @@ class Shot:
             rate = 10 ** (0.4 * (zero_point - self.field.mag))
             stars = np.concatenate([stars, np.stack([x, y, rate], axis=1)])
             if self.field.galaxy:
-                centre = Pointing(*self.field.target, 0, 0, np.eye(2))
-                east0, north0 = centre.pixels(np.array([pointing.ra]), np.array([pointing.dec]))
-                east, north = pointing.offsets(self.shape)
-                surface = self.field.galaxy.surface_brightness(
-                    east + np.float32(east0[0]), north + np.float32(north0[0]), zero_point
-                )
-                image += surface * np.float32(pointing.pixel_area * self.transparency)
+                for dx, dy, share in self.fault.smear:
+                    moved = pointing._replace(x=pointing.x + dx, y=pointing.y + dy)
+                    image += np.float32(share) * self._galaxy(self.field, moved)
         floor = 0.02 / (self.exposure * self.coadds)
-        stars = stars * np.array([1, 1, self.transparency])
+        stars = smeared(stars * np.array([1, 1, self.transparency]), self.star_smear)
+        if self.mover is not None:
+            stars = np.concatenate([stars, smeared(self._mover(self.mover), self.mover_smear)])
+        stars = smeared(stars, self.fault.smear)
         return image + render_stars(self.shape, stars, fwhm=self.fwhm, floor=floor)
+
+    def _galaxy(self, field: Field, pointing: Pointing) -> FloatImage:
+        """The field's galaxy where a pointing puts it, e-/s."""
+        assert field.galaxy is not None
+        centre = Pointing(*field.target, 0, 0, np.eye(2))
+        east0, north0 = centre.pixels(np.array([pointing.ra]), np.array([pointing.dec]))
+        east, north = pointing.offsets(self.shape)
+        surface = field.galaxy.surface_brightness(
+            east + np.float32(east0[0]), north + np.float32(north0[0]), ZERO_POINTS[self.filter]
+        )
+        return surface * np.float32(pointing.pixel_area * self.transparency)
+
+    def _mover(self, mover: tuple[float, float, float]) -> Vector:
+        """The moving source as a row (x, y, e-/s)."""
+        x, y = self.true_pointing.pixels(np.array([mover[0]]), np.array([mover[1]]))
+        rate = self.transparency * 10 ** (0.4 * (ZERO_POINTS[self.filter] - mover[2]))
+        return np.stack([x, y, np.full_like(x, rate)], axis=1)
 
     def headers(self) -> tuple[fits.Header, fits.Header]:
         """The primary and the image header of the raw frame."""
@@ -216,7 +279,7 @@ class Shot:
             **cards.time_cards(self.start, self.end),
             **cards.wcs_cards(pointing),
             **cards.offset_cards(
-                *(0.0, 0.0) if parked else self.offset,
+                *(0.0, 0.0) if parked else self._told,
                 0.0 if parked else self.pa,
                 270.0 if parked else 90.031 if self.port == 1 else 89.22,
             ),
@@ -244,7 +307,7 @@ class Shot:
             rng,
             rate,
             hits,
-            pedestal=array.pedestal,
+            pedestal=array.pedestal + self.fault.add * GAIN,
             latent=self.latent,
             exposure=self.exposure,
             coadds=self.coadds,
@@ -253,7 +316,10 @@ class Shot:
         )
         if self.pattern:
             adu = np.rint(adu + column_pattern(rng, self.shape, self.pattern))
-        electrons = rate * np.float32(seconds) + np.float32(array.pedestal * self.coadds)
+        if self.fault.constant is not None:
+            adu = np.full_like(adu, self.fault.constant)
+        pedestal = (array.pedestal + self.fault.add * GAIN) * self.coadds
+        electrons = rate * np.float32(seconds) + np.float32(pedestal)
         return RawFrame(self, adu, electrons, saturated, hits, *self.headers())
 
 
