@@ -69,10 +69,10 @@ def judge_frames(frames: Frames, params: JudgeFramesParams, cals: Calibrations) 
         members, seen = [frames[k] for k in places], [found[k] for k in places]
         own = _never_read(members, seen, params)
         if kind == "image":
-            own |= _images(members, seen, params)
+            own = _images(members, seen, params) | own
             own = clouded(members, seen, params.sky_cloud, besides=own) | own
         else:
-            own |= _calibrations(kind, members, seen, params, lamp)
+            own = _calibrations(kind, members, seen, params, lamp) | own
         if own and all(v.use == LEFT_OUT for v in own.values()) and len(own) == len(members):
             # Nothing would be left. A person sees why the product is what it is.
             own = {
@@ -205,7 +205,7 @@ def _images(members: Frames, seen: Sequence[Figures], params: JudgeFramesParams)
         if lights[k] < params.no_light:
             out[k] = _out(frame, "no light: closed shutter?", levels[k], params.no_light * usual, frame.unit)
         elif levels[k] > params.bright_sky * usual > 0:
-            weight = min(1.0, float(oddness.usual(noises)[0] / noises[k]) ** 2)
+            weight = min(1.0, float(oddness.usual(noises)[0] / max(noises[k], 1.0)) ** 2)
             out[k] = Verdict(
                 name_of(frame), WEIGHTED, LEFT_OUT, "a sky far brighter than that of the others: twilight?",
                 float(levels[k]), params.bright_sky * usual, frame.unit, weight,

@@ -13,27 +13,23 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pipeline.frame import SATURATED, Frame, Frames
+from pipeline.frame import Frame, Frames
 from pipeline.headers import number
 from pipeline.limits import limit
-from pipeline.parallel import each
 from pipeline.params import bounded
 from pipeline.primitive import Calibrations, primitive
-from pipeline.steps.frameshifts import by_wcs
+from pipeline.steps import starlight
 from pipeline.steps.judge import dealt
 from pipeline.steps.members import name_of
 from pipeline.steps.reference import reference_of
+from pipeline.steps.starlight import Seen, compared
 from pipeline.tags import tags_of
 from pipeline.verdict import LEFT_OUT, SCALED, USED, WEIGHTED, Verdict
 
 if TYPE_CHECKING:
-    from pipeline.algorithms.meanstar import Shape, Transparency
+    from pipeline.algorithms.meanstar import Shape
 
-MOST_STARS = 40
-PIXELS, FEWEST = 400_000, 5  # of all cut-outs of a frame together, as long as there are so many stars
-APERTURE = 2.5  # radius, in FWHM of the wider of the two frames
 FEW = 3  # frames or fewer: nothing is left out on weak evidence
 WEAK = 2.0  # times the limit beyond which the evidence is not weak
 CLEARER = 0.25  # magnitudes, by which another frame than the reference must be brighter to be compared with
@@ -54,17 +50,6 @@ class JudgeImagesParams:
     unfound: float = limit("unfound", ge=0, lt=1)
 
 
-class Seen(NamedTuple):
-    """What one frame shows of the reference's stars; None where it cannot be told.
-
-    expected : stars that should be in its field
-    """
-
-    shape: Shape | None
-    light: Transparency | None
-    expected: int
-
-
 @primitive("judgeImages", JudgeImagesParams)
 def judge_images(frames: Frames, params: JudgeImagesParams, cals: Calibrations) -> Frames:
     """Compare the frames by the stars that they share; scale, weigh or leave out what is not like the rest.
@@ -77,27 +62,16 @@ def judge_images(frames: Frames, params: JudgeImagesParams, cals: Calibrations) 
         return frames
     from pipeline.algorithms import meanstar
 
-    seen = _compared(frames, reference_of(frames))
+    seen = compared(frames, reference_of(frames))
     brightest = max(range(len(frames)), key=lambda k: _excess(seen[k], params))
     if _excess(seen[brightest], params) > CLEARER:  # the reference is in cloud
-        seen = _compared(frames, frames[brightest])
+        seen = compared(frames, frames[brightest])
     transparency = meanstar.of_the_clear([found.light for found in seen])
     frames = [_measured(*found) for found in zip(frames, seen, transparency, strict=True)]
     verdicts = _settled(_verdicts(frames, seen, transparency, params), len(frames))
     frames = dealt(frames, verdicts, params.accept, skies=False)
     own = {verdict.frame: verdict for verdict in verdicts if not _is_accepted(verdict, frames)}
     return [_scaled(frame, own.get(name_of(frame))) for frame in frames]
-
-
-def _compared(frames: Frames, base: Frame) -> list[Seen]:
-    """What every frame shows of the stars of one of them."""
-    chosen = _stars(base)
-    if chosen is None:
-        return [Seen(None, None, 0)] * len(frames)
-    widths = [number(f.header, "FWHMPIX") or math.nan for f in frames]
-    usual = float(np.nanmedian(widths)) if np.isfinite(widths).any() else 4.0
-    first = _look(base, base, chosen, usual)
-    return each(lambda f: first if f is base else _look(f, base, chosen, usual, first.shape), frames)
 
 
 def _excess(seen: Seen, params: JudgeImagesParams) -> float:
@@ -117,111 +91,6 @@ def _scaled(frame: Frame, verdict: Verdict | None) -> Frame:
     if verdict is None or verdict.use != SCALED or not transparency:
         return frame
     return frame.evolve(cards={"SCALEBY": (round(1 / transparency, 6), "Factor for the counts, by TRANSP")})
-
-
-# -- what is measured ---------------------------------------------------------------------------------------
-
-
-class Stars(NamedTuple):
-    """Stars of the reference, (n,) each: pixels from 0, flux, FWHM."""
-
-    x: NDArray[np.float64]
-    y: NDArray[np.float64]
-    flux: NDArray[np.float64]
-
-
-def _stars(reference: Frame) -> Stars | None:
-    """The sources to look at: bright, whole, unsaturated, alone within three times their width."""
-    t = reference.catalog
-    if t is None or not t.size:
-        return None
-    with np.errstate(all="ignore"):
-        good = (
-            (t["FLUX_AUTO"] > 10 * t["FLUXERR_AUTO"])
-            & ((t["IMAFLAGS_ISO"] & int(SATURATED)) == 0)
-            & (t["FWHM_FIT"] > 0)
-            & (t["FLAGS"] & 0b11000 == 0)
-        )
-    if (t["STAR"][good] == 1).sum() >= 5:
-        good &= t["STAR"] == 1
-    width = float(np.median(t["FWHM_FIT"][good])) if good.any() else 4.0
-    away = np.hypot(
-        np.subtract.outer(t["X_IMAGE"], t["X_IMAGE"]), np.subtract.outer(t["Y_IMAGE"], t["Y_IMAGE"])
-    )
-    np.fill_diagonal(away, np.inf)
-    beside = (away < 3 * width) & (t["FLUX_AUTO"][None, :] > 0.1 * t["FLUX_AUTO"][:, None])
-    alone = good & ~beside.any(axis=1)
-    t = t[alone if alone.any() else good][:MOST_STARS]
-    if not t.size:
-        return None
-    return Stars(t["X_FIT"].astype(float) - 1, t["Y_FIT"].astype(float) - 1, t["FLUX_AUTO"].astype(float))
-
-
-def _look(
-    frame: Frame, reference: Frame, stars: Stars, usual: float, of_reference: Shape | None = None
-) -> Seen:
-    """The reference's stars in one frame: shape of the mean star, and light in like apertures."""
-    from pipeline.algorithms import meanstar
-
-    ny, nx = frame.shape
-    x, y = by_wcs(reference, frame).to_input(stars.x, stars.y)
-    half = math.ceil(5 * usual)
-    inside = (x > half) & (x < nx - half) & (y > half) & (y < ny - half)
-    if "NON_SIDEREAL" in tags_of(frame.header) and frame.catalog is not None:
-        # The frames lie on each other at the target: stars are elsewhere.
-        t = frame.catalog
-        near = np.hypot(np.subtract.outer(x, t["X_IMAGE"] - 1), np.subtract.outer(y, t["Y_IMAGE"] - 1))
-        inside &= near.min(axis=1) < 2 * usual
-    expected = int(inside.sum())
-    if not expected or frame.header.get("REGMETH") in ("offsets", "header") or frame.var is None:
-        return Seen(None, None, expected)
-    bad = (frame.dq & ~np.uint16(6)) != 0
-    noise = np.sqrt(np.median(frame.var[::8, ::8])) / stars.flux[inside]
-    most = max(FEWEST, PIXELS // (2 * half + 1) ** 2)
-    pieces = meanstar.cutouts(
-        frame.sci, bad, x[inside][:most], y[inside][:most], stars.flux[inside][:most], half
-    )
-    shape = meanstar.shape(pieces, noise[:most], usual)
-    radius = APERTURE * max(shape.fwhm if shape else usual, usual)
-    there = _sums(frame, x[inside], y[inside], radius)
-    here = _sums(reference, stars.x[inside], stars.y[inside], radius)
-    light = meanstar.relative_light(*there, *here)
-    if light is not None and shape is not None and of_reference is not None:
-        light = _of_all_light(light, shape, of_reference, radius)
-    return Seen(shape, light, expected)
-
-
-def _of_all_light(light: Transparency, shape: Shape, reference: Shape, radius: float) -> Transparency:
-    """Corrected for what wider stars lose outside the aperture; a tenth of the correction is its error."""
-    from pipeline.algorithms import meanstar
-
-    lost = [meanstar.light_inside(radius, s.fwhm, s.beta) for s in (shape, reference)]
-    change = -2.5 * math.log10(lost[0] / lost[1])
-    return light._replace(
-        magnitudes=light.magnitudes + change, error=math.hypot(light.error, 0.1 * change, 0.002)
-    )
-
-
-def _sums(frame: Frame, x: Any, y: Any, radius: float) -> tuple[Any, Any]:
-    """(flux, error) in circles, less the mean of a ring; nan where the middle is bad or it is not whole."""
-    import sep
-
-    from pipeline.algorithms import meanstar
-
-    assert frame.var is not None
-    bad = (frame.dq & ~np.uint16(6)) != 0
-    ny, nx = frame.shape
-    flux, error, _ = sep.sum_circle(
-        np.array(frame.sci), x, y, radius, var=np.array(frame.var), mask=bad, subpix=5,
-        bkgann=(meanstar.RING[0] * radius, meanstar.RING[1] * radius),
-    )  # fmt: skip
-    whole = (x > radius) & (x < nx - 1 - radius) & (y > radius) & (y < ny - 1 - radius)
-    rows, columns = np.clip(np.rint(y).astype(int), 0, ny - 1), np.clip(np.rint(x).astype(int), 0, nx - 1)
-    core = [
-        bad[max(r - 1, 0) : r + 2, max(c - 1, 0) : c + 2].any() for r, c in zip(rows, columns, strict=True)
-    ]
-    usable = whole & ~np.array(core, bool)
-    return np.where(usable, flux, np.nan), np.where(usable, error, np.nan)
 
 
 def _measured(frame: Frame, seen: Seen, transparency: tuple[float, float]) -> Frame:
@@ -293,7 +162,7 @@ def _pairs(frame: Frame) -> float:
     t = frame.catalog
     if t is None:
         return 0.0
-    t = t[:MOST_STARS]
+    t = t[: starlight.MOST_STARS]
     return meanstar.repeated(*(t[name].astype(float) for name in ("X_IMAGE", "Y_IMAGE", "FLUX_AUTO")))
 
 

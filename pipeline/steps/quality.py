@@ -17,6 +17,7 @@ from pipeline.primitive import Calibrations, note, primitive
 
 LATENCY_SECONDS = 120.0
 _NON_LINEAR_OR_SATURATED = 2 | 4
+MOST_REMEMBERED = 0.3  # of the pixels of a frame
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,10 @@ def _remember(frames: Frames, params: AddDQParams) -> Frames:
 
     bits = _NON_LINEAR_OR_SATURATED if params.non_linear else int(SATURATED)
     pixels = {id(frame): flagging.pixels_with(frame.dq, bits) for frame in frames}
+    for frame in frames:
+        if pixels[id(frame)].size > MOST_REMEMBERED * frame.dq.size:
+            # What such a frame leaves in the next is as even as a sky, and goes with it.
+            pixels[id(frame)] = pixels[id(frame)][:0]
     out = []
     for frame in frames:
         earlier = [there for other in before(frame, frames, params) if (there := pixels[id(other)]).size]

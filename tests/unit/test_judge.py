@@ -63,7 +63,7 @@ def test_a_frame_that_is_no_image_is_left_out(count, which, fault):
     if fault == "dead":
         bad = dead(bad)
     elif fault == "saturated":
-        bad = bad.evolve(dq=bad.dq | SATURATED)
+        bad = bad.evolve(sci=np.full_like(bad.sci, 2e5), dq=bad.dq | SATURATED)
     elif fault == "constant":
         bad = bad.evolve(sci=np.full_like(bad.sci, 1500.0))
     else:

@@ -1,0 +1,176 @@
+"""The same stars in every frame of a sequence: the shape of the mean one, and how much light they have."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.frame import SATURATED, Frame, Frames
+from pipeline.headers import number
+from pipeline.parallel import each
+from pipeline.steps.frameshifts import by_wcs
+from pipeline.tags import tags_of
+
+if TYPE_CHECKING:
+    from pipeline.algorithms.meanstar import Shape, Transparency
+
+MOST_STARS = 40
+PIXELS, FEWEST = 400_000, 5  # of all cut-outs of a frame together, as long as there are so many stars
+APERTURE = 1.5  # radius, in FWHM of the wider of the two frames: more light is more noise of the sky
+LEAST_SKY = 20  # good pixels in the ring beside a star
+ENOUGH = 5  # stars without a neighbour, for those with one to be left out of the light
+BETAS = 2.5, 5.0  # exponents that the profile of a star may have
+
+
+class Seen(NamedTuple):
+    """What one frame shows of the reference's stars; None where it cannot be told.
+
+    expected : stars that should be in its field
+    """
+
+    shape: Shape | None
+    light: Transparency | None
+    expected: int
+
+
+def compared(frames: Frames, base: Frame) -> list[Seen]:
+    """What every frame shows of the stars of one of them."""
+    chosen = stars_of(base)
+    if chosen is None:
+        return [Seen(None, None, 0)] * len(frames)
+    widths = [number(f.header, "FWHMPIX") or math.nan for f in frames]
+    usual = float(np.nanmedian(widths)) if np.isfinite(widths).any() else 4.0
+    first = look_at(base, base, chosen, usual)
+    return each(lambda f: first if f is base else look_at(f, base, chosen, usual, first.shape), frames)
+
+
+class Stars(NamedTuple):
+    """Stars of the reference, (n,) each: pixels from 0, flux, and whether their light can be measured."""
+
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+    flux: NDArray[np.float64]
+    dark: NDArray[np.bool_]
+
+
+def stars_of(reference: Frame) -> Stars | None:
+    """The sources to look at: bright, whole, unsaturated, alone within three times their width."""
+    from pipeline.algorithms import meanstar
+
+    t = reference.catalog
+    if t is None or not t.size:
+        return None
+    with np.errstate(all="ignore"):
+        good = (
+            (t["FLUX_AUTO"] > 10 * t["FLUXERR_AUTO"])
+            & ((t["IMAFLAGS_ISO"] & int(SATURATED)) == 0)
+            & (t["FWHM_FIT"] > 0)
+            & (t["FLAGS"] & 0b11000 == 0)
+        )
+    if (t["STAR"][good] == 1).sum() >= 5:
+        good &= t["STAR"] == 1
+    width = float(np.median(t["FWHM_FIT"][good])) if good.any() else 4.0
+    away = np.hypot(
+        np.subtract.outer(t["X_IMAGE"], t["X_IMAGE"]), np.subtract.outer(t["Y_IMAGE"], t["Y_IMAGE"])
+    )
+    np.fill_diagonal(away, np.inf)
+    beside = (away < 3 * width) & (t["FLUX_AUTO"][None, :] > 0.1 * t["FLUX_AUTO"][:, None])
+    alone = good & ~beside.any(axis=1)
+    # A neighbour in the ring that tells the sky disturbs by its share of the ring.
+    near = (away < (APERTURE * meanstar.RING[1] + 1) * width) & (
+        t["FLUX_AUTO"] > 0.3 * t["FLUX_AUTO"][:, None]
+    )
+    dark = (alone & ~near.any(axis=1))[alone if alone.any() else good]
+    t = t[alone if alone.any() else good]
+    if not t.size:
+        return None
+    if dark.sum() < ENOUGH:
+        dark[:] = True
+    columns = (t[name].astype(float) for name in ("X_FIT", "Y_FIT", "FLUX_AUTO"))
+    x, y, flux = (column[:MOST_STARS] for column in columns)
+    return Stars(x - 1, y - 1, flux, dark[:MOST_STARS])
+
+
+def look_at(
+    frame: Frame, reference: Frame, stars: Stars, usual: float, of_reference: Shape | None = None
+) -> Seen:
+    """The reference's stars in one frame: shape of the mean star, and light in like apertures."""
+    from pipeline.algorithms import meanstar
+
+    ny, nx = frame.shape
+    x, y = by_wcs(reference, frame).to_input(stars.x, stars.y)
+    half = math.ceil(5 * usual)
+    inside = (x > half) & (x < nx - half) & (y > half) & (y < ny - half)
+    if "NON_SIDEREAL" in tags_of(frame.header) and frame.catalog is not None:
+        # The frames lie on each other at the target: stars are elsewhere.
+        t = frame.catalog
+        near = np.hypot(np.subtract.outer(x, t["X_IMAGE"] - 1), np.subtract.outer(y, t["Y_IMAGE"] - 1))
+        inside &= near.min(axis=1) < 2 * usual
+    expected = int(inside.sum())
+    if not expected or frame.header.get("REGMETH") in ("offsets", "header") or frame.var is None:
+        return Seen(None, None, expected)
+    bad = (frame.dq & ~np.uint16(6)) != 0
+    noise = np.sqrt(np.median(frame.var[::8, ::8])) / stars.flux[inside]
+    most = max(FEWEST, PIXELS // (2 * half + 1) ** 2)
+    pieces = meanstar.cutouts(
+        frame.sci, bad, x[inside][:most], y[inside][:most], stars.flux[inside][:most], half
+    )
+    shape = meanstar.shape(pieces, noise[:most], usual)
+    radius = APERTURE * max(shape.fwhm if shape else usual, usual)
+    measured = inside & stars.dark
+    there = _sums(frame, x[measured], y[measured], radius)
+    here = _sums(reference, stars.x[measured], stars.y[measured], radius)
+    light = meanstar.relative_light(*there, *here)
+    if light is not None and shape is not None and of_reference is not None:
+        light = _of_all_light(light, shape, of_reference, radius)
+    return Seen(shape, light, expected)
+
+
+def _of_all_light(light: Transparency, shape: Shape, reference: Shape, radius: float) -> Transparency:
+    """Corrected for what wider stars lose outside the aperture; a tenth of the correction is its error."""
+    from pipeline.algorithms import meanstar
+
+    # One exponent for both: that of each is hardly known, and would change what lies outside by percents.
+    beta = min(max(reference.beta, BETAS[0]), BETAS[1])
+    lost = [meanstar.light_inside(radius, s.fwhm, beta) for s in (shape, reference)]
+    change = -2.5 * math.log10(lost[0] / lost[1])
+    return light._replace(
+        magnitudes=light.magnitudes + change, error=math.hypot(light.error, 0.1 * change, 0.002)
+    )
+
+
+def _sums(frame: Frame, x: Any, y: Any, radius: float) -> tuple[Any, Any]:
+    """(flux, error) in circles, less the mean of a ring; nan where the middle is bad or it is not whole."""
+    import sep
+
+    from pipeline.algorithms import meanstar
+
+    assert frame.var is not None
+    bad = (frame.dq & ~np.uint16(6)) != 0
+    ny, nx = frame.shape
+    whole = (x > radius) & (x < nx - 1 - radius) & (y > radius) & (y < ny - 1 - radius)
+    ring = meanstar.RING[0] * radius, meanstar.RING[1] * radius
+    good = np.ascontiguousarray(~bad, np.float32)
+    whole &= sep.sum_circann(good, x, y, *ring, subpix=1)[0] > LEAST_SKY
+    flux, error = np.full(len(x), np.nan), np.full(len(x), np.nan)
+    if not whole.any():
+        return flux, error
+    flux[whole], error[whole], _ = sep.sum_circle(
+        np.array(frame.sci),
+        x[whole],
+        y[whole],
+        radius,
+        var=np.array(frame.var),
+        mask=bad,
+        subpix=5,
+        bkgann=ring,
+    )
+    rows, columns = np.clip(np.rint(y).astype(int), 0, ny - 1), np.clip(np.rint(x).astype(int), 0, nx - 1)
+    core = np.array(
+        [bad[max(r - 1, 0) : r + 2, max(c - 1, 0) : c + 2].any() for r, c in zip(rows, columns, strict=True)]
+    )
+    flux[core], error[core] = np.nan, np.nan
+    return flux, error
