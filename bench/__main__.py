@@ -12,7 +12,10 @@ from pathlib import Path
 
 from bench import common
 
-NAMES = ("accuracy", "floor", "night", "latency", "steps", "ingest", "scale", "archive", "groups", "cluster")
+NAMES = (
+    "accuracy", "registration", "floor", "night", "latency", "steps", "ingest", "scale", "archive", "groups",
+    "cluster",
+)  # fmt: skip
 
 
 def main() -> None:

@@ -65,6 +65,8 @@ def match_images(
     sigmas = pixel_noise(moved, moved_bad), pixel_noise(image, bad)
     if not (np.isfinite(sigmas).all() and all(s.any() for s in structures)):
         return None
+    if _too_little(structures, (moved_bad, bad), sigmas, smooth, significance):
+        return None
     first, second = fft.rfft2(structures[0], size), fft.rfft2(structures[1], size)
     surface = fft.irfft2(second * np.conj(first), size)
     around = np.roll(surface, (margin, margin), (0, 1))[: 2 * margin + 1, : 2 * margin + 1]
@@ -76,7 +78,7 @@ def match_images(
     peak = _peak(around, allowed, margin, noise, significance * worse)
     if peak is None or _has_rival(allowed, margin, peak, noise[0]):
         return None
-    polished = _polish(*structures, peak.dx, peak.dy, smooth)
+    polished = _polish(*structures, whole, (peak.dx, peak.dy), smooth)
     if polished is None:
         return None
     chance = _chance(structures, (moved_bad, bad), polished, sigmas, smooth, from_guess)
@@ -85,6 +87,26 @@ def match_images(
     aside = math.hypot(polished.dx - peak.dx, polished.dy - peak.dy)
     error = math.hypot(max(peak.error, polished.error), 0.2 * aside)
     return polished._replace(dx=polished.dx + whole[0], dy=polished.dy + whole[1], error=error, chance=chance)
+
+
+def _too_little(
+    structures: tuple[FloatImage, FloatImage],
+    bad: tuple[BoolImage, BoolImage],
+    sigmas: tuple[float, float],
+    smooth: float,
+    significance: float,
+) -> bool:
+    """Even if all light of both were in common its peak would not stand out: plain sky is soon done with."""
+    bound, floor = 1.0, 1.0
+    for structure, hidden, sigma in zip(structures, bad, sigmas, strict=True):
+        pixels = float(np.count_nonzero(~hidden))
+        # White noise smoothed: its variance, and the scatter of the sum of its squares.
+        noise = sigma**2 / (4 * math.pi * smooth**2) * pixels
+        scatter = sigma**2 * math.sqrt(pixels / (8 * math.pi * smooth**2))
+        light = float(np.sum(structure.astype(np.float64) ** 2)) - noise
+        bound *= max(light, 0.0) + 3 * math.sqrt(2) * scatter
+        floor *= scatter
+    return math.sqrt(bound) < significance * math.sqrt(floor)
 
 
 def _allowed(
@@ -166,9 +188,16 @@ def _overlap(first: Any, second: Any, dx: int, dy: int) -> tuple[Any, Any]:
 
 
 def _polish(
-    first: FloatImage, second: FloatImage, dx: float, dy: float, smooth: float, rounds: int = 4
+    first: FloatImage,
+    second: FloatImage,
+    whole: tuple[int, int],
+    start: tuple[float, float],
+    smooth: float,
+    rounds: int = 4,
 ) -> Match | None:
     """The shift that makes the two alike where they overlap, by least squares on their slopes.
+
+    whole : pixels (x, y) by which the first has been moved, so that it is empty beyond
 
     The correlation's peak is drawn aside by what only one of the images has in its field; this is not. A
     common factor is fitted too. The error is from what the two still differ by, whose noise is
@@ -176,10 +205,12 @@ def _polish(
     """
     from scipy.ndimage import shift
 
-    x, y, error = dx, dy, 0.0
+    (x, y), error = start, 0.0
     for _ in range(rounds):
-        edge = [int(17 + math.ceil(abs(v))) for v in (y, x)]
-        inner = tuple(slice(e, n - e) for e, n in zip(edge, first.shape, strict=True))
+        inner = tuple(
+            slice(max(0, w) + int(17 + math.ceil(abs(v))), n + min(0, w) - int(17 + math.ceil(abs(v))))
+            for w, v, n in zip((whole[1], whole[0]), (y, x), first.shape, strict=True)
+        )
         if any(s.stop - s.start < 16 for s in inner):
             return None
         seen = shift(second, (-y, -x), order=3, prefilter=True)[inner].ravel().astype(float)
@@ -199,7 +230,7 @@ def _polish(
         error = math.sqrt(variance * float(max(inverse[0, 0], inverse[1, 1])))
         step = -factors[:2] / factors[2]
         x, y = x + float(step[0]), y + float(step[1])
-        if math.hypot(x - dx, y - dy) > LEAVES:
+        if math.hypot(x - start[0], y - start[1]) > LEAVES:
             return None
         if math.hypot(*step) < 1e-3:
             break
@@ -254,11 +285,17 @@ def _structure(image: FloatImage, bad: BoolImage, smooth: float) -> FloatImage:
 
 def too_sharp(image: FloatImage, bad: BoolImage) -> BoolImage:
     """Pixels that stand alone: hot ones and cosmic rays, of which no star has a profile so sharp."""
-    from scipy.ndimage import median_filter
-
-    around = median_filter(image, 3)
-    above = image - around
-    return np.asarray((above > 6 * pixel_noise(image, bad)) & (above > 0.6 * np.abs(image)))
+    ny, nx = image.shape
+    rows, columns = np.nonzero((image > 6 * pixel_noise(image, bad)) & ~bad)
+    value = image[rows, columns]
+    around = [
+        image[np.clip(rows + dy, 0, ny - 1), np.clip(columns + dx, 0, nx - 1)]
+        for dy in (-1, 0, 1)
+        for dx in (-1, 0, 1)
+    ]
+    sharp = np.zeros(image.shape, np.bool_)
+    sharp[rows, columns] = value - np.median(around, axis=0) > 0.6 * value
+    return sharp
 
 
 def _peak(around: Any, allowed: Any, margin: int, noise: tuple[float, float], least: float) -> Match | None:

@@ -216,7 +216,7 @@ def _weighed(lists: _Lists, pairs: _Pairs, members: Indices) -> Proposal | None:
         near = math.pi * (away + reach) ** 2 / area * lists.crowded[j[0]]
         luck = like * alike[i[0]] * near * max(abs(ratio), 0.1) / UNLIKE
         luck *= 1 if abs(ratio) < UNLIKE else 100
-        return Proposal(dx, dy, ratio, 1, luck * math.exp(min(-logs[0][1], 50)), share, reach)
+        return Proposal(dx, dy, ratio, 1, float(luck) * math.exp(min(-logs[0][1], 50)), share, reach)
     evidence = float(np.logaddexp.reduce([sum(v) for v in logs])) - math.log(len(logs))
     tried = 2 * math.log(1 + away / reach) + math.log(1 + abs(ratio) / UNLIKE) + math.log(6)
     return Proposal(dx, dy, ratio, int(members.size), math.exp(min(tried - evidence, 50)), share, reach)

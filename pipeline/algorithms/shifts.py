@@ -14,9 +14,9 @@ Floats = NDArray[np.float64]
 FLOOR = 0.005
 # Of a lone star nothing tells whether a companion or a bad pixel draws it aside.
 LONE_FLOOR = 0.015
-# A scatter of two to four coordinates' pairs is itself uncertain: ratio of Student's quantile to the
-# Gaussian one at 95 % (two-sided) for 2 (n - 1) degrees of freedom.
-SMALL_NUMBERS = {2: 2.195, 3: 1.417, 4: 1.248, 5: 1.177, 6: 1.137}
+# A scatter measured on so few is itself uncertain: quantile of Student's distribution over that of the
+# Gaussian one at 68 %, for 2 (n - 1) degrees of freedom.
+SMALL_NUMBERS = {2: 1.32, 3: 1.14, 4: 1.09, 5: 1.07, 6: 1.05}
 
 
 class Points(NamedTuple):
@@ -105,7 +105,7 @@ def honest(match: Match) -> Match:
     """The same with the error that so few sources can vouch for."""
     if match.number == 1:
         return match._replace(error=math.hypot(match.error, LONE_FLOOR))
-    return match._replace(error=match.error * SMALL_NUMBERS.get(match.number, 1.1))
+    return match._replace(error=match.error * SMALL_NUMBERS.get(match.number, 1.0))
 
 
 def _pairs(ax: Floats, ay: Floats, bx: Floats, by: Floats, reach: float) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -21,7 +21,7 @@ CLEARLY = 0.5  # of two candidates that move differently one must keep so much c
 class View(NamedTuple):
     """What one frame tells.
 
-    points, size : its sources, and their sizes in pixels
+    points, size : its sources, and their sizes in pixels, nan where that is not known
     target : (x, y) by which the target has moved since the reference, as predicted; pixels
     stars : the same of the stars, as measured; None where it is not known
     ratio : ln of this frame's fluxes over the reference's
@@ -117,7 +117,8 @@ def _track(views: Sequence[View], place: int, source: int, tolerance: float, awa
         distance = _expected(view, first.points, source, view.target)
         unlike = _unlike(view, first.points, source)
         size = view.size / max(float(first.size[source]), 1e-9)
-        fits = (distance <= tolerance) & (unlike <= UNLIKE) & (size < MISSHAPEN) & (size > 1 / MISSHAPEN)
+        fits = (distance <= tolerance) & (unlike <= UNLIKE)
+        fits &= ~((size > MISSHAPEN) | (size < 1 / MISSHAPEN))
         fits &= ~_on_stars(view, first.points)
         if not fits.any():
             found.append(-1)

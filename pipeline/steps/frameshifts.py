@@ -165,27 +165,32 @@ def match_pixels(
     return found._replace(dx=found.dx - guess[0], dy=found.dy - guess[1]) if found else None
 
 
+def star_width(frames: Sequence[Frame], frame: Frame) -> float:
+    """FWHM in pixels of the stars of a group, or what is usual, in pixels of `frame`."""
+    widths = [w for one in frames if (w := number(one.header, "FWHMPIX")) is not None]
+    return float(np.median(widths)) if widths else USUAL_SEEING / pointing.projection(frame).pixel_scale
+
+
+def faint_points_of(frame: Frame, fwhm: float, params: AdjustWCSParams) -> Points:
+    """Stars of that width (pixels) down to those too faint for detectSources, free of distortion."""
+    from pipeline.algorithms.faint import faint_sources
+
+    found = faint_sources(frame.sci, frame.dq != 0, fwhm)
+    x, y = undistorted(frame, found.x, found.y, params.distortion)
+    return found._replace(x=x, y=y)
+
+
 def faint_matcher(
     frames: Sequence[Frame], place: int, params: AdjustWCSParams
 ) -> Callable[[Frame, Mapping], Match | None]:
     """What matches a frame with the reference, frames[place], by stars too faint for detectSources."""
-    widths = [w for frame in frames if (w := number(frame.header, "FWHMPIX")) is not None]
-    scale = pointing.projection(frames[place]).pixel_scale
-    fwhm = float(np.median(widths)) if widths else USUAL_SEEING / scale
-
-    def points(frame: Frame) -> Points:
-        from pipeline.algorithms.faint import faint_sources
-
-        found = faint_sources(frame.sci, frame.dq != 0, fwhm)
-        x, y = undistorted(frame, found.x, found.y, params.distortion)
-        return found._replace(x=x, y=y)
-
+    fwhm = star_width(frames, frames[place])
     reference: list[Points] = []  # of the reference, made when it is first asked for
 
     def match(frame: Frame, start: Mapping) -> Match | None:
         if not reference:
-            reference.append(points(frames[place]))
-        return match_points(reference[0], points(frame), frame, start, params)
+            reference.append(faint_points_of(frames[place], fwhm, params))
+        return match_points(reference[0], faint_points_of(frame, fwhm, params), frame, start, params)
 
     return match
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pipeline import pointing
 from pipeline.frame import Frame, Frames
 from pipeline.steps.frameshifts import (
@@ -13,13 +16,17 @@ from pipeline.steps.frameshifts import (
     Shifts,
     by_offsets,
     by_wcs,
+    faint_points_of,
     itself,
     match_points,
     points_of,
     sizes_of,
+    star_width,
+    united,
 )
 
 if TYPE_CHECKING:
+    from pipeline.algorithms.matching import Points
     from pipeline.steps.register import AdjustWCSParams
 
 TARGET_ERROR = 2.0  # arcsec by which the offsets of a moving target may be off
@@ -45,7 +52,7 @@ def by_target(frames: Frames, place: int, params: AdjustWCSParams) -> Shifts:
         x, y = (float(v) for v in start.to_input(*middle))
         stars = _stars_of(reference, frame, middle, params) if frame is not reference else None
         moved, ratio = (None, 0.0) if stars is None else stars
-        points, size = points_of(frame, params), sizes_of(frame)
+        points, size = _all_sources(frame, frames, params)
         views.append(targets.View(points, size, (x - middle[0], y - middle[1]), moved, ratio))
     found = targets.follow(
         views, place, middle, 2 * params.first_pass / scale, max(TARGET_ERROR / scale, LEAST_TARGET_ERROR)
@@ -55,6 +62,16 @@ def by_target(frames: Frames, place: int, params: AdjustWCSParams) -> Shifts:
     ]
     shifts[place] = itself(reference)
     return shifts
+
+
+def _all_sources(frame: Frame, frames: Frames, params: AdjustWCSParams) -> tuple[Points, NDArray[np.float64]]:
+    """Sources and sizes: a moving target may be fainter than detectSources finds, then without a size."""
+    points, size = points_of(frame, params), sizes_of(frame)
+    if not params.faint:
+        return points, size
+    width = star_width(frames, frame)
+    whole = united([points, faint_points_of(frame, width, params)], width)
+    return whole, np.concatenate([size, np.full(whole.x.size - size.size, np.nan)])
 
 
 def _stars_of(

@@ -15,7 +15,7 @@ REFERENCE = "reference"  # REGMETH of the frame itself
 
 # A frame is odd, and no reference, beyond these: all relative to the group's median. Stars widen by a tenth
 # from frame to frame in steady seeing; a double image has twice the sources, a clouded one lacks them.
-WIDER, ROUNDER, FEWER, MORE = 1.25, 0.12, 0.7, 1.5
+WIDER, ROUNDER, FEWER, MORE = 1.25, 0.12, 0.7, 1.35
 # Frames whose scores differ by less are alike: the noise of a width.
 ALIKE = 0.06
 # What a reference in a corner of the pointings costs: as much as stars wider by this, for a whole field.

@@ -11,6 +11,7 @@ from bench.__main__ import NAMES
 
 WANTED = {
     "accuracy": ("rows", "records"),
+    "registration": ("classes", "wrong"),
     "floor": ("seconds", "bytes_read"),
     "night": ("runs", "floor"),
     "latency": ("beyond", "times_floor", "idle"),

@@ -1,0 +1,302 @@
+"""Registration on rough nights: right, or silent, and never surely wrong."""
+
+import numpy as np
+import pytest
+
+from bench import registration
+from pipeline.algorithms import matching as mt
+from pipeline.algorithms.faint import faint_sources
+from pipeline.steps.align import resample_to_common_frame
+from pipeline.steps.reference import candidates, reference_of
+from pipeline.steps.register import adjust_wcs_to_reference
+from pipeline.steps.sources import detect_sources
+from pipeline.tangent import tangent
+from tests.skyframes import FIVE, TARGET, add_star, calibrated, star_field
+
+JITTER = ((0.0, 0.0), (1.6, -1.2), (-1.1, 0.7), (0.4, 1.5), (-0.3, -0.4))
+STARS = star_field(25, faintest=2e4)
+CLEAR = np.zeros((256, 256), bool)
+
+
+# --- catalogues ---
+
+
+@pytest.mark.parametrize("kind", list(registration.KINDS))
+def test_ten_in_a_hundred_thousand_at_most_are_wrong(kind):
+    """The short form of `bench registration`: 300 trials of each kind."""
+    rng = np.random.default_rng([7, len(kind)])
+    rows = [registration.trial(rng, kind) for _ in range(300)]
+    assert [row for row in rows if row["answer"] == "wrong"] == []
+    fair = [row for row in rows if row["within"] and registration.half(row)]
+    rich = [row for row in fair if row["common"] >= 6]
+    assert len(rich) > 80
+    assert sum(row["answer"] == "right" for row in rich) >= 0.99 * len(rich)
+    few = [row for row in fair if 3 <= row["common"] < 6]
+    assert sum(row["answer"] == "right" for row in few) >= 0.85 * len(few)
+
+
+def test_the_trials_can_tell():
+    rng = np.random.default_rng(7)
+    rows = [registration.trial(rng, "plain", "votes") for _ in range(60)]
+    assert sum(row["answer"] == "wrong" for row in rows) > 6
+
+
+def test_claimed_errors_are_the_scatter_with_few_sources_and_many():
+    rng = np.random.default_rng(5)
+    for n in (1, 2, 3, 12):
+        pulls = []
+        for _ in range(150):
+            x, y, flux = rng.uniform(20, 490, (2, n)), None, 10 ** rng.uniform(3, 5, n)
+            x, y = x
+            error = np.full(n, 0.05)
+            a = mt.Points(*(v + rng.normal(0, 0.05, n) for v in (x, y)), error, flux)
+            b = mt.Points(*(v + 3.0 + rng.normal(0, 0.05, n) for v in (x, y)), error, flux)
+            found = mt.match_sources(a, b, search=40, radius=4, shape=(512, 512))
+            if found is not None:
+                pulls += [(found.dx - 3.0) / found.error, (found.dy - 3.0) / found.error]
+        assert len(pulls) > 200
+        assert 0.6 < np.std(pulls) < 1.15, n
+        assert np.abs(pulls).max() < 5
+
+
+def test_a_cloud_is_no_reason_to_take_one_star_for_another():
+    rng = np.random.default_rng(2)
+    x, y, flux = rng.uniform(0, 512, 40), rng.uniform(0, 512, 40), 10 ** rng.uniform(3, 5.5, 40)
+    seen = flux > 10**4.2
+    error = np.full(40, 0.03)
+    dimmed = mt.Points(x[seen] + 2.0, y[seen] - 1.0, error[seen], flux[seen] * 10 ** (-0.4 * 3.0))
+    found = mt.match_sources(mt.Points(x, y, error, flux), dimmed, search=360, radius=4.3, shape=(512, 512))
+    assert found.ratio == pytest.approx(np.log(10 ** (-0.4 * 3.0)), abs=0.02)
+    assert np.hypot(found.dx - 2.0, found.dy + 1.0) < 0.05
+
+
+# --- groups of frames ---
+
+
+def frames_of(stars=STARS, *, count=5, errors=JITTER, size=256, **each):
+    """Detected frames; `each` has a list a keyword, one value a frame (star lists as `stars_of`)."""
+    frames = []
+    lists = each.pop("stars_of", [stars] * count)
+    for k in range(count):
+        own = {name: values[k] for name, values in each.items()}
+        frames.append(calibrated(k + 1, FIVE[k], stars=lists[k], sky=0.0, error=errors[k], size=size, **own))
+    return detect_sources.run(frames)
+
+
+def left(out, errors=JITTER, size=256):
+    """(n, 2) pixels by which each WCS is off the truth; alike where the frames agree."""
+    rows = []
+    for frame in out:
+        number = int(frame.name[10:14])
+        home = tangent(calibrated(number, FIVE[number - 1], sky=0.0, size=size).header)
+        truth = np.array(home.to_pixel(*TARGET)) + errors[number - 1]
+        rows.append(np.array(tangent(frame.header).to_pixel(*TARGET)) - truth)
+    return np.array(rows)
+
+
+def agreement(out, errors=JITTER, size=256):
+    off = left(out, errors, size)
+    return np.hypot(*(off - np.median(off, axis=0)).T)
+
+
+def said(out, *words):
+    return [text for text in out[0].notes if all(word in text for word in words)]
+
+
+def with_error(place, error):
+    return tuple(error if k == place else e for k, e in enumerate(JITTER))
+
+
+@pytest.mark.parametrize("wrong", [(64.0, 48.0), (-90.0, 70.0)])
+@pytest.mark.parametrize("place", [0, 2])
+def test_a_wrong_header_is_found_the_first_one_too(place, wrong):
+    errors = with_error(place, wrong)
+    out = adjust_wcs_to_reference.run(frames_of(errors=errors))
+    assert agreement(out, errors).max() < 0.05
+    assert {f.header["REGMETH"] for f in out} == {"reference", "sources"}
+    assert said(out, f"N20160102S000{place + 1}.fits", "header's pointing is off by", "limit 5.0 arcsec")
+    # The sky is where the first good header has it.
+    good = 1 if place == 0 else 0
+    np.testing.assert_allclose(left(out, errors)[good], -np.array(JITTER[good]), atol=1e-6)
+    assert out[good].header["REGDX"] == pytest.approx(0.0, abs=1e-6)
+    assert out[place].header["REGDX"] == pytest.approx(wrong[0] - JITTER[good][0], abs=0.1)
+
+
+def test_a_wrong_header_of_one_of_two_frames():
+    errors = ((0.0, 0.0), (-75.0, 60.0))
+    out = adjust_wcs_to_reference.run(frames_of(count=2, errors=errors))
+    assert agreement(out, errors).max() < 0.05
+
+
+@pytest.mark.parametrize("cloud", [0.4, 1.5, 3.0])
+@pytest.mark.parametrize("clouded", [(0,), (3,), (0, 1, 2, 4)])
+def test_clouds_change_nothing(cloud, clouded):
+    dim = [(e, n, f * 10 ** (-0.4 * cloud)) for e, n, f in STARS]
+    out = adjust_wcs_to_reference.run(frames_of(stars_of=[dim if k in clouded else STARS for k in range(5)]))
+    assert agreement(out).max() < 0.1
+    assert all(f.header["REGMETH"] in ("sources", "reference") for f in out)
+    assert all(a < 5 * f.header["REGERR"] + 0.05 for a, f in zip(agreement(out), out, strict=True))
+
+
+def test_a_frame_without_light_goes_by_its_header_and_touches_no_other():
+    good = adjust_wcs_to_reference.run(frames_of())
+    out = adjust_wcs_to_reference.run(frames_of(stars_of=[[] if k == 3 else STARS for k in range(5)]))
+    assert out[3].header["REGMETH"] == "offsets"
+    assert out[3].header["REGNUM"] == 0
+    assert 1.0 <= out[3].header["REGERR"] < 3.0
+    assert agreement(out)[3] < 3 * out[3].header["REGERR"]
+    assert said(out, "N20160102S0004.fits", "aligned by telescope offsets", "pixels")
+    for k in (0, 1, 2, 4):
+        np.testing.assert_allclose(left(out)[k], left(good)[k], atol=0.001)
+
+
+def test_a_frame_that_is_not_matched_shares_what_the_others_headers_are_off_by():
+    errors = with_error(0, (40.0, -30.0))
+    out = adjust_wcs_to_reference.run(
+        frames_of(errors=errors, stars_of=[[] if k == 3 else STARS for k in range(5)]), reference="first"
+    )
+    assert out[3].header["REGMETH"] == "offsets"
+    assert agreement(out, errors)[3] < 4.0
+
+
+def test_without_fallback_a_first_frame_that_nothing_tells_of_is_left_out():
+    out = adjust_wcs_to_reference.run(
+        frames_of(stars_of=[[] if k == 0 else STARS for k in range(5)]), fallback=None
+    )
+    assert [f.name[10:14] for f in out] == ["0002", "0003", "0004", "0005"]
+    assert agreement(out).max() < 0.05
+
+
+def test_the_reference_is_a_good_frame_and_the_order_stays():
+    frames = frames_of(fwhm=[9.0, 4.5, 4.4, 4.6, 4.5])
+    out = adjust_wcs_to_reference.run(frames)
+    assert [f.name for f in out] == [f.name for f in frames]
+    reference = reference_of(out)
+    assert reference is out[1]
+    assert agreement(out).max() < 0.05
+    np.testing.assert_allclose(left(out)[0], 0.0, atol=1e-6)  # the sky is the first frame's all the same
+    aligned = resample_to_common_frame.run(out)
+    assert aligned[1].header["NOISECOR"] == 1.0
+    inner = aligned[1].sci[np.nonzero(aligned[1].dq == 0)]
+    assert np.isin(inner[:200], out[1].sci).all()
+    assert adjust_wcs_to_reference.run(frames, reference="first")[0].header["REGMETH"] == "reference"
+
+
+def test_clouded_doubled_and_far_frames_are_no_reference():
+    double = [s for e, n, f in STARS for s in ((e, n, f / 2), (e + 1.4, n, f / 2))]
+    dim = [(e, n, f / 12) for e, n, f in STARS]
+    frames = frames_of(stars_of=[dim, double, STARS, STARS, STARS])
+    assert set(candidates(frames)[:3]) == {2, 3, 4}
+
+
+def test_one_faint_star_is_found_by_a_filter_of_its_profile():
+    width = 4.5 / 2.3548
+    flux = 12 * 35.0 * np.sqrt(4 * np.pi) * width * 1.15  # signal to noise 12, of which Moffat's wings cost
+    frames = frames_of(stars=[(0.0, 1.0, float(flux))], count=4)
+    out = adjust_wcs_to_reference.run([f.evolve(catalog=None) for f in frames])
+    assert {f.header["REGMETH"] for f in out} == {"reference", "faint"}
+    off = left(out) - left(out)[[f.header["REGMETH"] for f in out].index("reference")]
+    claimed = np.array([f.header["REGERR"] for f in out])
+    assert 0.2 < claimed.max() < 0.6
+    assert (np.hypot(*off.T) <= 3.5 * claimed + 1e-6).all()
+
+
+def test_filtered_peaks_have_the_error_that_they_claim():
+    pulls, fluxes = [], []
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        image = np.zeros((128, 128))
+        place = 60 + rng.uniform(0, 1, 2)
+        add_star(image, *place, 4000.0, 4.5, beta=20.0)
+        image += rng.normal(0, 35, image.shape)
+        found = faint_sources(image.astype(np.float32), CLEAR[:128, :128], 4.5)
+        k = int(np.argmin(np.hypot(found.x - place[0], found.y - place[1])))
+        pulls += [(found.x[k] - place[0]) / found.error[k], (found.y[k] - place[1]) / found.error[k]]
+        fluxes.append(found.flux[k])
+    assert 0.75 < np.std(pulls) < 1.3
+    assert np.median(fluxes) == pytest.approx(4000, rel=0.1)
+
+
+def test_noise_and_cosmic_rays_are_no_faint_stars():
+    rng = np.random.default_rng(1)
+    image = rng.normal(0, 35, (256, 256))
+    rows, columns = rng.integers(5, 250, (2, 60))
+    image[rows, columns] += rng.uniform(300, 3000, 60)
+    assert faint_sources(image.astype(np.float32), CLEAR, 4.5).x.size <= 1
+
+
+# --- moving targets ---
+
+
+def moving(fainter, *, field=True, rate=(0.45, -0.35), count=5):
+    """Frames that follow a target; the stars move by `rate` arcsec a frame, one of them a neighbour."""
+    cards = {"FRAME": "APPT", "TRKFRAME": "APPT", "RATRACK": 0.01, "DECTRACK": -0.02}
+    target = (0.0, 0.0, 1.2e5 * 10 ** (-0.4 * fainter))
+    others = star_field(20, faintest=2e4) if field else []
+    frames = []
+    for k in range(count):
+        stars = [(4.0, 2.5, 1.2e5), *others]
+        then = [target] + [(e + rate[0] * k, n + rate[1] * k, f) for e, n, f in stars]
+        frames.append(calibrated(k + 1, FIVE[k], stars=then, sky=0.0, error=JITTER[k]).evolve(cards=cards))
+    return detect_sources.run(frames)
+
+
+@pytest.mark.parametrize("field", [True, False], ids=["field", "alone"])
+@pytest.mark.parametrize("fainter", [0.0, 1.0, 2.0, 3.0])
+def test_a_moving_target_beside_a_brighter_star(fainter, field):
+    out = adjust_wcs_to_reference.run(moving(fainter, field=field))
+    assert {f.header["REGMETH"] for f in out} == {"reference", "target"}
+    assert agreement(out).max() < (0.1 if fainter < 2 else 0.5)
+    assert all(a < 5 * f.header["REGERR"] + 0.1 for a, f in zip(agreement(out), out, strict=True))
+
+
+def test_a_moving_target_that_is_not_seen_goes_by_the_offsets_and_not_by_a_star():
+    out = adjust_wcs_to_reference.run(moving(9.0))
+    assert {f.header["REGMETH"] for f in out} == {"reference", "offsets"}
+    assert said(out, "N20160102S0002.fits", "nothing is seen that can be its moving target")
+    assert agreement(out).max() < 4.0
+
+
+# --- pixels ---
+
+
+def nebula(dx, dy, seed, bright=1.0, noise=10.0):
+    y, x = np.indices((256, 256)).astype(float)
+    rng = np.random.default_rng(11)
+    image = np.zeros((256, 256))
+    for cx, cy, w, f in zip(
+        *rng.uniform(-40, 296, (2, 60)), rng.uniform(4, 14, 60), rng.uniform(20, 90, 60), strict=True
+    ):
+        image += bright * f * np.exp(-0.5 * ((x - cx - dx) ** 2 + (y - cy - dy) ** 2) / w**2)
+    return (image + np.random.default_rng(seed).normal(0, noise, image.shape)).astype(np.float32)
+
+
+@pytest.mark.parametrize(("shift", "bright"), [((2.3, -1.6), 1.0), ((2.3, -1.6), 0.15), ((-70.4, 55.2), 1.0)])
+def test_pixels_through_clouds_and_across_the_field(shift, bright):
+    found = mt.match_images(nebula(0, 0, 1), nebula(*shift, 2, bright), CLEAR, CLEAR, search=120)
+    off = np.hypot(found.dx - shift[0], found.dy - shift[1])
+    assert off < 0.6
+    assert off < 3.5 * found.error
+
+
+def test_pixels_of_a_dead_frame_or_another_field_are_no_answer():
+    sky = np.random.default_rng(3).normal(0, 10, (256, 256)).astype(np.float32)
+    assert mt.match_images(nebula(0, 0, 1), sky, CLEAR, CLEAR, search=120) is None
+    assert mt.match_images(nebula(0, 0, 1), np.zeros_like(sky), CLEAR, CLEAR, search=43) is None
+    other = nebula(0, 0, 4)[::-1, ::-1].T.copy()
+    assert mt.match_images(nebula(0, 0, 1), other, CLEAR, CLEAR, search=43) is None
+
+
+def test_pixels_of_a_doubled_image_are_ambiguous():
+    double = 0.5 * nebula(-12, 0, 2) + 0.5 * nebula(12, 0, 3)
+    assert mt.match_images(nebula(0, 0, 1), double.astype(np.float32), CLEAR, CLEAR, search=43) is None
+
+
+def test_what_stays_on_the_detector_does_not_hold_a_shift():
+    rng = np.random.default_rng(8)
+    pattern = np.zeros((256, 256), np.float32)
+    for x, y in rng.uniform(10, 245, (40, 2)):
+        add_star(pattern, x, y, 4e4, 4.0)
+    a, b = nebula(0, 0, 1) + pattern, nebula(31.0, -22.0, 2) + pattern
+    found = mt.match_images(a, b, CLEAR, CLEAR, guess=(30.0, -22.0), search=43)
+    assert found is None or np.hypot(found.dx - 31, found.dy + 22) < 5 * found.error + 0.05
