@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline import pointing
 from pipeline.errors import FrameMismatch
-from pipeline.frame import Frame, Frames
+from pipeline.frame import NO_DATA, FloatImage, Frame, Frames
 from pipeline.headers import number
 from pipeline.parallel import each
 from pipeline.params import bounded
@@ -73,7 +74,7 @@ def resample_to_common_frame(frames: Frames, params: ResampleParams, cals: Calib
     covariance = _shared_sky(frames, mappings)
 
     def onto(place: int) -> Frame:
-        return _onto(frames[place], reference, mappings[place], grid, covariance, params)
+        return _onto(frames[place], reference, mappings[place], grid, covariance[place], params)
 
     return each(onto, range(len(frames)))
 
@@ -96,7 +97,12 @@ def mapping_onto(reference: Frame, frame: Frame, correct: bool = True) -> Mappin
 
 
 def _onto(
-    frame: Frame, reference: Frame, mapping: Mapping, grid: Any, covariance: float, params: ResampleParams
+    frame: Frame,
+    reference: Frame,
+    mapping: Mapping,
+    grid: Any,
+    covariance: tuple[int, float],
+    params: ResampleParams,
 ) -> Frame:
     from pipeline.algorithms import interpolate, resampling
 
@@ -122,7 +128,8 @@ def _onto(
         "CRPIX2": header["CRPIX2"] - grid.y0,
         "DATASEC": (f"[1:{nx},1:{ny}]", "Data section"),
         "NOISECOR": (round(moved.noise, 4), "Noise of single pixels over sqrt(VAR)"),
-        "SKYCOV": (round(covariance, 4), "Covariance of frames through skies they share"),
+        "SKYPLACE": (covariance[0] + 1, "First frame of those at its place of the target"),
+        "SKYCOV": (round(covariance[1], 4), "Their covariance through skies they share"),
     }
     catalog = frame.catalog
     if catalog is not None:
@@ -141,29 +148,37 @@ def _onto(
 BLOCK = 12.0
 
 
-def _shared_sky(frames: Frames, mappings: list[Mapping]) -> float:
-    """Mean covariance of two frames through skies made of the same frames, for sums over a block of pixels.
+def _shared_sky(frames: Frames, mappings: list[Mapping]) -> list[tuple[int, float]]:
+    """(place, covariance) of each frame: frames that lie within a block of one another have one place, and
+    through skies made of the same frames this mean covariance, for sums over a block of pixels.
 
     Two skies of n and m frames, c of them in common, have the covariance SKYVAR c / sqrt(n m); a frame
     that is in the sky of another takes away twice what one of n frames brings. On the common grid only the
     part counts over which a block still sees the same detector pixels after the shift.
     """
     n = len(frames)
-    total = 0.0
     skies = [set(frame.skies) for frame in frames]
+    place = list(range(n))
+    pairs = []
     for i in range(n):
         for j in range(i):
             dx, dy = abs(mappings[i].c - mappings[j].c), abs(mappings[i].f - mappings[j].f)
             overlap = max(0.0, 1 - dx / BLOCK) * max(0.0, 1 - dy / BLOCK)
             if overlap == 0:
                 continue
+            old, new = max(place[i], place[j]), min(place[i], place[j])
+            place = [new if p == old else p for p in place]
             a, b = skies[i], skies[j]
             if not a or not b:
                 continue
-            brought = math.sqrt(_sky_var(frames[i]) * _sky_var(frames[j]))
-            total += overlap * brought * len(a & b) / math.sqrt(len(a) * len(b))
-            total -= overlap * brought * ((frames[i].name in b) + (frames[j].name in a))
-    return max(0.0, 2 * total / (n * (n - 1))) if n > 1 else 0.0
+            brought = overlap * math.sqrt(_sky_var(frames[i]) * _sky_var(frames[j]))
+            shared = len(a & b) / math.sqrt(len(a) * len(b))
+            pairs.append((i, brought * (shared - (frames[i].name in b) - (frames[j].name in a))))
+    out = []
+    for own in place:
+        size, total = place.count(own), math.fsum(value for i, value in pairs if place[i] == own)
+        out.append((own, max(0.0, 2 * total / (size * (size - 1))) if size > 1 else 0.0))
+    return out
 
 
 def _sky_var(frame: Frame) -> float:
@@ -241,7 +256,8 @@ def with_common_noise(stack: Frame, frames: Frames, weights: Sequence[float] | N
 
     A stack of m independent frames has VAR = sum VAR / m²; with the covariance SKYCOV between any two of
     them it has SKYCOV (m - 1) / m more; with weights w and factors s, SKYCOV times the sum over pairs of
-    w s w s / (sum w)². NOISECOR² is the mean of the frames', weighted by what they add to the noise.
+    w s w s / (sum w)²; only frames of one place have any (`_shared_sky`). NOISECOR² is the mean of the
+    frames', weighted by what they add to the noise.
     """
     if stack.var is None or len(frames) < 2 or "NOISECOR" not in frames[0].header:
         return stack
@@ -252,17 +268,35 @@ def with_common_noise(stack: Frame, frames: Frames, weights: Sequence[float] | N
     total = float(typical.sum())
     noise = math.sqrt(float((typical * factors**2).sum()) / total) if total > 0 else 1.0
     cards = {"NOISECOR": (round(noise, 4), "Noise of single pixels over sqrt(VAR)")}
-    covariance = float(frames[0].header.get("SKYCOV", 0.0) or 0.0)
-    if covariance <= 0:
+    common = _common_variance(frames, share)
+    if common is None:
         return stack.evolve(cards=cards)
-    if weights is not None:
-        scaled = share * np.array([number(f.header, "SCALEFAC") or 1.0 for f in frames])
-        pairs = float(scaled.sum() ** 2 - (scaled**2).sum())
-        covariance *= pairs / (1 - 1 / len(frames))
-    used = stack.coverage if stack.coverage is not None else np.full(stack.shape, len(frames), np.uint16)
-    part = np.maximum(used, np.uint16(1)).astype(np.float32)
-    var = stack.var + np.float32(covariance) * (1 - 1 / part) * (used > 0)
-    return stack.evolve(var=var.astype(np.float32), cards=cards)
+    return stack.evolve(var=stack.var + common, cards=cards)
+
+
+def _common_variance(frames: Frames, share: NDArray[np.float64]) -> FloatImage | None:
+    """What the stack's VAR lacks, pixel by pixel: frames of one place that are there, with their SKYCOV."""
+    places = [frame.header.get("SKYPLACE", 0) for frame in frames]
+    covariances = [float(frame.header.get("SKYCOV", 0.0) or 0.0) for frame in frames]
+    if not any(covariances):
+        return None
+    shape = frames[0].shape
+    total, added = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    for place in dict.fromkeys(places):
+        sums, squares, covariance = np.zeros(shape, np.float32), np.zeros(shape, np.float32), 0.0
+        for frame, weight, own, value in zip(frames, share, places, covariances, strict=True):
+            if own != place:
+                continue
+            there = (frame.dq & NO_DATA) == 0
+            scaled = np.float32(weight * (number(frame.header, "SCALEFAC") or 1.0))
+            total += np.float32(weight) * there
+            sums += scaled * there
+            squares += scaled**2 * there
+            covariance = value
+        if covariance > 0:
+            added += np.float32(covariance) * (sums * sums - squares)
+    out: FloatImage = added / np.maximum(total, np.float32(1e-6)) ** 2
+    return out
 
 
 def _typical(frame: Frame) -> float:

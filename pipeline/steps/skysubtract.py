@@ -201,12 +201,13 @@ def _corrected(frame: Frame, names: tuple[str, ...], skies: Skies, scale: bool, 
     taken = factor * skies.stack_level(names)
     if params.reset_sky:
         sci = sci + np.float32(taken)
+    brought = result.sky_var * (1 - unseen / sci.size)  # where the sky is a model it brings hardly any
     cards = {
         "SKYLEVEL": (round(taken, 4), f"[{frame.unit}] Sky level taken off"),
         "SKYFACT": (round(factor, 7), "Factor applied to the sky frame"),
         "SKYNUM": (len(names), "Number of frames in the sky"),
         "SKYHOW": (how, "How the level of the sky was found"),
-        "SKYVAR": (round(result.sky_var, 4), "Variance that the sky has brought"),
+        "SKYVAR": (round(brought, 4), "Variance that the sky has brought"),
         "SKYMODEL": (unseen, "Pixels where the sky is a model"),
     }
     return frame.stamped("SUBSKY", sci=sci, var=None if frame.var is None else var, dq=dq, cards=cards)

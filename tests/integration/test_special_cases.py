@@ -296,7 +296,8 @@ def test_no_dark():
 
 
 def test_a_thermal_sky_that_changes_its_shape_is_taken_from_the_nearest_frames():
-    """A slope of 0.3 % of the sky that turns once in 12 minutes: four skies leave half of what all leave."""
+    """A slope of 0.3 % of the sky that turns once in 12 minutes: four skies leave half of what all leave, and
+    a tenth is left where the slopes are brought to one first."""
     rows, columns = np.indices((128, 128)) / 128 - 0.5
     frames = []
     for k in range(9):
@@ -306,11 +307,12 @@ def test_a_thermal_sky_that_changes_its_shape_is_taken_from_the_nearest_frames()
         slope = 3e3 * (columns * math.cos(angle) + rows * math.sin(angle))
         frames.append(frame.evolve(sci=frame.sci + slope.astype(np.float32)))
     ready, left = separate_sky.run(frames), []
-    for how in ({}, {"thermal_skies": 0}):
+    for how, gradient in (({}, False), ({"thermal_skies": 0}, False), ({"thermal_skies": 0}, True)):
         associated = associate_sky.run(ready, **how)
-        out = sky_correct.run(associated)
+        out = sky_correct.run(associated, gradient=gradient)
         left.append(np.mean([f.sci.reshape(8, 16, 8, 16).mean((1, 3)).std() for f in out]))
     assert left[0] < 0.6 * left[1]
+    assert left[2] < 0.2 * left[1]  # of which most is noise
     assert {len(f.skies) for f in associate_sky.run(ready)} == {4}
     kprime = separate_sky.run([f.evolve(cards={"FILTER1": "Kprime_G0206"}) for f in frames])
     assert min(len(f.skies) for f in associate_sky.run(kprime)) > 4

@@ -11,7 +11,7 @@ import pytest
 from pipeline.algorithms.combine import Method, Stack, combine, median_variance
 from pipeline.algorithms.combine_plain import combine_plain
 from pipeline.algorithms.combine_rows import sorting_network
-from pipeline.algorithms.levels import frame_levels, relative_scales, relative_zeros
+from pipeline.algorithms.levels import frame_levels, median, relative_scales, relative_zeros
 
 OPERATIONS = ("mean", "median", "wtmean", "lmedian")
 REJECTIONS = ("none", "sigclip", "varclip", "minmax", "ccdclip")
@@ -290,3 +290,34 @@ def test_scales_and_offsets_come_back():
         combine(sci, None, dq, Method(), scale=relative_scales(sci, dq)),
         combine_plain(sci, None, dq, Method(), scale=relative_scales(sci, dq)),
     )
+
+
+@pytest.mark.parametrize("kind", ["narrow", "few values", "one value", "wild", "two heaps", "not finite"])
+@pytest.mark.parametrize("n", [20001, 20002])
+def test_the_median_by_counting_is_numpys(kind, n):
+    rng = np.random.default_rng(n)
+    values = {
+        "narrow": rng.normal(1, 0.01, n),
+        "few values": rng.integers(0, 3, n),
+        "one value": np.full(n, 3.0),
+        "wild": rng.standard_cauchy(n),
+        "two heaps": np.where(np.arange(n) % 2, 1.0, 2.0),
+        "not finite": np.where(np.arange(n) == 7, np.nan, 1.0),
+    }[kind].astype(np.float32)
+    assert np.array_equal(median(values), np.median(values), equal_nan=True)
+
+
+def test_pairs_that_are_known_are_not_compared_again():
+    rng = np.random.default_rng(1)
+    sci = [rng.normal(100 * k, 5, (40, 40)).astype(np.float32) for k in (1, 2, 3)]
+    dq = [np.zeros((40, 40), np.uint16)] * 3
+    made = {}
+
+    def known(i, j, compare):
+        return made.setdefault((i, j), None) or made.update({(i, j): compare()}) or made[i, j]
+
+    first = relative_scales(sci, dq, known=known)
+    assert sorted(made) == [(0, 1), (0, 2), (1, 2)]
+    made[0, 1] = (made[0, 1][0] + 0.3, made[0, 1][1])
+    assert relative_scales(sci, dq, known=known) != first
+    assert first == relative_scales(sci, dq)
