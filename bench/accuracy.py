@@ -165,29 +165,14 @@ def reduce_night(folder: Path, preset: str, work: Path) -> Iterator[Reduced]:
 def _reduced(
     kind: str, recipe: str, files: list[Path], cals: dict[str, Path], preset: str, stem: Path, what: str
 ) -> Reduced:
-    from pipeline import produce
-    from pipeline.primitive import run_recipe
-    from pipeline.produce import Source
-    from pipeline.recipes import RECIPES
-
-    seen: dict[str, list[Any]] = {}
-
-    def on_step(step: str, done: bool, frames: Any, notes: Any) -> None:
-        if done and step in STEPS:
-            seen[step] = list(frames)
-
     parameters: dict[str, Any] = {}
     if recipe == "reduce":
         if "processed_dark" not in cals:
             parameters["darkCorrect:do_cal"] = "skip"
         if preset == "dragons" and what.startswith("galaxy"):
             parameters["skyCorrect:scale_sky"] = False  # as the tutorial has it
-    inputs = [Source(str(path), path.name, "") for path in files]
-    sources = [Source(str(path), path.name, "", role) for role, path in cals.items()]
-    frames, given = produce.load(inputs, sources)
-    product = run_recipe(RECIPES[recipe].bind(parameters, preset), frames, given, on_step)
-    written = produce.write(stem, product, inputs, sources, time_stamp="2016-01-02T00:00:00", preview=False)
-    return Reduced(kind, what, written.fits, seen)
+    made = common.by_recipe(recipe, files, cals, stem, parameters, preset, STEPS)
+    return Reduced(kind, what, made.path, made.seen)
 
 
 def records(data: Path, name: str, number: int, preset: str) -> list[Record]:

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -206,6 +206,47 @@ def compiled(data: Path) -> None:
         with scratch() as work:
             few_darks(work / "drop")
             until_idle(work / "drop", work, workers=1)
+
+
+# -- recipes, in this process -----------------------------------------------------------------------------
+
+
+@dataclass
+class Made:
+    """A product, what was noted of it, and the frames as they were after the steps asked for."""
+
+    path: Path
+    notes: tuple[str, ...]
+    seen: dict[str, list[Any]]
+
+
+def by_recipe(
+    recipe: str,
+    files: Sequence[Path],
+    calibrations: Mapping[str, Path],
+    stem: Path,
+    parameters: Mapping[str, Any] | None = None,
+    preset: str = "nirid",
+    steps: Sequence[str] = (),
+) -> Made:
+    """A product made by its recipe, without a daemon; `calibrations` by role, `stem` of the file written."""
+    from pipeline import produce
+    from pipeline.primitive import run_recipe
+    from pipeline.produce import Source
+    from pipeline.recipes import RECIPES
+
+    seen: dict[str, list[Any]] = {}
+
+    def on_step(step: str, done: bool, frames: Any, notes: Any) -> None:
+        if done and step in steps:
+            seen[step] = list(frames)
+
+    inputs = [Source(str(path), path.name, "") for path in files]
+    sources = [Source(str(path), path.name, "", role) for role, path in calibrations.items()]
+    frames, given = produce.load(inputs, sources)
+    product = run_recipe(RECIPES[recipe].bind(dict(parameters or {}), preset), frames, given, on_step)
+    written = produce.write(stem, product, inputs, sources, time_stamp="2016-01-02T00:00:00", preview=False)
+    return Made(written.fits, tuple(product.notes), seen)
 
 
 # -- figures ----------------------------------------------------------------------------------------------

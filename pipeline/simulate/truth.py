@@ -97,6 +97,7 @@ class Product:
     var: FloatImage
     dq: Array
     coverage: Array | None
+    members: Array | None = None  # the FRAMES table: also of frames that are not in the stack
 
     @classmethod
     def read(cls, path: Path) -> Product:
@@ -106,7 +107,9 @@ class Product:
             header = next(unit.header for unit in units[1:] if unit.is_image)
             var = planes.get("VAR", np.zeros_like(sci)).astype(np.float32)
             dq = planes.get("DQ", np.zeros(sci.shape, np.uint16)).astype(np.uint16)
-            return cls(path, units[0].header, header, sci, var, dq, planes.get("COVERAGE"))
+            members = units["FRAMES"].data if "FRAMES" in units else None
+            members = None if members is None else np.array(members)
+            return cls(path, units[0].header, header, sci, var, dq, planes.get("COVERAGE"), members)
 
     def wcs(self) -> WCS:
         with warnings.catch_warnings():
@@ -114,7 +117,22 @@ class Product:
             return WCS(self.header)
 
     def inputs(self) -> list[str]:
-        """Roots of the frames it was made from, the reference first."""
-        cards = sorted(key for key in self.phu if key.startswith("IMCMB"))
+        """Roots of the frames it was made from; those that were left out are not among them."""
+        cards = sorted(key for key in self.phu if key.startswith("IMCM"))
         names = [str(self.phu[key]) for key in cards] or [self.path.name]
-        return [name.split(".")[0].split("_")[0] for name in names]
+        return [root(name) for name in names]
+
+    def weights(self) -> Array:
+        """What each of the inputs counts for in the stack; they sum up to 1."""
+        names = self.inputs()
+        known = {}
+        if self.members is not None and "WEIGHT" in (self.members.dtype.names or ()):
+            known = {root(row["NAME"]): float(row["WEIGHT"]) for row in self.members}
+        weights = np.array([known.get(name, 1.0) for name in names])
+        return np.asarray(weights / weights.sum())
+
+
+def root(name: Any) -> str:
+    """N20160102S0270 of N20160102S0270_flatCorrected.fits"""
+    text = name.decode("ascii") if isinstance(name, bytes) else str(name)
+    return text.strip().split(".")[0].split("_")[0]

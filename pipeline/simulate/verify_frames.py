@@ -15,7 +15,7 @@ from scipy.ndimage import binary_dilation
 from pipeline.frame import Frame
 from pipeline.simulate.detector import BoolImage
 from pipeline.simulate.sky import MOFFAT_BETA, moffat_alpha
-from pipeline.simulate.truth import Array, Check, Product, Truth, check
+from pipeline.simulate.truth import Array, Check, Product, Truth, check, root
 from pipeline.simulate.verify_image import Expected, expect_image
 from pipeline.tangent import Tangent, tangent
 
@@ -35,8 +35,12 @@ def check_frames(
         yield from _mistaken(truth, aligned, product, product.coverage)
 
 
+def _root(frame: Frame) -> str:
+    return root(Path(str(frame.header.get("ORIGNAME", frame.name))).name)
+
+
 def _truth_of(truth: Truth, frame: Frame) -> dict[str, Any]:
-    return truth.frames[Path(str(frame.header.get("ORIGNAME", frame.name))).name.removesuffix(".fits")]
+    return truth.frames[_root(frame)]
 
 
 def _registration(truth: Truth, frames: Sequence[Frame]) -> Iterator[Check]:
@@ -95,7 +99,9 @@ def _mistaken(truth: Truth, frames: Sequence[Frame], product: Product, coverage:
     """Good samples that the stack left out: within 2 FWHM of stars, and on plain sky."""
     expected = expect_image(truth, product)
     good, known = np.zeros(coverage.shape, int), np.ones(coverage.shape, bool)
-    for frame, origin in zip(frames, expected.origins, strict=True):
+    origins = dict(zip(product.inputs(), expected.origins, strict=True))
+    for frame in frames:
+        origin = origins[_root(frame)]
         good += frame.dq == 0
         known &= ~_near_hits(_truth_of(truth, frame), origin, coverage.shape)
     known &= (product.dq == 0) & (good >= 3)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 import sep
 
 from pipeline.simulate.detector import BoolImage, FloatImage
+from pipeline.simulate.faults import SHARP, smeared
 from pipeline.simulate.sky import MOFFAT_BETA, Galaxy, Pointing, Vector, render_stars
 from pipeline.simulate.truth import (
     Array,
@@ -47,10 +48,12 @@ class Expected:
 def expect_image(truth: Truth, product: Product) -> Expected:
     """Build the noiseless stack from the truth of its input frames.
 
-    The product's WCS is the header's of its reference frame, whose pointing error is known.
+    The product's WCS is that of one frame's header, whose pointing error is known. A frame behind a cloud
+    is brought to the level of the others, and frames count for what the product says.
     """
-    frames = [truth.frames[name] for name in product.inputs()]
-    first, shape = frames[0], product.sci.shape
+    frames, weights = [truth.frames[name] for name in product.inputs()], product.weights()
+    first, shape = _anchor(truth, product), product.sci.shape
+    levels = clear_levels(frames)
     field = next(f for f in truth.facts["fields"] if f["field"] == first["field"])
     catalogue = np.array([(s["ra"], s["dec"], s["flux_e_per_s"]) for s in field["sources"]])
     wcs = product.wcs()
@@ -64,15 +67,16 @@ def expect_image(truth: Truth, product: Product) -> Expected:
     beta = truth.facts.get("psf", {}).get("beta", MOFFAT_BETA)
     image, depth = np.zeros(shape, np.float32), np.zeros(shape, np.uint16)
     origins = []
-    for frame in frames:
-        rows = np.stack([x + dx, y + dy, catalogue[:, 2] * frame["transparency"]], axis=1)
+    for frame, weight, level in zip(frames, weights, levels, strict=True):
+        rows = np.stack([x + dx, y + dy, catalogue[:, 2] * level], axis=1)
+        rows = smeared(rows, tuple(map(tuple, frame.get("smear", SHARP))))
         stars = render_stars(shape, rows, fwhm=frame["fwhm_pix"], beta=beta, floor=0.01 / seconds)
-        image += np.float32(seconds / len(frames)) * stars
+        image += np.float32(seconds * weight) * stars
         x0, y0 = tx - frame["target_xy"][0], ty - frame["target_xy"][1]
         origins.append((x0, y0))
         left, low, size = round(x0), round(y0), frame["roi"]
         depth[max(low, 0) : max(low + size, 0), max(left, 0) : max(left + size, 0)] += 1
-    clear = float(np.mean([frame["transparency"] for frame in frames]))
+    clear = float(np.sum(weights * levels))
     galaxy = np.zeros(shape, np.float32)
     if field.get("galaxy"):
         here = Pointing(*target, tx, ty, wcs.pixel_scale_matrix * 3600)
@@ -83,17 +87,42 @@ def expect_image(truth: Truth, product: Product) -> Expected:
         galaxy *= np.float32(here.pixel_area * seconds * clear)
     skies = _sky_frames(truth, first)
     taken = [_sky_taken(frame, skies, str(product.phu.get("SKYHOW", "")).strip()) for frame in frames]
-    drift = np.mean([frame["sky_rate"] for frame in frames]) - np.mean(taken) if skies else 0.0
+    drift = float(np.sum(weights * [frame["sky_rate"] for frame in frames]) - np.sum(weights * taken))
+    drift = drift if skies else 0.0
     return Expected(
         np.stack([x + dx, y + dy, catalogue[:, 2] * clear * seconds], axis=1),
         image,
         galaxy,
         depth,
         origins,
-        float(np.mean([frame["fwhm_pix"] for frame in frames])),
+        float(np.sum(weights * [frame["fwhm_pix"] for frame in frames])),
         float(drift * seconds),
         flat is not None,
     )
+
+
+def _anchor(truth: Truth, product: Product) -> dict[str, Any]:
+    """The frame whose header the product has its WCS from: the first, unless that one is not believed."""
+    inputs = [truth.frames[name] for name in product.inputs()]
+    here = product.header["CRVAL1"], product.header["CRVAL2"]
+    others = [f for f in truth.frames.values() if f.get("obsid") == inputs[0]["obsid"]]
+    for frame in (*inputs, *others):
+        # A thousandth of an arcsecond.
+        if np.allclose(frame["header_radec"], here, rtol=0, atol=3e-7):
+            return frame
+    return inputs[0]
+
+
+def clear_levels(frames: Sequence[Mapping[str, Any]], key: str = "transparency") -> Array:
+    """The transparency of each frame as a stack has it: clouded frames have that of the clear ones.
+
+    key : "cloud_transparency" leaves the airmass out, where the truth tells them apart
+    """
+    levels = np.array([frame.get(key, frame["transparency"]) for frame in frames])
+    cloudy = np.array([frame.get("fault", {}).get("cloud", 0.0) > 0 for frame in frames])
+    if cloudy.any() and not cloudy.all():
+        levels[cloudy] = levels[~cloudy].mean()
+    return levels
 
 
 def _target_of(truth: Truth, field: Mapping[str, Any]) -> tuple[float, float]:
@@ -133,7 +162,7 @@ def check_image(truth: Truth, product: Product) -> Iterator[Check]:
     yield from _check_cosmic_rays(truth, product, expected)
     if "MAGZPT" in product.phu and "ZPIMAGE" not in product.phu:
         frames = [truth.frames[name] for name in product.inputs()]
-        clear = np.mean([f.get("cloud_transparency", f["transparency"]) for f in frames])
+        clear = np.sum(product.weights() * clear_levels(frames, "cloud_transparency"))
         field = next(f for f in truth.facts["fields"] if f["field"] == frames[0]["field"])
         # Electrons of a product are those of its median pixel: what a sub-array sees is not what all see.
         flat = truth.image("flat", frames[0]["roi"])
@@ -144,7 +173,7 @@ def check_image(truth: Truth, product: Product) -> Iterator[Check]:
         yield check("zero point in its errors", off / error, -3, 3)
 
 
-def _aperture(image: FloatImage, x: Vector, y: Vector, mask: BoolImage | None = None) -> Vector:
+def aperture_fluxes(image: FloatImage, x: Vector, y: Vector, mask: BoolImage | None = None) -> Vector:
     """Sum inside the aperture less the mean level of the annulus around it."""
     inner, outer = ANNULUS
     total = sep.sum_circle(image, x, y, APERTURE, subpix=0)[0]
@@ -160,12 +189,12 @@ def _check_stars(product: Product, expected: Expected) -> Iterator[Check]:
     The same apertures on the expected image hold the wings, the neighbours and the galaxy's slope.
     """
     x, y, electrons = expected.stars.T
-    usable = _clean_stars(product, expected)
+    usable = clean_stars(product, expected)
     sci, var = np.ascontiguousarray(product.sci), np.ascontiguousarray(product.var)
     model = expected.star_image + expected.galaxy_image
     flagged = product.dq != 0
     x, y, electrons = x[usable], y[usable], electrons[usable]
-    measured, true = _aperture(sci, x, y, flagged), _aperture(model, x, y)
+    measured, true = aperture_fluxes(sci, x, y, flagged), aperture_fluxes(model, x, y)
     inner, outer = ANNULUS
     ring_weight = (APERTURE**2 / (outer**2 - inner**2)) ** 2
     ring_var = sep.sum_circann(var, x, y, inner, outer, mask=flagged, subpix=0)[0]
@@ -194,7 +223,7 @@ def _check_stars(product: Product, expected: Expected) -> Iterator[Check]:
             yield check(f"scatter of positions in {axis}", spread(shift), 0, 0.02)
 
 
-def _clean_stars(product: Product, expected: Expected) -> Array:
+def clean_stars(product: Product, expected: Expected) -> Array:
     """Indices of stars whose aperture has every frame and no flag, and that outshine their neighbours."""
     x, y, electrons = expected.stars.T
     margin = ANNULUS[1] + 2
@@ -233,7 +262,7 @@ def _check_background(product: Product, expected: Expected) -> Iterator[Check]:
     pulls = np.where(empty, (residual - middle) / np.sqrt(np.maximum(product.var, 1e-6)), np.nan)
     boxes = [
         (float(np.median(part[~np.isnan(part)])), float(np.median(product.var[box])))
-        for box, part in _tiles(pulls, BOX)
+        for box, part in tiles(pulls, BOX)
         if np.isfinite(part).mean() > 0.5
     ]
     if boxes:
@@ -245,14 +274,14 @@ def _check_background(product: Product, expected: Expected) -> Iterator[Check]:
     yield around(
         "pixel noise / sqrt(VAR) / NOISECOR", spread(single) / correction, 1, 0.05, 1 / np.sqrt(here.size)
     )
-    blocks = np.array([np.sum(part) / 8 for _, part in _tiles(pulls, 8) if np.isfinite(part).all()])
+    blocks = np.array([np.sum(part) / 8 for _, part in tiles(pulls, 8) if np.isfinite(part).all()])
     if blocks.size > 100:
         yield around(
             "noise of 8 x 8 blocks / predicted", spread(blocks), 1, 0.05, spread_error(1, blocks.size)
         )
 
 
-def _tiles(image: Array, size: int) -> Iterator[tuple[tuple[slice, slice], Array]]:
+def tiles(image: Array, size: int) -> Iterator[tuple[tuple[slice, slice], Array]]:
     ny, nx = image.shape
     for row in range(0, ny - size + 1, size):
         for column in range(0, nx - size + 1, size):
