@@ -9,6 +9,7 @@ request : {"request": id, "action", "said", "target", "reason", "user"}; for "re
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 from daemon import files, groups, outdated, verdicts
 from daemon.ingest import FileRecord
 from daemon.ledger import Tx
+from daemon.plain import check, cleaned, is_path
 from daemon.planner import Setting
 from daemon.planning import Overrides, move
 from daemon.publish import give_way, remake
@@ -24,11 +26,13 @@ from daemon.stability import Signature
 from daemon.states import FileState, JobState
 from daemon.targets import Target, find
 from daemon.verdicts import ACCEPT, ADD, REJECT, REQUEUE
+from pipeline.association import CalKind
 from pipeline.descriptors import Descriptors
 from pipeline.errors import NiridError
 
 Request = Mapping[str, Any]
 ACTIONS = (REJECT, ACCEPT, REQUEUE, ADD)
+_SHA = re.compile("[0-9a-f]{64}")
 
 
 class NotPossible(NiridError):
@@ -38,6 +42,8 @@ class NotPossible(NiridError):
 def apply(tx: Tx, request: Request, setting: Setting, overrides: Overrides) -> str:
     """Do it and say what was done. Raises NotPossible or UnknownTarget; then nothing was done."""
     if before := verdicts.decided(tx, request["request"]):
+        if any(before[0][name] != request.get(name, "") for name in ("said", "reason", "user")):
+            raise NotPossible("another decision was taken under this name; give the file a new one")
         return str(before[0]["outcome"])
     done = _ACTIONS[request["action"]](tx, request, setting, overrides)
     tx.event(
@@ -198,7 +204,9 @@ def _groups_of(tx: Tx, target: Target) -> list[int]:
 def _add(tx: Tx, request: Request, setting: Setting, overrides: Overrides) -> str:
     """A calibration from outside, used where it lies; what it is was read by the command."""
     record = record_from_json(request["record"])
-    before = tx.one("SELECT state FROM content WHERE sha256 = ?", record.file_sha)
+    before = tx.one("SELECT state, kind, frame_id FROM content WHERE sha256 = ?", record.file_sha)
+    if before is not None and before["frame_id"] is not None and not before["kind"]:
+        raise NotPossible(f"{os.path.basename(record.path)} is a raw frame, as the ledger has it")
     subject = verdicts.of_content(record.file_sha)
     outcome = f"{os.path.basename(record.path)} is registered as {record.kind}"
     verdicts.remember(tx, {**request, "action": ACCEPT}, subject, outcome, more={"record": request["record"]})
@@ -221,19 +229,33 @@ def record_to_json(record: FileRecord) -> dict[str, Any]:
 def record_from_json(values: Mapping[str, Any]) -> FileRecord:
     """Raises NotPossible when it is not what `record_to_json` makes of a calibration."""
     try:
+        values = {**cleaned(values), "path": values["path"]}  # a name may hold bytes that are no text
+        check(Descriptors, values["descriptors"])
+        known = {k: v for k, v in values.items() if k in FileRecord.__dataclass_fields__}
         record = FileRecord(
             **{
-                **values,
+                **known,
                 "tags": frozenset(values["tags"]),
                 "signature": Signature(*values["signature"]),
                 "descriptors": Descriptors.from_json(values["descriptors"]),
             }
         )
-    except (KeyError, TypeError, ValueError) as error:
+        check(FileRecord, _plain_fields(record))
+        check(Signature, record.signature._asdict() if record.signature else {})
+        CalKind(record.kind)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise NotPossible(f"the request does not say what the file is: {error}") from None
+    if not _SHA.fullmatch(record.file_sha) or not is_path(record.path):
+        raise NotPossible("the request does not say what the file is: no SHA-256, or no path")
     if record.state != FileState.CALIBRATION or not Path(record.path).is_absolute():
         raise NotPossible(f"{record.path} is no processed calibration")
     return record
+
+
+def _plain_fields(record: FileRecord) -> dict[str, Any]:
+    """The fields as they are, without those that have been checked apart."""
+    names = [name for name in FileRecord.__dataclass_fields__ if name not in ("descriptors", "signature")]
+    return {name: getattr(record, name) for name in names}
 
 
 # -- what is meant ---------------------------------------------------------------------------

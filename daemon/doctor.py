@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from daemon import diskguard, instance
+from daemon.cells import damaged_cells
 from daemon.config import Config
 from daemon.engine.local import warm_marker
 from daemon.ledger import connect_readonly
@@ -208,12 +209,17 @@ def _database(config: Config) -> Iterator[Finding]:
     try:
         with contextlib.closing(connect_readonly(path)) as db:
             said = [row[0] for row in db.execute("PRAGMA integrity_check(5)")]
+            cells = damaged_cells(db) if said == ["ok"] else []
             versions = {row[0]: row[1] for row in db.execute("SELECT component, version FROM schema")}
     except sqlite3.Error as error:
         yield Finding("database", "wrong", f"{path}: {error}")
         return
     if said != ["ok"]:
         yield Finding("database", "wrong", f"{path} is damaged ({said[0]}): nirid rebuild makes it anew")
+        return
+    if cells:
+        text = f"{path}: {', '.join(cells)} cannot be read: the next start, or nirid rebuild, makes it anew"
+        yield Finding("database", "wrong", text)
         return
     schema = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
     size = path.stat().st_size / 1e6

@@ -27,6 +27,7 @@ from typing import Any, TypeVar
 
 import peewee as pw
 
+from pipeline import caldb
 from pipeline.caldb import CalStore, check_schema, open_store, readonly_uri
 
 T = TypeVar("T")
@@ -315,6 +316,12 @@ def models(db: pw.Database) -> SimpleNamespace:
     return SimpleNamespace(**tables)
 
 
+def every_table() -> list[Any]:
+    """The tables as they are declared, of a database that is nowhere; with those of the calibration store."""
+    nowhere = pw.SqliteDatabase(":memory:")
+    return [*vars(models(nowhere)).values(), *vars(caldb.models(nowhere)).values()]
+
+
 _ACCOUNTING = """
 CREATE VIEW IF NOT EXISTS accounting (sha256, state, runs) AS
 SELECT c.sha256, c.state, COALESCE((
@@ -441,7 +448,7 @@ class Ledger:
         try:
             db: Any = pw.SqliteDatabase(str(self.path), pragmas=_PRAGMAS)
             db.connect()
-            db.connection().row_factory = sqlite3.Row
+            db.connection().row_factory, db.connection().text_factory = sqlite3.Row, _as_text
             cals = _create(db)
         except Exception as error:
             opened.set_exception(error)
@@ -477,18 +484,26 @@ def _first(error: BaseException) -> BaseException:
     return error
 
 
+def damages_all(error: BaseException) -> bool:
+    """True of the errors of a database that is damaged: not one request or job can be told by it."""
+    return type(error) in (pw.DatabaseError, pw.InternalError, sqlite3.DatabaseError, MemoryError)
+
+
 def damaged(database: Path) -> str:
     """Why a database cannot be used; "" when it is whole, is not there, or cannot be looked at now."""
+    from daemon.cells import damaged_cells
+
     if not database.exists():
         return ""
     try:
         with contextlib.closing(connect_readonly(database)) as db:
             said = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+            cells = damaged_cells(db) if said == "ok" else []
     except sqlite3.OperationalError:  # busy, no permission: not a matter of its content
         return ""
     except sqlite3.DatabaseError as error:
         return str(error)
-    return "" if said == "ok" else str(said)
+    return (", ".join(cells) + " cannot be read" if cells else "") if said == "ok" else str(said)
 
 
 def connect_readonly(path: str | Path) -> sqlite3.Connection:
@@ -502,7 +517,7 @@ def on_paper(path: str | Path) -> Iterator[Tx]:
     cals = open_store(path, readonly=True)
     db: Any = cals.db
     try:
-        db.connection().row_factory = sqlite3.Row
+        db.connection().row_factory, db.connection().text_factory = sqlite3.Row, _as_text
         db.execute_sql("BEGIN")
         yield Tx(db, cals, time.time())
     finally:
@@ -511,9 +526,14 @@ def on_paper(path: str | Path) -> Iterator[Tx]:
 
 def _reader(uri: str) -> sqlite3.Connection:
     db = sqlite3.connect(uri, uri=True, timeout=10.0, check_same_thread=False, isolation_level=None)
-    db.row_factory = sqlite3.Row
+    db.row_factory, db.text_factory = sqlite3.Row, _as_text
     db.execute("PRAGMA query_only = 1")
     return db
+
+
+def _as_text(cell: bytes) -> str:
+    """A cell whose bytes are no text is shown so, instead of an error for whoever reads its row."""
+    return cell.decode("utf-8", "replace")
 
 
 def _create(db: Any) -> CalStore:

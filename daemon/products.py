@@ -53,6 +53,13 @@ class Found:
 
 def read(path: Path, products: Path) -> Found:
     """Raises DamagedFile when it is not whole, or does not say which job made it; OSError."""
+    try:
+        return _read(path, products)
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
+        raise DamagedFile(f"{path}: what it says of itself makes no sense: {error}") from error
+
+
+def _read(path: Path, products: Path) -> Found:
     from pipeline import fitsio
 
     facts = fitsio.verify_product(path)

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from daemon import decisions, files, moves, publish, requests, verdicts
 from daemon.audit import product_files
 from daemon.jobspec import CalInput, Input, JobSpec, digest, input_key, job_key
-from daemon.ledger import Ledger, Tx
+from daemon.ledger import Ledger, Tx, damages_all
 from daemon.moves import PublishPlan
 from daemon.planner import Setting, makes_of
 from daemon.planning import BACKLOG, LedgerWorld, Overrides, candidate_to_json
@@ -108,7 +108,14 @@ def take_back(ledger: Ledger, landing: Landing, setting: Setting, overrides: Ove
             left.append({"path": str(path), "why": str(error)})
     keys = {item.sha256: item.key for item in found}
     for item in _settled(found):
-        left += ledger.write(partial(_adopt, found=item, keys=keys, setting=setting, overrides=overrides))
+        try:
+            left += ledger.write(partial(_adopt, found=item, keys=keys, setting=setting, overrides=overrides))
+        except (OSError, KeyboardInterrupt):
+            raise
+        except Exception as error:  # one product that makes no sense must not keep us from starting
+            if damages_all(error):
+                raise
+            left.append({"path": str(item.path), "why": f"{type(error).__name__}: {error}"})
     ledger.write(partial(_ask_again, lines=lines))
     return {"products": len(found), "decisions": len(lines), "files": taken, "left": left}
 
@@ -137,7 +144,11 @@ def _remember(tx: Tx, lines: Sequence[Mapping[str, Any]]) -> None:
 def _enforce(tx: Tx, setting: Setting) -> None:
     """Contents that the ledger knew already, and files that were registered where they lie."""
     for row in tx.rows("SELECT more FROM decision WHERE more LIKE '%\"record\"%' ORDER BY id"):
-        record = decisions.record_from_json(json.loads(row["more"])["record"])
+        try:
+            record = decisions.record_from_json(json.loads(row["more"])["record"])
+        except decisions.NotPossible as error:  # of a damaged line
+            tx.event("decision_passed_over", reason=str(error))
+            continue
         if os.path.exists(record.path) and hash_file(record.path) == record.file_sha:
             files.record(tx, record, setting)
     for content in tx.rows(

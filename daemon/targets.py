@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from daemon.grouping import canonical_name
+from daemon.plain import clean, is_path
 from pipeline.errors import NiridError
 from pipeline.headers import ascii_name
 from pipeline.params import suggest
@@ -48,6 +49,8 @@ class Target:
 def find(ask: Ask, said: str) -> Target:
     """The one thing that is meant. Raises UnknownTarget, with the nearest name or with what it may be."""
     word = said.strip()
+    if not is_path(word):  # no file can be called so
+        word = clean(word)
     kind, colon, rest = word.partition(":")
     if colon and kind in ("group", "job") and _NUMBER.fullmatch(rest):
         found = (_groups if kind == "group" else _jobs)(ask, "id = ?", int(rest))
@@ -75,7 +78,13 @@ def _numbered(ask: Ask, word: str) -> list[Target]:
 
 
 def _by_path(ask: Ask, word: str) -> list[Target]:
-    path = os.fsencode(os.path.abspath(os.path.expanduser(word)))
+    path = os.fsencode(os.path.normpath(os.path.expanduser(word)))
+    if not os.path.isabs(path):
+        try:
+            path = os.path.join(os.getcwdb(), path)
+        except FileNotFoundError:  # the working folder was deleted
+            return []
+    path = os.path.normpath(path)
     made = _products(ask, "path = ?", path)
     return made or _files(ask, "s.path = ? AND s.current", path)
 

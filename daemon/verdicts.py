@@ -22,6 +22,7 @@ from typing import Any
 
 from daemon.ingest import FileRecord
 from daemon.ledger import Tx
+from daemon.plain import clean
 from daemon.states import FileState
 
 REJECT, ACCEPT, REQUEUE, ADD, BLAME = "reject", "accept", "requeue", "add", "quarantine"
@@ -106,13 +107,13 @@ def remember(
     tx.insert(
         "decision",
         request=request["request"],
-        subject=subject,
+        subject=clean(subject),
         action=request["action"],
-        said=request.get("said", ""),
-        reason=request.get("reason", ""),
-        user=request["user"],
+        said=clean(request.get("said", "")),
+        reason=clean(request.get("reason", "")),
+        user=clean(request["user"]),
         at=tx.now if at is None else at,
-        outcome=outcome,
+        outcome=clean(outcome),
         moves=json.dumps(moves or []),
         more=json.dumps(dict(more or {})),
         written=written,

@@ -45,7 +45,7 @@ class FrameCache:
                 return _read(file, key)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             with contextlib.suppress(OSError):
                 path.unlink()
             return None
@@ -101,6 +101,8 @@ def _read(file: Any, key: str) -> tuple[dict[str, Any], dict[str, npt.NDArray[An
     entry = json.loads(text)
     if entry["key"] != key:
         raise ValueError("another entry")
+    if not isinstance(entry["data"], dict):
+        raise TypeError("not plain data")
     planes, found = {}, _sum(np.frombuffer(text, np.uint8))
     for name, (dtype, shape) in entry["planes"].items():
         count = int(np.prod(shape))

@@ -124,7 +124,8 @@ class Prefix:
                 return _Work("")
             key = _digest(["calibrated", own[frame.name], seen, rest])
             found = self.store.get(key)
-            return _Work(key, _calibrated(frame, *found), found[0]["notes"]) if found else _Work(key)
+            done = _calibrated(frame, *found) if found else None
+            return _Work(key, done, found[0]["notes"]) if found and done is not None else _Work(key)
 
         self._work = dict(zip((frame.name for frame in left), each(look_up, left), strict=True))
         new = {name for name, work in self._work.items() if work.done is None}
@@ -171,7 +172,10 @@ class Prefix:
         if found is None:
             return self._with_pixels(frame)
         dq = np.zeros(frame.shape, np.uint16)
-        dq.reshape(-1)[found[1]["places"]] = found[1]["bits"]
+        try:
+            dq.reshape(-1)[found[1]["places"]] = found[1]["bits"]
+        except (KeyError, IndexError, TypeError, ValueError):  # an entry that makes no sense is none
+            return self._with_pixels(frame)
         return frame.evolve(dq=dq)
 
     def _keep_trace(self, frame: Frame, own: str) -> None:
@@ -181,9 +185,18 @@ class Prefix:
             self.store.put(_digest(["trace", own]), {}, {"places": places, "bits": bits[places]})
 
 
-def _calibrated(frame: Frame, data: Mapping[str, Any], planes: Mapping[str, Any]) -> Frame:
-    header = fits.Header([card_of(*card) for card in data["header"]])
-    return frame.evolve(header=header, unit=data["unit"], **planes)
+def _calibrated(frame: Frame, data: Mapping[str, Any], planes: Mapping[str, Any]) -> Frame | None:
+    """The frame as the cache has it; None for an entry that makes no sense."""
+    try:
+        header = fits.Header([card_of(*card) for card in data["header"]])
+        notes, unit = data["notes"], data["unit"]
+        if not isinstance(notes, dict) or {"sci", "dq"} - set(planes) or set(planes) - {"sci", "var", "dq"}:
+            return None
+        if any(plane.shape != frame.shape for plane in planes.values()):
+            return None
+        return frame.evolve(header=header, unit=str(unit), **planes)
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def _cards(header: fits.Header) -> list[list[Any]] | None:

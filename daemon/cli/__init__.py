@@ -124,6 +124,7 @@ def _add_commands() -> None:
         decide.requeue,
         decide.reject,
         decide.accept,
+        decide.list_requests,
         backup.backup,
         backup.rebuild,
         replay.replay,

@@ -13,6 +13,7 @@ from daemon.cli.report import database
 
 if TYPE_CHECKING:
     import sqlite3
+    from pathlib import Path
 
     from daemon.config import Config
 
@@ -74,6 +75,54 @@ def requeue(settings: Settings, target: str | None, outdated: bool, night: str |
     if night and not outdated:
         raise click.UsageError("--night goes with --outdated")
     _decide(settings, "requeue", target or "", as_json, outdated=outdated, night=night or "")
+
+
+@click.command("requests", short_help="Decisions that wait, and those that were refused lately.")
+@click.option("--cancel", metavar="NAME", help="Take a decision back that was not applied yet.")
+@click.option("--days", type=click.FloatRange(0), default=7.0, show_default=True, help="How far back.")
+@json_option
+@click.pass_obj
+def list_requests(settings: Settings, cancel: str | None, days: float, as_json: bool) -> None:
+    """Decisions on their way to the daemon, and those that it has refused lately, with the reason.
+
+    \b
+    nirid requests
+    nirid requests --cancel 20160102T050102.123456-0a1b2c3d
+    """
+    from daemon import requests
+    from daemon.logs import printable
+
+    with database(settings) as (config, db):
+        if cancel:
+            requests.cancel(config.state_folder, cancel)
+        waiting = [_waiting(path) for path in requests.waiting(config.state_folder)]
+        refused = requests.refused(db, time.time() - 86400 * days)
+    if as_json:
+        print_json({"waiting": waiting, "refused": refused, "cancelled": cancel})
+        return
+    if cancel:
+        click.echo(f"{printable(cancel)} is taken back")
+    for row in waiting:
+        click.echo(printable(f"waits    {row['request']}  {row['user']}: {row['what']}"))
+    for row in refused:
+        click.echo(printable(f"refused  {row['request']}  {row['at'][:19]}: {row['reason']}"))
+    if not waiting and not refused:
+        click.echo("no decision waits, none was refused")
+
+
+def _waiting(path: Path) -> dict[str, str]:
+    """What a request says, as far as we may read it."""
+    from daemon import requests
+    from daemon.plain import clean
+    from pipeline.errors import NiridError
+
+    try:
+        said = requests.read(path)
+    except (NiridError, OSError) as error:
+        return {"request": clean(path.stem), "user": "unknown", "what": f"cannot be read: {error}"}
+    reason = f" ({said['reason']})" if said["reason"] else ""
+    what = f"{said['action']} {said['said'] or 'outdated products'}{reason}"
+    return {"request": said["request"], "user": said["user"], "what": what}
 
 
 def _decide(settings: Settings, action: str, said: str, as_json: bool, **more: Any) -> None:

@@ -17,7 +17,7 @@ from daemon.cli.output import busy, coloured, console, json_option, print_json, 
 def database(settings: Settings) -> Iterator[tuple[Any, sqlite3.Connection]]:
     """(configuration, connection that cannot write); one clear line when there is no database."""
     from daemon.instance import with_last_run
-    from daemon.ledger import connect_readonly
+    from daemon.ledger import connect_readonly, damaged
     from pipeline.errors import NiridError
 
     config = with_last_run(settings.load())
@@ -32,6 +32,11 @@ def database(settings: Settings) -> Iterator[tuple[Any, sqlite3.Connection]]:
             yield config, db
         except sqlite3.DatabaseError as error:
             raise NiridError(f"{config.database}: {error}") from None
+        except (ValueError, KeyError, TypeError, AttributeError):
+            if why := damaged(config.database):
+                anew = "the next start of the daemon, or nirid rebuild, makes it anew"
+                raise NiridError(f"{config.database} is damaged ({why}): {anew}") from None
+            raise
 
 
 @click.command(short_help="What runs, waits, failed; what is missing in each group.")
@@ -159,8 +164,12 @@ def ledger(settings: Settings, night: str | None, wanted: str | None, as_json: b
 def audit(ctx: click.Context, settings: Settings, deep: bool, as_json: bool) -> None:
     """Hold every file on disk against the ledger; exit 0 only if all are accounted for and whole."""
     from daemon import audit as auditing
+    from daemon.cells import damaged_cells
+    from pipeline.errors import NiridError
 
     with database(settings) as (config, db), busy("looking at every file and every product"):
+        if cells := damaged_cells(db):
+            raise NiridError(f"{config.database} is damaged: {', '.join(cells)} cannot be read")
         answer = auditing.audit(db, config.drop_folders, config.product_folder, deep=deep)
     if as_json:
         print_json(answer)

@@ -268,7 +268,7 @@ def test_what_until_idle_finds_it_applies_too(daemons):
 
 def test_a_torn_line_of_the_decisions_file_is_left_out(tmp_path):
     file = tmp_path / requests.DECISIONS
-    line = {"request": "1", "subject": "content aa", "action": "reject"}
+    line = {"at": "2016-01-02T05:00:00+00:00", "request": "1", "subject": "content aa", "action": "reject"}
     requests.append(file, [json.dumps(line)])
     with file.open("a") as out:
         out.write('{"request": "2", "subj')
