@@ -225,7 +225,7 @@ ROWS = (
     Row("moving target", _movers(), simply(mover)),
     Row("faint star", tuple(Case(name, what=name) for name in FAINT), simply(faint_star)),
     Row("gradient", DRIFTS, simply(gradients)),
-    Row("standards", (Case("standards: clean"), Case("standards: cloud"), Case("standards: bright")), standards),
+    Row("standards", tuple(Case(f"standards: {what}") for what in ("clean", "cloud", "bright")), standards),
     Row("lamp names", (Case("lamp names"), Case("no lamp-off")), lamp_names),
 )  # fmt: skip
 NAMES = tuple(row.title for row in ROWS)

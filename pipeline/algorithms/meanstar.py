@@ -23,6 +23,7 @@ Floats = NDArray[np.float64]
 
 RING = (1.3, 2.0)  # radii of the ring that tells the sky beside a star, over that of its aperture
 SURE = 10.0  # noises, of the peak of a star that shows a shape
+DIFFER = 0.05  # ellipticity, of one star of a field with galaxies and blends (simulated)
 LEAST_PIXELS = 0.6  # of a star's cut-out that must be good for it to count
 
 
@@ -129,8 +130,8 @@ def shape(stars: NDArray[np.float64], noise: Floats, fwhm: float) -> Shape | Non
     own = float(fit.fwhm[0])
     e, theta = float(fit.ellipticity[0]), float(fit.theta[0])
     # Of a Gaussian each axis is known to sqrt(1/2) of 1/SNR = 2.35 (error of the position) / FWHM, and its
-    # ellipticity to sqrt(2) of that; stars differ among themselves, too.
-    error = max(3.3 * float(fit.error[0]) / own, 0.02 / math.sqrt(len(stars)))
+    # ellipticity to sqrt(2) of that. What lies under a star and beside it changes its shape, too: by DIFFER.
+    error = math.hypot(3.3 * float(fit.error[0]) / own, DIFFER / math.sqrt(len(stars)))
     return Shape(
         own, float(fit.beta[0]), e * math.cos(2 * theta), e * math.sin(2 * theta), error,
         _second_peak(image, sigma, own, peak), len(stars),
