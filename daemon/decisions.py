@@ -75,6 +75,8 @@ def _reject_file(tx: Tx, request: Request, target: Target, setting: Setting) -> 
         raise NotPossible(f"{target.name} is {state}, so that nothing uses it: {content['reason']}")
     outcome = f"{target.name} is excluded; what used it is made again"
     verdicts.remember(tx, request, _subject(tx, content), outcome)
+    if verdicts.is_forced_in(tx, *_exposure(tx, content)):  # an accept after this one means only: no more out
+        verdicts.remember(tx, request, verdicts.of_judgement(*_exposure(tx, content)), outcome)
     for row in _same_frame(tx, content):
         if row["state"] in (FileState.READY, FileState.CALIBRATION, FileState.EXCLUDED):
             files.set_state(tx, row["id"], FileState.EXCLUDED, words, setting)
@@ -117,6 +119,8 @@ def _accept_file(tx: Tx, request: Request, target: Target, setting: Setting) -> 
     if not taken and state not in (FileState.READY, FileState.CALIBRATION):
         raise NotPossible(f"{target.name} cannot be accepted, it is {state}: {content['reason']}")
     outcome = f"{target.name} is {'in use again' if taken else 'in use already'}"
+    if not taken and content["frame_id"] is not None and not content["kind"]:
+        return _force_in(tx, request, content, target.name)
     subjects = {_subject(tx, content), *(verdicts.of_content(row["sha256"]) for row in (content, *taken))}
     for subject in sorted(subjects):
         verdicts.remember(tx, request, subject, outcome)
@@ -126,6 +130,27 @@ def _accept_file(tx: Tx, request: Request, target: Target, setting: Setting) -> 
         if row["kind"]:
             files.register_again(tx, row["id"], setting)
     return outcome
+
+
+def _force_in(tx: Tx, request: Request, content: Any, name: str) -> str:
+    """A frame that nobody has taken out is used whatever the pipeline's own judgement of it is."""
+    outcome = f"{name} is in use, and is used from now on whatever the pipeline finds of it"
+    verdicts.remember(tx, request, verdicts.of_judgement(*_exposure(tx, content)), outcome)
+    rows = tx.rows(  # of its own groups, and of those that borrow it
+        """SELECT id FROM frame_group WHERE NOT closed AND id IN (
+            SELECT group_id FROM membership WHERE frame_id = ?
+            UNION SELECT j.group_id FROM job_input i JOIN job j ON j.id = i.job_id WHERE i.frame_id = ?)""",
+        content["frame_id"],
+        content["frame_id"],
+    )
+    groups.touch(tx, *(row["id"] for row in rows))
+    return outcome
+
+
+def _exposure(tx: Tx, content: Any) -> tuple[str, str]:
+    """(data label, hash of the pixels) of the frame that a content is of; empty when it is of none."""
+    frame = tx.one("SELECT label, data_sha FROM frame WHERE id = ?", content["frame_id"])
+    return (frame["label"], frame["data_sha"]) if frame else ("", "")
 
 
 def _can_be_accepted(tx: Tx, row: Any) -> bool:

@@ -102,5 +102,8 @@ class _AtHand:
     def neighbours(self, group: Group) -> Sequence[Member]:
         return self.world.neighbours(group)
 
+    def forced_in(self, member: Member) -> bool:
+        return self.world.forced_in(member)
+
     def withdrawn(self, ident: str) -> bool:
         return self.world.withdrawn(ident)

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from daemon import looks, outdated, queries
+from daemon import looks, outdated, queries, verdicts
 from daemon.ledger import Tx
 from daemon.planner import Group, Setting, plan, takes
 from daemon.planning import Clocks, LedgerWorld, Overrides, candidate_from_json
@@ -99,7 +99,9 @@ def _file(world: _World, content: int) -> Answer:
         row["frame_id"],
         row["sha256"],
     )
-    subjects = [f"content {row['sha256']}", *([_frame_subject(frame)] if frame else [])]
+    subjects = [f"content {row['sha256']}"]
+    if frame:
+        subjects += [_frame_subject(frame), verdicts.of_judgement(frame["label"], frame["data_sha"])]
     return {
         "state": row["state"],
         "since": queries.iso(row["changed"]),
@@ -125,7 +127,11 @@ def _frame_subject(frame: Any) -> str:
 def _decisions(tx: Tx, subjects: Sequence[str]) -> list[Answer]:
     marks = ", ".join("?" * len(subjects))
     rows = tx.rows(f"SELECT * FROM decision WHERE subject IN ({marks}) ORDER BY id", *subjects)
-    named = [{"at": queries.iso(r["at"]), **{k: r[k] for k in ("action", "user", "reason")}} for r in rows]
+    named = [
+        {"at": queries.iso(r["at"]), **{k: r[k] for k in ("action", "user", "reason")}}
+        | ({"of": "judgement"} if r["subject"].startswith("judgement ") else {})
+        for r in rows
+    ]
     return [item for i, item in enumerate(named) if item not in named[:i]]
 
 
@@ -252,15 +258,56 @@ def _calibrations(world: _World, group: Group, target: Descriptors, job: Any = N
     """For each kind that the recipe takes: what was used, or would be now, and why every other was not."""
     recipe = world.setting.recipes[world.setting.rules[group.rule].recipe]
     matches = dict(plan([replace(group, settled=True)], world.setting, world)[0].matches)
-    used = {c["role"]: c for c in json.loads(job["spec"])["calibrations"]} if job and job["spec"] else {}
+    given = json.loads(job["spec"])["calibrations"] if job and job["spec"] else []
+    used = {c["role"]: c for c in given}
     answer = []
     for kind in sorted(takes(world.setting.rules[group.rule], recipe)):
         match = matches.get(kind) or association.best_match(
             association.RULES[kind], target, world.candidates(kind, target)
         )
         wish = "needed" if kind in recipe.needs else "preferred" if kind in recipe.prefers else "if there"
+        if kind is CalKind.ZERO_POINT and kind.value in used:
+            standards = [c for c in given if c["role"] == kind.value]
+            answer.append(_zero_points(world, wish, match, job, standards))
+            continue
         answer.append(_calibration(kind, wish, match, used.get(kind.value), decided=job is not None))
     return answer
+
+
+def _zero_points(world: _World, wish: str, match: Match, job: Any, standards: Sequence[Answer]) -> Answer:
+    """Of the standards of the night that a job was given: which it took, and why none of the others."""
+    row = world.tx.one("SELECT notes, quality FROM product WHERE job_id = ?", job["id"])
+    notes: list[str] = json.loads(row["notes"]) if row else []
+    taken = json.loads(row["quality"]).get("ZPIMAGE") if row else None
+    facts = {c.ident: c for c in _all(match)}
+    used = next((c for c in standards if c["name"] == taken), None)
+    answer = _calibration(CalKind.ZERO_POINT, wish, match, used or standards[0], decided=True)
+    ours = {c["name"] for c in standards}
+    others = [other for other in answer["not_chosen"] if other["name"] not in ours]
+    for cal in standards:
+        if cal is not used:
+            ut = facts[cal["key"]].ut.isoformat() if cal["key"] in facts else ""
+            others.append({"name": cal["name"], "ut": ut, "failed": [_why_not(cal["name"], notes)]})
+    why = next(
+        (n.partition(" used: ")[2] for n in notes if n.startswith(f"zero point of {taken} ")), "it was used"
+    )
+    if row is None:
+        return {**answer, "status": "chosen", "name": None, "why": f"the best of {len(standards)} is taken"}
+    if used is None:
+        why = "none of the standards of the night can be used"
+    status = "used" if used else "none"
+    return {**answer, "status": status, "name": taken, "why": why, "not_chosen": others}
+
+
+def _all(match: Match) -> list[Candidate]:
+    found = [match.candidate] if isinstance(match, Found) else []
+    return [*found, *(r.candidate for r in match.rejected)]
+
+
+def _why_not(name: str, notes: Sequence[str]) -> str:
+    """What the product says of a standard that it did not take."""
+    said = (n.partition(" not used: ")[2] for n in notes if n.startswith(f"zero point of {name} ("))
+    return next(filter(None, said), "it was not used")
 
 
 def _calibration(kind: CalKind, wish: str, match: Match, used: Any, *, decided: bool) -> Answer:

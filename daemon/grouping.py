@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
@@ -124,11 +124,29 @@ def admits(rule: TriggerRule, tags: frozenset[str], descriptors: Descriptors) ->
     return any(ingredient.takes(tags, descriptors) for ingredient in rule.ingredients)
 
 
-def group_key(names: Sequence[str], descriptors: Descriptors) -> str:
-    """The values that agree exactly within a group; the exposure time is apart."""
+def group_key(rule: TriggerRule, tags: frozenset[str], descriptors: Descriptors) -> str:
+    """The values that agree exactly within a group; the exposure time is apart.
+
+    First those that all frames of a family agree in, and then, for frames whose lamp was on, the lamp: see
+    `family`.
+    """
+    key = values_key(rule.group_by, descriptors)
+    if rule.group_lamp_on_by and "LAMPON" in tags:
+        key += f" {values_key(rule.group_lamp_on_by, descriptors)}"
+    return key
+
+
+def values_key(names: Sequence[str], descriptors: Descriptors) -> str:
+    """Values of descriptors, but for the exposure time, as text."""
     return json.dumps(
         [getattr(descriptors, name) for name in names if name != "exposure_time"], separators=(",", ":")
     )
+
+
+def family(key: str) -> str:
+    """The part of a group's key that holds for any lamp; frames whose lamp was off have no other."""
+    found, _ = json.JSONDecoder().raw_decode(key)
+    return json.dumps(found, separators=(",", ":"))
 
 
 class Point(NamedTuple):
@@ -158,6 +176,30 @@ def partition(points: Sequence[Point], max_gap: float) -> list[list[Point]]:
             done.append(group)
             last.append(group)
     return done
+
+
+def partition_by_lamp(points: Mapping[str, Sequence[Point]], max_gap: float) -> list[tuple[str, list[Point]]]:
+    """Cut the frames of a family into sequences; (key, frames in order of time) of each.
+
+    points : key -> its frames; those whose lamp was off have the key of the family itself
+    The lamp-off frames belong to the sequence of every lamp that they fit in time and exposure; what is left
+    of them makes sequences of its own. Without lamps it is `partition`.
+    """
+    if not points:
+        return []
+    base = family(next(iter(points)))
+    off = list(points.get(base, ()))
+    done: list[tuple[str, list[Point]]] = []
+    served: set[int] = set()
+    for key in sorted(set(points) - {base}):
+        lit = {point.frame_id for point in points[key]}
+        for sequence in partition([*points[key], *off], max_gap):
+            ids = {point.frame_id for point in sequence}
+            if ids & lit:
+                done.append((key, sequence))
+                served |= ids
+    rest = [point for point in off if point.frame_id not in served]
+    return done + [(base, sequence) for sequence in partition(rest, max_gap)]
 
 
 def same_exposure(first: float, other: float) -> bool:

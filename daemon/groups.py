@@ -7,10 +7,10 @@ question goes by an index on the group's key and time.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from daemon.grouping import Point, admits, group_key, partition, same_exposure
+from daemon.grouping import Point, admits, family, group_key, partition_by_lamp, same_exposure, values_key
 from daemon.ledger import Tx, placeholders
 from daemon.planner import Setting, rank, takes
 from daemon.triggers import Policy, TriggerRule
@@ -32,23 +32,26 @@ def place(
     """
     for rule in setting.rules.values():
         old = _groups_of(tx, frame, rule)
-        key = group_key(rule.group_by, descriptors) if admits(rule, tags, descriptors) else None
-        if not moved and key is not None and [g["key"] for g in old] == [key]:
-            touch(tx, old[0]["id"])  # the same place; usable or not, or other facts
+        key = group_key(rule, tags, descriptors) if admits(rule, tags, descriptors) else None
+        if not moved and key is not None and old and all(_holds(g["key"], key) for g in old):
+            touch(tx, *(g["id"] for g in old))  # the same place; usable or not, or other facts
             continue
-        for group in old:
-            _take_out(tx, group, frame, rule, setting)
+        _take_out(tx, old, frame, rule, setting)
         if key is not None and descriptors.ut_datetime is not None:
             exposure = descriptors.exposure_time or 0.0
             point = Point(descriptors.ut_datetime.timestamp(), _order(tx, frame), exposure, frame)
             _put(tx, rule, key, point, setting)
 
 
+def _holds(group: str, key: str) -> bool:
+    """True when a frame of this key belongs into that group; with the lamp off, into any of the family."""
+    return group == key or family(group) == key
+
+
 def remove(tx: Tx, frame: int, setting: Setting) -> None:
     """Take a frame out of all its groups."""
     for rule in setting.rules.values():
-        for group in _groups_of(tx, frame, rule):
-            _take_out(tx, group, frame, rule, setting)
+        _take_out(tx, _groups_of(tx, frame, rule), frame, rule, setting)
 
 
 def touch(tx: Tx, *ids: int) -> None:
@@ -161,24 +164,30 @@ def _put(tx: Tx, rule: TriggerRule, key: str, point: Point, setting: Setting) ->
         return
     group = near[0]
     simple = (
-        len(near) == 1 and group["first_ut"] < point.ut and same_exposure(group["exposure"], point.exposure)
+        len(near) == 1
+        and group["first_ut"] < point.ut
+        and same_exposure(group["exposure"], point.exposure)
+        and _holds(group["key"], key)
     )
     if simple:  # the first frame stays the first, and nobody else is affected
         _add(tx, group["id"], point.frame_id)
         _arrived(tx, group["id"], max(group["last_ut"], point.ut))
         _lend(tx, group["pool"], group["id"], point.ut)
         return
-    _cut_anew(tx, rule, key, near, [point], setting)
+    _cut_anew(tx, rule, key, near, (key, point), setting)
 
 
 def _near(tx: Tx, rule: TriggerRule, key: str, low: float, high: float, exposure: float | None) -> list[Any]:
-    """Groups of a key within the gap of a span of time, with exposures near `exposure` (None: any)."""
+    """Groups of a key's family within the gap of a span of time, exposures near `exposure` (None: any)."""
     gap = rule.max_gap_seconds
+    # A key of a lamp is that of its family, a blank and more; the sign after the blank ends the range.
+    lamps = ("key >= ? AND key < ?", (family(key), f"{family(key)}!"))
+    where, values = lamps if rule.group_lamp_on_by else ("key = ?", (key,))
     rows = tx.rows(
-        """SELECT * FROM frame_group WHERE rule = ? AND key = ? AND NOT closed
+        f"""SELECT * FROM frame_group WHERE rule = ? AND {where} AND NOT closed
         AND first_ut BETWEEN ? AND ? AND last_ut >= ? ORDER BY first_ut, id""",
         rule.title,
-        key,
+        *values,
         low - gap - LONGEST,
         high + gap,
         low - gap,
@@ -187,53 +196,106 @@ def _near(tx: Tx, rule: TriggerRule, key: str, low: float, high: float, exposure
 
 
 def _cut_anew(
-    tx: Tx, rule: TriggerRule, key: str, near: list[Any], more: list[Point], setting: Setting
+    tx: Tx,
+    rule: TriggerRule,
+    key: str,
+    near: list[Any],
+    more: tuple[str, Point] | None,
+    setting: Setting,
 ) -> None:
     """Cut all frames of these groups, and of those that they reach, into sequences again.
 
-    A sequence keeps the smallest id of the groups that its frames were in: a frame that bridges two
-    groups merges them into the earlier one.
+    more : a frame that comes to them, and its own key
+    A sequence keeps the smallest id of the groups of its key that its frames were in, else of its family: a
+    frame that bridges two groups merges them into the earlier one.
     """
     known = {row["id"]: row for row in near}
     while True:  # until no further group is within reach
-        ends = [(r["first_ut"], r["last_ut"]) for r in known.values()] + [(p.ut, p.ut) for p in more]
+        ends = [(r["first_ut"], r["last_ut"]) for r in known.values()]
+        ends += [(more[1].ut, more[1].ut)] if more else []
         reach = _near(tx, rule, key, min(e[0] for e in ends), max(e[1] for e in ends), None)
         if {r["id"] for r in reach} <= set(known):
             break
         known |= {r["id"]: r for r in reach}
     before = {group: _points(tx, group) for group in known}
-    home = {p.frame_id: group for group, points in before.items() for p in points}
-    sequences = partition([*more, *(p for points in before.values() for p in points)], rule.max_gap_seconds)
-    taken: dict[int, list[Point]] = {}
-    for sequence in sequences:
-        owners = sorted({home[p.frame_id] for p in sequence if p.frame_id in home} - set(taken))
-        if not owners:
-            _write(tx, None, sequence, rule, key, setting)
-            continue
-        taken[owners[0]] = sequence
+    taken: dict[int, tuple[str, list[Point]]] = {}
+    fresh = []
+    for own, sequence in partition_by_lamp(_by_key(tx, rule, known, before, more), rule.max_gap_seconds):
+        owners = sorted(
+            (known[group]["key"] != own, group)
+            for group, points in before.items()
+            if group not in taken and _ids(points) & _ids(sequence) and _heirs(known[group]["key"], own)
+        )
+        if owners:
+            taken[owners[0][1]] = (own, sequence)
+        else:
+            fresh.append((own, sequence))
     for group in known:
         if group not in taken:
-            heirs = [g for g, points in taken.items() if {p.frame_id for p in before[group]} & _ids(points)]
+            heirs = [
+                g
+                for g, (own, points) in taken.items()
+                if _ids(before[group]) & _ids(points) and _heirs(known[group]["key"], own)
+            ]
             _close(tx, group, heirs[0] if heirs else None)
-    for group, sequence in taken.items():
-        if _ids(sequence) != _ids(before[group]):
-            _write(tx, group, sequence, rule, key, setting)
+    for own, sequence in fresh:
+        _write(tx, None, sequence, rule, own, setting)
+    for group, (own, sequence) in taken.items():
+        if _ids(sequence) != _ids(before[group]) or own != known[group]["key"]:
+            _write(tx, group, sequence, rule, own, setting)
+
+
+def _by_key(
+    tx: Tx,
+    rule: TriggerRule,
+    known: Mapping[int, Any],
+    before: Mapping[int, Sequence[Point]],
+    more: tuple[str, Point] | None,
+) -> dict[str, list[Point]]:
+    """The frames of these groups and one more, each once, by their own keys."""
+    points: dict[int, Point] = {}
+    keys: dict[int, str] = {}
+    for group, found in before.items():
+        points |= {p.frame_id: p for p in found}
+        if family(known[group]["key"]) == known[group]["key"] or not rule.group_lamp_on_by:
+            keys |= {p.frame_id: known[group]["key"] for p in found}
+            continue
+        for p in found:
+            lit = "LAMPON" in _tags(tx, p.frame_id)
+            keys[p.frame_id] = known[group]["key"] if lit else family(known[group]["key"])
+    if more:
+        points[more[1].frame_id], keys[more[1].frame_id] = more[1], more[0]
+    by_key: dict[str, list[Point]] = {}
+    for frame, point in points.items():
+        by_key.setdefault(keys[frame], []).append(point)
+    return by_key
+
+
+def _heirs(old: str, new: str) -> bool:
+    """True when a sequence may go on as a group of that key: lamp-off frames alone become a lamp's."""
+    return old == new or family(new) == old
 
 
 def _ids(points: Sequence[Point]) -> set[int]:
     return {p.frame_id for p in points}
 
 
-def _take_out(tx: Tx, group: Any, frame: int, rule: TriggerRule, setting: Setting) -> None:
-    tx.run("DELETE FROM membership WHERE group_id = ? AND frame_id = ?", group["id"], frame)
-    if not _points(tx, group["id"]):
-        _close(tx, group["id"], None)
-        return
-    row = tx.one("SELECT * FROM frame_group WHERE id = ?", group["id"])
-    _cut_anew(tx, rule, group["key"], [row], [], setting)  # without it, what it bridged falls apart
-    rest = _points(tx, group["id"])
-    if rest:
-        _write(tx, group["id"], rest, rule, group["key"], setting, arrived=False)
+def _take_out(tx: Tx, groups: Sequence[Any], frame: int, rule: TriggerRule, setting: Setting) -> None:
+    for group in groups:  # of all at once: what is cut anew looks at those beside it
+        tx.run("DELETE FROM membership WHERE group_id = ? AND frame_id = ?", group["id"], frame)
+    for group in groups:
+        row = tx.one("SELECT * FROM frame_group WHERE id = ? AND NOT closed", group["id"])
+        if row is None:
+            continue
+        if not _points(tx, row["id"]):
+            _close(tx, row["id"], None)
+            continue
+        _cut_anew(tx, rule, row["key"], [row], None, setting)  # without it, what it bridged falls apart
+        rest = _points(tx, row["id"])
+        if rest:
+            now = tx.one("SELECT key FROM frame_group WHERE id = ?", row["id"])
+            assert now is not None
+            _write(tx, row["id"], rest, rule, now["key"], setting, arrived=False)
 
 
 def _close(tx: Tx, group: int, heir: int | None) -> None:
@@ -364,7 +426,7 @@ def _pool(rule: TriggerRule, descriptors: Descriptors, setting: Setting) -> str:
     if rule.role != "science" or setting.recipes[rule.recipe].makes:
         return ""
     names = [n for n in rule.group_by if n not in ("observation_id", "object")]
-    return f"sky:{group_key(names, descriptors)}"
+    return f"sky:{values_key(names, descriptors)}"
 
 
 def _lend(tx: Tx, pool: str, group: int, ut: float) -> None:
@@ -405,6 +467,12 @@ def _order(tx: Tx, frame: int) -> str:
     row = tx.one("SELECT label, data_sha FROM frame WHERE id = ?", frame)
     assert row is not None
     return f"{row['label']} {row['data_sha']}"
+
+
+def _tags(tx: Tx, frame: int) -> frozenset[str]:
+    row = tx.one("SELECT tags FROM frame WHERE id = ?", frame)
+    assert row is not None
+    return frozenset(json.loads(row["tags"]))
 
 
 def _descriptors(tx: Tx, frame: int) -> Descriptors:

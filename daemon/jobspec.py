@@ -12,7 +12,7 @@ from typing import Any
 QUALITY = (
     "NCOMBINE", "NSOURCES", "NSTARS", "MEANFWHM", "MFWHMERR", "ZENFWHM", "MEANELLP", "ELLIERR", "IQBIN",
     "BGRATE", "BGRERR", "BGFRAMES", "BGMAG", "BGMAGERR", "SATFRAC", "NOISECOR", "MAGZPT", "MAGZERR", "ZPSTAR",
-    "ZPIMAGE", "CLOUDEXT", "CCBIN",
+    "ZPIMAGE", "ZPFSCAT", "ZPSCAT", "ZPNSTD", "PHOTOM", "CLOUDEXT", "CCBIN",
 )  # fmt: skip
 
 FIRST_LOOK_NUMBER = 1 << 40  # from here on the engine's numbers are of looks, that no ledger knows

@@ -33,11 +33,20 @@ from pipeline.caldb import CalStore, check_schema, open_store, readonly_uri
 T = TypeVar("T")
 Log = Callable[..., None]  # log(event, **fields)
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 # {version: what makes the next one of it}; tables and indexes that are missing are made anyhow
 _STEPS = {
     1: ("DROP INDEX IF EXISTS job_makes_key", "DROP INDEX IF EXISTS job_state_priority_ut"),
     2: ("ALTER TABLE demand ADD COLUMN chosen REAL",),
+    3: (  # a job may have several calibrations of one role: the standards of its night
+        """CREATE TABLE job_calibrations (job_id INTEGER NOT NULL REFERENCES job (id), role TEXT NOT NULL,
+        ident TEXT NOT NULL, name TEXT NOT NULL, PRIMARY KEY (job_id, role, ident))""",
+        "INSERT INTO job_calibrations SELECT job_id, role, ident, name FROM job_calibration",
+        "DROP TABLE job_calibration",
+        "ALTER TABLE job_calibrations RENAME TO job_calibration",
+        'CREATE INDEX "job_calibration_job_id" ON "job_calibration" ("job_id")',
+        'CREATE INDEX "job_calibration_ident" ON "job_calibration" ("ident")',
+    ),
 }
 COMPONENT = "ledger"
 _PRAGMAS = {
@@ -215,7 +224,7 @@ def models(db: pw.Database) -> SimpleNamespace:
         name = pw.TextField()
 
         class Meta:
-            primary_key = pw.CompositeKey("job", "role")
+            primary_key = pw.CompositeKey("job", "role", "ident")
 
     class Dependency(Base):
         """A waiting job and a job that it waits for."""

@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from daemon.planner import Setting
+from daemon.planner import Setting, forced_in
 from daemon.planning import Overrides
 from daemon.targets import Ask
 
@@ -53,5 +53,6 @@ def _differs(row: Any, setting: Setting, overrides: Overrides) -> bool:
         return True
     wanted = dict(overrides(row["recipe"], json.loads(row["descriptors"] or "{}")))
     used = spec.get("parameters", {})
-    given = {name: value for name, value in used.items() if name not in PLANNED or name in wanted}
+    planned = PLANNED | forced_in(used).keys()  # what a person accepted is planned at once
+    given = {name: value for name, value in used.items() if name not in planned or name in wanted}
     return given != wanted

@@ -37,8 +37,9 @@ class Current:
 
     key: str
     inputs: tuple[tuple[str, str], ...]  # (data_sha, facts), in order
-    calibrations: Mapping[str, str]  # role -> ident
+    calibrations: Mapping[str, tuple[str, ...]]  # role -> idents
     remove_first: Any = None
+    forced_in: Mapping[str, Any] = field(default_factory=dict)  # parameter -> frames that a person accepted
     remake: int = 0
     rejected: str = ""  # by whom and why: then only other frames, or a person, bring a new one
 
@@ -85,6 +86,9 @@ class World(Protocol):
 
     def parameters(self, recipe: str, descriptors: Descriptors) -> Mapping[str, Any]:
         """The operator's overrides."""
+
+    def forced_in(self, member: Member) -> bool:
+        """True when a person wants a frame used that the pipeline may leave out."""
 
     def withdrawn(self, ident: str) -> bool:
         """True when a calibration was taken out by a person, and not replaced by a newer one."""
@@ -192,6 +196,11 @@ def quiet_needed(rule: TriggerRule, members: Sequence[Member]) -> float:
         rule.quiet_cadence * longest,
         rule.quiet_exposures * exposure + rule.quiet_overhead,
     )
+
+
+def forced_in(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a job's parameters those that tell steps which frames a person wants used."""
+    return {name: value for name, value in parameters.items() if name.endswith(":accept")}
 
 
 class _Planner:
@@ -345,20 +354,23 @@ class _Planner:
         target = self.primary().descriptors
         blocked: list[str] = []  # why it waits
         passing = False  # all that it waits for is only preferred
-        chosen: dict[CalKind, Candidate] = {}
+        chosen: dict[CalKind, tuple[Candidate, ...]] = {}
         origin = self.origin()
         for kind in sorted(self.takes, key=lambda k: (k is not CalKind.FLAT, k)):
             if overrides.get(_SWITCH.get(kind, "")) == "skip":
                 continue
             rule = association.RULES[kind]
-            match = association.best_match(
-                rule, target, self.world.candidates(kind, target), prefer_origin=origin
-            )
+            candidates = self.world.candidates(kind, target)
+            match = association.best_match(rule, target, candidates, prefer_origin=origin)
             self.matches[kind] = match
+            if kind is CalKind.ZERO_POINT:  # the job is given all of the night, and compares them
+                chosen[kind] = tuple(association.of_the_night(rule, target, candidates))
+            elif isinstance(match, Found):
+                chosen[kind] = (match.candidate,)
             if isinstance(match, Found):
-                chosen[kind] = match.candidate
                 # A lamp's flat is preferred to one of the sky, and the mask of the same flats to any other.
                 own = kind is not CalKind.MADE_BPM or match.candidate.origin == origin
+                own &= kind is not CalKind.ZERO_POINT
                 if own and not association.of_sky(match.candidate):
                     self.nearest[kind] = match.candidate.ut
                 if kind is CalKind.FLAT:
@@ -374,10 +386,24 @@ class _Planner:
                 self.notes.append(note)
         if len(blocked) > 1:
             passing = False
-        self.parameters |= overrides
-        spec = self.spec(inputs, [c for c in chosen.values() if not c.pending])
-        pending = [c for c in chosen.values() if c.pending]
+        self.parameters |= self.decided_for(inputs) | overrides
+        found = [c for several in chosen.values() for c in several]
+        spec = self.spec(inputs, [c for c in found if not c.pending])
+        pending = [c for c in found if c.pending]
         return self.judge(spec, chosen, pending, blocked, passing, inputs)
+
+    def decided_for(self, inputs: Sequence[Member]) -> dict[str, Any]:
+        """Parameters that neither the preset nor the operator decides.
+
+        The scaling of the sky follows from where the sky was taken, with either preset. A frame that a person
+        has accepted is used whatever the steps think of it that judge frames.
+        """
+        wanted: dict[str, Any] = {}
+        if self.setting.preset == "dragons":
+            wanted["skyCorrect:scale_sky"] = None
+        if names := [m.name for m in inputs if self.world.forced_in(m)]:
+            wanted |= {f"{step.name}:accept": names for step in self.recipe.steps}
+        return {name: value for name, value in wanted.items() if self.recipe.has(name)}
 
     def without(self, kind: CalKind, match: Match) -> tuple[str, str]:
         """(why to wait, or "" to go on; note for the product) when no calibration of a kind is there."""
@@ -394,7 +420,7 @@ class _Planner:
     def judge(
         self,
         spec: JobSpec,
-        chosen: Mapping[CalKind, Candidate],
+        chosen: Mapping[CalKind, Sequence[Candidate]],
         pending: list[Candidate],
         blocked: list[str],
         passing: bool,
@@ -431,7 +457,7 @@ class _Planner:
         )
 
     def remake_wanted(
-        self, current: Current, spec: JobSpec, chosen: Mapping[CalKind, Candidate]
+        self, current: Current, spec: JobSpec, chosen: Mapping[CalKind, Sequence[Candidate]]
     ) -> tuple[bool, tuple[str, ...]]:
         """(whether the product is to be made again, calibrations that are better but too far in time).
 
@@ -440,18 +466,23 @@ class _Planner:
         """
         content = tuple((i.data_sha, i.facts) for i in spec.inputs)
         first = spec.parameters.get("removeFirstFrame:remove_first")
-        if content != current.inputs or first != current.remove_first or self.group.remake != current.remake:
+        same = content == current.inputs and first == current.remove_first
+        same = same and forced_in(spec.parameters) == current.forced_in
+        if not same or self.group.remake != current.remake:
             return spec.key != current.key, ()  # the same key is the same product, whatever is known of it
         if current.rejected:
             return False, ()
         better = []
         for kind in self.takes:
-            new, old = chosen.get(kind), current.calibrations.get(kind.value, "")
-            if new is not None and new.ident != old:
+            now, old = chosen.get(kind, ()), current.calibrations.get(kind.value, ())
+            gone = set(old) - {c.ident for c in now}
+            for new in now:
+                if new.ident in old:
+                    continue
                 if self.heals(new):
                     return True, ()
                 better.append(f"{kind} {new.name}")
-            if old and (new is None or new.ident != old) and self.world.withdrawn(old):
+            if any(self.world.withdrawn(ident) for ident in gone):
                 return True, ()
         return False, tuple(better)
 

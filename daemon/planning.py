@@ -15,7 +15,7 @@ from daemon import groups, verdicts
 from daemon.grouping import Member, name_order
 from daemon.jobspec import JobSpec
 from daemon.ledger import Tx, placeholders
-from daemon.planner import Current, Decision, Group, Setting, World, plan
+from daemon.planner import Current, Decision, Group, Setting, World, forced_in, plan
 from daemon.states import JobState, check_job
 from daemon.triggers import Join
 from pipeline import association
@@ -161,8 +161,12 @@ class LedgerWorld:
         return Current(
             key=spec.key,
             inputs=tuple((i.data_sha, i.facts) for i in spec.inputs),
-            calibrations={c.role: c.key for c in spec.calibrations},
+            calibrations={
+                role: tuple(c.key for c in spec.calibrations if c.role == role)
+                for role in {c.role for c in spec.calibrations}
+            },
             remove_first=spec.parameters.get("removeFirstFrame:remove_first"),
+            forced_in=forced_in(spec.parameters),
             remake=row["remake"],
             rejected=rejected,
         )
@@ -235,6 +239,9 @@ class LedgerWorld:
 
     def parameters(self, recipe: str, descriptors: Descriptors) -> Mapping[str, Any]:
         return self.overrides(recipe, descriptors.to_json())
+
+    def forced_in(self, member: Member) -> bool:
+        return verdicts.is_forced_in(self.tx, member.label, member.data_sha)
 
     def withdrawn(self, ident: str) -> bool:
         return self.tx.cals.withdrawn(ident)

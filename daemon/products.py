@@ -88,7 +88,7 @@ def _read(path: Path, products: Path) -> Found:
         inputs=tuple((name, sha) for name, sha, role in provenance if role == "input"),
         calibrations=tuple(row for row in provenance if row[2] in set(CalKind)),
         parameters=_chosen(recipe, preset, history),
-        notes=tuple(_notes(path)),
+        notes=fitsio.read_notes(path) or tuple(_notes(path)),
         quality={name: merged[name] for name in QUALITY if name in merged}
         | ({"frames": rows} if (rows := fitsio.read_members(path)) else {}),
         descriptors=describe(merged, filename=path.name),
@@ -117,8 +117,8 @@ def _chosen(
 
 
 def _notes(path: Path) -> list[str]:
-    """What a person should know of it. A long text is cut into cards of 72 characters, and loses the
-    blank that it was cut at."""
+    """The same of a release that wrote no NOTES. A long text is cut into cards of 72 characters, and loses
+    the blank that it was cut at."""
     from astropy.io import fits
 
     notes: list[str] = []

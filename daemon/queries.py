@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -79,6 +79,15 @@ def jobs(db: sqlite3.Connection, states: Sequence[str] = (), limit: int = 1000) 
     return [job(db, row) for row in db.execute(sql, (*states, limit))]
 
 
+def _by_role(calibrations: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Role -> name; of several standards of a night the second is "zero_point 2", and so on."""
+    named: dict[str, str] = {}
+    for item in calibrations:
+        number = 1 + sum(role.partition(" ")[0] == item["role"] for role in named)
+        named[item["role"] if number == 1 else f"{item['role']} {number}"] = item["name"]
+    return named
+
+
 def job(db: sqlite3.Connection, row: sqlite3.Row) -> Row:
     spec = json.loads(row["spec"]) if row["spec"] else {}
     waits = db.execute(
@@ -96,7 +105,7 @@ def job(db: sqlite3.Connection, row: sqlite3.Row) -> Row:
         "name": spec.get("name", ""),
         "night": spec.get("night", ""),
         "inputs": [item["name"] for item in spec.get("inputs", [])],
-        "calibrations": {item["role"]: item["name"] for item in spec.get("calibrations", [])},
+        "calibrations": _by_role(spec.get("calibrations", [])),
         "notes": spec.get("notes", []),
         "attempts": row["attempts"],
         "error": row["error"],

@@ -64,6 +64,10 @@ class TriggerRule:
     )
     pointings: int = bounded(0, ge=0, doc="so many different pointings")
     group_by: tuple[str, ...] = bounded((), doc="descriptors that agree within a group")
+    group_lamp_on_by: tuple[str, ...] = bounded(
+        (),
+        doc="more of them for frames whose lamp was on; frames whose lamp was off go with every such group",
+    )
     max_gap_seconds: float = bounded(3600.0, gt=0, doc="a longer pause between exposures starts a new group")
     quiet_seconds: float = bounded(60.0, ge=0, doc="a group is quiet after the longest of: this ...")
     quiet_cadence: float = bounded(
@@ -87,8 +91,9 @@ _OBJECT_GROUP = (
 )  # fmt: skip
 _FLAT_GROUP = (
     "filter_name", "camera", "focal_plane_mask", "disperser", "well_depth", "data_section", "read_mode",
-    "exposure_time", "coadds", "gcal_lamp_raw", "gcal_filter",
+    "exposure_time", "coadds", "gcal_filter",
 )  # fmt: skip
+_LAMP = ("gcal_lamp_raw",)  # as the header names it, whether it was on or not
 LAMP_TAGS = frozenset({"NIRI", "RAW", "FLAT", "IMAGE"})
 _NOT_FLAT = frozenset({"TWILIGHT", "ARC", "SPECT", "DARK", "PROCESSED"})
 _OBJECT_TAGS = frozenset({"NIRI", "RAW", "IMAGE"})
@@ -112,6 +117,7 @@ DEFAULT_RULES: tuple[TriggerRule, ...] = (
         exclude=_NOT_FLAT,
         observation_type="FLAT",
         group_by=_FLAT_GROUP,
+        group_lamp_on_by=_LAMP,
     ),
     TriggerRule(
         "makeProcessedBPM",
@@ -119,6 +125,7 @@ DEFAULT_RULES: tuple[TriggerRule, ...] = (
         exclude=_NOT_FLAT,
         observation_type="FLAT",
         group_by=_FLAT_GROUP,
+        group_lamp_on_by=_LAMP,
         join=Join("makeProcessedDark", at_least=3, agree=("data_section", "well_depth")),
     ),
     TriggerRule(

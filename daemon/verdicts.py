@@ -8,7 +8,9 @@ database that was made anew:
 | `frame DATA_SHA LABEL` | an exposure, whatever its files are called and whatever else their headers say |
 | `content SHA256` | these bytes |
 | `product JOBKEY` | what a job made |
+| `judgement DATA_SHA LABEL` | what the pipeline finds of an exposure: accepted, it is used all the same |
 
+The pipeline's own verdicts (`pipeline.verdict`) are in the products, never here.
 Of several decisions about one thing the last counts.
 """
 
@@ -30,6 +32,16 @@ REJECT, ACCEPT, REQUEUE, ADD, BLAME = "reject", "accept", "requeue", "add", "qua
 
 def of_frame(label: str, data_sha: str) -> str:
     return f"frame {data_sha} {label}"
+
+
+def of_judgement(label: str, data_sha: str) -> str:
+    return f"judgement {data_sha} {label}"
+
+
+def is_forced_in(tx: Tx, label: str, data_sha: str) -> bool:
+    """True when a person wants the frame used that the pipeline may have left out."""
+    row = standing(tx, of_judgement(label, data_sha))
+    return row is not None and row["action"] == ACCEPT
 
 
 def of_content(sha256: str) -> str:

@@ -181,7 +181,18 @@ def best_match(
         def order(c: Candidate) -> tuple[Any, ...]:
             own = bool(prefer_origin) and c.origin == prefer_origin
             near = (abs(c.ut - when), -c.ut.timestamp())
-            return (of_sky(c), not own, *near, not c.origin, not c.pending, -c.made, c.name, c.ident)
+            # Flats of two lamps may begin with the same frame: which was made first says nothing.
+            return (
+                of_sky(c),
+                not own,
+                *near,
+                not c.origin,
+                c.origin,
+                not c.pending,
+                -c.made,
+                c.name,
+                c.ident,
+            )
 
         best, *others = sorted(good, key=order)
         distance = f"{_span(best.ut - when)} from the frame"
@@ -191,6 +202,32 @@ def best_match(
     if is_thermal(target.filter_name) and rule.not_for:
         return NotApplicable(f"no {rule.kind} is made for {target.filter_name}", tuple(rejected))
     return Missing(f"no {rule.kind} for {_wanted(rule, target)}", tuple(rejected))
+
+
+def of_the_night(
+    rule: AssociationRule, target: Descriptors, candidates: Iterable[Candidate]
+) -> list[Candidate]:
+    """All candidates that meet the criteria, of the UT date of `target`, else of the date nearest to it.
+
+    A night of Mauna Kea lies within one UT date. Of several made of the same frames, the one being made
+    counts, else the newest. In order of time, whatever the order in which they came.
+    """
+    if target.ut_datetime is None:
+        return []
+    when = target.ut_datetime
+    latest: dict[str, Candidate] = {}
+    for candidate in candidates:
+        if not any(_failures(rule, target, candidate)):
+            key = candidate.origin or candidate.ident
+            old = latest.get(key)
+            if old is None or (candidate.pending, candidate.made) > (old.pending, old.made):
+                latest[key] = candidate
+    good = sorted(latest.values(), key=lambda c: (c.ut, c.name, c.ident))
+    same = [c for c in good if c.ut.date() == when.date()]
+    if same or not good:
+        return same
+    date = min(good, key=lambda c: (abs(c.ut - when), c.ut)).ut.date()
+    return [c for c in good if c.ut.date() == date]
 
 
 def is_thermal(filter_name: str) -> bool:

@@ -47,7 +47,8 @@ def read_frame(path: Path, *, name: str | None = None, expect_data_sha: str | No
     expect_data_sha : SHA-256 of the uncompressed data units; other pixels raise DamagedFile
 
     sci is native float32, dq uint16. Pixels that are no number become 0 with the bit NO_DATA. Of a bad-pixel
-    mask (BPMASK or PROCBPM in the header) the values are in `dq` and `sci` is zero. Raises RefusedFile
+    mask (BPMASK or PROCBPM in the header) the values are in `dq` and `sci` is zero. A product of ours brings
+    its notes. Raises RefusedFile
     without an image, DamagedFile and IncompleteFile as `fitsreader` does.
     """
     hdus, data = load(path)
@@ -63,7 +64,7 @@ def read_frame(path: Path, *, name: str | None = None, expect_data_sha: str | No
     if "BPMASK" in header or "PROCBPM" in header:
         mask = _mask(pixels, [i for key, i in planes.items() if key in ("SCI", "DQ", "")])
         nothing = np.broadcast_to(np.float32(0), mask.shape)
-        return Frame(sci=nothing, dq=mask, header=header, unit="adu", name=called)
+        return Frame(sci=nothing, dq=mask, header=header, unit="adu", name=called, notes=_notes(hdus, data))
     shape = hdus[index].shape
     beside = {key: i for key, i in planes.items() if hdus[i].shape == shape}
     sci = pixels.floats(index)
@@ -83,6 +84,7 @@ def read_frame(path: Path, *, name: str | None = None, expect_data_sha: str | No
         coverage=pixels.masks(beside["COVERAGE"]) if "COVERAGE" in beside else None,
         catalog=next((decode_table(h.cards, data[h.offset :]) for h in hdus if h.name == "OBJCAT"), None),
         members=next((decode_table(h.cards, data[h.offset :]) for h in hdus if h.name == "FRAMES"), None),
+        notes=_notes(hdus, data),
     )
 
 
@@ -121,6 +123,17 @@ def read_provenance(path: Path) -> tuple[list[tuple[str, str, str]], list[tuple[
     provenance = [] if inputs is None else [_texts(row, "filename", "sha256", "role") for row in inputs]
     history = [] if steps is None else [_texts(row, "primitive", "args", "version") for row in steps]
     return provenance, [(step, json.loads(args), version) for step, args, version in history]
+
+
+def read_notes(path: Path) -> tuple[str, ...]:
+    """The notes of a product of ours, as they were given to `write_product`; none for any other file."""
+    hdus, data = load(path)
+    return _notes(hdus, data)
+
+
+def _notes(hdus: list[Hdu], data: memoryview) -> tuple[str, ...]:
+    rows = next((decode_table(h.cards, data[h.offset :]) for h in hdus if h.name == "NOTES"), None)
+    return () if rows is None else tuple(_texts(row, "note")[0] for row in rows)
 
 
 def read_members(path: Path) -> list[dict[str, Any]]:

@@ -1,10 +1,10 @@
 """A frame -> a product file, bit for bit the same each time; and a product read back and judged.
 
 A product is what Gemini's astrodata makes and reads: a primary header, SCI, VAR and DQ (uint16), for a
-stack COVERAGE and OBJCAT, then the tables PROVENANCE and HISTORY with Gemini's columns in Gemini's
-places (astrodata goes by position; where it has an MD5, ours has the SHA-256). Nothing in it tells when it
-was written. Headers and checksums are put together here: astropy stamps wall time into both, and
-copies pixels that need no copy.
+stack COVERAGE and OBJCAT, the table NOTES where there is something to say, then the tables PROVENANCE and
+HISTORY with Gemini's columns in Gemini's places (astrodata goes by position; where it has an MD5, ours has
+the SHA-256). Nothing in it tells when it was written. Headers and checksums are put together here: astropy
+stamps wall time into both, and copies pixels that need no copy.
 """
 
 from __future__ import annotations
@@ -38,14 +38,16 @@ def write_product(
     history: History,
     time_stamp: str,
     cards: Mapping[str, Any] | None = None,
+    notes: Sequence[str] = (),
 ) -> str:
     """Write a new file, flushed to the disk; SHA-256 of its bytes, which depend on the arguments only.
 
     path : must not exist; removed again when anything goes wrong
     cards : more cards for the primary header, value or (value, comment)
     time_stamp : ISO time that stands for "when" everywhere in the file
+    notes : what a person should know, each whole: a HISTORY card has no room for a long one
     """
-    units = _units(frame, provenance, history, time_stamp, cards or {})
+    units = _units(frame, provenance, history, time_stamp, cards or {}, notes)
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     sha = hashlib.sha256()
     try:
@@ -88,7 +90,12 @@ _Array = npt.NDArray[Any]
 
 
 def _units(
-    frame: Frame, provenance: Provenance, history: History, time_stamp: str, cards: Mapping[str, Any]
+    frame: Frame,
+    provenance: Provenance,
+    history: History,
+    time_stamp: str,
+    cards: Mapping[str, Any],
+    notes: Sequence[str],
 ) -> list[tuple[fits.Header, _Array | None]]:
     """(header, big-endian data) of every HDU, without checksums."""
     own, shared = _split(frame.header)
@@ -107,6 +114,8 @@ def _units(
         for name, rows in (("OBJCAT", frame.catalog), ("FRAMES", frame.members))
         if rows is not None
     ]
+    if notes:
+        tables.append(("NOTES", text_table(("note",), (72,), [(text,) for text in notes])))
     inputs = [(time_stamp, *row) for row in provenance]
     steps = [
         (s, json.dumps(dict(p), sort_keys=True, default=str), time_stamp, time_stamp, v)

@@ -27,6 +27,8 @@ class Calibrations:
     """The calibrations of one run; None where there is none.
 
     Masks are frames whose `dq` holds the bits. `user_bpm` is given by hand, the others by association.
+    `zero_points` are those of all standards of the night that may serve; `warnings` what was wrong with any
+    of the calibrations, each with its name before it: they are notes of all that is made with these.
     """
 
     dark: Frame | None = None
@@ -34,7 +36,8 @@ class Calibrations:
     static_bpm: Frame | None = None
     made_bpm: Frame | None = None
     user_bpm: Frame | None = None
-    zero_point: ZeroPoint | None = None
+    zero_points: tuple[ZeroPoint, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 NO_CALIBRATIONS = Calibrations()
@@ -182,6 +185,14 @@ class Recipe:
         """Every kind of calibration that it uses in any way."""
         return self.needs | self.prefers | self.wants
 
+    def has(self, parameter: str) -> bool:
+        """True for a `step:parameter` that the recipe has and does not fix."""
+        where, _, name = parameter.rpartition(":")
+        return any(
+            step.name == where and name in params.type_hints(step.primitive.params) and name not in step.fixed
+            for step in self.steps
+        )
+
     def bind(self, overrides: Mapping[str, Any] | None = None, preset: str = "nirid") -> BoundRecipe:
         """Resolve all parameters. Raises OverrideError with one line for every problem.
 
@@ -312,7 +323,7 @@ def run_recipe(
 
     When a step raises, the step's name is put before the error's message.
     """
-    history, notes, frames = [], list[str](), list(inputs)
+    history, notes, frames = [], list(dict.fromkeys(cals.warnings)), list(inputs)
     for bound_step in bound.steps:
         name = bound_step.step.name
         if bound_step.skip:

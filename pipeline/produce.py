@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,12 +23,13 @@ from pipeline import preview as pictures
 from pipeline import zeropoint
 from pipeline.association import CalKind
 from pipeline.errors import BadFrame, CalibrationNotFound, DamagedFile, RefusedFile
-from pipeline.fitsio import read_frame, verify_product, write_product
+from pipeline.fitsio import read_frame, read_notes, verify_product, write_product
 from pipeline.fitsreader import read_structure
 from pipeline.frame import Frame, Frames
 from pipeline.headers import ascii_name, merge
 from pipeline.parallel import both, each
 from pipeline.primitive import Calibrations, Product
+from pipeline.travel import travelling
 from pipeline.zeropoint import ZeroPoint
 
 T = TypeVar("T")
@@ -40,7 +41,7 @@ ROLES = {
     CalKind.STATIC_BPM.value: "static_bpm",
     CalKind.MADE_BPM.value: "made_bpm",
     "user_bpm": "user_bpm",
-    CalKind.ZERO_POINT.value: "zero_point",
+    CalKind.ZERO_POINT.value: "zero_points",  # all of the night
 }
 
 # Calibrations that may be given as parameters, by path.
@@ -108,10 +109,18 @@ def load(inputs: Sequence[Source], calibrations: Iterable[Source] = ()) -> tuple
     it was; OSError.
     """
     frames = each(read_input, inputs)
-    return frames, Calibrations(**dict(each(_read_calibration, calibrations)))
+    found = each(_read_calibration, calibrations)
+    zeros = tuple(held for role, held in found if isinstance(held, ZeroPoint))
+    planes = {role: held for role, held in found if isinstance(held, Frame)}
+    warnings = tuple(text for held in planes.values() for text in travelling(held.name, held.notes))
+    # A standard was made with most of what the image is made with: told once is enough.
+    zeros = tuple(
+        replace(zero, notes=tuple(text for text in zero.notes if text not in warnings)) for zero in zeros
+    )
+    return frames, Calibrations(**planes, zero_points=zeros, warnings=warnings)
 
 
-def _read_calibration(source: Source) -> tuple[str, Any]:
+def _read_calibration(source: Source) -> tuple[str, Frame | ZeroPoint]:
     try:
         of_header = source.role == CalKind.ZERO_POINT
         return ROLES[source.role], _zero_point(source) if of_header else read_frame(source.path)
@@ -137,7 +146,7 @@ def _zero_point(source: Source) -> ZeroPoint:
     found = zeropoint.read(merge(read_structure(Path(source.path)).phu, {}), source.name)
     if found is None:
         raise CalibrationNotFound(f"{source.role} {source.path}: no zero point of a standard in its header")
-    return found
+    return replace(found, notes=read_notes(source.path))
 
 
 def intermediates(folder: Path, inputs: Sequence[Source]) -> Callable[[str, Frames], None]:
@@ -174,13 +183,14 @@ def write(
     Nothing half written is ever at the names. Raises OSError; DamagedFile when the file does not read back.
     """
     frame = finished(product, number).evolve(name=f"{name or stem.name}.fits")
-    for note in dict.fromkeys((*notes, *product.notes)):
+    notes = tuple(dict.fromkeys((*notes, *product.notes)))
+    for note in notes:
         frame = frame.evolve(history=note)
     fits, png = stem.with_name(f"{stem.name}.fits"), stem.with_name(f"{stem.name}.png")
     history = [(record.step, record.parameters, version()) for record in product.history]
     stem.parent.mkdir(parents=True, exist_ok=True)
     sources = _provenance([*inputs, *calibrations])
-    sha = _write(fits, frame, sources, history, time_stamp, cards, png if preview else None)
+    sha = _write(fits, frame, sources, history, time_stamp, cards, png if preview else None, notes)
     return Written(fits, png if preview else None, sha, frame)
 
 
@@ -192,6 +202,7 @@ def _write(
     stamp: str,
     cards: Any = None,
     png: Path | None = None,
+    notes: Sequence[str] = (),
 ) -> str:
     """Write under a hidden name, verify, rename: a reader sees the old file or the new one.
 
@@ -202,7 +213,7 @@ def _write(
 
     def written() -> str:
         sha = write_product(
-            part, frame, provenance=provenance, history=history, time_stamp=stamp, cards=cards
+            part, frame, provenance=provenance, history=history, time_stamp=stamp, cards=cards, notes=notes
         )
         verify_product(part, sha)
         return sha

@@ -110,6 +110,27 @@ def find(kind: CalKind, target: Descriptors, where: Iterable[Database]) -> Match
     return answer
 
 
+def find_zero_points(target: Descriptors, where: Iterable[Database]) -> list[Candidate]:
+    """Those of all standards of the frame's night, of all databases, each once: as the daemon takes them.
+
+    A file that is gone, or has changed since it was registered, is passed over with a warning.
+    """
+    found: dict[str, Candidate] = {}
+    for database in where:
+        if not database.get or (not database.named and not database.path.exists()):
+            continue
+        with opened(database.path, readonly=True) as store:
+            for candidate in store.candidates(CalKind.ZERO_POINT, target):
+                found.setdefault(candidate.sha256, candidate)
+    intact = []
+    for candidate in found.values():
+        if problem := _spoilt(candidate):
+            logutils.get().warning("calibration_passed_over", text=problem)
+        else:
+            intact.append(candidate)
+    return association.of_the_night(association.RULES[CalKind.ZERO_POINT], target, intact)
+
+
 def find_first(kinds: Iterable[CalKind], target: Descriptors, where: Iterable[Database]) -> Match:
     """`find` for several kinds in order."""
     where, answer = list(where), None

@@ -250,6 +250,10 @@ def _decided(decisions: list[dict[str, Any]]) -> Iterator[Line]:
     for item in decisions:
         why = f": {item['reason']}" if item["reason"] else ""
         done = {"reject": "rejected", "accept": "accepted"}.get(item["action"], "blamed")
+        if item.get("of") == "judgement":  # the pipeline's own verdicts are among the notes of the product
+            done = {"accept": "to be used whatever the pipeline finds, said"}.get(
+                item["action"], "so no longer, said"
+            )
         yield "decided", f"{_when(item['at'])}  {done} by {item['user']}{why}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from pipeline.params import bounded
 from pipeline.primitive import Calibrations, per_frame
 from pipeline.steps.sources import DetectSourcesParams, find_sources, sharpness_cards
 from pipeline.tangent import separation, tangent
+from pipeline.travel import travelling
 from pipeline.zeropoint import ZeroPoint
 
 if TYPE_CHECKING:
@@ -64,8 +66,10 @@ def measure_quality(frame: Frame, params: MeasureQualityParams, cals: Calibratio
     MEANFWHM, ZENFWHM (arcsec; at zenith by airmass^-0.6), MEANELLP of stars and IQBIN; BGRATE (e-/s a pixel),
     BGMAG (mag/arcsec², by the nominal zero point), with errors and samples; SATFRAC; NSOURCES. For a
     standard star in the packaged list also MAGZPT, MAGZERR, ZPSTAR, ZPMAG, ZPFLUX, KEXT, and CLOUDEXT, CCBIN
-    against the nominal zero point. Any other target gets these of the standard nearest in time, and in
-    ZPIMAGE which image that is.
+    against the nominal zero point; the scatter between its frames (ZPFSCAT) is in MAGZERR, and a value that
+    no sky can give has no CCBIN. Any other target gets these of the best standard of the night
+    (`zeropoint.choose`), in ZPIMAGE which image that is, in ZPNSTD how many were compared, and in MAGZERR
+    their scatter ZPSCAT; PHOTOM says whether they tell of cloud.
     """
     catalogue, labels = find_sources(frame, DetectSourcesParams())
     cards: dict[str, Any] = sharpness_cards(catalogue) | _seeing(frame, catalogue)
@@ -73,12 +77,15 @@ def measure_quality(frame: Frame, params: MeasureQualityParams, cals: Calibratio
     data = (frame.dq & NO_DATA) == 0
     saturated = float(np.sum((frame.dq & SATURATED) != 0)) / max(int(data.sum()), 1)
     cards["SATFRAC"] = (round(saturated, 7), "Fraction of pixels that are saturated")
-    zero, text = _zero_point(frame, catalogue, labels, params)
-    if not zero and cals.zero_point:
-        zero = _given_zero_point(frame, cals.zero_point, params)
+    zero, notes = _zero_point(frame, catalogue, labels, params)
+    if not zero and cals.zero_points:
+        zero, more = _given_zero_point(frame, cals.zero_points, params)
+        notes += more
+    for text in notes:
+        frame = frame.evolve(note=text)
     return frame.stamped(
         "MEASREIQ", objmask=np.asarray(labels > 0), catalog=catalogue if catalogue.size else None,
-        cards=cards | zero, note=text,
+        cards=cards | zero,
     )  # fmt: skip
 
 
@@ -167,27 +174,27 @@ def filter_magnitude(star: standards.Standard, pretty: str) -> tuple[float, floa
 
 def _zero_point(
     frame: Frame, catalogue: Catalogue, labels: LabelImage, params: MeasureQualityParams
-) -> tuple[dict[str, Any], str | None]:
-    """(cards, note) of the zero point; none for a target that is no standard."""
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """(cards, notes) of the zero point; none for a target that is no standard."""
     from pipeline.algorithms import photometry
 
     facts = frame.descriptors
     star = standards.find(facts.object or "")
     if star is None or (facts.observation_class == "science" and not _at_standard(frame, star)):
-        return {}, None
+        return {}, ()
     where = f"{frame.name}: no zero point from {star.name}: "
     magnitude = filter_magnitude(star, facts.filter_pretty)
     if magnitude is None:
-        return {}, where + f"its magnitude in {facts.filter_pretty} is not known"
+        return {}, (where + f"its magnitude in {facts.filter_pretty} is not known",)
     if frame.unit != "electron" or frame.var is None or not facts.exposure_time:
-        return {}, where + f"the image is in {frame.unit}, wanted electrons with their variance"
+        return {}, (where + f"the image is in {frame.unit}, wanted electrons with their variance",)
     source = _find(frame, star, catalogue, params)
     if source is None:
-        return {}, where + f"no source within {params.search:g} arcsec of its place"
+        return {}, (where + f"no source within {params.search:g} arcsec of its place",)
     if int(source["IMAFLAGS_ISO"]) & int(SATURATED):
-        return {}, where + "it is saturated"
+        return {}, (where + "it is saturated",)
     if not source["FWHM_FIT"] > 0:
-        return {}, where + "its profile could not be fitted"
+        return {}, (where + "its profile could not be fitted",)
     others = (labels > 0) & (labels != source["NUMBER"])
     x, y, fwhm, beta = (float(source[name]) for name in ("X_FIT", "Y_FIT", "FWHM_FIT", "BETA_FIT"))
     bad = (frame.dq & ~NON_LINEAR) != 0
@@ -195,7 +202,7 @@ def _zero_point(
         frame.sci, frame.var, bad, x - 1, y - 1, fwhm, beta, aperture=params.aperture, others=others
     )
     if growth is None:
-        return {}, where + "bad pixels or no sky in its aperture"
+        return {}, (where + "bad pixels or no sky in its aperture",)
     airmass = facts.airmass or 1.0
     value, error = photometry.zero_point(
         *magnitude,
@@ -206,6 +213,9 @@ def _zero_point(
         params.extinction,
         params.extinction_error,
     )
+    scatter = zeropoint.scatter_of_frames(frame.members)
+    if scatter:  # what the frames differ by, the mean of them is uncertain by
+        error = math.hypot(error, scatter[0] / math.sqrt(scatter[1]))
     cards = {
         "MAGZPT": (round(value, 4), "Zero point: Vega, 1 e-/s, total flux, airmass 1"),
         "MAGZERR": (round(error, 4), "Error of MAGZPT"),
@@ -215,17 +225,50 @@ def _zero_point(
         "ZPFLUX": (round(growth.total / facts.exposure_time, 3), "[electron/s] Its total flux"),
         "ZPAPER": (round(params.aperture, 2), "Radius of its aperture, in FWHM"),
         "ZPWINGS": (round(growth.missing, 5), "Fraction of its light outside the aperture"),
-    } | _extinction(frame, value, params)
-    doubt = f"{star.name} is listed as {star.flag}: its zero point may be wrong and is not passed on"
-    return cards, doubt if zeropoint.doubts(star) else None
+        "ZPFSCAT": (round(scatter[0], 4), "[mag] Transparency: scatter of the frames") if scatter else None,
+    } | _extinction(frame, value, error, params)
+    return cards, _doubts(frame, star, value, error, scatter)
 
 
-def _given_zero_point(frame: Frame, zero: ZeroPoint, params: MeasureQualityParams) -> dict[str, Any]:
-    """Cards of an image that is no standard's, by the zero point of one that is."""
+def _doubts(
+    frame: Frame, star: standards.Standard, value: float, error: float, scatter: tuple[float, int] | None
+) -> tuple[str, ...]:
+    """What is to be said against the zero point of a standard."""
+    notes = []
+    if zeropoint.doubts(star):
+        notes.append(
+            f"{star.name} is listed as {star.flag}: its zero point may be wrong and is not passed on"
+        )
+    if why := zeropoint.impossible(value, error, nominal_zero_point(frame)):
+        notes.append(
+            f"zero point {value:.2f} of {star.name} is impossible, {why}: no cloud cover is told by it"
+        )
+    if scatter and scatter[0] > zeropoint.BETWEEN_FRAMES:
+        notes.append(
+            f"{star.name} in cloud: its {scatter[1]} frames differ by {scatter[0]:.2f} mag in transparency, "
+            f"limit {zeropoint.BETWEEN_FRAMES:g}"
+        )
+    return tuple(notes)
+
+
+def _given_zero_point(
+    frame: Frame, zeros: Sequence[ZeroPoint], params: MeasureQualityParams
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """(cards, notes) of an image that is no standard's, by the zero points of those that are."""
     if frame.unit != "electron":
-        return {}
-    airmass = frame.descriptors.airmass or 1.0
-    value, error = zero.at(airmass, params.extinction, params.extinction_error)
+        return {}, ()
+    facts = frame.descriptors
+    airmass = facts.airmass or 1.0
+    air = (params.extinction, params.extinction_error)
+    choice = zeropoint.choose(
+        zeros, when=facts.ut_datetime, airmass=airmass, extinction=air[0], extinction_error=air[1]
+    )
+    zero = choice.zero
+    if zero is None:
+        return {}, choice.notes
+    value, error = zero.at(airmass, *air)
+    error = math.hypot(error, choice.scatter)
+    clear = choice.photometric
     return {
         "MAGZPT": (round(value, 4), "Zero point: Vega, 1 e-/s, total flux, airmass 1"),
         "MAGZERR": (round(error, 4), "Error of a magnitude by MAGZPT at this AIRMASS"),
@@ -233,19 +276,24 @@ def _given_zero_point(frame: Frame, zero: ZeroPoint, params: MeasureQualityParam
         "ZPMAG": (round(zero.magnitude, 4), "Its magnitude"),
         "ZPIMAGE": (zero.image, "Image of the standard star"),
         "ZPAIRMAS": (round(zero.airmass, 4), "Airmass of that image"),
-    } | _extinction(frame, value, params)
+        "ZPNSTD": (choice.compared, "Images of standards that were compared"),
+        "ZPSCAT": (round(choice.scatter, 4), "[mag] Their scatter beyond their errors"),
+        "PHOTOM": (clear, "The standards show no cloud") if clear is not None else None,
+    } | _extinction(frame, value, error, params), (*choice.notes, *travelling(zero.image, zero.notes))
 
 
-def _extinction(frame: Frame, value: float, params: MeasureQualityParams) -> dict[str, Any]:
+def _extinction(frame: Frame, value: float, error: float, params: MeasureQualityParams) -> dict[str, Any]:
     """What was assumed of the air, and what the zero point says of clouds in it."""
     cards: dict[str, Any] = {
         "KEXT": (params.extinction, "[mag/airmass] Extinction assumed"),
         "KEXTERR": (params.extinction_error, "Error of KEXT"),
     }
     nominal = nominal_zero_point(frame)
-    if nominal is not None:
-        cloud = nominal - value
-        cards["CLOUDEXT"] = (round(cloud, 3), "[mag] Nominal zero point less MAGZPT")
+    if nominal is None:
+        return cards
+    cloud = nominal - value
+    cards["CLOUDEXT"] = (round(cloud, 3), "[mag] Nominal zero point less MAGZPT")
+    if not zeropoint.impossible(value, error, nominal):
         cards["CCBIN"] = (CC_NAMES[sum(cloud > limit for limit in CC_BINS)], "Cloud cover by CLOUDEXT")
     return cards
 

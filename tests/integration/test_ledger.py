@@ -186,12 +186,16 @@ def test_a_database_of_the_first_schema_is_brought_up_to_date(tmp_path):
             CREATE INDEX job_makes_key ON job (makes_key);
             CREATE INDEX job_state_priority_ut ON job (state, priority, ut);
             ALTER TABLE demand DROP COLUMN chosen;
+            DROP TABLE job_calibration;
+            CREATE TABLE job_calibration (job_id INTEGER NOT NULL, role TEXT NOT NULL, ident TEXT NOT NULL,
+                name TEXT NOT NULL, PRIMARY KEY (job_id, role));
             UPDATE schema SET version = 1 WHERE component = 'ledger'"""
         )
     ledger = Ledger(old)
     assert len(states(ledger)) == len(example1())
     with ledger.read() as db:
-        assert db.execute("SELECT version FROM schema WHERE component = 'ledger'").fetchone()[0] == 3
+        assert db.execute("SELECT version FROM schema WHERE component = 'ledger'").fetchone()[0] == 4
+        assert sum(row["pk"] > 0 for row in db.execute("PRAGMA table_info(job_calibration)")) == 3
     ledger.close()
     assert indexes(old) == indexes(fresh)
 

@@ -146,7 +146,7 @@ def test_other_images_carry_the_zero_point_of_a_standard():
     given = zeropoint.read(dict(measured(standard(airmass=2.0)).header), "N20160102S0296_image.fits")
     assert given.at(2.0, 0.06, 0.03)[1] < given.error  # of the extinction below it nothing is felt there
     science = calibrated(1, stars=star_field(12), sky=0.0).evolve(cards={"AIRMASS": 1.2})
-    out = measure_quality.run([science], cals=Calibrations(zero_point=given))[0].header
+    out = measure_quality.run([science], cals=Calibrations(zero_points=(given,)))[0].header
     assert out["MAGZPT"] == pytest.approx(ZERO_POINT, abs=0.01)
     measured_at_2 = given.at(2.0, 0.06, 0.03)[1]
     assert out["MAGZERR"] == pytest.approx(np.hypot(measured_at_2, 0.03 * 0.8), abs=2e-4)
@@ -165,6 +165,6 @@ def test_another_extinction_moves_the_zero_point_as_the_standard_saw_it():
 
 def test_a_standard_has_its_own_zero_point():
     other = zeropoint.ZeroPoint(20.0, 0.02, "FS 18", 12.3, 1.5, 0.06, 0.03, "x")
-    out = measure_quality.run([standard()], cals=Calibrations(zero_point=other))[0].header
+    out = measure_quality.run([standard()], cals=Calibrations(zero_points=(other,)))[0].header
     assert out["ZPSTAR"] == "FS 17"
     assert "ZPIMAGE" not in out

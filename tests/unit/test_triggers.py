@@ -6,10 +6,13 @@ from datetime import timedelta
 import pytest
 
 from daemon.grouping import Member, Point, admits, canonical_name, name_order, night_of, partition, role_of
-from daemon.planner import Current, Group, Setting, plan, quiet_needed, rank
+from daemon.planner import Current, Group, Setting, forced_in, plan, quiet_needed, rank
 from daemon.triggers import DEFAULT_RULES
 from pipeline import association
 from pipeline.association import RULES, SKY_FACTS, CalKind, Candidate
+from pipeline.params import bounded
+from pipeline.primitive import Primitive, Step
+from pipeline.recipes import RECIPES as REAL
 from tests.night import NIGHT, RECIPES, describe, sha
 
 RULE = {rule.title: rule for rule in DEFAULT_RULES}
@@ -41,6 +44,7 @@ class World:
     near: list = field(default_factory=list)
     overrides: dict = field(default_factory=dict)
     gone: set = field(default_factory=set)
+    accepted: set = field(default_factory=set)
     wanted: bool = True
 
     def candidates(self, kind, target):
@@ -57,6 +61,9 @@ class World:
 
     def parameters(self, recipe, descriptors):
         return self.overrides
+
+    def forced_in(self, member):
+        return member.name in self.accepted
 
     def withdrawn(self, ident):
         return ident in self.gone
@@ -276,17 +283,73 @@ def test_science_waits_for_a_zero_point_that_is_being_made():
     [
         ([], None),
         ([ZERO], "fs17"),
-        ([ZERO, calibration(CalKind.ZERO_POINT, "nearer", days=-0.04)], "nearer"),
         ([calibration(CalKind.ZERO_POINT, "the day after", days=1.1)], None),
         ([replace(ZERO, facts={**ZERO.facts, "filter_name": "J_G0202"})], None),
         ([replace(ZERO, facts={**ZERO.facts, "camera": "f32"})], None),
     ],
 )
-def test_science_takes_the_nearest_zero_point_and_waits_for_none(stored, chosen):
+def test_science_takes_a_zero_point_and_waits_for_none(stored, chosen):
     decision = decide(group("science", SCIENCE), World([FLAT, DARK, *stored]))
     assert decision.action == "plan"
     assert next((c.name for c in decision.spec.calibrations if c.role == "zero_point"), None) == chosen
     assert not [note for note in decision.spec.notes if "zero" in note]
+
+
+def test_a_job_is_given_all_standards_of_its_night_whatever_their_order():
+    night = [ZERO, calibration(CalKind.ZERO_POINT, "nearer", days=0.04)]
+    older = calibration(CalKind.ZERO_POINT, "the night before", days=-0.9)
+    specs = [
+        decide(group("science", SCIENCE), World([FLAT, DARK, *stored])).spec
+        for stored in (night, night[::-1], [older, *night])
+    ]
+    assert {spec.key for spec in specs} == {specs[0].key}
+    assert [c.name for c in specs[0].calibrations if c.role == "zero_point"] == ["nearer", "fs17"]
+    alone = decide(group("science", SCIENCE), World([FLAT, DARK, older])).spec
+    assert [c.name for c in alone.calibrations if c.role == "zero_point"] == ["the night before"]
+    assert alone.key != specs[0].key
+    # One more remakes it, and so does one that is taken out of use.
+    for now, gone in (([*night, replace(ZERO, name="third", ident="third", origin="t")], set()),
+                      (night[1:], {ZERO.ident})):  # fmt: skip
+        again = group("science", SCIENCE, current=current(specs[0]), last_arrival=1e9)
+        assert decide(again, World([FLAT, DARK, *now], gone=gone)).action == "plan"
+
+
+def test_a_frame_that_a_person_accepted_is_named_to_the_steps_that_judge():
+    """A stub stands for such a step; a recipe without one is given nothing."""
+    plain = decide(group("science", SCIENCE), World([FLAT, DARK], accepted={SCIENCE[2].name})).spec
+    assert "stub:accept" not in plain.parameters
+    judge = Step(Primitive("stub", JudgeParams, lambda frames, params, cals: frames, ""), {})
+    recipe = replace(REAL["reduce"], steps=(*REAL["reduce"].steps, judge))
+    setting = Setting(RULE, {**REAL, "reduce": recipe})
+
+    def planned(accepted, made=None):
+        asked = group("science", SCIENCE, current=made and current(made))
+        return plan([asked], setting, World([FLAT, DARK], accepted=accepted))[0]
+
+    before, after = planned(set()).spec, planned({SCIENCE[2].name}).spec
+    assert after.parameters["stub:accept"] == [SCIENCE[2].name]
+    assert "stub:accept" not in before.parameters
+    assert recipe.bind(after.parameters).steps[-1].params.accept == (SCIENCE[2].name,)
+    assert planned({SCIENCE[2].name}, before).action == "plan"
+    assert planned({SCIENCE[2].name}, after).action == "idle"
+    assert planned(set(), after).spec.key == before.key
+
+
+@dataclass(frozen=True)
+class JudgeParams:
+    accept: tuple[str, ...] = bounded((), doc="frames to use whatever is found of them")
+
+
+def test_where_the_sky_lies_decides_on_its_scaling_with_either_preset():
+    for preset in ("nirid", "dragons"):
+        setting = Setting(RULE, REAL, preset=preset)
+        spec = plan([group("science", SCIENCE)], setting, World([FLAT, DARK]))[0].spec
+        bound = REAL["reduce"].bind(spec.parameters, preset=preset)
+        (sky,) = [step.params for step in bound.steps if step.step.name == "skyCorrect"]
+        assert sky.scale_sky is None
+    told = World([FLAT, DARK], overrides={"skyCorrect:scale_sky": True})
+    spec = plan([group("science", SCIENCE)], Setting(RULE, REAL, preset="dragons"), told)[0].spec
+    assert spec.parameters["skyCorrect:scale_sky"] is True
 
 
 @pytest.mark.parametrize("kind", [CalKind.DARK, CalKind.FLAT, CalKind.MADE_BPM])
@@ -423,8 +486,9 @@ def current(spec):
     return Current(
         spec.key,
         tuple((i.data_sha, i.facts) for i in spec.inputs),
-        {c.role: c.key for c in spec.calibrations},
+        {role: tuple(c.key for c in spec.calibrations if c.role == role) for role in CalKind},
         spec.parameters.get("removeFirstFrame:remove_first"),
+        forced_in(spec.parameters),
     )
 
 

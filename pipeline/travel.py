@@ -1,0 +1,27 @@
+"""Warnings travel: what is wrong in a calibration is a note of everything that is made with it.
+
+    travelling("N20160102S0363_flat", ("no frame with the lamp off",))
+    # ("N20160102S0363_flat: no frame with the lamp off",)
+
+One rule: every note of a product travels but those that tell of the ordinary course of things, listed here.
+Each step of the way puts its name before it, so that the note of an image reads like a path to its cause.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+ORDINARY = re.compile(
+    r"left out: the first exposure of a sequence is often bad$"
+    r"|^first frame \S+ (kept: only|left out$)"
+    r"|^sky borrowed from "
+    r"|as told by \w+:do_cal=skip$"  # why is in another note
+    r"|has been through \w+ before"
+    r"|^zero point of .* used: |^the night was not photometric|^no standard of the night "
+)
+
+
+def travelling(name: str, notes: Iterable[str]) -> tuple[str, ...]:
+    """Those notes of a calibration that are warnings for what is made with it, its name before each."""
+    return tuple(f"{name.removesuffix('.fits')}: {text}" for text in notes if not ORDINARY.search(text))
