@@ -112,7 +112,9 @@ def load(inputs: Sequence[Source], calibrations: Iterable[Source] = ()) -> tuple
     found = each(_read_calibration, calibrations)
     zeros = tuple(held for role, held in found if isinstance(held, ZeroPoint))
     planes = {role: held for role, held in found if isinstance(held, Frame)}
-    warnings = tuple(text for held in planes.values() for text in travelling(held.name, held.notes))
+    told = [text for held in planes.values() for text in travelling(held.name, held.notes)]
+    # A mask that is used here too has told it already, in fewer words than the flat that was made with it.
+    warnings = tuple(text for text in told if not any(text.endswith(f": {other}") for other in told))
     # A standard was made with most of what the image is made with: told once is enough.
     zeros = tuple(
         replace(zero, notes=tuple(text for text in zero.notes if text not in warnings)) for zero in zeros

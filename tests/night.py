@@ -3,7 +3,7 @@ file, and a daemon around it whose clock the test moves by hand."""
 
 import hashlib
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -20,11 +20,19 @@ from daemon.stability import Signature
 from daemon.triggers import DEFAULT_RULES
 from pipeline.association import CalKind
 from pipeline.descriptors import Descriptors
-from pipeline.params import NoParams
+from pipeline.params import NoParams, bounded
 from pipeline.primitive import Primitive, Recipe
 
 NIGHT = datetime(2016, 1, 2, 5, tzinfo=UTC)
 BPMS = frozenset({CalKind.STATIC_BPM, CalKind.MADE_BPM})
+
+
+@dataclass(frozen=True)
+class JudgeParams:
+    accept: tuple[str, ...] = bounded((), doc="frames to use whatever is found of them")
+
+
+_judge = Primitive("judgeFrames", JudgeParams, lambda frames, params, cals: frames, "")()
 _first_frame = Primitive("removeFirstFrame", NoParams, lambda frames, params, cals: frames, "")()
 RECIPES = {
     r.name: r
@@ -36,7 +44,7 @@ RECIPES = {
             "reduce",
             1,
             "_image",
-            (_first_frame,),
+            (_first_frame, _judge),
             needs=frozenset({CalKind.FLAT}),
             prefers=frozenset({CalKind.DARK}),
             wants=BPMS | {CalKind.ZERO_POINT},

@@ -49,7 +49,11 @@ def accept(settings: Settings, target: str, reason: str, as_json: bool) -> None:
 
     \b
     nirid accept N20160102S0425.fits
+    nirid accept N20160102S0425.fits       of a frame in use: used whatever the pipeline finds of it
     nirid accept N20160102S0423_dark       in use again; one that never was rejected is kept for good
+
+    A frame that the pipeline's own judgement has left out is forced in so; to undo that, reject it and
+    accept it once: then the pipeline judges again.
 
     Damaged files stay quarantined: there is nothing in them to accept.
     """

@@ -269,6 +269,9 @@ def _given_zero_point(
     value, error = zero.at(airmass, *air)
     error = math.hypot(error, choice.scatter)
     clear = choice.photometric
+    air_cards = _extinction(frame, value, error, params)
+    if clear is False and choice.compared > 1:  # which of them the image is like, nobody knows
+        air_cards.pop("CCBIN", None)
     return {
         "MAGZPT": (round(value, 4), "Zero point: Vega, 1 e-/s, total flux, airmass 1"),
         "MAGZERR": (round(error, 4), "Error of a magnitude by MAGZPT at this AIRMASS"),
@@ -279,7 +282,7 @@ def _given_zero_point(
         "ZPNSTD": (choice.compared, "Images of standards that were compared"),
         "ZPSCAT": (round(choice.scatter, 4), "[mag] Their scatter beyond their errors"),
         "PHOTOM": (clear, "The standards show no cloud") if clear is not None else None,
-    } | _extinction(frame, value, error, params), (*choice.notes, *travelling(zero.image, zero.notes))
+    } | air_cards, (*choice.notes, *travelling(zero.image, zero.notes))
 
 
 def _extinction(frame: Frame, value: float, error: float, params: MeasureQualityParams) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The ledger on a real file: one writer, many threads, and what landed."""
 
 import os
+import random
 import shutil
 import sqlite3
 import subprocess
@@ -198,6 +199,44 @@ def test_a_database_of_the_first_schema_is_brought_up_to_date(tmp_path):
         assert sum(row["pk"] > 0 for row in db.execute("PRAGMA table_info(job_calibration)")) == 3
     ledger.close()
     assert indexes(old) == indexes(fresh)
+
+
+def flats_of_two_lamps():
+    """Ten minutes apart: the quartz lamp, lamp off, the grey body, each three times, and another filter."""
+    lit = [frame("lampon", n, 20 * n, gcal_lamp_raw="QH") for n in range(1, 4)]
+    off = [frame("lampoff", n, 20 * n + 600, gcal_lamp_raw="IRhigh") for n in range(4, 7)]
+    grey = [frame("lampon", n, 20 * n + 1200, gcal_lamp_raw="IRhigh") for n in range(7, 10)]
+    other = [frame("lampoff", n, 20 * n + 1200, gcal_filter="ND4-5") for n in range(10, 12)]
+    return [*lit, *off, *grey, *other]
+
+
+def groups_of(ledger, rule="makeProcessedFlat"):
+    return sorted(
+        tuple(sorted(row[0] for row in rows(ledger, f"""SELECT f.name FROM membership m JOIN frame f
+            ON f.id = m.frame_id WHERE m.group_id = {group[0]}""")))
+        for group in rows(ledger, f"SELECT id FROM frame_group WHERE rule = '{rule}' AND NOT closed")
+    )  # fmt: skip
+
+
+def test_the_lamp_groups_lamp_on_frames_only_in_any_order(tmp_path):
+    """One set of lamp-off frames serves both lamps, whichever comes first; what is late finds its place."""
+    names = [r.path.rpartition("/")[2] for r in flats_of_two_lamps()]
+    quartz, off, grey, other = names[:3], names[3:6], names[6:9], names[9:]
+    expected = sorted([tuple(quartz + off), tuple(off + grey), tuple(other)])
+    for seed in range(12):
+        ledger = Ledger(tmp_path / f"{seed}.db")
+        night = flats_of_two_lamps()
+        random.Random(seed).shuffle(night)
+        take(ledger, *night)
+        assert groups_of(ledger) == expected
+        assert groups_of(ledger, "makeProcessedBPM") == expected
+        # Without the lamps, the lamp-off frames are a group of their own again; back, they are as before.
+        lit = [r for r in night if "LAMPON" in r.tags]
+        for record in lit:
+            gone = replace(record, tags=record.tags - {"LAMPON", "IMAGE"}, facts="as a spectrum")
+            take(ledger, replace(gone, file_sha=f"new {record.file_sha}"))
+        assert groups_of(ledger) == sorted([tuple(off), tuple(other)])
+        ledger.close()
 
 
 SMALL = {"intent", "removal", "search"}  # tables that hold only what is under way

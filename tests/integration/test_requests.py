@@ -274,3 +274,32 @@ def test_a_torn_line_of_the_decisions_file_is_left_out(tmp_path):
         out.write('{"request": "2", "subj')
     requests.append(file, [json.dumps({**line, "request": "3"}), json.dumps(line)])
     assert [found["request"] for found in requests.written(tmp_path)] == ["1", "3"]
+
+
+def test_a_frame_that_nobody_took_out_can_be_forced_in_against_the_pipeline(night):
+    name = "N20160102S0273.fits"
+    before, was = night.current()[SCIENCE], states(night)[name]
+
+    def parameters():
+        return [spec.parameters.get("judgeFrames:accept") for spec in night.engine.ran]
+
+    night.decide("accept", name, reason="the cloud was thin")
+    night.run(600)
+    assert [spec.name for spec in night.engine.ran] == [SCIENCE]
+    assert parameters() == [[name]]
+    assert states(night)[name] == was, "the person's word is on the verdict, not on the file"
+    with night.ledger.read() as db:
+        subjects = [row["subject"] for row in db.execute("SELECT subject FROM decision")]
+    assert [subject.partition(" ")[0] for subject in subjects] == ["judgement"]
+    night.decide("accept", name, reason="once more")
+    night.run(600)
+    assert len(night.engine.ran) == 1, "said twice is said once"
+    # Rejected it is out; taken back, it is judged by the pipeline as at first, and nothing is made again.
+    night.decide("reject", name, reason="after all")
+    night.run(600)
+    assert parameters() == [[name], None]
+    assert name not in inputs(night, SCIENCE)
+    night.decide("accept", name)
+    night.run(600)
+    assert night.current()[SCIENCE] == before
+    assert parameters() == [[name], None]

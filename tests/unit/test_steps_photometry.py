@@ -1,5 +1,7 @@
 """measureQuality and cleanReadout: what they say of frames whose stars, sky and pattern are known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -155,6 +157,50 @@ def test_other_images_carry_the_zero_point_of_a_standard():
     assert out["CLOUDEXT"] == pytest.approx(0.1, abs=0.015)
     assert zeropoint.read(dict(out), "science") is None, "it has none of its own to give"
     out.tostring()
+
+
+def members(*transparency):
+    rows = np.zeros(len(transparency), [("SKYLEVEL", "f4"), ("TRANSPARENCY", "f8"), ("TRANSP_ERR", "f8")])
+    rows["SKYLEVEL"], rows["TRANSPARENCY"] = 30000.0, transparency
+    return rows
+
+
+def test_the_scatter_between_the_frames_of_a_standard_is_in_its_error():
+    steady = measured(standard().evolve(members=members(1.0, 1.0, 1.0, 1.0)))
+    cloudy = measured(standard().evolve(members=members(1.0, 0.8, 0.7, 0.9)))
+    scatter = np.std(-2.5 * np.log10([1.0, 0.8, 0.7, 0.9]), ddof=1)
+    assert cloudy.header["ZPFSCAT"] == pytest.approx(scatter, abs=1e-4)
+    expected = np.hypot(steady.header["MAGZERR"], scatter / 2)
+    assert cloudy.header["MAGZERR"] == pytest.approx(expected, abs=2e-4)
+    assert any("in cloud" in text and "limit 0.05" in text for text in cloudy.notes)
+    assert not steady.notes
+    given = zeropoint.read(dict(cloudy.header), "cloudy_image")
+    science = calibrated(1, stars=star_field(12), sky=0.0)
+    (out,) = measure_quality.run([science], cals=Calibrations(zero_points=(given,)))
+    assert out.header["PHOTOM"] is False
+    assert any("not photometric" in text for text in out.notes)
+
+
+def test_a_zero_point_that_no_sky_gives_has_no_cloud_cover_and_is_passed_on_to_nobody():
+    dream = measured(standard(EXPTIME=SECONDS / 1.9))  # the exposure was longer than its header says
+    assert dream.header["CLOUDEXT"] == pytest.approx(0.1 - 2.5 * np.log10(1.9), abs=0.02)
+    assert "CCBIN" not in dream.header
+    assert any("impossible" in text and "above nominal 26.40" in text for text in dream.notes)
+    given = zeropoint.read(dict(dream.header), "dream_image")
+    science = calibrated(1, stars=star_field(12), sky=0.0)
+    (out,) = measure_quality.run([science], cals=Calibrations(zero_points=(given,)))
+    assert "MAGZPT" not in out.header
+    assert any("dream_image" in text and "not used: impossible" in text for text in out.notes)
+    fine = zeropoint.read(dict(measured(standard()).header), "fine_image")
+    (out,) = measure_quality.run([science], cals=Calibrations(zero_points=(given, fine)))
+    assert (out.header["ZPIMAGE"], out.header["ZPNSTD"]) == ("fine_image", 1)
+    assert out.header["MAGZPT"] == pytest.approx(ZERO_POINT, abs=0.01)
+
+
+def test_what_was_wrong_with_the_standard_is_said_of_the_image():
+    given = replace(zeropoint.read(dict(measured(standard()).header), "std_image"), notes=("no dark",))
+    (out,) = measure_quality.run([calibrated(1, sky=0.0)], cals=Calibrations(zero_points=(given,)))
+    assert "std_image: no dark" in out.notes
 
 
 def test_another_extinction_moves_the_zero_point_as_the_standard_saw_it():

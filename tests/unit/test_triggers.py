@@ -316,8 +316,10 @@ def test_a_job_is_given_all_standards_of_its_night_whatever_their_order():
 
 def test_a_frame_that_a_person_accepted_is_named_to_the_steps_that_judge():
     """A stub stands for such a step; a recipe without one is given nothing."""
-    plain = decide(group("science", SCIENCE), World([FLAT, DARK], accepted={SCIENCE[2].name})).spec
-    assert "stub:accept" not in plain.parameters
+    dark = plan([group("makeProcessedDark", DARKS)], Setting(RULE, REAL), World(accepted={DARKS[0].name}))[
+        0
+    ].spec
+    assert "stub:accept" not in dark.parameters
     judge = Step(Primitive("stub", JudgeParams, lambda frames, params, cals: frames, ""), {})
     recipe = replace(REAL["reduce"], steps=(*REAL["reduce"].steps, judge))
     setting = Setting(RULE, {**REAL, "reduce": recipe})
