@@ -180,19 +180,29 @@ def _put(tx: Tx, rule: TriggerRule, key: str, point: Point, setting: Setting) ->
 def _near(tx: Tx, rule: TriggerRule, key: str, low: float, high: float, exposure: float | None) -> list[Any]:
     """Groups of a key's family within the gap of a span of time, exposures near `exposure` (None: any)."""
     gap = rule.max_gap_seconds
-    # A key of a lamp is that of its family, a blank and more; the sign after the blank ends the range.
-    lamps = ("key >= ? AND key < ?", (family(key), f"{family(key)}!"))
-    where, values = lamps if rule.group_lamp_on_by else ("key = ?", (key,))
+    keys = _keys_of_family(tx, rule, key)
     rows = tx.rows(
-        f"""SELECT * FROM frame_group WHERE rule = ? AND {where} AND NOT closed
+        f"""SELECT * FROM frame_group WHERE rule = ? AND key IN ({placeholders(keys)}) AND NOT closed
         AND first_ut BETWEEN ? AND ? AND last_ut >= ? ORDER BY first_ut, id""",
         rule.title,
-        *values,
+        *keys,
         low - gap - LONGEST,
         high + gap,
         low - gap,
     )
     return [r for r in rows if exposure is None or abs(r["exposure"] - exposure) <= 0.021]
+
+
+def _keys_of_family(tx: Tx, rule: TriggerRule, key: str) -> list[str]:
+    """The keys of all groups of a family, one question by index for each: there are as many as lamps."""
+    keys = [family(key) if rule.group_lamp_on_by else key]
+    if not rule.group_lamp_on_by:
+        return keys
+    # That of a lamp is that of the family, a blank and more; the sign after the blank ends the range.
+    sql = "SELECT MIN(key) AS key FROM frame_group WHERE rule = ? AND key > ? AND key < ?"
+    while (row := tx.one(sql, rule.title, keys[-1], f"{keys[0]}!")) and row["key"] is not None:
+        keys.append(row["key"])
+    return keys
 
 
 def _cut_anew(
