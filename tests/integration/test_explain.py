@@ -140,3 +140,32 @@ def test_everything_can_be_explained_and_nothing_is_written(daemons):
     assert daemon.ledger.wrote_at == wrote
     with on_paper(daemon.ledger.path) as tx, pytest.raises(Exception, match="readonly"):
         tx.run("DELETE FROM job")
+
+
+class Standards(FakeEngine):
+    """Tells of the science what `zeropoint.choose` would: the first standard was the better one."""
+
+    def stage(self, spec):
+        names = [c.name for c in spec.calibrations if c.role == "zero_point"]
+        told = super().stage(spec)
+        if len(names) > 1:
+            told["quality"] = {"MAGZPT": 26.3, "ZPIMAGE": names[0]}
+            told["notes"] = [
+                f"zero point of {names[0]} (FS 17, 26.30 +- 0.02) used: seen through less cloud",
+                f"zero point of {names[1]} (FS 17, 26.00 +- 0.02) not used: in cloud, limit 0.05",
+            ]
+        return told
+
+
+def test_of_the_standards_of_a_night_it_says_which_was_taken_and_why_not_another(daemons):
+    daemon = daemons(engine=Standards())
+    late = [frame("standard", n, 5000 + 10 * n, exposure_time=3.0, coadds=1) for n in range(305, 310)]
+    daemon.land(*example1(), *late)
+    daemon.until_idle()
+    zero = calibrations(explain(daemon, SCIENCE))["zero_point"]
+    assert (zero["status"], zero["name"]) == ("used", "N20160102S0296_image")
+    assert zero["why"] == "seen through less cloud"
+    (other,) = zero["not_chosen"]
+    assert other["name"] == "N20160102S0306_image"
+    assert other["failed"] == ["in cloud, limit 0.05"]
+    assert other["ut"]

@@ -411,6 +411,25 @@ def test_science_takes_the_zero_point_of_the_nearest_standard_whenever_that_come
     assert len(at_once.engine.ran) == len(at_once.current())
 
 
+def test_one_set_of_lamp_off_frames_serves_two_lamps_whatever_comes_first(daemons):
+    def flats(kind, first, lamp):
+        return [frame(kind, n, 20 * n, gcal_lamp_raw=lamp) for n in range(first, first + 4)]
+
+    quartz, off, grey = flats("lampon", 1, "QH"), flats("lampoff", 5, "IRhigh"), flats("lampon", 9, "IRhigh")
+    made = []
+    for order in ((quartz, off, grey), (off, grey, quartz), (grey, quartz, off)):
+        daemon = daemons()
+        for records in order:
+            daemon.land(*records)
+            daemon.run(600)
+        made.append(daemon.current())
+        assert set(made[0]) == {"N20160102S0001_flat", "N20160102S0009_flat"}
+        assert made[-1] == made[0]
+    used = {name: json.loads(text)["inputs"] for name, text in made[0].items()}
+    assert [int(name[10:14]) for name in used["N20160102S0001_flat"]] == list(range(1, 9))
+    assert [int(name[10:14]) for name in used["N20160102S0009_flat"]] == list(range(5, 13))
+
+
 def test_a_standard_that_gives_no_zero_point_after_all_takes_back_what_it_gave(daemons):
     night = example1()
     late = frame("standard", 300, 960, exposure_time=3.0, coadds=1)
