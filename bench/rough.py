@@ -39,7 +39,7 @@ from bench.roughfigures import (
 )
 from bench.roughimages import extended, gradients, nodded
 from bench.roughnights import DITHER, FAINT, GALAXIES, NINE, Case, calibrations, scaled
-from bench.roughstandards import lamp_names, standards
+from bench.roughstandards import LAMPS, SECOND, lamp_names, standards
 from pipeline.simulate import Fault, Motion
 from pipeline.simulate.faults import drifting_gradient, nods
 from pipeline.simulate.verify import check_products
@@ -225,8 +225,8 @@ ROWS = (
     Row("moving target", _movers(), simply(mover)),
     Row("faint star", tuple(Case(name, what=name) for name in FAINT), simply(faint_star)),
     Row("gradient", DRIFTS, simply(gradients)),
-    Row("standards", tuple(Case(f"standards: {what}") for what in ("clean", "cloud", "bright")), standards),
-    Row("lamp names", (Case("lamp names"), Case("no lamp-off")), lamp_names),
+    Row("standards", tuple(map(Case, SECOND)), standards),
+    Row("lamp names", tuple(map(Case, LAMPS)), lamp_names),
 )  # fmt: skip
 NAMES = tuple(row.title for row in ROWS)
 

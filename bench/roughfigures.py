@@ -94,7 +94,8 @@ def reduced(
     truth = Truth(folder)
     files = [folder / f"{name}.fits" for name in sorted(truth.frames) if name not in without]
     stem = work / f"stack{len(without)}"
-    made = common.by_recipe("reduce", files, cals, stem, steps=(REGISTERED,))
+    kept = {"removeFirstFrame:remove_first": False}  # the first is a frame like any other
+    made = common.by_recipe("reduce", files, cals, stem, kept, steps=(REGISTERED,))
     return Outcome(case, truth, Product.read(made.path), made.notes, made.seen.get(REGISTERED, []))
 
 

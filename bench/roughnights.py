@@ -11,7 +11,7 @@ import numpy as np
 
 from bench import common
 from pipeline.simulate import Fault, Motion, Preset, Run, Shot, simulate_night
-from pipeline.simulate.presets import NINE, Offsets, at, dark_run, flat_runs, scaled, shifted, short_darks
+from pipeline.simulate.runs import NINE, Offsets, at, dark_run, flat_runs, scaled, shifted, short_darks
 from pipeline.simulate.sky import Field, Galaxy, random_stars
 
 TARGET = (83.1250, 34.1400)
