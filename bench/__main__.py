@@ -13,8 +13,8 @@ from pathlib import Path
 from bench import common
 
 NAMES = (
-    "accuracy", "registration", "floor", "night", "latency", "steps", "ingest", "scale", "archive", "groups",
-    "cluster",
+    "accuracy", "registration", "rough", "floor", "night", "latency", "steps", "ingest", "scale", "archive",
+    "groups", "cluster",
 )  # fmt: skip
 
 

@@ -27,7 +27,7 @@ if not __package__:  # run as a file
 
 from bench import common
 from pipeline.simulate import PRESETS, Shot, simulate_night
-from pipeline.simulate.presets import (
+from pipeline.simulate.runs import (
     FIVE,
     FS17,
     FS17_KPRIME,

@@ -44,9 +44,14 @@ class Figure(NamedTuple):
 
 
 class Place(NamedTuple):
-    """How a frame lies to the others: off from the truth by so much, what it claims, and by what means."""
+    """How a frame lies to the others.
+
+    off : from where most of them lie, by the truth, pixels;  from_reference : the same, from the one that it
+        was registered to;  claimed : its own error of that;  how : by what means
+    """
 
     off: float
+    from_reference: float
     claimed: float
     how: str
 
@@ -94,7 +99,8 @@ def reduced(
     truth = Truth(folder)
     files = [folder / f"{name}.fits" for name in sorted(truth.frames) if name not in without]
     stem = work / f"stack{len(without)}"
-    made = common.by_recipe("reduce", files, cals, stem, steps=(REGISTERED,))
+    kept = {"removeFirstFrame:remove_first": False}  # the first is a frame like any other
+    made = common.by_recipe("reduce", files, cals, stem, kept, steps=(REGISTERED,))
     return Outcome(case, truth, Product.read(made.path), made.notes, made.seen.get(REGISTERED, []))
 
 
@@ -116,12 +122,13 @@ def places(outcome: Outcome) -> dict[str, Place]:
         assert wcs is not None
         left[name] = np.subtract(wcs.to_pixel(*sky), true[name])
     middle = np.median(list(left.values()), axis=0)
+    how = {name: str(frame.header.get("REGMETH", "")).strip() for name, frame in frames.items()}
+    reference = left[next((name for name in frames if how[name] == "reference"), first)]
     found = {}
     for name, frame in frames.items():
         claimed = float(frame.header.get("REGERR", 0.0) or 0.0)
-        found[name] = Place(
-            float(np.hypot(*(left[name] - middle))), claimed, str(frame.header.get("REGMETH", "")).strip()
-        )
+        off, apart = (float(np.hypot(*(left[name] - zero))) for zero in (middle, reference))
+        found[name] = Place(off, apart, claimed, how[name])
     return found
 
 
@@ -141,9 +148,19 @@ def registration(outcome: Outcome, limit: float = 0.1, only: Sequence[str] | Non
     )
     untold = [name for name, p in here.items() if p.how == "offsets" and not outcome.told(name)]
     yield Figure(case, "registered by the header without a note, frames", len(untold), 0)
-    claims = list(found.values())
-    worst = max((p.off - 5 * p.claimed for p in claims), default=0.0)
+    # Where a double image "is" may be asked of either; of what is left out no more is asked.
+    double = {name for name, facts in outcome.truth.frames.items() if "double" in facts.get("fault", {})}
+    worst = max(
+        (p.from_reference - 5 * p.claimed for name, p in found.items() if name not in double), default=0.0
+    )
     yield Figure(case, "registration error less 5 claimed errors, pix", max(worst, 0.0), 0.05)
+
+
+def typical_registration(outcome: Outcome, limit: float) -> Figure:
+    """Rms of one coordinate over the frames: of faint stars the farthest is luck."""
+    offs = np.array([place.off for place in places(outcome).values()])
+    value = float(np.sqrt(np.mean(offs**2) / 2))
+    return Figure(outcome.case.name, "registration, rms of a coordinate, pix", value, limit)
 
 
 def unchanged(outcome: Outcome, other: Outcome) -> Figure:

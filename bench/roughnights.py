@@ -11,7 +11,7 @@ import numpy as np
 
 from bench import common
 from pipeline.simulate import Fault, Motion, Preset, Run, Shot, simulate_night
-from pipeline.simulate.presets import NINE, Offsets, at, dark_run, flat_runs, scaled, shifted, short_darks
+from pipeline.simulate.runs import NINE, Offsets, at, dark_run, flat_runs, scaled, shifted, short_darks
 from pipeline.simulate.sky import Field, Galaxy, random_stars
 
 TARGET = (83.1250, 34.1400)
@@ -21,7 +21,12 @@ DITHER = scaled(NINE, 0.8)
 SEED = 20160120
 NIGHT = "N20160120"
 FULL_WIDTH = 59.6  # arcsec that the array sees
-FAINT = {"faint 25": 25.0, "faint 15": 15.0, "faint 10": 10.0, "faint 5": 5.0}  # S/N in a frame
+FAINT = {
+    "faint 25": 25.0,
+    "faint 15": 15.0,
+    "faint 10": 10.0,
+    "faint 5": 5.0,
+}  # S/N in a frame, aperture of 10 pixels
 GALAXIES = {"galaxy 30": 0.30, "galaxy 60": 0.60}  # share of the field that it fills
 
 
@@ -84,10 +89,9 @@ def disc(share: float) -> Galaxy:
 
 
 def magnitude_of(ratio: float) -> float:
-    """Magnitude of a star that a perfect filter of its profile finds with this S/N in one frame."""
+    """Magnitude of a star with this S/N in one frame, in an aperture of 10 pixels, which holds 0.96 of it."""
     sky = 30.0 * 408.0 + 35.0**2  # variance of a pixel, electrons
-    area = 2.0 * 4.2**2  # noise-equivalent area of a Moffat profile of 4.2 pixels, beta 3: 2.0 FWHM^2
-    return float(26.69 - 2.5 * np.log10(ratio * np.sqrt(sky * area) / 30.0))
+    return float(26.69 - 2.5 * np.log10(ratio * np.sqrt(sky * np.pi * 10.0**2) / 0.96 / 30.0))
 
 
 def plan(case: Case, number: int) -> Preset:

@@ -6,7 +6,8 @@ Shot(...).with_sky(...).render(seed)   # one frame, for the test of a step
 
 from pipeline.simulate.faults import Fault, Motion
 from pipeline.simulate.night import Options, simulate_night
-from pipeline.simulate.presets import PRESETS, Preset, Run
+from pipeline.simulate.presets import PRESETS
+from pipeline.simulate.runs import Preset, Run
 from pipeline.simulate.shot import RawFrame, Shot
 
 __all__ = ["PRESETS", "Fault", "Motion", "Options", "Preset", "RawFrame", "Run", "Shot", "simulate_night"]

@@ -16,7 +16,8 @@ from pipeline.simulate import detector as det
 from pipeline.simulate.cards import airmass, clock
 from pipeline.simulate.detector import Detector
 from pipeline.simulate.faults import NOTHING, SHARP, Motion, trail
-from pipeline.simulate.presets import LAMP_RATE, PRESETS, THERMAL_RATE, Preset
+from pipeline.simulate.presets import LAMP_RATE, PRESETS, THERMAL_RATE
+from pipeline.simulate.runs import Preset
 from pipeline.simulate.shot import RawFrame, Shot, write_fits
 from pipeline.simulate.sky import EXTINCTION, MOFFAT_BETA, SKY_BRIGHTNESS, ZERO_POINTS, Field, offset_position
 

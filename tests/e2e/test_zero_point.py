@@ -9,7 +9,7 @@ from astropy.io import fits
 
 from pipeline import Reduce, cal_service
 from pipeline.simulate import PRESETS, Shot, simulate_night
-from pipeline.simulate.presets import FIVE, FS17, FS17_KPRIME, Run, at, scaled
+from pipeline.simulate.runs import FIVE, FS17, FS17_KPRIME, Run, at, scaled
 from pipeline.simulate.sky import Field
 from pipeline.simulate.verify import check_products
 from tests.e2e.test_night import TINY, Place

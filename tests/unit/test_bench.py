@@ -12,6 +12,7 @@ from bench.__main__ import NAMES
 WANTED = {
     "accuracy": ("rows", "records"),
     "registration": ("classes", "wrong"),
+    "rough": ("records", "rows"),
     "floor": ("seconds", "bytes_read"),
     "night": ("runs", "floor"),
     "latency": ("beyond", "times_floor", "idle"),

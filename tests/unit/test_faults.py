@@ -10,7 +10,7 @@ from astropy.wcs import WCS
 
 from pipeline.simulate import PRESETS, Fault, Motion, Preset, Run, Shot, simulate_night
 from pipeline.simulate.faults import drifting_gradient, nods
-from pipeline.simulate.presets import at
+from pipeline.simulate.runs import at
 from pipeline.simulate.sky import Field
 
 SKY = 100.0
