@@ -13,10 +13,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import warnings
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -24,15 +22,14 @@ import numpy.typing as npt
 from astropy.io import fits
 
 from pipeline.errors import DamagedFile, RefusedFile
+from pipeline.fitspixels import KINDS, Pixels
 from pipeline.fitsreader import Hdu, Path, load, read_structure
 from pipeline.fitstables import decode_table
 from pipeline.fitswrite import verify_product, write_product
-from pipeline.frame import NO_DATA, FloatImage, Frame, MaskImage, Unit
+from pipeline.frame import NO_DATA, Frame, MaskImage, Unit
 from pipeline.headers import merge
 
 __all__ = ["as_header", "read_frame", "read_provenance", "tiled_data_sha", "verify_product", "write_product"]
-
-_alone = Lock()  # decompresses: Python keeps what is to be warned of for all threads together
 
 # Else a text such as OBJECT = 'M31: 0.5' becomes a keyword OBJECT.M31 with a number. As plain attributes, for
 # astropy goes through its configuration anew at every card that is made or read: a tenth of a job.
@@ -46,10 +43,11 @@ def read_frame(path: Path, *, name: str | None = None, expect_data_sha: str | No
     name : what the frame is called; else the file's name without compression
     expect_data_sha : SHA-256 of the uncompressed data units; other pixels raise DamagedFile
 
-    sci is native float32, dq uint16. Pixels that are no number become 0 with the bit NO_DATA. Of a bad-pixel
-    mask (BPMASK or PROCBPM in the header) the values are in `dq` and `sci` is zero. A product of ours brings
-    its notes. Raises RefusedFile
-    without an image, DamagedFile and IncompleteFile as `fitsreader` does.
+    sci is native float32, dq uint16. Pixels without a value (`fitspixels`) become 0 with the bit NO_DATA, and
+    so do those without a variance where the file has one. Of a bad-pixel mask (BPMASK or PROCBPM in the
+    header) the values are in `dq` and `sci` is zero. A product of ours brings its notes. Raises RefusedFile
+    without an image and for a mask of other values than 16 bits, DamagedFile and IncompleteFile as
+    `fitsreader` does.
     """
     hdus, data = load(path)
     if expect_data_sha is not None:
@@ -60,26 +58,26 @@ def read_frame(path: Path, *, name: str | None = None, expect_data_sha: str | No
         raise RefusedFile(f"{os.fspath(path)}: has no image")
     header = _merged_header(hdus[0], hdus[index] if index else None)
     called = name or _plain_name(path)
-    pixels = _Pixels(path, hdus, data)
+    pixels = Pixels(path, hdus, data)
     if "BPMASK" in header or "PROCBPM" in header:
         mask = _mask(pixels, [i for key, i in planes.items() if key in ("SCI", "DQ", "")])
         nothing = np.broadcast_to(np.float32(0), mask.shape)
         return Frame(sci=nothing, dq=mask, header=header, unit="adu", name=called, notes=_notes(hdus, data))
     shape = hdus[index].shape
     beside = {key: i for key, i in planes.items() if hdus[i].shape == shape}
-    sci = pixels.floats(index)
+    sci, void = pixels.values(index)
     dq = pixels.masks(beside["DQ"]) if beside.get("DQ", index) != index else _all_good(shape)
-    finite = np.isfinite(sci)
-    if not finite.all():
-        sci[~finite] = 0.0
-        dq = np.where(finite, dq, dq | NO_DATA)
+    var, unknown = pixels.variances(beside["VAR"]) if "VAR" in beside else (None, None)
+    for lost in (void, unknown):
+        if lost is not None:
+            dq = np.where(lost, dq | NO_DATA, dq)
     return Frame(
         sci=sci,
         dq=dq,
         header=header,
         unit=_unit(header),
         name=called,
-        var=pixels.floats(beside["VAR"]) if "VAR" in beside else None,
+        var=var,
         objmask=pixels.masks(beside["OBJMASK"]) != 0 if "OBJMASK" in beside else None,
         coverage=pixels.masks(beside["COVERAGE"]) if "COVERAGE" in beside else None,
         catalog=next((decode_table(h.cards, data[h.offset :]) for h in hdus if h.name == "OBJCAT"), None),
@@ -176,69 +174,13 @@ def _expect(path: Path, hdus: list[Hdu], data: memoryview, wanted: str) -> None:
 
 def _data_sha(path: Path, hdus: list[Hdu], data: memoryview) -> str:
     sha = hashlib.sha256()
-    pixels = _Pixels(path, hdus, data)
+    pixels = Pixels(path, hdus, data)
     for index, hdu in enumerate(hdus):
         if hdu.tiled:
-            sha.update(np.ascontiguousarray(pixels.stored(index)).astype(f">{_KINDS[hdu.bitpix]}").tobytes())
+            sha.update(np.ascontiguousarray(pixels.stored(index)).astype(f">{KINDS[hdu.bitpix]}").tobytes())
         else:
             sha.update(data[hdu.offset : hdu.offset + hdu.length])
     return sha.hexdigest()
-
-
-_KINDS = {8: "u1", 16: "i2", 32: "i4", 64: "i8", -32: "f4", -64: "f8"}
-
-
-class _Pixels:
-    """Image data of a loaded file, by HDU number, converted in one copy."""
-
-    def __init__(self, path: Path, hdus: list[Hdu], data: memoryview) -> None:
-        self._path, self._hdus, self._data = path, hdus, data
-
-    def stored(self, index: int) -> npt.NDArray[Any]:
-        """As in the file, without scaling; tiles decompressed."""
-        hdu = self._hdus[index]
-        if hdu.tiled:
-            return self._decompressed(index)
-        flat = np.frombuffer(
-            self._data, f">{_KINDS[hdu.bitpix]}", count=hdu.length * 8 // abs(hdu.bitpix), offset=hdu.offset
-        )
-        return flat.reshape(hdu.shape)
-
-    def floats(self, index: int) -> FloatImage:
-        stored, (scale, zero) = self.stored(index), self._scaling(index)
-        if (scale, zero) == (1.0, 0.0):
-            return stored.astype(np.float32)
-        return (stored * scale + zero).astype(np.float32)
-
-    def masks(self, index: int) -> MaskImage:
-        """Integers as uint16, whatever they are stored as; never as true and false."""
-        stored, (scale, zero) = self.stored(index), self._scaling(index)
-        if stored.dtype.kind == "f" or scale != 1.0:
-            stored = np.nan_to_num(stored * scale + zero)
-            return stored.astype(np.int64).astype(np.uint16)
-        return (stored.astype(np.int32) + np.int32(zero)).astype(np.uint16)
-
-    def _scaling(self, index: int) -> tuple[float, float]:
-        cards = self._hdus[index].cards
-        scale, zero = cards.get("BSCALE", 1.0), cards.get("BZERO", 0.0)
-        if isinstance(scale, str) or isinstance(zero, str):
-            raise DamagedFile(f"{os.fspath(self._path)}: BSCALE {scale!r}, BZERO {zero!r}")
-        return float(1.0 if scale is None else scale), float(zero or 0.0)
-
-    def _decompressed(self, index: int) -> npt.NDArray[Any]:
-        """By astropy; `fitsreader` has held the sizes that the header claims to its limits."""
-        with _alone, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            try:
-                with fits.open(self._path, memmap=False, do_not_scale_image_data=True) as file:
-                    pixels = np.asarray(file[index].data)
-            except OSError:
-                raise
-            except Exception as error:
-                raise DamagedFile(f"{os.fspath(self._path)}: cannot be decompressed: {error}") from None
-        if pixels.shape != self._hdus[index].shape:
-            raise DamagedFile(f"{os.fspath(self._path)}: decompresses to {pixels.shape} pixels")
-        return pixels
 
 
 def _planes(path: Path, hdus: list[Hdu], data: memoryview) -> dict[str, int]:
@@ -253,7 +195,7 @@ def _planes(path: Path, hdus: list[Hdu], data: memoryview) -> dict[str, int]:
     return planes
 
 
-def _mask(pixels: _Pixels, indices: Iterable[int]) -> MaskImage:
+def _mask(pixels: Pixels, indices: Iterable[int]) -> MaskImage:
     masks = [pixels.masks(index) for index in dict.fromkeys(indices)]
     for other in masks[1:]:
         if other.shape == masks[0].shape:
