@@ -70,6 +70,7 @@ class Daemon:
     threads: list[threading.Thread] = field(default_factory=list)
     died: list[str] = field(default_factory=list)
     on_death: Callable[[], None] = lambda: None
+    tell: Callable[..., None] = lambda **more: None  # what others may know of it, see `instance.running`
 
     def start(self) -> None:
         """Workers begin to warm up; what a crash left is finished; folders are armed, then listed."""
@@ -150,7 +151,9 @@ def engine_of(
     if engine.kind == "local":
         shared = {"cache": str(config.cache_folder), "cache_mb": cache_mb}
         most = 3 if hurry else None
-        return LocalEngine(engine.workers, limits, log=log, shared=shared, most_failed_starts=most)
+        return LocalEngine(
+            engine.workers, limits, log=log, shared=shared, most_failed_starts=most, on_change=on_change
+        )
     from daemon.engine.dask import DaskEngine, greeting
     from daemon.engine.link import Link
 
@@ -169,11 +172,12 @@ def build(config: Config, *, hurry: bool = False, start_workers: bool = False) -
     if missing and hurry:  # a service waits for the mount; here nothing would be found, and called done
         raise NiridError(f"{missing[0]}: no such folder")
     config.product_folder.mkdir(parents=True, exist_ok=True)
-    told: dict[str, str] = {}
+    told: dict[str, Any] = {}
 
-    def tell(**more: str) -> None:
-        told.update(more)
-        instance.tell(config, **told)
+    def tell(**more: Any) -> None:
+        if any(told.get(name) != value for name, value in more.items()):
+            told.update(more)
+            instance.tell(config, **told)
 
     engine = engine_of(config, hurry=hurry, on_change=lambda problem: tell(engine=problem))
     if start_workers:
@@ -230,7 +234,7 @@ def build(config: Config, *, hurry: bool = False, start_workers: bool = False) -
         sweep_seconds=watch.sweep_seconds,
         log=_log,
     )
-    return Daemon(config, ledger, engine, heart, landing)
+    return Daemon(config, ledger, engine, heart, landing, tell=tell)
 
 
 def _looks_of(config: Config, setting: Setting) -> Looks:
@@ -284,6 +288,7 @@ def serve(config: Config) -> None:
             daemon.start()
             daemon.run_threads()
             with _calendar(daemon) as look:
+                daemon.tell(ready=True, stalled="", watched=daemon.landing.watcher.modes.copy())
                 systemd.notify("READY=1", _status(daemon))
                 _watch_over(daemon, signals, held, look)
             systemd.notify("STOPPING=1", "STATUS=draining")
@@ -318,10 +323,18 @@ def _watch_over(
             raise PartDied(
                 f"{daemon.config.state_folder} was removed or replaced: its database is not ours any more"
             )
-        if problem := _problem(daemon):
+        problem = _problem(daemon)
+        ignored = daemon.landing.ignored
+        daemon.tell(
+            stalled=problem or _landing_problem(daemon),
+            watched=daemon.landing.watcher.modes.copy(),
+            links=ignored.get("symbolic link", 0),
+        )
+        if problem:
             logs.get().error("stalled", reason=problem)
             systemd.notify(f"STATUS=stalled: {problem}")
         else:
+            instance.alive(daemon.config)
             systemd.notify("WATCHDOG=1", _status(daemon))
 
 
@@ -353,9 +366,14 @@ def _status(daemon: Daemon) -> str:
         text += f"; THE DROP FOLDER {folder} IS MISSING"
     if problem := getattr(daemon.engine, "problem", ""):
         text += f"; WAITING: {problem}"
-    if time.monotonic() - daemon.landing.progress_at > STALLED_SECONDS:
-        text += "; a drop folder does not answer"
+    if problem := _landing_problem(daemon):
+        text += f"; {problem}"
     return f"STATUS={text}"
+
+
+def _landing_problem(daemon: Daemon) -> str:
+    hangs = time.monotonic() - daemon.landing.progress_at > STALLED_SECONDS
+    return "a drop folder does not answer" if hangs else ""
 
 
 def batch(config: Config) -> dict[str, Any]:

@@ -20,22 +20,24 @@ from pathlib import Path
 from daemon import moves
 from daemon.config import Config
 from daemon.ledger import connect_readonly
+from pipeline import outputs
 from pipeline.errors import NiridError
 
 FOLDER = "backups"
 _NIGHTLY = re.compile(r"nirid-\d{8}\.db")
 
 
-def backup(database: Path, target: Path) -> int:
+def backup(database: Path, target: Path, *, overwrite: bool = False) -> int:
     """Copy the database of a daemon that may be running; returns the bytes of the copy.
 
-    Compact, checked, flushed, and then renamed to `target`, replacing what was there. Raises NiridError
-    when there is nothing to copy or the copy is not whole, OSError when it cannot be written.
+    Compact, checked, flushed, and then renamed to `target`, replacing an older copy. Raises NiridError
+    when there is nothing to copy or the copy is not whole, WouldOverwrite for a target that is a database in
+    use, or no copy (with overwrite: any other file goes), OSError when it cannot be written.
     """
     if not database.exists():
         raise NiridError(f"{database}: no database; has the daemon run with this state folder?")
-    if target.is_dir():
-        raise NiridError(f"{target} is a folder: give the name of a file")
+    inputs = [f"{database}{side}" for side in ("", "-wal", "-shm", "-journal")]
+    outputs.check(target, "database", inputs=inputs, overwrite=overwrite)
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     part.unlink(missing_ok=True)
     try:

@@ -102,7 +102,7 @@ def event_arrives(folder: Path, seconds: float = EVENT_SECONDS) -> tuple[bool | 
         return None, f"{_user()} may not write there, as it should be, so no event was tried"
     observer: Any = Observer()
     try:
-        observer.schedule(Ear(), str(folder))
+        observer.schedule(Ear(), os.path.realpath(folder))
         observer.start()
     except (OSError, RuntimeError) as error:
         return False, f"events cannot be had: {error}"
@@ -313,6 +313,9 @@ def _instance(config: Config) -> Iterator[Finding]:
     daemon = instance.running(config)
     text = f"runs, process {daemon['pid']}" if daemon else "does not run"
     yield Finding("daemon", "ok", text)
+    for name in ("engine", "paused", "stalled"):
+        if daemon and daemon[name]:
+            yield Finding("workers" if name == "engine" else "daemon", "wrong", daemon[name])
 
 
 def _nearest(folder: Path) -> Path:

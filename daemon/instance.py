@@ -7,6 +7,7 @@ import dataclasses
 import fcntl
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -34,7 +35,7 @@ def only_one(config: Config) -> Iterator[Callable[[], bool]]:
     fd = os.open(config.state_folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
     try:
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(fd)
         except BlockingIOError:
             other = (_note(config.state_folder) or {}).get("pid", "unknown")
             where = config.state_folder
@@ -49,6 +50,37 @@ def only_one(config: Config) -> Iterator[Callable[[], bool]]:
         os.close(fd)
 
 
+def _lock(fd: int) -> None:
+    """A command that asks whether a daemon runs holds the lock for an instant: that is waited for."""
+    for _ in range(10):
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.05)
+        else:
+            return
+    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _is_held(state: Path) -> bool | None:
+    """Whether a process holds the state folder, whichever it is; None where that cannot be asked."""
+    try:
+        fd = os.open(state / "lock", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+    return False
+
+
 def _same(fd: int, path: Path) -> bool:
     try:
         return os.path.samestat(os.fstat(fd), os.stat(path))
@@ -59,15 +91,43 @@ def _same(fd: int, path: Path) -> bool:
 
 
 def running(config: Config) -> dict[str, Any] | None:
-    """{"pid", "paused", "engine"} of the daemon that holds the state folder; None when there is none.
+    """{"pid", "paused", "engine", "stalled", "watched", "links", "moved"} of the daemon that holds the state
+    folder; None when there is none.
 
+    The kernel's lock is asked, which tells the truth from another container too; its number may mean nothing
+    there.
     paused : why it starts no job; "" when it does
-    engine : why no worker of its cluster can be used; "" when one can
+    engine : why no worker can be used; "" when one can
+    stalled : what does not move; watched : drop folder -> how; links : that are not followed
+    moved : when its parts last made progress, seconds since the epoch; None while it starts
     """
-    note = _note(config.state_folder)
-    if not note or not note.get("pid") or _born(note["pid"]) != note.get("born"):
+    note = _note(config.state_folder) or {}
+    held = _is_held(config.state_folder)
+    pid = note.get("pid")
+    if held is False or (held is None and not (isinstance(pid, int) and _born(pid) == note.get("born"))):
         return None
-    return {"pid": note["pid"], "paused": note.get("paused", ""), "engine": note.get("engine", "")}
+    texts = {name: str(note.get(name) or "") for name in ("paused", "engine", "stalled")}
+    watched = note.get("watched")
+    return {
+        "pid": pid if isinstance(pid, int) else 0,
+        **texts,
+        "watched": watched if isinstance(watched, dict) else {},
+        "links": note["links"] if isinstance(note.get("links"), int) else 0,
+        "moved": _moved(config.state_folder) if note.get("ready") else None,
+    }
+
+
+def alive(config: Config) -> None:
+    """The parts of the daemon make progress: known to others by the time of its note, on a full disk too."""
+    with contextlib.suppress(OSError):
+        os.utime(config.state_folder / NOTE)
+
+
+def _moved(state: Path) -> float | None:
+    try:
+        return (state / NOTE).stat().st_mtime
+    except OSError:
+        return None
 
 
 def tell(config: Config, **more: Any) -> None:
@@ -79,20 +139,23 @@ def tell(config: Config, **more: Any) -> None:
 def with_last_run(config: Config) -> Config:
     """For commands that look: drop and product folders as the daemon had them, unless they are given here."""
     note = _note(config.state_folder) or {}
-    if "drop" in note and config.origins.get("watch.folders", "default") == "default":
-        watch = dataclasses.replace(config.watch, folders=tuple(note["drop"]))
+    drop, products = note.get("drop"), note.get("products")
+    if (
+        isinstance(drop, list)
+        and all(isinstance(f, str) for f in drop)
+        and config.origins.get("watch.folders", "default") == "default"
+    ):
+        watch = dataclasses.replace(config.watch, folders=tuple(drop))
         config = dataclasses.replace(config, watch=watch)
-    if "products" in note and config.origins.get("products.folder", "default") == "default":
-        config = dataclasses.replace(
-            config, products=dataclasses.replace(config.products, folder=note["products"])
-        )
+    if isinstance(products, str) and config.origins.get("products.folder", "default") == "default":
+        config = dataclasses.replace(config, products=dataclasses.replace(config.products, folder=products))
     return config
 
 
 def _note(state: Path) -> dict[str, Any] | None:
     try:
         note = json.loads((state / NOTE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return note if isinstance(note, dict) else None
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -61,6 +61,7 @@ class Landing:
     _called: threading.Event = field(default_factory=threading.Event)
     _taken: dict[str, Signature] = field(default_factory=dict)
     _suspect: dict[str, str] = field(default_factory=dict)  # what was odd in the last sweep
+    ignored: Mapping[str, int] = field(default_factory=dict)  # what the last sweep passed over, by why
 
     def start(self) -> Sweep:
         """Load what is settled, arm the watches, then list the folders. Returns what the sweep found."""
@@ -121,6 +122,7 @@ class Landing:
 
     def _sweep(self, now: float) -> Sweep:
         found = self.watcher.sweep()
+        self.ignored = found.ignored
         signatures = dict(found.candidates)
         self._offer(signatures, now, signatures)
         self._gone |= set(found.gone)
@@ -206,6 +208,7 @@ class Landing:
         assert self._pool is not None
         found = self.watcher.sweep()
         self.unlisted = {**found.suspect, **found.errors}
+        self.ignored = found.ignored
         new = {p: s for p, s in found.candidates if self._taken.get(p) != s}
         self._taken |= new
         self._unseen = {}  # said here for all, and below for those that cannot be read

@@ -37,7 +37,7 @@ def configure(level: str = "info", format: Format = "auto", stream: TextIO | Non
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+            _time_stamped,
             _renderer(_console(colours=terminal) if readable else _json),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -48,9 +48,25 @@ def configure(level: str = "info", format: Format = "auto", stream: TextIO | Non
     logging.captureWarnings(True)
 
 
+_stamp = structlog.processors.TimeStamper(fmt="iso", utc=True, key="time")
+
+
+def _time_stamped(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    """The time now, unless it was logged elsewhere before."""
+    return event if "time" in event else _stamp(logger, method, event)
+
+
 def get() -> Any:
     """The logger. `get().info("file_ingested", path=path)`."""
     return structlog.get_logger()
+
+
+def relay(event: Mapping[str, Any]) -> None:
+    """Pass on an event that another process of ours has logged, with its own time and level."""
+    fields = {str(key): value for key, value in event.items()}
+    level = str(fields.pop("level", "info"))
+    name = str(fields.pop("event", "worker_said"))
+    getattr(get(), level if level in LEVELS else "info")(name, **fields)
 
 
 def job_context(job: int, recipe: str, group: int) -> AbstractContextManager[Any]:

@@ -255,9 +255,47 @@ def status(db: sqlite3.Connection) -> Row:
         "running": jobs(db, ["running"]),
         "waiting": jobs(db, ["waiting"]),
         "planned": jobs(db, ["planned"]),
-        "failed": jobs(db, ["failed"]),
+        "failed": failed(db),
         "groups": groups(db, unfinished=True),
     }
+
+
+# Of failed jobs those that nothing has made good: no product of the group since, no other job that may.
+_NOT_MADE_GOOD = """j.state = 'failed' AND NOT EXISTS (SELECT 1 FROM product p WHERE p.group_id = j.group_id
+    AND p.current AND p.published >= j.changed) AND NOT EXISTS (SELECT 1 FROM frame_group g
+    WHERE g.id = j.group_id AND g.closed) AND NOT EXISTS (SELECT 1 FROM job k WHERE k.group_id = j.group_id
+    AND k.id > j.id AND k.state IN ('done', 'failed'))"""
+
+
+def failed(db: sqlite3.Connection) -> list[Row]:
+    """Failed jobs that need a person, the latest first."""
+    rows = db.execute(f"SELECT j.id FROM job j WHERE {_NOT_MADE_GOOD}").fetchall()
+    ids = {row[0] for row in rows}
+    return [job for job in jobs(db, ["failed"], limit=1_000_000) if job["id"] in ids]
+
+
+def waits(db: sqlite3.Connection) -> Row:
+    """How long things have waited: seconds since the epoch, None where nothing waits.
+
+    startable : since when the oldest job that needs nothing but a worker is planned
+    calibration : since when the oldest job waits for a calibration
+    publishing : how many products are made and not in their places yet; made : the oldest, since when
+    arrival, name : when the last frame came, and what it is called
+    unread : files that cannot be read, or not yet
+    """
+    startable = """SELECT MIN(j.changed) FROM job j JOIN frame_group g ON g.id = j.group_id
+        WHERE j.state = 'planned' AND g.settled AND NOT g.closed"""
+    one = {
+        "startable": startable,
+        "calibration": "SELECT MIN(changed) FROM job WHERE state = 'waiting'",
+        "publishing": "SELECT COUNT(*) FROM intent",
+        "made": "SELECT MIN(j.changed) FROM intent i JOIN job j ON j.id = i.job_id",
+        "unread": f"""SELECT COUNT(*) FROM sighting s LEFT JOIN content c ON c.id = s.content_id
+            WHERE s.current AND s.present AND {_STATE} IN ('seen', 'incomplete')""",
+    }
+    answer: Row = {name: db.execute(sql).fetchone()[0] for name, sql in one.items()}
+    last = db.execute("SELECT first_seen, name FROM content ORDER BY first_seen DESC LIMIT 1").fetchone()
+    return {**answer, "arrival": last[0] if last else None, "name": last[1] if last else ""}
 
 
 def iso(seconds: float | None) -> str | None:

@@ -8,15 +8,17 @@ Each file is copied under a hidden name and renamed, as a good delivery does.
 
 from __future__ import annotations
 
+import filecmp
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from daemon.sweep import is_ours
+from pipeline import outputs
 from pipeline.descriptors import describe
 from pipeline.errors import NiridError
 from pipeline.fitsreader import read_structure
@@ -51,7 +53,7 @@ def _lands(path: Path) -> datetime | None:
 
 
 def replay(
-    files: Iterable[Archived],
+    files: Sequence[Archived],
     folder: Path,
     into: Path,
     speed: float = 1.0,
@@ -63,11 +65,14 @@ def replay(
     """Copy the files into a drop folder, at the paths that they have below `folder`; returns where they are.
 
     speed : so many times as fast as it was; 0 or infinity is without waiting
-    Raises NiridError when one folder lies in the other.
+    Raises NiridError when one folder lies in the other, WouldOverwrite, before anything lands, when another
+    file has one of the names. What lies there already with the same bytes is left alone.
     """
     here, there = folder.resolve(), into.resolve()
     if here in (there, *there.parents) or there in here.parents:
         raise NiridError(f"{into}: lies in {folder}, or the other way round; what lands would be replayed")
+    for file in files:
+        _may_land(file.path, into / file.path.relative_to(folder))
     began, first = clock(), None
     landed = []
     for file in files:
@@ -81,7 +86,15 @@ def replay(
     return landed
 
 
+def _may_land(source: Path, target: Path) -> None:
+    if not (target.is_file() and filecmp.cmp(source, target, shallow=False)):
+        outputs.check(target, "raw", inputs=[source])
+
+
 def _land(source: Path, target: Path) -> Path:
+    if target.exists():  # with the same bytes, or it came meanwhile: an event for the daemon is all it needs
+        _may_land(source, target)
+        return target
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.name}.part")
     try:

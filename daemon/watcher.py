@@ -136,6 +136,7 @@ class Watcher:
         self._swept = False
         self._observer: Any = None
         self._armed: dict[str, tuple[int, int]] = {}  # folder -> (dev, ino) when its watch was set
+        self._real: dict[str, str] = {}  # folder -> where it leads, which is what the kernel watches
         self._poller: threading.Thread | None = None
         self._stop_polling = threading.Event()
         self._listener = _OverflowListener(self)
@@ -143,8 +144,9 @@ class Watcher:
     # ------------------------------------------------------------------ called by the observer's threads
 
     def hint(self, path: str, *, folder: bool = False, moved: bool = False) -> None:
-        """An event named this path. Thread-safe."""
-        if not folder and not is_ours(os.path.basename(path)):
+        """An event named this path. Thread-safe. What a sweep passes over is passed over here as well."""
+        path = self._as_swept(path)
+        if not path or (not folder and not is_ours(os.path.basename(path))):
             return
         with self._lock:
             if folder:
@@ -160,6 +162,20 @@ class Watcher:
                     self._rescan = True
                     self.overflows += 1
         self._wake()
+
+    def _as_swept(self, path: str) -> str:
+        """The path as sweeps call it: below the drop folder as it was given, however that is reached. "" for
+        what is in a hidden folder, behind a link, or not below a drop folder."""
+        for folder, real in list(self._real.items()):
+            for top in (real, folder):
+                if path == top or path.startswith(top.rstrip("/") + "/"):
+                    inside = path[len(top.rstrip("/")) :]
+                    names = inside.split("/")[1:]
+                    if any(name.startswith(".") for name in names):
+                        return ""
+                    links = (os.path.join(top, *names[: n + 1]) for n in range(len(names)))
+                    return "" if any(map(os.path.islink, links)) else folder.rstrip("/") + inside
+        return path
 
     def lost(self) -> None:
         """Events were lost. Thread-safe."""
@@ -265,6 +281,7 @@ class Watcher:
                 self.modes[folder] = f"missing: {error.strerror}"
                 continue
             self._armed[folder] = (st.st_dev, st.st_ino)
+            self._real[folder] = os.path.realpath(folder)
             self.modes[folder] = self._watch(folder)
         polled = any(mode.startswith("polling") for mode in self.modes.values())
         if polled and not (self._poller and self._poller.is_alive()):
@@ -285,7 +302,8 @@ class Watcher:
             if self._observer is None:
                 self._observer = Observer()
                 self._observer.start()
-            self._observer.schedule(_Handler(self), folder, recursive=True, event_filter=EVENTS)
+            # Of a link the kernel is told not to follow it, and would watch the link itself.
+            self._observer.schedule(_Handler(self), self._real[folder], recursive=True, event_filter=EVENTS)
         except (OSError, RuntimeError) as error:  # no inotify instances or watches left, or a thread too many
             return f"polling: events cannot be had: {error}"
         return "native"

@@ -19,6 +19,7 @@ from typing import Any, Literal, TextIO, get_args
 
 import structlog
 
+from pipeline import outputs
 from pipeline.errors import ConfigError
 
 Mode = Literal["quiet", "standard", "verbose", "debug"]
@@ -41,8 +42,11 @@ def config(
         "debug" also writes the details into the file
     json : one JSON object a line, on the screen and in the file
     stream : instead of standard error
-    Raises ConfigError for an unknown mode, or a file that cannot be written.
+    Raises ConfigError for an unknown mode, or a file that cannot be written; WouldOverwrite for one that is
+    no text.
     """
+    if file_name is not None:
+        outputs.check_log(file_name)
     if mode not in get_args(Mode):
         raise ConfigError(f"log mode {mode!r}: must be one of {', '.join(get_args(Mode))}")
     _sinks.stream = stream

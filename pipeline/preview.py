@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from pipeline.fitsreader import Path
 from pipeline.frame import NO_DATA, FloatImage, Frame
+from pipeline.outputs import PICTURE_MARK
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -168,7 +169,12 @@ def _png(grey: Grey) -> bytes:
     np.subtract(grey[:, 1:], grey[:, :-1], out=rows[:, 2:])
     packer = zlib.compressobj(1, strategy=zlib.Z_RLE)
     shape = struct.pack(">IIBBBBB", grey.shape[1], grey.shape[0], 8, 0, 0, 0, 0)  # 8 bits, grey
-    chunks = ((b"IHDR", shape), (b"IDAT", packer.compress(rows.data) + packer.flush()), (b"IEND", b""))
+    chunks = (
+        (b"IHDR", shape),
+        (b"tEXt", PICTURE_MARK),
+        (b"IDAT", packer.compress(rows.data) + packer.flush()),
+        (b"IEND", b""),
+    )
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
         for name, data in chunks
@@ -177,7 +183,8 @@ def _png(grey: Grey) -> bytes:
 
 def save(path: Path, picture: bytes) -> None:
     """Put a picture at its place, whole and flushed. Raises OSError, and leaves nothing then."""
-    part = f"{os.fspath(path)}.part"
+    folder, name = os.path.split(os.fspath(path))
+    part = os.path.join(folder, f".{name}.{os.getpid()}.part")
     try:
         with open(part, "wb") as file:
             file.write(picture)

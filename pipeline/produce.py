@@ -19,8 +19,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pipeline import outputs, zeropoint
 from pipeline import preview as pictures
-from pipeline import zeropoint
 from pipeline.association import CalKind
 from pipeline.errors import BadFrame, CalibrationNotFound, DamagedFile, RefusedFile
 from pipeline.fitsio import read_frame, read_notes, verify_product, write_product
@@ -151,13 +151,19 @@ def _zero_point(source: Source) -> ZeroPoint:
     return replace(found, notes=read_notes(source.path))
 
 
-def intermediates(folder: Path, inputs: Sequence[Source]) -> Callable[[str, Frames], None]:
-    """For `run_recipe`: writes the frames after a step that has write_outputs set, with the step's suffix."""
+def intermediates(
+    folder: Path, inputs: Sequence[Source], overwrite: bool = False
+) -> Callable[[str, Frames], None]:
+    """For `run_recipe`: writes the frames after a step that has write_outputs set, with the step's suffix.
+
+    What writes raises WouldOverwrite as `write` does.
+    """
 
     def write_outputs(step: str, frames: Frames) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for frame in frames:
             path = folder / f"{frame.root}{suffix_of(step)}.fits"
+            outputs.check(path, "product", inputs=[i.path for i in inputs], overwrite=overwrite)
             _write(path, frame, _provenance(inputs), [(step, {}, version())], frame.stamp)
 
     return write_outputs
@@ -175,20 +181,27 @@ def write(
     notes: Sequence[str] = (),
     preview: bool = True,
     number: int = 0,
+    overwrite: bool = False,
 ) -> Written:
-    """Write STEM.fits, flushed and verified, and STEM.png; what lay there before is replaced.
+    """Write STEM.fits, flushed and verified, and STEM.png; a product that lay there before is replaced.
 
     time_stamp : ISO, the end of the latest input: the only time inside a product
     name : what the product is called, where the file is called otherwise for a while
     cards : more for the primary header; notes : of the caller, put before those of the recipe
     number : which of the product's frames, where a recipe ends before a stack
-    Nothing half written is ever at the names. Raises OSError; DamagedFile when the file does not read back.
+    overwrite : replace also a file that nirid did not make, but no input, raw frame or database
+    Nothing half written is ever at the names. Raises OSError; WouldOverwrite, and then nothing was written;
+    DamagedFile when the file does not read back.
     """
     frame = finished(product, number).evolve(name=f"{name or stem.name}.fits")
     notes = tuple(dict.fromkeys((*notes, *product.notes)))
     for note in notes:
         frame = frame.evolve(history=note)
     fits, png = stem.with_name(f"{stem.name}.fits"), stem.with_name(f"{stem.name}.png")
+    taken = [source.path for source in (*inputs, *calibrations)]
+    outputs.check(fits, "product", inputs=taken, overwrite=overwrite)
+    if preview:
+        outputs.check(png, "picture", inputs=taken, overwrite=overwrite)
     history = [(record.step, record.parameters, version()) for record in product.history]
     stem.parent.mkdir(parents=True, exist_ok=True)
     sources = _provenance([*inputs, *calibrations])

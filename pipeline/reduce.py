@@ -22,12 +22,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline import cal_service, logutils, produce, standards, stores
+from pipeline import cal_service, logutils, outputs, produce, standards, stores
 from pipeline.association import CalKind, Found, Match, NotApplicable
 from pipeline.dataset import CannotOpen, Dataset
 from pipeline.errors import CalibrationNotFound, NiridError
 from pipeline.fitsreader import hash_file
-from pipeline.frame import Frames
+from pipeline.frame import Frames, root_of
 from pipeline.parallel import cores, threads
 from pipeline.params import suggest
 from pipeline.primitive import PRIMITIVES, BoundRecipe, Recipe, run_recipe
@@ -59,6 +59,7 @@ class Reduce:
     mode : "sq" insists on the calibrations that a recipe needs; "ql" and "qa" go on without, with a warning
     suffix : instead of the recipe's, as "_mine"; out : folder of the products
     config_file : the databases, instead of those of `cal_service`; preview : write a PNG beside each product
+    overwrite : replace also files that nirid did not make; never an input, a raw frame or a database
     drpkg, upload : taken, for scripts that set them
     output_filenames : what was written, None before; processed_filenames : of these, calibrations and science
     """
@@ -73,6 +74,7 @@ class Reduce:
     out: str | os.PathLike[str] = "."
     config_file: str | None = None
     preview: bool = False
+    overwrite: bool = False
     drpkg: str = "geminidr"
     upload: Any = None
     output_filenames: list[str] | None = None
@@ -101,7 +103,7 @@ class Reduce:
             log.info("calibration", text=f"  {source.role}: {_short(source.path)}")
         for warning in plan.warnings:
             log.warning("note", text=warning)
-        paths = plan.execute(Path(self.out), self.suffix, self.preview)
+        paths = plan.execute(Path(self.out), self.suffix, self.preview, self.overwrite)
         stored = plan.store(paths)
         for path in paths:
             into = f", registered in {', '.join(_short(place) for place in stored)}" if stored else ""
@@ -122,20 +124,23 @@ class Plan:
     time_stamp: str
     mode: str = "sq"
 
-    def execute(self, folder: Path, suffix: str | None = None, preview: bool = False) -> list[Path]:
-        """Read, reduce, write; the paths of the products."""
+    def execute(
+        self, folder: Path, suffix: str | None = None, preview: bool = False, overwrite: bool = False
+    ) -> list[Path]:
+        """Read, reduce, write; the paths of the products. Raises WouldOverwrite, before a pixel is read."""
         recipe = self.bound.recipe
+        if suffix is None:  # Gemini's products of the other modes say so, as _ql_image
+            suffix = recipe.suffix if self.mode == "sq" else f"_{self.mode}{recipe.suffix}"
+        self._check_names(folder, suffix, overwrite)
         with threads(cores()), _Progress(self.bound) as progress:
             frames, cals = produce.load(self.inputs, self.calibrations)
             product = run_recipe(
-                self.bound, frames, cals, progress.step, produce.intermediates(folder, self.inputs)
+                self.bound, frames, cals, progress.step, produce.intermediates(folder, self.inputs, overwrite)
             )
         cards = {
             "RECIPE": (recipe.name, "recipe that made this file"),
             "PRESET": (self.bound.preset, "preset of its parameters"),
         }
-        if suffix is None:  # Gemini's products of the other modes say so, as _ql_image
-            suffix = recipe.suffix if self.mode == "sq" else f"_{self.mode}{recipe.suffix}"
         written = []
         for number, frame in enumerate(product.frames):
             stem = folder / (frame.root + suffix)
@@ -149,9 +154,17 @@ class Plan:
                 notes=self.warnings,
                 preview=preview,
                 number=number,
+                overwrite=overwrite,
             )
             written.append(done.fits)
         return written
+
+    def _check_names(self, folder: Path, suffix: str, overwrite: bool) -> None:
+        """Whichever of the frames gives the product its name."""
+        taken = [source.path for source in (*self.inputs, *self.calibrations)]
+        for source in self.inputs:
+            path = folder / f"{root_of(source.name)}{suffix}.fits"
+            outputs.check(path, "product", inputs=taken, overwrite=overwrite)
 
     def store(self, paths: Sequence[Path]) -> list[Path]:
         """Register a new calibration in the databases with `store`; returns those."""

@@ -7,14 +7,15 @@ from pathlib import Path
 import click
 
 from daemon.cli import FAILED, Settings, absolute
-from daemon.cli.output import busy, console, json_option, print_json, table
+from daemon.cli.output import busy, console, json_option, overwrite_option, print_json, table
 
 
 @click.command(short_help="A consistent copy of the database, while the daemon runs.")
-@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path))
+@overwrite_option
 @json_option
 @click.pass_obj
-def backup(settings: Settings, file: Path, as_json: bool) -> None:
+def backup(settings: Settings, file: Path, overwrite: bool, as_json: bool) -> None:
     """Copy the database to FILE, consistent and whole, while the daemon runs.
 
     \b
@@ -28,7 +29,7 @@ def backup(settings: Settings, file: Path, as_json: bool) -> None:
 
     config = settings.load()
     with busy("copying and checking"):
-        size = copying.backup(config.database, file.absolute())
+        size = copying.backup(config.database, file.absolute(), overwrite=overwrite)
     if as_json:
         print_json({"file": str(file.absolute()), "bytes": size})
     else:

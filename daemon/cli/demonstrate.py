@@ -64,7 +64,7 @@ def simulate(folder: Path, preset: str, seed: int | None, cadence: float, as_jso
 )
 @click.option(
     "--picture",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=click.Path(path_type=Path),
     metavar="FILE",
     help="Also make the picture of a raw frame beside the stack.",
 )
@@ -75,7 +75,10 @@ def demo(folder: Path, preset: str, speed: float, picture: Path | None, as_json:
     Exit 0 only when all products exist and agree with what the simulation put in.
     """
     from daemon import demo as demonstration
+    from pipeline import outputs
 
+    if picture is not None:
+        outputs.check(picture, "picture")
     began = time.monotonic()
     screen = _Screen(demonstration.EXPECTED[preset], live=sys.stdout.isatty() and not as_json, quiet=as_json)
     with screen:

@@ -11,6 +11,7 @@ from daemon.cli import Settings
 from daemon.cli.output import coloured, console, json_option, print_json
 from daemon.cli.report import database
 
+UNDER_WAY = ("seen", "incomplete", "ready", "open", "planned", "waiting", "idle")
 Line = tuple[str, Any]  # (label, text); an indented line when the label is blank
 
 
@@ -36,12 +37,26 @@ def explain(settings: Settings, target: str, as_json: bool) -> None:
     with database(settings) as (config, _), on_paper(config.database) as tx:
         found = targets.find(tx.rows, target)
         answer = explaining.explain(tx, found, setting_of(config), config.parameters)
+        if answer["state"] in UNDER_WAY:
+            answer["waits_for"] = [*answer["waits_for"], *_in_the_way(config)]
     if as_json:
         print_json(answer)
         return
     if found.also:
         click.echo(f"{target} is taken as {found.text}; {found.also}", err=True)
     _print(answer)
+
+
+def _in_the_way(config: Any) -> Iterator[str]:
+    """What keeps everything from going on, whatever is asked about."""
+    from daemon import instance
+
+    running = instance.running(config)
+    if running is None:
+        yield "a daemon: none is running"
+        return
+    said = {"engine": "a worker: ", "paused": "room: ", "stalled": "the daemon: "}
+    yield from (f"{what}{running[name]}" for name, what in said.items() if running[name])
 
 
 def _print(answer: dict[str, Any]) -> None:

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+overwrite_option = click.option(
+    "--overwrite",
+    is_flag=True,
+    help="Replace a file that nirid did not make; never an input, a raw frame or a database in use.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
 
 

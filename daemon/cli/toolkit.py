@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import glob
+import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from daemon.cli import Settings
-from daemon.cli.output import console, json_option, print_json, table
+from daemon.cli.output import console, json_option, overwrite_option, print_json, table
 
 
 class File(click.ParamType[str]):
@@ -114,6 +115,7 @@ xtags_option = click.option(
 )
 @click.option("--suffix", metavar="_TEXT", help="Instead of the recipe's, as _mine.")
 @click.option("--preview", is_flag=True, help="Draw a PNG beside each product.")
+@overwrite_option
 @click.option(
     "-c", "--calibs", metavar="FILE", type=File(), help="Configuration of the calibration databases."
 )
@@ -134,6 +136,7 @@ def reduce(
     out: str,
     suffix: str | None,
     preview: bool,
+    overwrite: bool,
     calibs: str | None,
     logfile: str | None,
     logmode: Any,
@@ -169,6 +172,7 @@ def reduce(
         out=out,
         config_file=calibs,
         preview=preview,
+        overwrite=overwrite,
     )
     reduction.runr()
     if as_json:
@@ -197,9 +201,17 @@ def pairs(words: Iterable[str], mark: str, option: str) -> list[tuple[str, str]]
 @click.option(
     "-o", "--output", metavar="LIST", type=File(), help="Write a list for @LIST instead of printing."
 )
+@overwrite_option
 @json_option
 def dataselect(
-    files: tuple[str, ...], tags: str, xtags: str, expr: str, strict: bool, output: str | None, as_json: bool
+    files: tuple[str, ...],
+    tags: str,
+    xtags: str,
+    expr: str,
+    strict: bool,
+    output: str | None,
+    overwrite: bool,
+    as_json: bool,
 ) -> None:
     """Print the files that have all of the tags, none of the xtags, and meet the expression.
 
@@ -211,7 +223,7 @@ def dataselect(
 
     exposure_time==20 finds 20.002 unless --strict is given. Names of descriptors: nirid showd --help.
     """
-    from pipeline import select
+    from pipeline import outputs, select
 
     said = select.unknown_tags(f"{tags},{xtags}")
     expression = select.expr_parser(expr, strict)
@@ -221,6 +233,8 @@ def dataselect(
     if output:
         told = {"Includes tags": tags, "Excludes tags": xtags, "Descriptor expression": expr}
         head = [f"# {what}: {value or 'none'}" for what, value in told.items()]
+        lists = [name[1:] for name in files if name.startswith("@")]
+        outputs.check(output, "list", inputs=[*expanded(files), *lists], overwrite=overwrite)
         _write_list(Path(output), [*head, *chosen])
     if as_json:
         print_json(chosen)
@@ -231,9 +245,12 @@ def dataselect(
 
 def _write_list(path: Path, lines: Iterable[str]) -> None:
     text = "".join(f"{line}\n" for line in lines)
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8", errors="surrogateescape")
-    part.replace(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_text(text, encoding="utf-8", errors="surrogateescape")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 @click.command(short_help="Show descriptors of files.")

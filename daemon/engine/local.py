@@ -2,7 +2,8 @@
 
 Not a process pool: in the executors of the standard library one killed worker fails the jobs of the
 others, and a job that hangs cannot be killed. Here a job is one child; what happens to it happens to
-that job only. Nothing blocks and there are no threads: `poll` looks, `waitables` tells when to look.
+that job only. Nothing blocks: `poll` looks, `waitables` tells when to look. What a worker prints is read by a
+thread of its own (`daemon.engine.words`).
 """
 
 from __future__ import annotations
@@ -25,8 +26,10 @@ from typing import Any
 import pipeline
 from daemon import logs
 from daemon.engine import Ending, Outcome, Spec, WorkersDoNotStart
+from daemon.engine.words import Words
 from pipeline.parallel import cores as cores_here
 
+LAST_WORDS_SECONDS = 0.5  # that a dead worker's last lines are waited for
 BURY_SECONDS = 1.0  # that a killed process is waited for
 STOP_SECONDS = 5.0  # between asking a job to stop and killing it
 START_SECONDS = 600.0  # compiling everything takes about a minute; a worker that is silent for longer hangs
@@ -74,6 +77,7 @@ class _Worker:
     process: subprocess.Popen[bytes]
     pipe: Connection
     born: float
+    words: Words
     ready: bool = False
     jobs_begun: int = 0
     running: _Running | None = None
@@ -100,6 +104,8 @@ class LocalEngine:
     cores: int = field(default_factory=cores_here)
     idle_seconds: float = 30.0  # without a job, after which a worker gives memory back to the system
     most_failed_starts: int | None = None  # in a row, then `poll` raises; None is try for ever
+    on_change: Callable[[str], None] = lambda problem: None  # told why no job can be done, "" when it can
+    problem: str = ""
     failed_starts: int = 0
     _workers: list[_Worker] = field(default_factory=list)
     _hanging: list[subprocess.Popen[bytes]] = field(default_factory=list)  # killed, and not dead yet
@@ -145,7 +151,7 @@ class LocalEngine:
         for worker in list(self._workers):
             outcomes += self._look_at(worker)
         if self.most_failed_starts is not None and self.failed_starts >= self.most_failed_starts:
-            raise WorkersDoNotStart(f"{self.failed_starts} workers in a row did not start: see the log")
+            raise WorkersDoNotStart(f"no job can be done: {self.problem}")
         if not self._stopping:
             self._fill()
         return outcomes
@@ -184,6 +190,7 @@ class LocalEngine:
     def _heard(self, worker: _Worker, message: dict[str, Any]) -> list[Outcome]:
         if "ready" in message:
             worker.ready, self.failed_starts = True, 0
+            self._tell("")
             logs.get().debug("worker_ready", pid=worker.process.pid, seconds=message["ready"])
             return []
         running, worker.running = worker.running, None
@@ -201,12 +208,24 @@ class LocalEngine:
                 first, longest = RESTART_SECONDS
                 self._next_start = self.clock() + min(longest, first * 2 ** min(self.failed_starts - 1, 10))
             if not self._stopping:
+                last = worker.words.last(LAST_WORDS_SECONDS)
                 logs.get().warning(
-                    "worker_died", pid=worker.process.pid, exit=code, while_starting=not worker.ready
+                    "worker_died",
+                    pid=worker.process.pid,
+                    exit=code,
+                    while_starting=not worker.ready,
+                    last_words=last,
                 )
+                if not worker.ready and not any(w.ready for w in self._workers):
+                    why = "silent while it started" if how == "silent" else _exit_words(code)
+                    self._tell(
+                        f"no worker can start ({self.failed_starts} tried; the last one: {why}"
+                        + (f", {last!r})" if last else ", without a word)")
+                    )
             return []
+        last = worker.words.last(LAST_WORDS_SECONDS) if code not in (-signal.SIGKILL, -signal.SIGTERM) else ""
         said = {
-            "died": f"the worker died ({_exit_words(code)})",
+            "died": f"the worker died ({_exit_words(code)})" + (f": {last}" if last else ""),
             "timeout": f"over the time limit of {running.allowed:g} s, {how}",
             "stopped": "did not stop in time, killed",
         }
@@ -240,6 +259,16 @@ class LocalEngine:
         with contextlib.suppress(OSError):  # a dead worker is found by the next poll
             worker.pipe.send_bytes(json.dumps(message).encode())
 
+    def _tell(self, problem: str) -> None:
+        """What is new about whether jobs can be done."""
+        if problem != self.problem:
+            if not problem:
+                logs.get().info("workers_start_again")
+            elif not self.problem:
+                logs.get().error("no_worker", reason=problem)
+            self.problem = problem
+            self.on_change(problem)
+
     # -- new workers --------------------------------------------------------------------------
 
     def _fill(self) -> None:
@@ -251,6 +280,10 @@ class LocalEngine:
             except OSError as error:  # no process or descriptor to be had: go on with fewer
                 self._next_start = self.clock() + RESTART_SECONDS[1]
                 logs.get().error("worker_not_started", error=str(error))
+                if not any(w.ready for w in self._workers):
+                    self.failed_starts += 1
+                    self._tell(f"no worker can be started: {error}")
+                return
 
     def _spawn(self) -> _Worker:
         ours, theirs = Pipe()
@@ -261,9 +294,16 @@ class LocalEngine:
             "runner": self.runner,
             "memory_mb": self.limits.memory_mb,
             "idle_seconds": self.idle_seconds,
-            "log": dict(self.log),
+            "log": {**self.log, "format": "json"},  # `Words` reads it
             "warm_marker": str(warm_marker()),
         }
+        try:
+            ear, mouth = os.pipe2(os.O_CLOEXEC)
+        except OSError:
+            ours.close()
+            theirs.close()
+            raise
+        words = Words(ear)
         try:
             process = subprocess.Popen(
                 # -P: a folder called daemon/ or pipeline/ where we were started is not ours.
@@ -271,15 +311,19 @@ class LocalEngine:
                 pass_fds=[theirs.fileno()],
                 env=environment,
                 stdin=subprocess.DEVNULL,
-                stdout=2,  # standard output belongs to the command's answer
+                stdout=mouth,  # standard output belongs to the command's answer
+                stderr=mouth,
                 process_group=0,
             )
-        except OSError:
+            words.start(process.pid)
+        except (OSError, RuntimeError) as error:  # RuntimeError: no thread to be had
             ours.close()
-            raise
+            os.close(ear)
+            raise OSError(str(error)) from error
         finally:
             theirs.close()
-        return _Worker(process, ours, born=self.clock())
+            os.close(mouth)
+        return _Worker(process, ours, born=self.clock(), words=words)
 
 
 def _exit_words(code: int) -> str:

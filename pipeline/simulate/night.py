@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 from astropy.io import fits
 
+from pipeline import outputs
 from pipeline.simulate import detector as det
 from pipeline.simulate.cards import airmass, clock
 from pipeline.simulate.detector import Detector
@@ -21,6 +23,7 @@ from pipeline.simulate.runs import Preset
 from pipeline.simulate.shot import RawFrame, Shot, write_fits
 from pipeline.simulate.sky import EXTINCTION, MOFFAT_BETA, SKY_BRIGHTNESS, ZERO_POINTS, Field, offset_position
 
+TRUTH = "truth.json"
 STATIC_BPM = "bpm_20010317_niri_niri_11_full_1amp.fits"
 FIELD_OF_VIEW_FRACTION = 0.9  # an offset beyond this much of the field is a sky pointing, unguided
 
@@ -68,6 +71,7 @@ def simulate_night(
         raise ValueError(f"no option {', '.join(sorted(unknown))}; there are: {', '.join(asdict(Options()))}")
     plan, chosen = preset if isinstance(preset, Preset) else PRESETS[preset], Options(**options)
     seed = plan.seed if seed is None else seed
+    _may_be_written_to(folder)
     folder.mkdir(parents=True, exist_ok=True)
     streams = [np.random.SeedSequence(seed, spawn_key=(stream,)) for stream in range(3)]
     array = det.make_detector(np.random.default_rng(streams[0]))
@@ -85,9 +89,24 @@ def simulate_night(
         frames.append(frame_truth(raw))
         report(path, number, len(shots) + 1)
     truth = night_truth(plan, seed, chosen, array, fields, shots) | {"frames": frames}
-    target = folder / "truth.json"
+    target = folder / TRUTH
     target.write_text(json.dumps(truth, indent=1) + "\n", encoding="utf-8")
     return target
+
+
+def _may_be_written_to(folder: Path) -> None:
+    """Raises WouldOverwrite when there are frames that no simulation has put there."""
+    truth, ours = folder / TRUTH, set[str]()
+    outputs.check(truth, "truth")
+    if truth.exists():
+        frames = json.loads(truth.read_text(encoding="utf-8"))["frames"]
+        ours = {STATIC_BPM, *(str(frame.get("file")) for frame in frames if isinstance(frame, dict))}
+    names = sorted(os.listdir(folder)) if folder.is_dir() else []
+    for name in names:
+        if ".fit" in name.lower() and name not in ours:
+            raise outputs.WouldOverwrite(
+                f"{folder / name} is there already, and no simulated night: choose another folder"
+            )
 
 
 def night_shots(
@@ -310,7 +329,8 @@ def field_truth(field: Field, shots: list[Shot]) -> dict[str, Any]:
 def write_truth_images(folder: Path, array: Detector) -> None:
     folder.mkdir(exist_ok=True)
     for name, image in (("flat", array.response), ("dark", array.dark_rate)):
-        fits.PrimaryHDU(image).writeto(folder / f"{name}.fits", overwrite=True)
+        hdu = fits.PrimaryHDU(image)
+        write_fits(folder / f"{name}.fits", [(hdu.header, image.astype(image.dtype.newbyteorder(">")))])
 
 
 def write_static_bpm(path: Path, array: Detector) -> None:

@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 from astropy.io import fits
 
+from pipeline import outputs
 from pipeline.simulate import cards
 from pipeline.simulate.detector import (
     ARRAY_SIZE,
@@ -346,12 +347,19 @@ class RawFrame:
 
 
 def write_fits(path: Path, units: list[tuple[fits.Header, npt.NDArray[Any] | None]]) -> None:
-    """Write headers and big-endian data as they are: a library would mend the oddities of real headers."""
+    """Write headers and big-endian data as they are: a library would mend the oddities of real headers.
+
+    Raises WouldOverwrite when another file is there.
+    """
+    pieces = []
+    for header, data in units:
+        pieces.append(header.tostring(endcard=True, padding=True).encode("ascii"))
+        if data is not None:
+            pieces += [data.tobytes(), b"\0" * (-data.nbytes % 2880)]
+    content = b"".join(pieces)
+    if outputs.same_bytes(path, content):  # the same night once more
+        return
+    outputs.check(path, "raw")
     part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as file:
-        for header, data in units:
-            file.write(header.tostring(endcard=True, padding=True).encode("ascii"))
-            if data is not None:
-                file.write(data.tobytes())
-                file.write(b"\0" * (-data.nbytes % 2880))
+    part.write_bytes(content)
     os.replace(part, path)

@@ -93,7 +93,7 @@ def test_a_copy_that_fails_leaves_the_old_one(daemons, tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(OSError, match="No space"):
-        backup.backup(daemon.ledger.path, target)
+        backup.backup(daemon.ledger.path, target, overwrite=True)
     assert target.read_bytes() == b"the older copy"
     assert [p.name for p in tmp_path.iterdir() if p.name.endswith(".part")] == []
     with pytest.raises(NiridError, match="no database"):

@@ -386,7 +386,7 @@ def test_a_product_that_does_not_come_out_right_leaves_what_was_there(work, nigh
 
     monkeypatch.setattr(f"pipeline.{where}", broken)
     with pytest.raises(DamagedFile):
-        Reduce(files=frames(night, 423, 425), preview=True).runr()
+        Reduce(files=frames(night, 423, 425), preview=True, overwrite=True).runr()
     assert (work / DARK).read_bytes() == b"the one before"
     assert written(work) == {DARK}
 

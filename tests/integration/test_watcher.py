@@ -408,3 +408,54 @@ def test_names(name, ours):
 def test_sweeps_take_at_most_one_per_cent_of_the_time():
     assert next_sweep(30.0, 0.01) == 30.0
     assert next_sweep(30.0, 1.0) == 100.0
+
+
+def test_a_drop_folder_that_is_a_link_or_lies_behind_one_has_events(tmp_path):
+    (tmp_path / "real" / "inside").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    for folder in (tmp_path / "link", tmp_path / "link" / "inside"):
+        drop = Drop(folder)
+        drop.watcher.start()
+        try:
+            assert drop.watcher.modes[str(folder)] == "native"
+            drop.put("a.fits")
+            assert drop.hinted("a.fits"), folder  # by the name that sweeps give it
+        finally:
+            drop.watcher.stop()
+
+
+def test_events_pass_over_what_sweeps_pass_over(tmp_path):
+    for name in ("drop/.~tmp~/deep", "drop/plain", "aside"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "drop" / "linked").symlink_to(tmp_path / "aside")
+    drop = Drop(tmp_path / "drop")
+    drop.watcher.start()
+    try:
+        for name in (".~tmp~/a.fits", ".~tmp~/deep/b.fits", ".c.fits", "linked/d.fits"):
+            drop.put(name)
+        (drop.folder / "e.fits").symlink_to(drop.put("plain/f.fits"))
+        assert drop.hinted("plain/f.fits")
+        time.sleep(0.1)
+        drop.hinted()
+        assert drop.seen == {"plain/f.fits"}
+        os.rename(drop.folder / ".~tmp~" / "a.fits", drop.folder / "a.fits")
+        assert drop.hinted("a.fits")
+    finally:
+        drop.watcher.stop()
+
+
+def test_a_link_that_leads_elsewhere_by_now_is_watched_anew(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "one")
+    drop = Drop(link)
+    drop.watcher.start()
+    try:
+        link.unlink()
+        link.symlink_to(tmp_path / "two")
+        assert drop.watcher.supervise()
+        (tmp_path / "two" / "a.fits").write_bytes(b"x")
+        assert drop.hinted("a.fits")
+    finally:
+        drop.watcher.stop()

@@ -48,8 +48,11 @@ def test_a_lock_ends_with_its_process_however_it_ends(settings, tmp_path):
 def test_a_number_that_belongs_to_somebody_else_by_now_is_not_a_daemon(settings):
     with only_one(settings):
         note = settings.state_folder / instance.NOTE
-        note.write_text(json.dumps(json.loads(note.read_text()) | {"pid": 1}))
-        assert running(settings) is None
+        held = json.loads(note.read_text())
+        note.write_text(json.dumps(held | {"pid": 1}))  # as from another container
+        assert running(settings) is not None
+    note.write_text(json.dumps(held))  # our own number, and nobody holds the lock
+    assert running(settings) is None
 
 
 def test_a_full_disk_keeps_nobody_from_starting_or_ending(settings, monkeypatch):
