@@ -104,11 +104,18 @@ def steadied(study: Study) -> tuple[Frames, str]:
         frame = study.frames[k]
         return frame.evolve(sci=frame.sci - skymodel.surface(change[k], frame.shape))
 
-    size = np.abs(change[:, 1:3]).sum(axis=1)
+    return each(less, range(len(study.frames))), _said_of_drift(study)
+
+
+def _said_of_drift(study: Study) -> str:
+    from pipeline.algorithms import skymodel
+
+    slopes = study.model.surfaces[:, 1:3]
+    size = np.abs(slopes - slopes.mean(axis=0)).sum(axis=1)
     worst, percent = int(np.argmax(size)), 100 * float(size.max()) / study.level()
-    return each(less, range(len(study.frames))), (
+    return (
         f"{study.frames[worst].name}: the slope of the sky drifts, up to {percent:.2f} % of it from middle "
-        f"to corner (limit: {skymodel.DOUBT:g} times chance); {len(size)} frames get one slope"
+        f"to corner (limit: {skymodel.DOUBT:g} times chance), which is taken off {len(size)} frames"
     )
 
 
@@ -127,6 +134,8 @@ def said(study: Study, names: Sequence[str], under: Mapping[str, int], pools: Po
             f"{100 * under[worst] / (ny * nx):.0f} % of the field (limit {100 * LEAST:.1f} %), "
             f"and so it is for {len(names)} frames; {good} if the faintest part of the field is empty"
         )
+        if study.model.drifts:
+            notes.append(_said_of_drift(study))
     return notes
 
 
