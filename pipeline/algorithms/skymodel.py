@@ -25,7 +25,7 @@ POINTING = 2.0  # pixels by which a header's offset may be wrong
 SLOPE = 0.02  # of the sky: how much a flat-fielded sky may rise from the middle to an edge
 CURVE = 0.003  # and how much it may be curved
 STEADY = 0.0002  # and how much slopes scatter on a quiet night
-ALIKE = 20.0  # neighbouring cells of faint wings err alike: as if this many times less well known
+ALIKE = 30.0  # neighbouring cells of faint wings err alike: as if this many times less well known
 ROUNDS = 12
 SETTLED = 1e-3  # of the noise of a pixel: a change of the numbers that is none
 DOUBT = 10.0  # times what free slopes gain by chance, from which the sky is not taken for steady
@@ -175,7 +175,7 @@ def _solve(cells: Cells, levels: Sequence[float], drift: float, when: Floats) ->
     for turn in range(ROUNDS):
         total = weight.sum(0)
         target = (weight * (values - model)).sum(0) / total
-        empty, floor = empty_cells(target, np.asarray(total**-0.5), mean)
+        empty, floor = empty_cells(target, np.asarray(total**-0.5))
         pin = np.where(empty, 1 / (ALIKE**2 * (1 / total + floor**2)), 0.0)
         moved = (np.broadcast_to(-s, x.shape) for s in slope)
         late = when[:, None]
@@ -257,20 +257,20 @@ def _of_the_mean(covariance: Floats, n: int) -> Floats:
     return mean @ covariance @ mean.T
 
 
-def empty_cells(light: Floats, errors: Floats, level: float) -> tuple[BoolImage, float]:
+def empty_cells(light: Floats, errors: Floats) -> tuple[BoolImage, float]:
     """(cells without light of the target, scatter of these beyond their errors).
 
-    The lower envelope: cells at most 2.5 sigma above the mean of those so chosen, sigma from those below it.
+    The lower envelope: cells at most 2.5 sigma above the mean of those so chosen, sigma from those below it,
+    and at most twice the errors: the slope of a wide wing is no scatter.
     """
     noise = float(np.median(errors))
-    most = max(3 * noise, 0.002 * abs(level))
     zero, sigma = float(np.percentile(light, 5)), noise
     empty = light <= zero
     for _ in range(50):
         empty = light < zero + 2.5 * sigma
         before, zero = zero, float(np.mean(light[empty]))
         below = zero - light[light < zero]
-        sigma = min(max(float(np.sqrt(np.mean(below**2))) if below.size else noise, noise), most)
+        sigma = min(max(float(np.sqrt(np.mean(below**2))) if below.size else noise, noise), 2 * noise)
         if abs(zero - before) < 1e-3 * noise:
             break
     excess = float(np.var(light[empty])) - noise**2

@@ -20,11 +20,12 @@ from pipeline.steps.skystack import SkyCorrectParams, calibrations_variance, mid
 
 if TYPE_CHECKING:
     from pipeline.algorithms.combine import Stack
-    from pipeline.algorithms.skymodel import Cells, SkyModel
+    from pipeline.algorithms.skymodel import Cells, Floats, SkyModel
     from pipeline.primitive import Calibrations
 
 HIDDEN = 0.5  # of the sky frames of a pixel that may show the target: more, and it has no sky
 LEAST = 0.002  # of the field that has no sky, from which the sky of the whole field is a model
+DRIFT = 0.001  # of the sky: less than this from the middle to a corner is lost in the noise of a stack
 CLEAR = 5.0  # standard errors of a pixel of the pattern from which it is taken off by itself
 TOGETHER = 16  # frames whose pattern is found together, at most
 
@@ -42,6 +43,11 @@ class Study:
 
     def level(self) -> float:
         return float(np.mean(self.model.surfaces[:, 0]))
+
+    @property
+    def drifts(self) -> bool:
+        """The slope of the sky changes by more than chance, and by enough to matter."""
+        return self.model.drifts and float(_changes(self).max()) > DRIFT * self.level()
 
 
 def studied(frames: Frames) -> Study | None:
@@ -104,11 +110,21 @@ def steadied(study: Study) -> tuple[Frames, str]:
         frame = study.frames[k]
         return frame.evolve(sci=frame.sci - skymodel.surface(change[k], frame.shape))
 
-    size = np.abs(change[:, 1:3]).sum(axis=1)
+    return each(less, range(len(study.frames))), _said_of_drift(study)
+
+
+def _changes(study: Study) -> Floats:
+    """(n,) by how much the slopes of each frame depart from the mean ones, from the middle to a corner."""
+    slopes = study.model.surfaces[:, 1:3]
+    return np.asarray(np.abs(slopes - slopes.mean(axis=0)).sum(axis=1))
+
+
+def _said_of_drift(study: Study) -> str:
+    size = _changes(study)
     worst, percent = int(np.argmax(size)), 100 * float(size.max()) / study.level()
-    return each(less, range(len(study.frames))), (
+    return (
         f"{study.frames[worst].name}: the slope of the sky drifts, up to {percent:.2f} % of it from middle "
-        f"to corner (limit: {skymodel.DOUBT:g} times chance); {len(size)} frames get one slope"
+        f"to corner (limit {100 * DRIFT:.1f} %), which is taken off {len(size)} frames"
     )
 
 
@@ -127,6 +143,8 @@ def said(study: Study, names: Sequence[str], under: Mapping[str, int], pools: Po
             f"{100 * under[worst] / (ny * nx):.0f} % of the field (limit {100 * LEAST:.1f} %), "
             f"and so it is for {len(names)} frames; {good} if the faintest part of the field is empty"
         )
+        if study.drifts:
+            notes.append(_said_of_drift(study))
     return notes
 
 

@@ -140,7 +140,7 @@ def _by_model(
         if names:
             done |= {f.name: f for f in skymodelled.less_model(study, names, pools, params, cals)}
             notes += skymodelled.said(study, names, under, pools)
-        elif params.gradient and study.model.drifts:
+        elif params.gradient and study.drifts:
             steadied, text = skymodelled.steadied(study)
             by_name |= {f.name: f for f in steadied}
             notes.append(text)
