@@ -36,17 +36,24 @@ class Shift(NamedTuple):
     match: Match
     how: str
 
+    def to_frame(self, x: Any, y: Any) -> tuple[Any, Any]:
+        """Pixels of the frame from those of the reference."""
+        return self.match.to_image(*self.start.to_input(x, y))
+
+    @property
+    def linear(self) -> NDArray[np.float64]:
+        """(2, 2): its turn and scale."""
+        s, m = self.start, self.match
+        c, k = m.scale * math.cos(m.angle), m.scale * math.sin(m.angle)
+        return np.asarray(np.array([[c, -k], [k, c]]) @ np.array([[s.a, s.b], [s.d, s.e]]))
+
     @property
     def matrix(self) -> NDArray[np.float64]:
-        """(3, 3): homogeneous pixels (x, y, 1) of the frame from those of the reference."""
-        s, m = self.start, self.match
-        first = np.array([[s.a, s.b, s.c], [s.d, s.e, s.f], [0.0, 0.0, 1.0]])
-        c, k = m.scale * math.cos(m.angle), m.scale * math.sin(m.angle)
-        cx, cy = m.centre
-        turn = np.array(
-            [[c, -k, cx - c * cx + k * cy + m.dx], [k, c, cy - k * cx - c * cy + m.dy], [0.0, 0.0, 1.0]]
-        )
-        return np.asarray(turn @ first)
+        """(3, 3): the same of homogeneous pixels (x, y, 1)."""
+        whole = np.eye(3)
+        whole[:2, :2] = self.linear
+        whole[:2, 2] = self.to_frame(0.0, 0.0)
+        return whole
 
     @property
     def correction(self) -> NDArray[np.float64]:

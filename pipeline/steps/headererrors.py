@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import pointing
-from pipeline.frame import Frames
-from pipeline.steps.frameshifts import STRONG, Shift, Shifts, by_offsets, by_wcs
+from pipeline.frame import Frame, Frames
+from pipeline.steps.frameshifts import STRONG, Shift, Shifts, by_offsets, by_wcs, points_of
 from pipeline.tags import tags_of
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 # Arcsec by which a header is usually wrong: offsets of NIRI leave 0.1 to 0.3.
 HEADER_ERROR = 0.25
 SURELY = 1e-5  # chance of a match that is believed against the headers of the others, however few sources
+BRIGHT = 3  # sources of a frame that are asked whether they confirm its header
 LEAST_HEADER_ERROR = 1.0  # pixels, claimed for a frame that only its header places
 # A header is odd that disagrees with those of the group by more than both: arcsec, times their scatter.
 ODD_HEADER, ODD_SCATTER = 5.0, 5.0
@@ -126,6 +127,35 @@ def fallen_back(
                 notes.append(text + "left out")
                 continue
             how = "telescope offsets" if params.fallback == "offsets" else "its header's WCS"
-            notes.append(text + f"aligned by {how}, to about {error:.1f} pixels")
-        out[k] = Shift(told[k], Match(float(dx), float(dy), error, 0), "offsets")
+            text += f"aligned by {how}, to about {error:.1f} pixels"
+        placed = Shift(told[k], Match(float(dx), float(dy), error, 0), "offsets")
+        if believed and not moving and (away := _unconfirmed(reference, frame, placed, params)) > 3 * error:
+            placed = placed._replace(match=placed.match._replace(error=away))
+            text += f"; but its sources are not there: the next ones are {away:.0f} pixels away"
+        out[k] = placed
+        if params.method == "sources":
+            notes.append(text)
     return out, notes
+
+
+def _unconfirmed(reference: Frame, frame: Frame, shift: Shift, params: AdjustWCSParams) -> float:
+    """Pixels between the frame's brightest sources and the nearest that they can be, of those that the
+    reference should show too, since it shows others as bright; 0 where nothing can be said."""
+    there, here = points_of(reference, params), points_of(frame, params)
+    if not there.x.size or not here.x.size:
+        return 0.0
+    bright = np.argsort(-here.flux, kind="stable")[:BRIGHT]
+    x, y, _ = np.linalg.inv(shift.matrix) @ np.stack([here.x, here.y, np.ones_like(here.x)])
+    ny, nx = reference.shape
+    away = []
+    for k in bright:
+        edge = 3 * shift.match.error
+        inside = edge < x[k] < nx - 1 - edge and edge < y[k] < ny - 1 - edge
+        if inside:
+            distance = np.hypot(there.x - x[k], there.y - y[k])
+            fainter = np.log(np.maximum(there.flux, 1e-9) / max(float(here.flux[k]), 1e-9))
+            if ((distance < edge) & (fainter > -0.7)).any():  # itself, through a cloud perhaps
+                return 0.0
+            if (np.abs(fainter) < 0.7).any():
+                away.append(float(distance[np.abs(fainter) < 0.7].min()))
+    return min(away, default=0.0)

@@ -97,9 +97,9 @@ def adjust_wcs_to_reference(frames: Frames, params: AdjustWCSParams, cals: Calib
         anchor = place
     sure = shifts[anchor]
     assert sure is not None
-    home = np.linalg.inv(sure.matrix)
+    home = np.asarray(np.eye(3) if anchor == place else np.linalg.inv(sure.matrix), np.float64)
     out = [
-        _placed(frames[anchor], frame, shift.matrix @ home, shift, shift.correction - sure.correction)
+        _placed(frames[anchor], frame, home, shift, shift.correction - sure.correction)
         for frame, shift in zip(frames, shifts, strict=True)
         if shift is not None
     ]
@@ -176,19 +176,21 @@ def _by_sources(frames: Frames, place: int, params: AdjustWCSParams) -> Shifts:
 
 
 def _placed(
-    anchor: Frame, frame: Frame, matrix: NDArray[np.float64], shift: Shift, correction: NDArray[np.float64]
+    anchor: Frame, frame: Frame, home: NDArray[np.float64], shift: Shift, correction: NDArray[np.float64]
 ) -> Frame:
     """The frame with the WCS that puts the anchor's sky where it lies.
 
-    matrix : (3, 3) homogeneous pixels of the frame from those of the anchor
+    home : (3, 3) homogeneous pixels of the reference from those of the anchor
+    shift : of the frame from the reference; correction : (2,) pixels, what its header was off by
     """
     cards: dict[str, Any] = {}
     if frame is not anchor:
         header = anchor.header
         # The frame's pixel is M times the anchor's; so its sky is the anchor's of M^-1 pixels.
-        x, y, _ = matrix @ (header["CRPIX1"] - 1.0, header["CRPIX2"] - 1.0, 1.0)
+        x, y, _ = home @ (header["CRPIX1"] - 1.0, header["CRPIX2"] - 1.0, 1.0)
+        x, y = shift.to_frame(x, y)
         cd = np.array([[float(header[f"CD{i}_{j}"]) for j in (1, 2)] for i in (1, 2)])
-        cd = cd @ np.linalg.inv(matrix[:2, :2])
+        cd = cd @ np.linalg.inv(shift.linear @ home[:2, :2])
         cards = {key: header[key] for key in ("CTYPE1", "CTYPE2", "CRVAL1", "CRVAL2")}
         cards |= {f"CD{i}_{j}": float(cd[i - 1, j - 1]) for i in (1, 2) for j in (1, 2)}
         cards |= {"CRPIX1": float(x) + 1.0, "CRPIX2": float(y) + 1.0}

@@ -159,6 +159,16 @@ def test_a_frame_that_is_not_matched_shares_what_the_others_headers_are_off_by()
     assert agreement(out, errors)[3] < 4.0
 
 
+def test_a_header_that_the_only_star_contradicts_is_not_believed_either():
+    """One star, 65 pixels from its place: too far to be believed, but neither is the header."""
+    errors = with_error(2, (50.0, 42.0))
+    out = adjust_wcs_to_reference.run(frames_of([(0.0, 1.0, 1e5)], errors=errors))
+    assert out[2].header["REGMETH"] == "offsets"
+    assert agreement(out, errors)[2] < 1.2 * out[2].header["REGERR"]
+    assert said(out, "N20160102S0003.fits", "its sources are not there")
+    assert all(f.header["REGERR"] < 0.1 for f in (out[0], out[1], out[3], out[4]))
+
+
 def test_without_fallback_a_first_frame_that_nothing_tells_of_is_left_out():
     out = adjust_wcs_to_reference.run(
         frames_of(stars_of=[[] if k == 0 else STARS for k in range(5)]), fallback=None
