@@ -6,7 +6,7 @@ A verdict is the pipeline's own. A decision of a person and a QA state come befo
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 USED, SCALED, WEIGHTED, LEFT_OUT = "used", "scaled", "weighted", "left out"
@@ -54,12 +54,14 @@ class Verdict:
 
 
 def merged(old: tuple[Verdict, ...], new: tuple[Verdict, ...]) -> tuple[Verdict, ...]:
-    """Verdicts of frames, one a frame: the harder of two is kept, the old one where they are alike."""
+    """Verdicts of frames, one a frame: of two the harder, the old one where they are alike; what one of them
+    bars from being a sky for others is none."""
     found = {verdict.frame: verdict for verdict in old}
     for verdict in new:
-        before = found.get(verdict.frame)
-        if before is None or _hardness(verdict) > _hardness(before):
-            found[verdict.frame] = verdict
+        before = found.get(verdict.frame, verdict)
+        harder = verdict if _hardness(verdict) > _hardness(before) else before
+        no_sky = LEFT_OUT in (verdict.sky, before.sky) and not (verdict.person or before.person)
+        found[verdict.frame] = replace(harder, sky=LEFT_OUT if no_sky else harder.sky)
     return tuple(found.values())
 
 

@@ -23,7 +23,7 @@ Floats = NDArray[np.float64]
 
 RING = (1.3, 2.0)  # radii of the ring that tells the sky beside a star, over that of its aperture
 SURE = 10.0  # noises, of the peak of a star that shows a shape
-DIFFER = 0.05  # ellipticity, of one star of a field with galaxies and blends (simulated)
+DIFFER = 0.03  # ellipticity, of one star of a field with galaxies and blends (simulated)
 LEAST_PIXELS = 0.6  # of a star's cut-out that must be good for it to count
 
 

@@ -30,7 +30,7 @@ from pipeline.verdict import LEFT_OUT, SCALED, USED, WEIGHTED, Verdict
 if TYPE_CHECKING:
     from pipeline.algorithms.meanstar import Shape
 
-FEW = 3  # frames or fewer: nothing is left out on weak evidence
+FEW = 4  # frames or fewer: nothing is left out on weak evidence
 WEAK = 2.0  # times the limit beyond which the evidence is not weak
 CLEARER = 0.25  # magnitudes, by which another frame than the reference must be brighter to be compared with
 ROUND = 0.3  # ellipticity below which what is wide is called blurred, not trailed

@@ -15,7 +15,7 @@ from pipeline.limits import LIMITS
 from pipeline.steps.judge import judge_frames
 from pipeline.steps.judgeclouds import clouded
 from pipeline.steps.judgeimages import judge_images
-from pipeline.verdict import LEFT_OUT, USED, Verdict, merged
+from pipeline.verdict import LEFT_OUT, SCALED, USED, Verdict, merged
 from tests.skyframes import FIVE, READ, add_star, calibrated, star_field
 
 BOTH = frozenset({"object", "sky"})
@@ -295,8 +295,11 @@ def test_far_from_usual():
 
 def test_the_harder_of_two_verdicts_is_kept():
     soft, hard = Verdict("a", sky=LEFT_OUT), Verdict("a", LEFT_OUT)
-    assert merged((soft,), (hard,)) == merged((hard,), (soft,)) == (hard,)
+    kept = replace(hard, sky=LEFT_OUT)
+    assert merged((soft,), (hard,)) == merged((hard,), (soft,)) == (kept,)
     assert merged((soft,), (replace(soft, frame="b"),)) == (soft, replace(soft, frame="b"))
+    (both,) = merged((soft,), (Verdict("a", SCALED, weight=0.4),))
+    assert (both.use, both.sky, both.weight) == (SCALED, LEFT_OUT, 0.4)
 
 
 def test_every_limit_is_told_with_reason_and_source():

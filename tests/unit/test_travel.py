@@ -7,7 +7,7 @@ from pipeline.association import CalKind
 from pipeline.fitsio import read_notes
 from pipeline.primitive import Recipe, run_recipe
 from pipeline.produce import Source
-from pipeline.steps.quality import keep_last_frame
+from pipeline.steps.quality import keep_last_frames
 from pipeline.travel import travelling
 from tests.skyframes import calibrated
 
@@ -21,7 +21,7 @@ def made(folder, name, notes=(), calibrations=()):
     """A product that says something, made with these; the path and what it says."""
     frame = calibrated(1, size=64).evolve(notes=tuple(notes))
     _, cals = produce.load([], calibrations)
-    product = run_recipe(Recipe("x", 1, "_x", (keep_last_frame(),)).bind(), [frame], cals)
+    product = run_recipe(Recipe("x", 1, "_x", (keep_last_frames(),)).bind(), [frame], cals)
     product = replace(product, notes=(*product.notes, *notes))
     inputs = [Source("", "raw.fits", "0" * 64)]
     path = produce.write(folder / name, product, inputs, time_stamp="2016-01-02T05:00:00", preview=False).fits
