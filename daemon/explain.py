@@ -116,8 +116,18 @@ def _file(world: _World, content: int) -> Answer:
         "data_label": frame["label"] if frame else "",
         "decisions": _decisions(tx, subjects),
         "groups": groups,
-        "products": [_product_line(r) for r in made],
+        "products": [_product_line(r) | _judged(r, frame["name"] if frame else "") for r in made],
     }
+
+
+def _judged(product: Any, name: str) -> Answer:
+    """What the pipeline made of a frame in a product; nothing where it was used like any other."""
+    rows = json.loads(product["quality"]).get("frames", [])
+    row = next((r for r in rows if name and r.get("NAME") == name), None)
+    if row is None or (row.get("VERDICT", "used"), row.get("AS_SKY", "used")) == ("used", "used"):
+        return {}
+    columns = ("VERDICT", "AS_SKY", "REASON", "FIGURE", "LIMIT", "WEIGHT")
+    return {"judged": {column.lower(): row.get(column) for column in columns}}
 
 
 def _frame_subject(frame: Any) -> str:

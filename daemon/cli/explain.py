@@ -120,6 +120,19 @@ def _file(answer: dict[str, Any]) -> Iterator[Line]:
         yield "", ""
         yield "group", "none: no recipe takes it"
     yield from _listed("used in", (_product_words(p) for p in answer["products"]))
+    yield from _listed("judged", (_verdict_words(p) for p in answer["products"] if "judged" in p))
+
+
+def _verdict_words(product: dict[str, Any]) -> str:
+    """What the pipeline, not a person, made of a frame."""
+    found = product["judged"]
+    use, sky = found["verdict"], found["as_sky"]
+    what = use if use != "used" else "used, but as no sky for others" if sky == "left out" else use
+    if found["figure"] is not None and found["limit"] is not None:
+        figures = f" ({found['figure']:.4g}, limit {found['limit']:.4g})"
+    else:
+        figures = ""
+    return f"{what} by the pipeline in {product['product']}: {found['reason']}{figures}"
 
 
 def _words(facts: dict[str, Any]) -> str:
