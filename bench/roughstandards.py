@@ -125,8 +125,9 @@ def _run(plan: Preset, work: Path) -> tuple[Path, list[Product]]:
 
 
 def _product_of(made: Sequence[Product], first: str) -> Product | None:
-    """The stack that is named for a frame."""
-    return next((p for p in made if p.path.stem == f"{first}_image"), None)
+    """The stack of the sequence that begins with a frame; of which the daemon may leave out the first."""
+    names = {f"{first[:10]}{int(first[10:]) + k:04d}_image" for k in range(3)}
+    return next((p for p in made if p.path.stem in names), None)
 
 
 def notes(product: Product) -> str:
