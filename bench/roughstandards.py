@@ -78,7 +78,7 @@ def standards(case: Case, number: int, cals: Mapping[str, Path], work: Path) -> 
     yield Figure(case.name, "zero point of the science - true, mag", value - true, 0.02, error)
     taken = str(science.phu.get("ZPIMAGE", ""))
     if case.name != "standards: clean":
-        yield Figure(case.name, "the spoilt standard is taken", int(taken == second.path.name), 0)
+        yield Figure(case.name, "the spoilt standard is taken", int(second.path.stem in taken), 0)
         yield Figure(
             case.name, "the spoilt standard is not named", int(second.path.stem not in notes(science)), 0
         )
