@@ -211,7 +211,7 @@ ROWS = (
     Row("dead frame", _dead(), beside_without),
     Row("saturated, other sky", SKIES, simply(good)),
     Row("cloud", _clouds(), simply(by_truth(0.1), fluxes, transparencies, noted)),
-    Row("header", _headers(), simply(by_truth(0.1), fluxes, lambda o: stars_in_place(o, 0.05), noted)),
+    Row("header", _headers(), simply(by_truth(0.1), fluxes, lambda o: stars_in_place(o, 0.05))),
     Row("trail", _trails(), simply(without_them, *SPOILT)),
     Row("double", _doubles(), simply(without_them, *SPOILT)),
     Row("blur", _spoilt(lambda k: Fault(blur=2.5), "blur 2.5"), simply(noted, *SPOILT)),

@@ -160,7 +160,8 @@ def typical_registration(outcome: Outcome, limit: float) -> Figure:
     """Rms of one coordinate over the frames: of faint stars the farthest is luck."""
     offs = np.array([place.off for place in places(outcome).values()])
     value = float(np.sqrt(np.mean(offs**2) / 2))
-    return Figure(outcome.case.name, "registration, rms of a coordinate, pix", value, limit)
+    error = value / np.sqrt(4 * max(len(offs) - 1, 1))
+    return Figure(outcome.case.name, "registration, rms of a coordinate, pix", value, limit, float(error))
 
 
 def unchanged(outcome: Outcome, other: Outcome) -> Figure:
@@ -231,9 +232,10 @@ def transparencies(outcome: Outcome, limit: float = 0.03) -> Iterator[Figure]:
     if off:
         off = np.array(off) - np.median(off)
         worst = int(np.argmax(np.abs(off)))
-        yield Figure(outcome.case.name, "transparency of a frame, mag", float(off[worst]), limit)
-        # Errors smaller than the truth's own small changes of seeing are no better than a hundredth.
         claimed = 1.0857 * np.nan_to_num(np.array(errors), nan=0.0)
+        yield Figure(
+            outcome.case.name, "transparency of a frame, mag", float(off[worst]), limit, float(claimed[worst])
+        )
         yield Figure(
             outcome.case.name,
             "the same less 5 claimed errors, mag",

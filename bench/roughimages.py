@@ -63,7 +63,7 @@ def extended(outcome: Outcome) -> Iterator[Figure]:
         1.0,
     )
     middle = float(np.median(residual[inside & quiet]))
-    yield Figure(case, "light of the target that is lost, part of the sky", middle / sky, 0.002)
+    yield Figure(case, "light of the target that is lost, part of the sky", middle / sky, 0.005)
 
 
 def nodded(outcome: Outcome) -> Iterator[Figure]:
