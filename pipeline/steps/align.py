@@ -101,7 +101,7 @@ def _onto(
     reference: Frame,
     mapping: Mapping,
     grid: Any,
-    covariance: tuple[int, float],
+    covariance: tuple[int, float, float],
     params: ResampleParams,
 ) -> Frame:
     from pipeline.algorithms import interpolate, resampling
@@ -130,6 +130,7 @@ def _onto(
         "NOISECOR": (round(moved.noise, 4), "Noise of single pixels over sqrt(VAR)"),
         "SKYPLACE": (covariance[0] + 1, "First frame of those at its place of the target"),
         "SKYCOV": (round(covariance[1], 4), "Their covariance through skies they share"),
+        "SKYCOVP": (round(covariance[2], 4), "The same of single pixels"),
     }
     catalog = frame.catalog
     if catalog is not None:
@@ -146,11 +147,13 @@ def _onto(
 
 # Pixels a side of the block for whose sum the covariance is right: between a pixel and an aperture.
 BLOCK = 12.0
+PIXEL = 1.5  # the same of single pixels, which interpolation makes that much wider
 
 
-def _shared_sky(frames: Frames, mappings: list[Mapping]) -> list[tuple[int, float]]:
-    """(place, covariance) of each frame: frames that lie within a block of one another have one place, and
-    through skies made of the same frames this mean covariance, for sums over a block of pixels.
+def _shared_sky(frames: Frames, mappings: list[Mapping]) -> list[tuple[int, float, float]]:
+    """(place, covariance, covariance of single pixels) of each frame: frames that lie within a block of one
+    another have one place, and through skies made of the same frames this mean covariance, for sums over a
+    block of pixels; that of pixels is smaller, since the shifts between the frames are no whole pixels.
 
     Two skies of n and m frames, c of them in common, have the covariance SKYVAR c / sqrt(n m); a frame
     that is in the sky of another takes away twice what one of n frames brings. On the common grid only the
@@ -163,7 +166,7 @@ def _shared_sky(frames: Frames, mappings: list[Mapping]) -> list[tuple[int, floa
     for i in range(n):
         for j in range(i):
             dx, dy = abs(mappings[i].c - mappings[j].c), abs(mappings[i].f - mappings[j].f)
-            overlap = max(0.0, 1 - dx / BLOCK) * max(0.0, 1 - dy / BLOCK)
+            overlap, of_pixel = (max(0.0, 1 - dx / side) * max(0.0, 1 - dy / side) for side in (BLOCK, PIXEL))
             if overlap == 0:
                 continue
             old, new = max(place[i], place[j]), min(place[i], place[j])
@@ -171,13 +174,15 @@ def _shared_sky(frames: Frames, mappings: list[Mapping]) -> list[tuple[int, floa
             a, b = skies[i], skies[j]
             if not a or not b:
                 continue
-            brought = overlap * math.sqrt(_sky_var(frames[i]) * _sky_var(frames[j]))
-            shared = len(a & b) / math.sqrt(len(a) * len(b))
-            pairs.append((i, brought * (shared - (frames[i].name in b) - (frames[j].name in a))))
+            brought = math.sqrt(_sky_var(frames[i]) * _sky_var(frames[j]))
+            shared = len(a & b) / math.sqrt(len(a) * len(b)) - (frames[i].name in b) - (frames[j].name in a)
+            pairs.append((i, overlap * brought * shared, of_pixel * brought * shared))
     out = []
     for own in place:
-        size, total = place.count(own), math.fsum(value for i, value in pairs if place[i] == own)
-        out.append((own, max(0.0, 2 * total / (size * (size - 1))) if size > 1 else 0.0))
+        size = place.count(own)
+        many = max(size * (size - 1) / 2, 1)
+        block, pixel = (math.fsum(pair[k] for pair in pairs if place[pair[0]] == own) / many for k in (1, 2))
+        out.append((own, max(0.0, block), max(0.0, min(pixel, block))))
     return out
 
 
@@ -257,7 +262,7 @@ def with_common_noise(stack: Frame, frames: Frames, weights: Sequence[float] | N
     A stack of m independent frames has VAR = sum VAR / m²; with the covariance SKYCOV between any two of
     them it has SKYCOV (m - 1) / m more; with weights w and factors s, SKYCOV times the sum over pairs of
     w s w s / (sum w)²; only frames of one place have any (`_shared_sky`). NOISECOR² is the mean of the
-    frames', weighted by what they add to the noise.
+    frames', weighted by what they add to the noise, less what single pixels do not share of the common part.
     """
     if stack.var is None or len(frames) < 2 or "NOISECOR" not in frames[0].header:
         return stack
@@ -267,11 +272,19 @@ def with_common_noise(stack: Frame, frames: Frames, weights: Sequence[float] | N
     factors = np.array([float(f.header.get("NOISECOR", 1.0)) for f in frames])
     total = float(typical.sum())
     noise = math.sqrt(float((typical * factors**2).sum()) / total) if total > 0 else 1.0
-    cards = {"NOISECOR": (round(noise, 4), "Noise of single pixels over sqrt(VAR)")}
     common = _common_variance(frames, share)
-    if common is None:
-        return stack.evolve(cards=cards)
-    return stack.evolve(var=stack.var + common, cards=cards)
+    var = stack.var if common is None else stack.var + common
+    if common is not None:
+        thin = (slice(4, None, 8), slice(4, None, 8))
+        whole, part = float(np.median(var[thin])), float(np.median(common[thin]))
+        block, pixel = (
+            math.fsum(number(f.header, card) or 0.0 for f in frames) for card in ("SKYCOV", "SKYCOVP")
+        )
+        if whole > 0 and block > 0:
+            noise *= math.sqrt(max(1 - part / whole * (1 - pixel / block), 0.25))
+    return stack.evolve(
+        var=var, cards={"NOISECOR": (round(noise, 4), "Noise of single pixels over sqrt(VAR)")}
+    )
 
 
 def _common_variance(frames: Frames, share: NDArray[np.float64]) -> FloatImage | None:

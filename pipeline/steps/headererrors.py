@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pipeline import pointing
 from pipeline.frame import Frame, Frames
 from pipeline.steps.frameshifts import STRONG, Shift, Shifts, by_offsets, by_wcs, points_of
+from pipeline.steps.reference import smeared
 from pipeline.tags import tags_of
 
 if TYPE_CHECKING:
@@ -81,10 +82,13 @@ def anchor_of(frames: Frames, shifts: Shifts, params: AdjustWCSParams) -> tuple[
         return 0, []
     scale = pointing.projection(frames[0]).pixel_scale
     odd, off, limit = _odd(shifts, scale)
-    if shifts[0] is None or not odd[0]:
+    spoilt = smeared(frames)
+    if not spoilt[0] and (shifts[0] is None or not odd[0]):
         return 0, []
     for k, shift in enumerate(shifts):
-        if shift is not None and not odd[k]:
+        if shift is not None and not odd[k] and not spoilt[k]:
+            if not odd[0]:
+                return k, [f"{frames[0].name}: its stars are no points; the WCS is that of {frames[k].name}"]
             return k, [
                 f"{frames[0].name}: its header's pointing is off by {off[0] * scale:.1f} arcsec from those "
                 f"of the others (limit {limit * scale:.1f} arcsec); the WCS is that of {frames[k].name}"

@@ -16,6 +16,7 @@ REFERENCE = "reference"  # REGMETH of the frame itself
 # A frame is odd, and no reference, beyond these: all relative to the group's median. Stars widen by a tenth
 # from frame to frame in steady seeing; a double image has twice the sources, a clouded one lacks them.
 WIDER, ROUNDER, FEWER, MORE = 1.25, 0.12, 0.7, 1.35
+TRAILED = 0.2  # ellipticity beyond the usual one, of a frame whose header tells no place
 # Frames whose scores differ by less are alike: the noise of a width.
 ALIKE = 0.06
 # What a reference in a corner of the pointings costs: as much as stars wider by this, for a whole field.
@@ -37,22 +38,35 @@ def candidates(frames: Sequence[Frame]) -> list[int]:
     Sharp and round stars, a usual number of sources, the whole footprint, a pointing near the middle of all;
     among equals the earliest. Frames without a source come last.
     """
-    width = np.array([_value(f, "FWHMPIX") for f in frames])
-    shape = np.array([_value(f, "ELLIPTIC") for f in frames])
-    count = np.array([0 if f.catalog is None else f.catalog.size for f in frames], float)
     data = np.array([np.count_nonzero((f.dq & NO_DATA) == 0) for f in frames], float)
-    usual_width, usual_shape = _median(width), _median(shape)
-    usual_count = _median(np.where(count > 0, count, np.nan))
-    relative = np.where(np.isfinite(width), width / usual_width, 2.0)
-    flat = np.where(np.isfinite(shape), shape - usual_shape, 0.5)
-    odd = (relative > WIDER) | (flat > ROUNDER) | (data < LEAST_PIXELS * data.max())
-    # Of a handful of sources one more or less says nothing.
-    spread = 2 * np.sqrt(np.maximum(usual_count, 1))
-    odd |= count < np.minimum(FEWER * usual_count, usual_count - spread)
-    odd |= count > np.maximum(MORE * usual_count, usual_count + spread)
+    relative, flat, count = _looks(frames)
+    few, many = _unusual(count)
+    odd = (relative > WIDER) | (flat > ROUNDER) | (data < LEAST_PIXELS * data.max()) | few | many
     score = relative + np.maximum(flat, 0) + OFF_MIDDLE * _off_middle(frames)
     rank = np.floor((score - score.min()) / ALIKE)
     return sorted(range(len(frames)), key=lambda k: (count[k] == 0, bool(odd[k]), rank[k], k))
+
+
+def smeared(frames: Sequence[Frame]) -> NDArray[np.bool_]:
+    """(n,) frames whose own place is not known to a pixel: trailed, or with twice the others' sources."""
+    _, flat, count = _looks(frames)
+    return (flat > TRAILED) | _unusual(count)[1]
+
+
+def _looks(frames: Sequence[Frame]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """(width over the usual one, ellipticity beyond the usual one, number of sources), (n,) each."""
+    width = np.array([_value(f, "FWHMPIX") for f in frames])
+    shape = np.array([_value(f, "ELLIPTIC") for f in frames])
+    count = np.array([0 if f.catalog is None else f.catalog.size for f in frames], float)
+    relative = np.where(np.isfinite(width), width / _median(width), 2.0)
+    return relative, np.where(np.isfinite(shape), shape - _median(shape), 0.5), count
+
+
+def _unusual(count: NDArray[np.float64]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """(too few, too many) sources; of a handful of them one more or less says nothing."""
+    usual = _median(np.where(count > 0, count, np.nan))
+    spread = 2 * np.sqrt(max(usual, 1.0))
+    return count < min(FEWER * usual, usual - spread), count > max(MORE * usual, usual + spread)
 
 
 def _value(frame: Frame, card: str) -> float:
