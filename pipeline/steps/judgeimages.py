@@ -19,10 +19,9 @@ from pipeline.headers import number
 from pipeline.limits import limit
 from pipeline.params import bounded
 from pipeline.primitive import Calibrations, primitive
-from pipeline.steps import starlight
 from pipeline.steps.judge import dealt
 from pipeline.steps.members import name_of
-from pipeline.steps.reference import reference_of
+from pipeline.steps.reference import companions, reference_of
 from pipeline.steps.starlight import Seen, compared
 from pipeline.tags import tags_of
 from pipeline.verdict import LEFT_OUT, SCALED, USED, WEIGHTED, Verdict
@@ -134,7 +133,7 @@ def _verdicts(
         if shapes
         else None
     )
-    pairs = [_pairs(frame) for frame in frames]
+    pairs = companions(frames)
     most_pairs = params.repeated + float(np.median(pairs))
     by_sources = sum(str(f.header.get("REGMETH")) in ("sources", "reference") for f in frames)
     out = []
@@ -154,16 +153,6 @@ def _verdicts(
             before = next((v.weight for v in frame.verdicts if v.frame == both.frame), 1.0)
             out.append(replace(both, weight=both.weight * (before or 1.0)))
     return out
-
-
-def _pairs(frame: Frame) -> float:
-    from pipeline.algorithms import meanstar
-
-    t = frame.catalog
-    if t is None:
-        return 0.0
-    t = t[: starlight.MOST_STARS]
-    return meanstar.repeated(*(t[name].astype(float) for name in ("X_IMAGE", "Y_IMAGE", "FLUX_AUTO")))
 
 
 def _left_out(frame: Frame, reason: str, figure: float, most: float, unit: str = "") -> Verdict:
@@ -207,9 +196,12 @@ def _by_shape(
 def _by_light(frame: Frame, transparency: tuple[float, float], params: JudgeImagesParams) -> Verdict | None:
     """In cloud: the counts are scaled, the frame counts for less by the noise that this brings."""
     light, error = transparency
-    if not light < params.thin_cloud or (math.isfinite(error) and 1 - light < 3 * error):
+    measured = math.isfinite(error)  # else it is an upper limit
+    if not light < params.thin_cloud or (measured and 1 - light < 3 * error):
         return None
-    if not math.isfinite(error) or light**2 < params.least_weight:
+    if not measured and light**2 >= params.least_weight:
+        return None
+    if light**2 < params.least_weight:
         most = math.sqrt(params.least_weight)
         return _left_out(frame, f"cloud of {-2.5 * math.log10(light):.2f} mag", light, most, "of the light")
     reason = f"cloud of {-2.5 * math.log10(light):.2f} +- {1.0857 * error / light:.2f} mag"

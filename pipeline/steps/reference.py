@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 from pipeline import pointing
 from pipeline.frame import NO_DATA, Frame
 from pipeline.headers import number
+from pipeline.limits import LIMITS
 
 REFERENCE = "reference"  # REGMETH of the frame itself
 
 # A frame is odd, and no reference, beyond these: all relative to the group's median. Stars widen by a tenth
 # from frame to frame in steady seeing; a double image has twice the sources, a clouded one lacks them.
 WIDER, ROUNDER, FEWER, MORE = 1.25, 0.12, 0.7, 1.35
+BRIGHTER = 40  # sources of a frame that are asked whether they repeat
 TRAILED = 0.2  # ellipticity beyond the usual one, of a frame whose header tells no place
 # Frames whose scores differ by less are alike: the noise of a width.
 ALIKE = 0.06
@@ -42,6 +44,7 @@ def candidates(frames: Sequence[Frame]) -> list[int]:
     relative, flat, count = _looks(frames)
     few, many = _unusual(count)
     odd = (relative > WIDER) | (flat > ROUNDER) | (data < LEAST_PIXELS * data.max()) | few | many
+    odd |= doubles(frames)
     score = relative + np.maximum(flat, 0) + OFF_MIDDLE * _off_middle(frames)
     rank = np.floor((score - score.min()) / ALIKE)
     return sorted(range(len(frames)), key=lambda k: (count[k] == 0, bool(odd[k]), rank[k], k))
@@ -50,7 +53,27 @@ def candidates(frames: Sequence[Frame]) -> list[int]:
 def smeared(frames: Sequence[Frame]) -> NDArray[np.bool_]:
     """(n,) frames whose own place is not known to a pixel: trailed, or with twice the others' sources."""
     _, flat, count = _looks(frames)
-    return (flat > TRAILED) | _unusual(count)[1]
+    return (flat > TRAILED) | _unusual(count)[1] | doubles(frames)
+
+
+def companions(frames: Sequence[Frame]) -> NDArray[np.float64]:
+    """(n,) the part of each frame's brighter sources that have a companion at one and the same distance."""
+    from pipeline.algorithms import meanstar
+
+    tables = [f.catalog[:BRIGHTER] if f.catalog is not None else None for f in frames]
+    columns = ("X_IMAGE", "Y_IMAGE", "FLUX_AUTO")
+    return np.array(
+        [
+            0.0 if t is None else meanstar.repeated(*(t[name].astype(float) for name in columns))
+            for t in tables
+        ]
+    )
+
+
+def doubles(frames: Sequence[Frame]) -> NDArray[np.bool_]:
+    """(n,) frames whose sources repeat as those of most do not."""
+    share = companions(frames)
+    return np.asarray(share > LIMITS["repeated"].value + float(np.median(share)))
 
 
 def _looks(frames: Sequence[Frame]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
