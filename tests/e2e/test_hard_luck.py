@@ -31,6 +31,8 @@ def small_disk(tmp_path):
 
 def test_a_frame_that_no_recipe_can_take_is_found_and_the_rest_is_reduced(tmp_path, tiny_night):  # noqa: F811
     place = Place(tmp_path)
+    place.config = tmp_path / "nirid.toml"  # frames are not judged, which would leave this one out at once
+    place.config.write_text('[[override]]\nparameters = {"judgeFrames:judge" = false}\n')
     for path in frames(tiny_night):
         shutil.copy(path, place.drop)
     with fits.open(place.drop / POISON, mode="update") as hdus:

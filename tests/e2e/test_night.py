@@ -46,9 +46,11 @@ class Place:
     def __init__(self, folder):
         self.folder, self.drop = folder, folder / "drop"
         self.products, self.state = folder / "products", folder / "state"
+        self.config = None
         self.drop.mkdir()
 
     def command(self, *words, config=None):
+        config = config or self.config
         first = [sys.executable, "-P", "-m", "daemon", "--state", str(self.state)]
         return [*first, *(["--config", str(config)] if config else []), *words]
 

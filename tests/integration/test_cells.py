@@ -109,8 +109,7 @@ def test_json_is_what_the_ledger_writes(database):
             for row in db.execute(f"SELECT * FROM {table} LIMIT 20").fetchall():
                 for column in row.keys():  # noqa: SIM118  a sqlite3.Row
                     value = row[column]
-                    if isinstance(value, str) and value[:1] in ("[", "{"):
+                    text = isinstance(value, str) and value[:1] in ("[", "{")
+                    if text and f"{table}.{column}" != "frame_group.key":  # never read, only compared
                         json.loads(value)
-                        assert f"{table}.{column}" in (*cells._JSON, "frame_group.key", "membership.x"), (
-                            column
-                        )
+                        assert f"{table}.{column}" in cells._JSON
