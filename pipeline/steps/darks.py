@@ -9,7 +9,7 @@ from pipeline.errors import CalibrationNotFound, FrameMismatch
 from pipeline.frame import Frame, Frames
 from pipeline.params import bounded
 from pipeline.primitive import Calibrations, per_frame, primitive
-from pipeline.steps.members import member_table
+from pipeline.steps.members import judged_table
 from pipeline.steps.stack import Rejection, StackParams, require_same, stacked
 from pipeline.tags import tags_of
 
@@ -39,7 +39,7 @@ def stack_darks(frames: Frames, params: StackDarksParams, cals: Calibrations) ->
         if found is None or wanted is None or abs(found - wanted) >= SAME_EXPOSURE_SECONDS:
             raise FrameMismatch(f"{frame.name} has {found} s, wanted {wanted} s as in {frames[0].name}")
     require_same(frames, "coadds", "read_mode", "well_depth", "gain")
-    return [_noted(stacked(frames, params).evolve(members=member_table(frames)), len(frames))]
+    return [_noted(stacked(frames, params).evolve(members=judged_table(frames)), len(frames))]
 
 
 def _noted(dark: Frame, number: int) -> Frame:

@@ -33,18 +33,22 @@ def clouded(
 
     seen : level and noise of each; least : light of its stars, of that in clear frames; besides : places of
     frames that are not looked at, being odd already
-    Frames are compared within a pointing, where at least three stars are shared. Where most of them are in
+    Skies are compared within a pointing, where at least three stars are shared. Where most of them are in
     cloud all stay: a sky of one clear frame is worse.
     """
     out: dict[int, Verdict] = {}
     number = pointing.groups(frames) if frames else []
     for group in sorted(set(number)):
-        places = [k for k, n in enumerate(number) if n == group and k not in besides]
+        places = [k for k, n in enumerate(number) if n == group and k not in besides and _is_sky(frames[k])]
         if len(places) > 2:
             found = _of_pointing([frames[k] for k in places], [seen[k] for k in places], least)
             if 2 * len(found) < len(places):
                 out |= {places[k]: verdict for k, verdict in found.items()}
     return out
+
+
+def _is_sky(frame: Frame) -> bool:
+    return "sky" in frame.roles or not frame.roles
 
 
 def _of_pointing(frames: Frames, seen: Sequence[Figures], least: float) -> dict[int, Verdict]:

@@ -77,6 +77,11 @@ def member_table(frames: Sequence[Frame]) -> NDArray[np.void]:
     return rows
 
 
+def judged_table(frames: Sequence[Frame]) -> NDArray[np.void] | None:
+    """The same for the frames of a calibration, where any of them is odd; None where all are alike."""
+    return member_table(frames) if any(frame.verdicts for frame in frames) else None
+
+
 def _fill(row: Any, name: str, cards: Mapping[str, Any], verdict: Verdict, used: bool) -> None:
     for column, text in (
         ("NAME", name),
@@ -95,6 +100,5 @@ def _fill(row: Any, name: str, cards: Mapping[str, Any], verdict: Verdict, used:
 
 def _saturated(frame: Frame) -> float:
     """Fraction of the pixels with data that are saturated."""
-    here = np.count_nonzero((frame.dq & NO_DATA) == 0)
-    full = np.count_nonzero((frame.dq & (SATURATED | NO_DATA)) == SATURATED)
-    return full / here if here else math.nan
+    here = frame.dq.size - np.count_nonzero(frame.dq & NO_DATA)
+    return np.count_nonzero(frame.dq & SATURATED) / here if here else math.nan
