@@ -1,0 +1,34 @@
+"""Paths as people write them: ~ is a home folder, if there is one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pipeline.errors import ConfigError
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """The path with ~ and ~user replaced. Raises ConfigError, one line, where nobody has such a home.
+
+    A container with --user, cron and su may leave an account without an entry and without $HOME.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        who = os.fspath(path).split("/")[0]
+        why = "there is no home folder: set HOME" if who == "~" else "no such user, or one without a home"
+        raise ConfigError(f"{os.fspath(path)}: {why}") from None
+
+
+def home() -> Path | None:
+    """The home folder, when it is there and can be read and written; else None."""
+    try:
+        place = Path.home()
+    except RuntimeError:
+        return None
+    try:
+        usable = place.is_dir() and os.access(place, os.R_OK | os.W_OK | os.X_OK)
+    except OSError:
+        return None
+    return place if usable else None
