@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import tempfile
 from pathlib import Path
 
 from pipeline.errors import ConfigError
@@ -19,6 +21,20 @@ def expanded(path: str | os.PathLike[str]) -> Path:
         who = os.fspath(path).split("/")[0]
         why = "there is no home folder: set HOME" if who == "~" else "no such user, or one without a home"
         raise ConfigError(f"{os.fspath(path)}: {why}") from None
+
+
+def make_sure_of_a_home() -> None:
+    """Libraries read their settings below $HOME, and stop when there is none or it is closed to us: then this
+    process, and those that it starts, get an empty one of their own until it ends."""
+    try:
+        place = Path.home()
+        readable = place.is_dir() and os.access(place, os.R_OK | os.X_OK)
+    except (RuntimeError, OSError):
+        readable = False
+    if not readable:
+        own = tempfile.TemporaryDirectory(prefix="nirid-home-")
+        atexit.register(own.cleanup)
+        os.environ["HOME"] = own.name
 
 
 def home() -> Path | None:

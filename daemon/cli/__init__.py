@@ -151,9 +151,11 @@ def main(words: Sequence[str] | None = None) -> None:
     words : instead of those on the command line
     """
     from pipeline.errors import ConfigError, NiridError
+    from pipeline.places import make_sure_of_a_home
 
     if complaint := guard.complaint():
         fail(complaint, BAD_CONFIG)
+    make_sure_of_a_home()
     _add_commands()
     try:
         cli(words)

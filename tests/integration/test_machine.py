@@ -264,6 +264,16 @@ def test_no_home_is_one_line_and_workers_get_one(tmp_path, monkeypatch):
     assert replace(engine, shared={})._homes() == {}
 
 
+def test_a_home_that_is_closed_or_not_there_is_replaced_for_this_process(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    places.make_sure_of_a_home()
+    assert os.environ["HOME"] == str(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "none"))
+    places.make_sure_of_a_home()
+    assert os.environ["HOME"] != str(tmp_path / "none")
+    assert os.listdir(os.environ["HOME"]) == []
+
+
 def test_compiled_code_goes_where_it_may_be_written(tmp_path, monkeypatch):
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "mine"))
     compiled.settle(tmp_path / "spare")
