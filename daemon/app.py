@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from daemon import instance, logs, systemd  # little: the workers start before the rest is imported
 from daemon.config import Config
-from daemon.engine import Engine
+from daemon.engine import Engine, compiled
 from daemon.engine.local import STOP_SECONDS, Limits, LocalEngine
 from pipeline.errors import NiridError
 
@@ -149,6 +149,7 @@ def engine_of(
     # Nobody looks at a group that is reduced once, so nothing is kept for another time.
     cache_mb = 0 if hurry else engine.cache_mb
     if engine.kind == "local":
+        compiled.settle(config.cache_folder)
         shared = {"cache": str(config.cache_folder), "cache_mb": cache_mb}
         most = 3 if hurry else None
         return LocalEngine(
@@ -209,7 +210,7 @@ def build(config: Config, *, hurry: bool = False, start_workers: bool = False) -
             hurry=hurry,
             policy=config.planning,
             setting=setting,
-            guard=diskguard.of(config),
+            guard=diskguard.of(config, writes=True),
             on_pause=lambda why: tell(paused=why),
             looks=_looks_of(config, setting),
         ),
@@ -379,8 +380,9 @@ def _landing_problem(daemon: Daemon) -> str:
 def batch(config: Config) -> dict[str, Any]:
     """Everything that is there, until nothing is left to do.
 
-    Answers {"failed": [...], "waiting": [...], "products": [...]}: jobs that failed in this run, all
-    that wait, and the products made in this run.
+    Answers {"failed": [...], "waiting": [...], "products": [...], "blocked": [...]}: jobs that failed in this
+    run, all that wait, the products made in this run, and, in words, what the system has kept from being
+    done.
     """
     with instance.only_one(config), Signals() as signals:
         began = datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -404,6 +406,7 @@ def _summary(daemon: Daemon, since: str) -> dict[str, Any]:
             "failed": [job for job in queries.jobs(db, ["failed"]) if (job["changed"] or "") >= since],
             "waiting": queries.jobs(db, ["waiting"]),
             "products": [p for p in queries.products(db) if (p["published"] or "") >= since],
+            "blocked": [*daemon.landing.in_the_way(), *daemon.heart.dispatcher.left_undone()],
         }
 
 

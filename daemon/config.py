@@ -22,6 +22,7 @@ from daemon.triggers import DEFAULT_POLICY, DEFAULT_RULES, Policy, TriggerRule
 from pipeline.descriptors import Descriptors
 from pipeline.errors import ConfigError, OverrideError
 from pipeline.params import bounded, check_bounds, coerce, suggest, type_hints
+from pipeline.places import expanded
 
 Origin = Literal["default", "file", "command line"]
 
@@ -211,7 +212,7 @@ NOT_OPTIONS = ("origins", "path")
 def find_file(given: str | None = None) -> Path | None:
     """The configuration file: --config, else $NIRID_CONFIG, else the service's configuration directory."""
     if chosen := given or os.environ.get("NIRID_CONFIG"):
-        return Path(chosen).expanduser()
+        return expanded(chosen)
     folder = os.environ.get("CONFIGURATION_DIRECTORY", "").split(":")[0]
     file = Path(folder) / "nirid.toml" if folder else None
     return file if file and file.exists() else None
@@ -494,7 +495,7 @@ def _origins(tables: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, O
 
 
 def _absolute(folder: str) -> Path:
-    return Path(os.path.abspath(Path(folder).expanduser()))
+    return Path(os.path.abspath(expanded(folder)))
 
 
 def _agrees(wanted: Any, value: Any) -> bool:

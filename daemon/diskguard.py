@@ -12,6 +12,7 @@ Before it pauses, the cache of calibrated frames goes: work must not stop for wh
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -38,7 +39,19 @@ class Room(NamedTuple):
 def room(folder: Path) -> Room:
     """What an ordinary user may still write. OSError."""
     st = os.statvfs(folder)
+    if not st.f_blocks:  # a file system that does not tell
+        return Room(1 << 62, None)
     return Room(st.f_bavail * st.f_frsize, st.f_favail if st.f_files else None)
+
+
+def room_to_write(folder: Path) -> Room:
+    """The same, for whoever has to write there. OSError also when that may not be: it is a pause as well."""
+    found = room(folder)
+    if not os.access(folder, os.W_OK):
+        read_only = bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
+        number = errno.EROFS if read_only else errno.EACCES
+        raise OSError(number, f"it may not be written: {os.strerror(number)}", str(folder))
+    return found
 
 
 def tells_of_full_disk(error: str) -> bool:
@@ -105,12 +118,19 @@ class DiskGuard:
         try:
             return self.lacking(name, self.look(self.folders[name]), times)
         except OSError as error:
-            return f"the folder for {name} cannot be looked at: {error.strerror}"
+            return f"the folder for {name}, {self.folders[name]}: {error.strerror}"
 
 
-def of(config: Config) -> DiskGuard:
+def of(config: Config, *, writes: bool = False) -> DiskGuard:
+    """writes : for the daemon itself, which must be able to write there, as who only asks need not"""
     from pipeline.framecache import FrameCache
 
     folders = {"products": config.product_folder, "state": config.state_folder}
     spare = FrameCache(config.cache_folder, 0).trim
-    return DiskGuard(folders, config.disk.low_water_mb * 1e6, config.disk.low_water_inodes, spare=spare)
+    return DiskGuard(
+        folders,
+        config.disk.low_water_mb * 1e6,
+        config.disk.low_water_inodes,
+        room_to_write if writes else room,
+        spare,
+    )

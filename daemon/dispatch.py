@@ -21,7 +21,7 @@ from typing import Any
 
 from daemon import halving, losses, planning, publish
 from daemon.diskguard import DiskGuard, tells_of_full_disk
-from daemon.engine import Engine, Outcome
+from daemon.engine import OF_THE_MACHINE, Engine, Outcome
 from daemon.grouping import night_of
 from daemon.jobs import abandon, claim, claim_made, end, recover_interrupted
 from daemon.jobspec import FIRST_LOOK_NUMBER, JobSpec
@@ -34,6 +34,7 @@ from daemon.triggers import DEFAULT_POLICY, Policy
 BACK_OFF = (1.0, 300.0)  # first and longest, s
 OLDEST_EVERY = 8  # one claim in so many is the oldest of the backlog
 LOOK_AGAIN = 30.0  # s, at products that may be lost
+ALONE_SECONDS = 300.0  # after a worker was killed for memory
 HURRIED_TRIES = 3  # with --until-idle, where back-off counts as elapsed
 
 
@@ -42,6 +43,7 @@ class _Delay:
     until: float
     seconds: float
     tries: int = 1
+    why: str = ""
 
 
 @dataclass
@@ -67,6 +69,7 @@ class Dispatcher:
     looks: Looks | None = None
     claims: int = 0
     paused: str = ""
+    _alone_until: float = float("-inf")
     _owed: bool = False  # the last to start was a first look: when more wait, a job is next
     _trying: int = 0  # the failed job of which a part is being tried
     _delays: dict[int, _Delay] = field(default_factory=dict)
@@ -106,7 +109,7 @@ class Dispatcher:
         started += self._try_a_part()
         started += self._start(planning.BACKLOG - 1 if self.looks else planning.BACKLOG)
         if self.looks is not None:
-            if self.engine.free() > 0 and (look := self.looks.next_stack()):
+            if self._free() > 0 and (look := self.looks.next_stack()):
                 started += self._submit_look(look)
             started += self._start(planning.BACKLOG)
             self._make_room(self.looks)
@@ -115,7 +118,7 @@ class Dispatcher:
     def _start(self, until: int) -> int:
         """Jobs of the ledger, up to a priority, while a worker is free; one in eight is the oldest of all."""
         started = 0
-        while self.engine.free() > 0:
+        while self._free() > 0:
             oldest = self.claims % OLDEST_EVERY == OLDEST_EVERY - 1
             last = planning.BACKLOG if oldest else until
             skip = self._delayed()
@@ -163,7 +166,7 @@ class Dispatcher:
     def _look_first(self, looks: Looks) -> int:
         """Fresh frames go before all else; but when more come than can be looked at, every other time."""
         started = 0
-        while self.engine.free() > 0 and not (self._owed and self._claimable(self._delayed())):
+        while self._free() > 0 and not (self._owed and self._claimable(self._delayed())):
             if (look := looks.next_first()) is None:
                 break
             self._owed = True
@@ -198,7 +201,7 @@ class Dispatcher:
 
     def _try_a_part(self) -> int:
         """Go on with the search for a frame to blame, one try at a time."""
-        if self._trying or self.engine.free() == 0 or not self._searches():
+        if self._trying or self._free() == 0 or not self._searches():
             return 0
         now = self.clock()
         skip = [-job for job, delay in self._delays.items() if job < 0 and delay.until > now]
@@ -219,14 +222,27 @@ class Dispatcher:
             if outcome.result and outcome.result.get(path):
                 with contextlib.suppress(OSError):
                     Path(outcome.result[path]).unlink()
-        if outcome.ending == "io":
-            self.full(outcome.error)
-            self._delay(outcome.job_id)
-        elif outcome.ending != "stopped" and self.setting is not None:
+        if outcome.ending in (*OF_THE_MACHINE, "timeout"):  # says nothing of the frames
+            self._of_the_machine(outcome)
+            self._delay(outcome.job_id, outcome.error)
+        elif outcome.ending not in ("stopped", "cache") and self.setting is not None:
             setting = self.setting
             self.ledger.write(lambda tx: halving.told(tx, job, outcome, setting))
             self._delays.pop(outcome.job_id, None)
         self._trying = 0
+
+    def _of_the_machine(self, outcome: Outcome) -> None:
+        """A full disk: start nothing until there is room. Memory: one job at a time for a while."""
+        if outcome.ending == "io":
+            self.full(outcome.error)
+        elif outcome.ending in OF_THE_MACHINE:
+            self._alone_until = self.clock() + ALONE_SECONDS
+
+    def _free(self) -> int:
+        """How many jobs may be started now: after a worker was killed for memory, one at a time."""
+        if self.clock() < self._alone_until and self.engine.busy() > 0:
+            return 0
+        return self.engine.free()
 
     def _searches(self) -> bool:
         never = [-job for job, delay in self._delays.items() if job < 0 and math.isinf(delay.until)]
@@ -383,15 +399,20 @@ class Dispatcher:
 
     def _end(self, outcome: Outcome) -> None:
         self.ledger.write(lambda tx: end(tx, outcome, self.setting))
-        if outcome.ending == "io":
-            self.full(outcome.error)
-            self._delay(outcome.job_id)
+        if outcome.ending in OF_THE_MACHINE:
+            self._of_the_machine(outcome)
+            self._delay(outcome.job_id, outcome.error)
             with self.ledger.read() as db:
                 self._suspects.extend(losses.used_by(db, outcome.job_id))
         else:
             self._delays.pop(outcome.job_id, None)
 
-    def _delay(self, job: int) -> None:
+    def left_undone(self) -> list[str]:
+        """What the system has kept from being done, in words; back-off is over in a batch."""
+        done = [f"job {abs(job)}: {delay.why}" for job, delay in sorted(self._delays.items())]
+        return done + [f"work is paused: {self.paused}"] * bool(self.paused)
+
+    def _delay(self, job: int, why: str = "") -> None:
         before = self._delays.get(job)
         seconds = min(BACK_OFF[1], before.seconds * 2) if before else BACK_OFF[0]
         tries = before.tries + 1 if before else 1
@@ -399,7 +420,7 @@ class Dispatcher:
             until = math.inf if tries >= HURRIED_TRIES else self.clock()
         else:
             until = self.clock() + seconds
-        self._delays[job] = _Delay(until, seconds, tries)
+        self._delays[job] = _Delay(until, seconds, tries, why)
 
     def _publish_or_wait(self, plan: PublishPlan) -> int:
         try:
@@ -411,7 +432,7 @@ class Dispatcher:
             self.full(str(error))
             first = plan.job not in self._unpublished
             self._unpublished[plan.job] = plan
-            self._delay(plan.job)
+            self._delay(plan.job, f"{Path(plan.final).name} cannot be put in its place: {error}")
             if first:
                 with contextlib.suppress(LedgerBusy):
                     self.ledger.write(_not_published(plan, str(error)))

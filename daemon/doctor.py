@@ -25,6 +25,7 @@ from typing import Any, Literal
 from daemon import diskguard, instance
 from daemon.cells import damaged_cells
 from daemon.config import Config
+from daemon.engine import compiled
 from daemon.engine.local import warm_marker
 from daemon.ledger import connect_readonly
 from daemon.watcher import NETWORK, filesystem_of
@@ -276,6 +277,7 @@ def _adjtimex() -> int:
 
 def _numba(config: Config) -> Iterator[Finding]:
     """Compiled loops are kept on disk; without that every worker compiles for minutes."""
+    compiled.settle(config.cache_folder)
     folder = warm_marker().parent
     place = _nearest(folder)
     if not os.access(place, os.W_OK):

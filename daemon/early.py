@@ -86,10 +86,12 @@ class _AtHand:
         return [c for c in self.world.candidates(kind, target) if not c.pending]
 
     def parameters(self, recipe: str, descriptors: Descriptors) -> Mapping[str, Any]:
+        steps = {step.name for step in self.recipe.steps}
+        # What goes on without its calibrations is a quick look, and says so.
         own = self.world.parameters(recipe, descriptors)
+        own = {"prepare:mode": "ql", **own} if "prepare" in steps else own
         if recipe != FIRST_LOOK:
             return own
-        steps = {step.name for step in self.recipe.steps}
         of_reduce = self.world.parameters("reduce", descriptors)
         return {k: v for k, v in of_reduce.items() if k.rpartition(":")[0] in steps} | dict(own)
 

@@ -75,11 +75,17 @@ def _path(world: _World, sighting: int) -> Answer:
         "state": row["state"],
         "since": queries.iso(row["first_seen"]),
         "reason": row["reason"],
-        "waits_for": ["the rest of the file"] if row["state"] in ("seen", "incomplete") else [],
+        "waits_for": _rest_of(row["state"], row["reason"]),
         "paths": [os.fsdecode(row["path"])],
         "size": row["size"],
         "last_seen": queries.iso(row["last_seen"]),
     }
+
+
+def _rest_of(state: str, reason: str) -> list[str]:
+    """A file that may not be read waits for a person, who is told by its reason."""
+    waits = state in ("seen", "incomplete") and not reason.startswith("cannot be read")
+    return ["the rest of the file"] if waits else []
 
 
 def _file(world: _World, content: int) -> Answer:

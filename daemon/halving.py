@@ -2,8 +2,10 @@
 
 The job's frames are cut in two, each half with its share of every ingredient (lamp-on and lamp-off). Both
 are tried; when one can be reduced and the other cannot, the frame is in the other, which is cut again and
-tried together with what is known to be good, until one frame is left. It is quarantined with the evidence
-and its group is planned anew without it. When both halves fail, or neither does, no single frame is to
+tried together with what is known to be good, until one frame is left. When it fails once more in that
+company, it is quarantined with the evidence and its group is planned anew without it. A worker that was
+killed, a time-out, and whatever else is the machine's says nothing: that is tried again.
+When both halves fail, or neither does, no single frame is to
 blame and the job stays failed. The products of tries are thrown away.
 
 Where a search stands is in the ledger, and a restart goes on with it; a try is counted before it starts.
@@ -41,21 +43,28 @@ class Search:
     fixed: tuple[int, ...] = ()
     narrowing: bool = False
     first: bool | None = None
+    confirming: bool = False
 
     def halves(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         return self.suspects[::2], self.suspects[1::2]
 
     def part(self) -> tuple[int, ...]:
         """What is to be tried next."""
+        if self.confirming:
+            return tuple(sorted((*self.suspects, *self.good, *self.fixed)))
         one, two = self.halves()
         half = two if self.first is not None else one
         return tuple(sorted((*half, *self.good, *self.fixed)))
 
     def told(self, *, reduced: bool) -> Search | str | int:
         """After a try: the search that goes on, the position to blame, or why nothing can be found."""
+        if self.confirming:
+            return "it does no harm in other company" if reduced else self.suspects[0]
         one, two = self.halves()
         if self.narrowing:
             good = (*self.good, *one) if reduced else self.good
+            if not reduced and len(one) == 1:  # has just failed among those that do no harm
+                return one[0]
             return self._narrowed(two if reduced else one, good)
         if self.first is None:
             return replace(self, first=reduced)
@@ -64,9 +73,7 @@ class Search:
         return self._narrowed(two, one) if self.first else self._narrowed(one, two)
 
     def _narrowed(self, suspects: tuple[int, ...], good: tuple[int, ...]) -> Search | int:
-        if len(suspects) == 1:
-            return suspects[0]
-        return Search(suspects, good, self.fixed, narrowing=True)
+        return Search(suspects, good, self.fixed, narrowing=True, confirming=len(suspects) == 1)
 
     def to_json(self) -> str:
         return json.dumps(vars(self))

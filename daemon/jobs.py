@@ -104,7 +104,7 @@ def end(tx: Tx, outcome: Outcome, setting: Setting | None = None) -> JobState | 
     )
     if row is None:
         return None
-    died = outcome.ending in ("died", "timeout", "memory")
+    died = outcome.ending in ("died", "timeout")
     deaths = row["deaths"] + died
     failed = outcome.ending == "failed" or (died and deaths >= MOST_DEATHS)
     new = JobState.FAILED if failed else JobState.PLANNED
@@ -129,7 +129,9 @@ def end(tx: Tx, outcome: Outcome, setting: Setting | None = None) -> JobState | 
     )
     if failed:
         tx.run("UPDATE frame_group SET reason = ? WHERE id = ?", f"failed: {reason}", row["group_id"])
-        if setting is None or not halving.begin(tx, row, setting):
+        # A time-out is the machine's as often as the data's: no frame is looked for that is to blame.
+        blame = setting is not None and outcome.ending != "timeout"
+        if not blame or setting is None or not halving.begin(tx, row, setting):
             planning.withdraw(tx, row["group_id"])
         groups.release(tx, row["id"])
     else:  # what was right when it started may not be now: a calibration may have been replaced meanwhile

@@ -15,6 +15,7 @@ QUALITY = (
     "ZPIMAGE", "ZPFSCAT", "ZPSCAT", "ZPNSTD", "PHOTOM", "CLOUDEXT", "CCBIN",
 )  # fmt: skip
 
+SHOWN = ".shown.png"  # the picture of a running stack, with its own name: the product's has the product's
 FIRST_LOOK_NUMBER = 1 << 40  # from here on the engine's numbers are of looks, that no ledger knows
 
 

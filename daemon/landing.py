@@ -61,6 +61,7 @@ class Landing:
     _called: threading.Event = field(default_factory=threading.Event)
     _taken: dict[str, Signature] = field(default_factory=dict)
     _suspect: dict[str, str] = field(default_factory=dict)  # what was odd in the last sweep
+    blocked: dict[str, str] = field(default_factory=dict)  # by `take_all`: files that could not be read
     ignored: Mapping[str, int] = field(default_factory=dict)  # what the last sweep passed over, by why
 
     def start(self) -> Sweep:
@@ -224,8 +225,16 @@ class Landing:
                 batch = []
         self._record_batch(batch)
         blocked, self._unseen = self._unseen, {}
+        self.blocked = {p: why for p, why in self.blocked.items() if p not in new and is_file(p)} | blocked
         self.ledger.write(lambda tx: self._note(tx, blocked, set()))
         return len(new)
+
+    def in_the_way(self) -> list[str]:
+        """What the system has kept `take_all` from reading, in words."""
+        folders = [f"{folder} {why}" for folder, why in self.unlisted.items()]
+        few = [f"{path}: {why}" for path, why in list(self.blocked.items())[:3]]
+        more = len(self.blocked) - len(few)
+        return folders + few + ([f"{more} more files cannot be read"] if more > 0 else [])
 
     def _record_batch(self, batch: list[FileRecord]) -> None:
         if batch:

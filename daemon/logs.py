@@ -7,10 +7,14 @@ here reaches the caller: a full disk or a closed standard error costs the line, 
 
 from __future__ import annotations
 
+import atexit
 import json
 import logging
 import os
+import queue
 import sys
+import threading
+import time
 from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import AbstractContextManager
 from typing import Any, Literal, TextIO
@@ -21,16 +25,23 @@ from structlog.typing import EventDict, WrappedLogger
 Format = Literal["auto", "json", "console"]
 LEVELS = ("debug", "info", "warning", "error")
 
+MOST_WAITING = 5000  # lines that wait to be written; more are lost
+FLUSH_SECONDS = 1.0  # that the last lines get when the program ends
+
 lost_lines = 0  # lines that could not be written since the start; `status` and the tests look at it
 
 
-def configure(level: str = "info", format: Format = "auto", stream: TextIO | None = None) -> None:
+def configure(
+    level: str = "info", format: Format = "auto", stream: TextIO | None = None, *, wait: bool = True
+) -> None:
     """Send all logging, that of the standard library included, to `stream` (standard error).
 
     level : one of LEVELS
     format : "auto" is colours when the stream is a terminal, else JSON
+    wait : False for a daemon: lines that nobody reads are lost, and never stop the work
     """
     out = stream or sys.stderr or open(os.devnull, "w")  # noqa: SIM115  kept for life
+    sink = _Stream(out) if wait else _Patient(out)
     terminal = not out.closed and out.isatty()
     readable = format == "console" or (format == "auto" and terminal)
     structlog.configure(
@@ -41,11 +52,19 @@ def configure(level: str = "info", format: Format = "auto", stream: TextIO | Non
             _renderer(_console(colours=terminal) if readable else _json),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=lambda *args: _Stream(out),
+        logger_factory=lambda *args: sink,
         cache_logger_on_first_use=False,  # so that a second call takes effect everywhere
     )
     logging.basicConfig(handlers=[_FromStandardLibrary()], level=logging.WARNING, force=True)
     logging.captureWarnings(True)
+    if not wait:
+        threading.excepthook = _thread_failed
+
+
+def _thread_failed(what: threading.ExceptHookArgs) -> None:
+    """What a thread of a library ends with, as a line of the log."""
+    error = (what.exc_type, what.exc_value, what.exc_traceback)
+    get().error("thread_failed", thread=what.thread.name if what.thread else "", exc_info=error)
 
 
 _stamp = structlog.processors.TimeStamper(fmt="iso", utc=True, key="time")
@@ -89,6 +108,58 @@ class _Stream:
             lost_lines += 1
 
     debug = info = warning = error = critical = exception = msg
+
+
+class _Patient(_Stream):
+    """Hands lines to a thread that writes them: whoever logs does not wait for a reader that has stopped."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._queue: queue.Queue[str] = queue.Queue(MOST_WAITING)
+        self._lost = 0  # since a line could last be written
+        try:
+            self._fd = stream.fileno()
+        except (OSError, ValueError, AttributeError):  # not a file: nobody can stop reading it
+            self._fd = -1
+            return
+        threading.Thread(target=self._write, name="log", daemon=True).start()
+        atexit.register(self.flush)
+
+    def msg(self, line: str) -> None:
+        global lost_lines
+        if self._fd < 0:
+            super().msg(line)
+            return
+        try:
+            self._queue.put_nowait(line)
+        except queue.Full:
+            lost_lines += 1
+            self._lost += 1
+
+    debug = info = warning = error = critical = exception = msg
+
+    def flush(self, seconds: float = FLUSH_SECONDS) -> None:
+        """Give the last lines a moment to be read."""
+        end = time.monotonic() + seconds
+        while self._queue.unfinished_tasks and time.monotonic() < end:
+            time.sleep(0.005)
+
+    def _write(self) -> None:
+        # Past Python's buffers: their locks, held by a thread that hangs, would keep the program from ending.
+        global lost_lines
+        while True:
+            line = self._queue.get()
+            data = memoryview((line + "\n").encode("utf-8", "backslashreplace"))
+            try:
+                while data:
+                    data = data[os.write(self._fd, data) :]
+            except OSError:  # ENOSPC, EPIPE, closed
+                lost_lines += 1
+            finally:
+                self._queue.task_done()
+            if self._lost and not self._queue.full():
+                lost, self._lost = self._lost, 0
+                get().warning("log_lines_lost", lines=lost, why="nobody read them")
 
 
 class _FromStandardLibrary(logging.Handler):

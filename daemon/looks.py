@@ -23,7 +23,7 @@ from pathlib import Path
 from daemon.early import early
 from daemon.engine import Outcome
 from daemon.grouping import Member, night_of, stem_of
-from daemon.jobspec import FIRST_LOOK_NUMBER, JobSpec
+from daemon.jobspec import FIRST_LOOK_NUMBER, SHOWN, JobSpec
 from daemon.ledger import Ledger, Log, placeholders
 from daemon.moves import make_folder
 from daemon.planner import Group, Setting, World
@@ -53,10 +53,12 @@ class Look:
         """What is staged goes to where a job of the ledger stages it. Raises OSError."""
         for suffix in (".png", ".fits"):
             os.replace(f"{self.spec.staging}{suffix}", f"{stem}{suffix}")
+        with contextlib.suppress(OSError):
+            Path(f"{self.spec.staging}{SHOWN}").unlink(missing_ok=True)
 
     def discard(self) -> None:
         with contextlib.suppress(OSError):  # the next start tidies
-            for suffix in (".png", ".fits"):
+            for suffix in (".png", ".fits", SHOWN):
                 Path(f"{self.spec.staging}{suffix}").unlink(missing_ok=True)
 
 
@@ -204,8 +206,10 @@ class Looks:
     def _show(self, look: Look) -> None:
         path = self._path(look.spec.night, look.name)
         make_folder(path.parent)
-        for suffix in (".png", ".fits"):
-            _put(Path(f"{look.spec.staging}{suffix}"), path.with_suffix(suffix))
+        shown = Path(f"{look.spec.staging}{SHOWN}")
+        picture = shown if shown.exists() else Path(f"{look.spec.staging}.png")
+        for source, suffix in ((picture, ".png"), (Path(f"{look.spec.staging}.fits"), ".fits")):
+            _put(source, path.with_suffix(suffix))
         if look.kind == RUNNING:  # the name goes by the first frame used, which may be another one now
             self._clear(((i.name, datetime.fromisoformat(i.ut)) for i in look.spec.inputs), (RUNNING,), path)
         self.log(

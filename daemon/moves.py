@@ -16,6 +16,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from daemon import logs
+
+_unsynced: list[Path] = []  # folders on network and FUSE file systems; the first is told
 DAMAGED = ".damaged"  # ending of what lay at the path of a product and was not that product any more
 
 
@@ -85,9 +88,9 @@ def move_files(plan: PublishPlan, at: Callable[[str], None] = lambda point: None
             at("kept")
         preview = staged.with_suffix(".png")
         if there(preview):
-            os.replace(preview, final.with_suffix(".png"))
+            _rename(preview, final.with_suffix(".png"))
             at("preview")
-        os.replace(staged, final)
+        _rename(staged, final)
         at("renamed")
     for old in plan.old:
         if old.path != plan.final:
@@ -97,6 +100,20 @@ def move_files(plan: PublishPlan, at: Callable[[str], None] = lambda point: None
     for folder in dict.fromkeys([final.parent, *(Path(old.path).parent for old in plan.old)]):
         sync(folder)
     at("synced")
+
+
+def _rename(staged: Path, final: Path) -> None:
+    """Where a night's folder lies on another file system than the staging folder, by a copy beside it."""
+    try:
+        os.replace(staged, final)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        temporary = final.with_name(f".{final.name}.tmp")
+        shutil.copyfile(staged, temporary)
+        sync(temporary)
+        os.replace(temporary, final)
+        staged.unlink()
 
 
 def there(path: str | Path) -> bool:
@@ -172,8 +189,15 @@ def make_folder(folder: Path) -> None:
 
 
 def sync(path: Path) -> None:
+    """Flush a file, or the names in a folder. That a file system cannot do it for folders is told once."""
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP) or not path.is_dir():
+            raise
+        if not _unsynced:
+            _unsynced.append(path)
+            logs.get().warning("folder_not_synced", path=str(path), error=error.strerror)
     finally:
         os.close(handle)

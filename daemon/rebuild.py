@@ -163,8 +163,25 @@ def _enforce(tx: Tx, setting: Setting) -> None:
             continue
         if decision["action"] == verdicts.REJECT and usable:
             files.set_state(tx, content["id"], FileState.EXCLUDED, verdicts.in_words(decision), setting)
+        elif decision["action"] == verdicts.ACCEPT and _was_out(tx, content):
+            back = FileState.CALIBRATION if content["kind"] else FileState.READY
+            files.set_state(tx, content["id"], back, verdicts.in_words(decision), setting)
+            if content["kind"]:
+                files.register_again(tx, content["id"], setting)
         elif decision["action"] == verdicts.BLAME and content["state"] == FileState.READY:
             files.set_state(tx, content["id"], FileState.QUARANTINED, verdicts.in_words(decision), setting)
+
+
+def _was_out(tx: Tx, content: Any) -> bool:
+    """True of a content that a person has taken back into use after it was rejected, or blamed."""
+    subject = verdicts.of_content(content["sha256"])
+    these = verdicts.standing(tx, subject)
+    if these is None or these["action"] != verdicts.ACCEPT:
+        return False
+    blamed = "SELECT 1 FROM decision WHERE subject = ? AND action = ?"
+    return content["state"] == FileState.EXCLUDED or (
+        content["state"] == FileState.QUARANTINED and tx.one(blamed, subject, verdicts.BLAME) is not None
+    )
 
 
 def _ask_again(tx: Tx, lines: Iterable[Mapping[str, Any]]) -> None:

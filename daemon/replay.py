@@ -14,7 +14,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from daemon.sweep import is_ours
@@ -24,6 +24,7 @@ from pipeline.errors import NiridError
 from pipeline.fitsreader import read_structure
 from pipeline.headers import merge
 
+FAR = timedelta(days=30)  # between two files that are not of one campaign
 LONGEST_NAP = 1.0  # s; a wait of a night is interrupted at once
 
 
@@ -36,10 +37,32 @@ class Archived:
 
 
 def in_order(folder: Path) -> list[Archived]:
-    """The FITS files of a folder and its sub-folders: first those without a time, then by time and name."""
-    paths = (Path(root) / name for root, _, names in os.walk(folder) for name in names if is_ours(name))
-    files = [Archived(path, _lands(path)) for path in sorted(paths)]
-    return sorted(files, key=lambda file: (file.lands is not None, file.lands or 0))
+    """The FITS files of a folder and its sub-folders: first those without a time, then by time and name.
+
+    Of files whose time is far from that of the others (a static mask of 2001) it counts as none: nobody waits
+    for years. Hidden folders are left alone.
+    """
+    paths = []
+    for root, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        paths += [Path(root) / name for name in names if is_ours(name)]
+    times = {path: _lands(path) for path in sorted(paths)}
+    near = _together([when for when in times.values() if when is not None])
+    files = [Archived(path, when if when in near else None) for path, when in times.items()]
+    return sorted(files, key=lambda f: (f.lands is not None, times[f.path] is not None, times[f.path] or 0))
+
+
+def _together(times: list[datetime]) -> set[datetime]:
+    """The largest set of times of which none is far from the next; of two as large the later."""
+    runs: list[list[datetime]] = []
+    for when in sorted(times):
+        if not runs or when - runs[-1][-1] > FAR:
+            runs.append([])
+        runs[-1].append(when)
+    largest: list[datetime] = []
+    for run in runs:
+        largest = run if len(run) >= len(largest) else largest
+    return set(largest)
 
 
 def _lands(path: Path) -> datetime | None:

@@ -45,7 +45,7 @@ def start(
         scheduler.add_job(job, CronTrigger(hour=hour, timezone=UTC), id=name)
     if not any(copy.stat().st_mtime > time.time() - DAY for copy in backup.copies(config)):
         soon = datetime.now(UTC) + timedelta(minutes=10)  # after the rush of a start
-        scheduler.add_job(partial(back_up, config), DateTrigger(soon), id="first backup")
+        scheduler.add_job(partial(back_up, config), DateTrigger(soon, timezone=UTC), id="first backup")
     scheduler.start()
     return scheduler
 

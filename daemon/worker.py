@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 
 from daemon import logs
-from daemon.jobspec import QUALITY, JobSpec, input_key
-from pipeline import produce
+from daemon.jobspec import FIRST_LOOK_NUMBER, QUALITY, SHOWN, JobSpec, input_key
+from pipeline import preview, produce
 from pipeline.errors import StopRequested
 from pipeline.fitsio import plain_rows
 from pipeline.fitsreader import hash_file, read_structure
@@ -139,6 +139,8 @@ def run(job: Mapping[str, Any], should_stop: Callable[[], bool]) -> dict[str, An
                 cards=_cards(spec),
                 notes=spec.notes,
             )
+            if number > FIRST_LOOK_NUMBER and not RECIPES[spec.recipe].last_only:
+                _draw_running(spec, written.frame)
         return {
             "fits": str(written.fits),
             "png": str(written.png),
@@ -151,6 +153,12 @@ def run(job: Mapping[str, Any], should_stop: Callable[[], bool]) -> dict[str, An
             "steps": progress.steps,
             "seconds": round(time.monotonic() - began, 3),
         }
+
+
+def _draw_running(spec: JobSpec, frame: Frame) -> None:
+    """A running stack may become the product: its own picture, called as the file it is shown beside."""
+    named = frame.evolve(name=f"{spec.name.rpartition('_')[0]}_running.fits")
+    preview.save(Path(f"{spec.staging}{SHOWN}"), preview.drawn(named))
 
 
 def _room_for(inputs: Sequence[Source], folder: Path) -> contextlib.AbstractContextManager[None]:

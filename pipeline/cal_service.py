@@ -34,6 +34,7 @@ from pipeline.dataset import CannotOpen, Dataset
 from pipeline.errors import ConfigError
 from pipeline.fitsreader import hash_file
 from pipeline.params import suggest
+from pipeline.places import expanded
 from pipeline.select import fits_files
 from pipeline.stores import (
     Database,
@@ -94,7 +95,7 @@ class LocalDB:
     """One calibration store, by its path. Everything but `init` wants it to exist."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path).expanduser().absolute()
+        self.path = expanded(path).absolute()
 
     def init(self, wipe: bool | str = False) -> None:
         """Make the database. wipe (True or "w") : empty one that exists, which otherwise is an error."""

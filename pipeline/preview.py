@@ -91,6 +91,9 @@ def caption_of(frame: Frame) -> str:
         parts.append(f"{count} frames")
     if isinstance(fwhm := header.get("MEANFWHM"), int | float):
         parts.append(f'FWHM {fwhm:.2f}"')
+    if str(header.get("PROCMODE", "sq")) != "sq":
+        missing = [word for key, word in (("DARKIM", "dark"), ("FLATIM", "flat")) if key not in header]
+        parts.append("quick look" + (f" without {' and '.join(missing)}" if missing else ""))
     if kind_of(frame) == "bpm":
         parts.append(f"{int(np.count_nonzero(frame.dq))} bad pixels")
     return "   ".join(part for part in parts if part)

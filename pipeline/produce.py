@@ -261,7 +261,7 @@ _STAMPS = {
 def finished(product: Product, number: int = 0) -> Frame:
     """A frame of the product with the cards by which Gemini's tools, and ours, know what it is."""
     frame, recipe = product.frames[number], product.recipe
-    science = recipe.suffix == "_image"
+    science = recipe.suffix in ("_image", "_firstlook")
     if recipe.makes not in _STAMPS and not science:
         return frame
     stamp, word = ("PROCSCI", "IMAGE") if science else _STAMPS[CalKind(recipe.makes or "")]

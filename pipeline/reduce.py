@@ -30,6 +30,7 @@ from pipeline.fitsreader import hash_file
 from pipeline.frame import Frames, root_of
 from pipeline.parallel import cores, threads
 from pipeline.params import suggest
+from pipeline.places import expanded
 from pipeline.primitive import PRIMITIVES, BoundRecipe, Recipe, run_recipe
 from pipeline.produce import Source
 from pipeline.recipes import RECIPES, default_recipe
@@ -229,7 +230,7 @@ def find_recipe(name: str, first: Dataset, mode: str = "sq") -> Recipe:
 
 def _from_file(name: str, attribute: str) -> Recipe:
     """A person's own recipe: NAME in file.py, found in the working directory or by its path."""
-    path = Path(f"{name.removesuffix('.py')}.py").expanduser()
+    path = expanded(f"{name.removesuffix('.py')}.py")
     if not path.is_file():
         raise ReduceError(f"no recipe {name}.{attribute}: there is no file {path}")
     spec = importlib.util.spec_from_file_location(path.stem, path)

@@ -20,6 +20,7 @@ from pipeline.descriptors import Descriptors
 from pipeline.errors import ConfigError, NiridError
 from pipeline.fitsreader import hash_file
 from pipeline.params import suggest
+from pipeline.places import expanded, home
 
 FILE = "cal_manager.db"
 FLAGS = ("get", "store")
@@ -63,8 +64,9 @@ def read_config(config_file: str | os.PathLike[str] | None = None) -> tuple[Data
 
 def _config_path(given: str | os.PathLike[str] | None) -> Path | None:
     if chosen := given or os.environ.get("NIRIDRC"):
-        return Path(chosen).expanduser()
-    places = (Path("nirirc"), Path("~/.nirid/nirirc").expanduser())
+        return expanded(chosen)
+    own = home()
+    places = (Path("nirirc"), *([own / ".nirid" / "nirirc"] if own else []))
     return next((place for place in places if place.is_file()), None)
 
 
@@ -76,7 +78,7 @@ def _database(config: Path, line: str) -> Database:
             raise ConfigError(f"{config}: databases: {line.strip()!r}: {flag} must be get or store{hint}")
     if "//" in name:
         raise ConfigError(f"{config}: databases: {name}: only databases on this machine can be used")
-    path = Path(name).expanduser()
+    path = expanded(name)
     if name.endswith("/") or path.is_dir():
         path /= FILE
     return Database(path.absolute(), get="get" in flags or not flags, store="store" in flags)

@@ -6,11 +6,11 @@ Exit codes: 0 done; 1 the operation failed, one clear line on standard error; 2 
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -151,9 +151,11 @@ def main(words: Sequence[str] | None = None) -> None:
     words : instead of those on the command line
     """
     from pipeline.errors import ConfigError, NiridError
+    from pipeline.places import make_sure_of_a_home
 
     if complaint := guard.complaint():
         fail(complaint, BAD_CONFIG)
+    make_sure_of_a_home()
     _add_commands()
     try:
         cli(words)
@@ -174,4 +176,6 @@ def fail(error: Exception | str, code: int) -> None:
 
 def absolute(folder: str | None) -> str | None:
     """As an option means it: relative to where the command was typed."""
-    return str(Path(folder).expanduser().absolute()) if folder else None
+    from pipeline.places import expanded
+
+    return os.path.abspath(expanded(folder)) if folder else None

@@ -32,11 +32,14 @@ from daemon.cli.output import json_option, print_json
 def replay(folder: Path, into: Path, speed: float, as_json: bool) -> None:
     """Copy the FITS files of FOLDER into a drop folder, each when its exposure ended.
 
-    Files without a time, as bad-pixel masks, come first. Each gets its name when it is complete.
+    Files without a time, or from another year, as bad-pixel masks, come first, at once. Each gets its name
+    when it is complete.
     """
+    from daemon import logs
     from daemon import replay as replaying
     from pipeline.errors import NiridError
 
+    logs.configure()
     began = time.monotonic()
     files = replaying.in_order(folder)
     if not files:
@@ -49,6 +52,8 @@ def replay(folder: Path, into: Path, speed: float, as_json: bool) -> None:
         count += 1
         if shown:
             click.echo(f"\r\033[K{count}/{len(files)} {path.name} ", nl=count == len(files), err=True)
+        else:
+            logs.get().info("file_replayed", file=str(path), number=count, of=len(files))
 
     paths = replaying.replay(files, folder, into, speed, on_file=landed)
     seconds = round(time.monotonic() - began, 3)

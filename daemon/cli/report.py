@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any
@@ -47,6 +48,7 @@ def status(settings: Settings, as_json: bool) -> None:
     from rich.markup import escape
 
     from daemon import instance, outdated, queries, requests
+    from daemon.health import span
     from daemon.heart import setting_of
 
     with database(settings) as (config, db):
@@ -60,6 +62,9 @@ def status(settings: Settings, as_json: bool) -> None:
                 lambda sql, *v: db.execute(sql, v).fetchall(), setting_of(config), config.parameters
             ),
             **queries.status(db),
+            "now": queries.iso(time.time()),
+            "waits": queries.waits(db),
+            "refused": len(requests.refused(db, time.time() - 86400)),
         }
         products = queries.products(db)
     if as_json:
@@ -70,14 +75,26 @@ def status(settings: Settings, as_json: bool) -> None:
     out.print(
         f"daemon    running, process {daemon['pid']}" if daemon else "daemon    not running", markup=False
     )
+    waits = answer["waits"]
+    ago = "" if waits["arrival"] is None else span(time.time() - waits["arrival"])
+    last = f"last frame {waits['name']}, {ago} ago" if ago else "no frame yet"
+    out.print(f"clock     {answer['now'][:19].replace('T', ' ')} UTC; {last}", markup=False)
+    if daemon and daemon["stalled"]:
+        out.print(f"[bold red]stalled[/]   {escape(daemon['stalled'])}")
+    if daemon and daemon["links"]:
+        out.print(f"links     {daemon['links']} links in the drop folders are not followed", markup=False)
+    if waits["publishing"]:
+        out.print(f"waiting   {waits['publishing']} products are made and not in their places", markup=False)
     if answer["paused"]:
         out.print(f"[bold red]paused[/]    {escape(answer['paused'])}")
     for folder in answer["missing"]:
         out.print(f"[bold red]missing[/]   the drop folder {escape(folder)}: is it mounted?")
     if daemon and daemon["engine"]:
-        out.print(f"[bold yellow]workers[/]   {escape(daemon['engine'])}")
+        out.print(f"[bold red]workers[/]   {escape(daemon['engine'])}")
     if answer["requests"]:
         out.print(f"requests  {answer['requests']} decisions wait to be applied", markup=False)
+    if answer["refused"]:
+        out.print(f"refused   {answer['refused']} decisions since yesterday (nirid requests)", markup=False)
     if answer["outdated"]:
         said = f"{answer['outdated']} products of an older release or configuration (requeue --outdated)"
         out.print(f"outdated  {said}", markup=False)

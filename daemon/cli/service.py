@@ -29,16 +29,17 @@ def run(
 ) -> None:
     """Watch the drop folders and reduce what lands, until SIGTERM or Ctrl-C.
 
-    With --until-idle: one sweep of the folders, every group reduced, exit 0 (1 if a job failed). Same
-    decisions and same products as the live daemon.
+    With --until-idle: one sweep of the folders, every group reduced, exit 0. Exit 1 if a job failed, or a
+    folder, a file or a disk was in the way. Same decisions and same products as the live daemon.
     """
-    from daemon import app
+    from daemon import app, logs
 
     config = settings.load(
         watch_folders=[absolute(folder) for folder in drop] or None,
         products_folder=absolute(products),
         engine_workers=workers,
     )
+    logs.configure(config.log.level, config.log.format, wait=False)
     if not until_idle:
         app.serve(config)
         return
@@ -51,7 +52,9 @@ def run(
         rows += [(job["state"], job["name"] or job["rule"], job["reason"]) for job in answer["waiting"]]
         rows += [(job["state"], job["name"], job["reason"]) for job in answer["failed"]]
         out.print(table(("", "product", ""), [(coloured(row[0]), *row[1:]) for row in rows]))
-    if answer["failed"]:
+    for why in answer["blocked"]:
+        click.echo(f"nirid: {logs.printable(why)}", err=True)
+    if answer["failed"] or answer["blocked"]:
         ctx.exit(FAILED)
 
 

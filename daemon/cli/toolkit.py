@@ -60,11 +60,13 @@ def expanded(names: Iterable[str]) -> list[str]:
 
     In a list blank lines and `#` comments are skipped. Raises UsageError when nothing is left.
     """
+    from pipeline import places
+
     paths: list[str] = []
     for name in names:
         if name.startswith("@"):
             try:
-                lines = Path(name[1:]).expanduser().read_text(encoding="utf-8", errors="surrogateescape")
+                lines = places.expanded(name[1:]).read_text(encoding="utf-8", errors="surrogateescape")
             except OSError as error:
                 raise click.UsageError(f"{name[1:]}: {error.strerror}") from None
             stripped = (line.partition("#")[0].strip() for line in lines.splitlines())

@@ -16,11 +16,17 @@ Ending = Literal[
     "done",  # `result` is the worker's answer, the staged product is on disk
     "failed",  # ReductionError or a bug: the same inputs would fail again
     "io",  # OSError: the world is briefly unwell, not counted
-    "died",  # the worker is gone (killed, segmentation fault, out of memory)
+    "died",  # the worker is gone (segmentation fault, exit)
+    "killed",  # by somebody else's SIGKILL: the kernel, when memory runs out, or a person
     "timeout",  # over the time limit, killed
-    "memory",  # over the memory limit
+    "memory",  # over the memory limit, or no thread to be had
+    "cache",  # compiled code on disk is damaged: it was thrown away, the job is for another try
     "stopped",  # asked to stop, and did
 ]
+
+
+# Failures of the machine: they say nothing of the data. Tried again like other troubles of the system.
+OF_THE_MACHINE = ("io", "killed", "memory")
 
 
 @dataclass(frozen=True)

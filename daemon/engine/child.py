@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from daemon import logs
+from daemon.engine import compiled
 from pipeline.errors import NiridError, StopRequested
 
 REHEARSE_AFTER = 1.0  # s without a job: before, one is likely to come
@@ -41,7 +42,14 @@ def main(setup: dict[str, Any]) -> None:
     runner: Runner = getattr(module, function)
     if hasattr(module, "warm_up"):
         marker = Path(setup["warm_marker"])
-        module.warm_up(marker.exists())
+        try:
+            module.warm_up(marker.exists() and compiled.is_there(marker.parent))
+        except Exception as error:
+            if not compiled.is_damaged(error):
+                raise
+            logs.get().error("compile_cache_damaged", folder=str(marker.parent), error=repr(error))
+            compiled.empty(marker.parent)
+            sys.exit(compiled.AGAIN)
         with contextlib.suppress(OSError):  # a read-only installation compiles at every start
             marker.touch()
     _send(pipe, {"ready": round(time.monotonic() - began, 3)})
@@ -56,7 +64,11 @@ def main(setup: dict[str, Any]) -> None:
                 _give_memory_back()
             message = json.loads(pipe.recv_bytes())
             if "job" in message:  # a request to stop what has just ended is late: nothing to do
-                _send(pipe, _attempt(runner, message["job"], pipe.poll))
+                answer = _attempt(runner, message["job"], pipe.poll)
+                _send(pipe, answer)
+                if answer["ending"] == "cache":  # this process has loaded half of it
+                    compiled.empty(Path(setup["warm_marker"]).parent)
+                    return
 
 
 def _give_memory_back() -> None:
@@ -77,12 +89,20 @@ def _attempt(runner: Runner, job: dict[str, Any], should_stop: Callable[[], bool
         return {"ending": "done", "result": {**runner(job, should_stop), "peak_mb": peak_memory_mb()}}
     except StopRequested as stop:
         return {"ending": "stopped", "error": str(stop)}
-    except MemoryError as error:
-        return _failure("memory", error)
-    except OSError as error:
-        return _failure("io", error)
     except Exception as error:
-        return _failure("failed", error, data_error=isinstance(error, NiridError))
+        return _sorted(error)
+
+
+def _sorted(error: Exception) -> dict[str, Any]:
+    """A failure as the daemon treats it: the machine's, the file system's, or of the data."""
+    if compiled.is_damaged(error):
+        logs.get().error("compile_cache_damaged", error=repr(error))
+        return _failure("cache", error)
+    if isinstance(error, MemoryError) or "can't start new thread" in str(error):
+        return _failure("memory", error)
+    if isinstance(error, OSError):
+        return _failure("io", error)
+    return _failure("failed", error, data_error=isinstance(error, NiridError))
 
 
 def _failure(ending: str, error: Exception, **more: Any) -> dict[str, Any]:

@@ -25,9 +25,10 @@ from typing import Any
 
 import pipeline
 from daemon import logs
-from daemon.engine import Ending, Outcome, Spec, WorkersDoNotStart
+from daemon.engine import Ending, Outcome, Spec, WorkersDoNotStart, compiled
 from daemon.engine.words import Words
 from pipeline.parallel import cores as cores_here
+from pipeline.places import home
 
 LAST_WORDS_SECONDS = 0.5  # that a dead worker's last lines are waited for
 BURY_SECONDS = 1.0  # that a killed process is waited for
@@ -203,6 +204,8 @@ class LocalEngine:
         running = worker.running
         code = self._bury(worker)
         if running is None:
+            if code == compiled.AGAIN:
+                return []
             if not worker.ready:
                 self.failed_starts += 1
                 first, longest = RESTART_SECONDS
@@ -223,8 +226,12 @@ class LocalEngine:
                         + (f", {last!r})" if last else ", without a word)")
                     )
             return []
-        last = worker.words.last(LAST_WORDS_SECONDS) if code not in (-signal.SIGKILL, -signal.SIGTERM) else ""
+        by_signal = code in (-signal.SIGKILL, -signal.SIGTERM)
+        last = "" if by_signal else worker.words.last(LAST_WORDS_SECONDS)
+        if ending == "died" and by_signal and not self._stopping:
+            ending = "killed"
         said = {
+            "killed": f"the worker was killed ({_exit_words(code)}: by the kernel, if memory ran out)",
             "died": f"the worker died ({_exit_words(code)})" + (f": {last}" if last else ""),
             "timeout": f"over the time limit of {running.allowed:g} s, {how}",
             "stopped": "did not stop in time, killed",
@@ -259,6 +266,16 @@ class LocalEngine:
         with contextlib.suppress(OSError):  # a dead worker is found by the next poll
             worker.pipe.send_bytes(json.dumps(message).encode())
 
+    def _homes(self) -> dict[str, str]:
+        """Where a worker's libraries may keep what is theirs, when the account has no usable home."""
+        cache = self.shared.get("cache")
+        if home() is not None or not cache:
+            return {}
+        place = Path(cache) / "home"
+        with contextlib.suppress(OSError):
+            place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return {"HOME": str(place), "XDG_CACHE_HOME": str(place / ".cache"), "XDG_CONFIG_HOME": str(place)}
+
     def _tell(self, problem: str) -> None:
         """What is new about whether jobs can be done."""
         if problem != self.problem:
@@ -288,7 +305,7 @@ class LocalEngine:
     def _spawn(self) -> _Worker:
         ours, theirs = Pipe()
         environment = {k: v for k, v in os.environ.items() if k not in NOT_FOR_CHILDREN}
-        environment |= dict.fromkeys(ONE_THREAD, "1") | KEEP_MEMORY
+        environment |= dict.fromkeys(ONE_THREAD, "1") | KEEP_MEMORY | self._homes()
         setup = {
             "fd": theirs.fileno(),
             "runner": self.runner,
@@ -297,6 +314,7 @@ class LocalEngine:
             "log": {**self.log, "format": "json"},  # `Words` reads it
             "warm_marker": str(warm_marker()),
         }
+
         try:
             ear, mouth = os.pipe2(os.O_CLOEXEC)
         except OSError:

@@ -83,7 +83,7 @@ def test_the_pipe_wakes_the_waiter_at_once(make):
 @pytest.mark.parametrize(
     ("do", "ending", "data_error", "says"),
     [
-        ("die", "died", False, "SIGKILL"),
+        ("die", "killed", False, "SIGKILL"),
         ("eat", "memory", False, "MemoryError"),
         ("lose_the_disk", "io", False, "Input/output error"),
         ("bad_data", "failed", True, "N1.fits: no usable pixel"),
@@ -107,7 +107,7 @@ def test_a_killed_worker_fails_its_own_job_only_and_is_replaced(make, tmp_path):
     survivor = next(pid for pid, job in engine.pids().items() if job == 2)
     os.kill(victim, signal.SIGKILL)
     (outcome,) = until(engine, bool)
-    assert (outcome.job_id, outcome.ending) == (1, "died")
+    assert (outcome.job_id, outcome.ending) == (1, "killed")
     assert engine.pids()[survivor] == 2
     until(engine, lambda _: engine.free() == 1)
     assert victim not in engine.pids()

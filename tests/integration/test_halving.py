@@ -5,6 +5,7 @@ import json
 import pytest
 
 from daemon import halving, queries, requests
+from daemon.engine import Outcome
 from daemon.halving import Search
 from tests.night import FINAL, Daemon, FakeEngine, example1, frame
 
@@ -57,16 +58,45 @@ def test_the_frame_is_found_wherever_it_is(daemons, number):
     assert state == "quarantined"
     assert "BadFrame: odd" in reason
     assert "found by halving its 10 frames" in reason
-    assert len(daemon.engine.ran) <= 1 + 2 + 3 + 1  # the job, both halves, a half of 5 narrowed, the rest
+    assert len(daemon.engine.ran) <= 1 + 2 + 4 + 1  # the job, both halves, a half of 5 narrowed, the rest
     assert daemon.rows("SELECT MAX(runs) AS n FROM accounting") == [{"n": 1}]
     assert not list((daemon.products / ".staging").iterdir())
     (line,) = requests.written(daemon.products)
     assert (line["action"], line["user"]) == ("quarantine", "nirid")
 
 
-@pytest.mark.parametrize("ending", ["died", "timeout", "memory"])
-def test_a_frame_that_kills_its_worker_is_found_after_three_deaths(daemons, ending):
+@pytest.mark.parametrize("ending", ["timeout", "memory", "killed", "io"])
+def test_a_failure_of_the_machine_is_blamed_on_no_frame(daemons, ending):
+    """Whenever it comes: in the job itself, and in the search for the frame that has an error of its own."""
     daemon = daemons(Poison(4, ending=ending))
+    daemon.land(*darks(6))
+    daemon.run(900)
+    assert {state for state, _ in states(daemon).values()} == {"ready"}
+    assert not daemon.rows("SELECT * FROM search")
+    assert [e for e, _ in daemon.events if e in ("job_interrupted", "job_failed")], "nothing was told"
+
+
+@pytest.mark.parametrize("ending", ["timeout", "memory", "killed", "io"])
+@pytest.mark.parametrize("at", range(1, 6))
+def test_a_failure_of_the_machine_in_the_search_changes_nothing(daemons, ending, at):
+    daemon = daemons(Poison(4))
+    run = daemon.engine.run
+
+    def once(job_id, attempt, spec):
+        if len(daemon.engine.ran) == at and not daemon.engine.cancelled:
+            daemon.engine.cancelled.append(job_id)
+            return Outcome(job_id, attempt, ending, 0.1, error="out of memory")
+        return run(job_id, attempt, spec)
+
+    daemon.engine.run = once
+    daemon.land(*darks(6))
+    daemon.run(900)
+    assert {name for name, (state, _) in states(daemon).items() if state == "quarantined"} == {"S0004"}
+    assert inputs(daemon) == ["0001", "0002", "0003", "0005", "0006"]
+
+
+def test_a_frame_that_crashes_its_worker_is_found_after_three_deaths(daemons):
+    daemon = daemons(Poison(4, ending="died"))
     daemon.land(*darks(6))
     daemon.run(900)
     assert inputs(daemon) == ["0001", "0002", "0003", "0005", "0006"]

@@ -238,6 +238,31 @@ def test_a_backup_learns_what_has_happened_since(daemons, tmp_path):
     assert {p["path"] for p in again.ask(queries.products, current=False)} == on_disk
 
 
+@pytest.mark.parametrize("last", ["reject", "accept"])
+def test_a_backup_learns_every_decision_since_in_order(daemons, tmp_path, last):
+    daemon = daemons()
+    daemon.land(*example1(), static_bpm())
+    daemon.until_idle()
+    for action in ("reject", "accept") if last == "reject" else ("reject",):
+        daemon.decide(action, "N20160102S0425", reason="trailed")
+        daemon.until_idle()
+    backup.backup(daemon.ledger.path, copy := tmp_path / "copy.db")
+    daemon.decide(last, "N20160102S0425", reason="looked again")
+    daemon.until_idle()
+    made, files = daemon.current(), rows(daemon)["files"]
+    daemon.close()
+    for side in ("", "-wal", "-shm"):
+        Path(f"{daemon.ledger.path}{side}").unlink(missing_ok=True)
+    shutil.copy(copy, daemon.ledger.path)
+    again = daemons()
+    disk = Disk(again, [*example1(), static_bpm()])
+    rebuild.take_back(again.ledger, disk, again.setting, again.heart.overrides)
+    again.until_idle()
+    assert rows(again)["files"] == files
+    assert again.current() == made
+    assert again.engine.ran == []
+
+
 def test_a_calibration_whose_raw_frames_have_been_archived_stays_in_use(daemons):
     daemon = daemons()
     daemon.land(*example1())

@@ -98,3 +98,28 @@ def test_the_command_says_what_has_landed(archive, tmp_path):
     assert (
         CliRunner().invoke(command, [str(archive), "--into", str(tmp_path), "--speed", "-1"]).exit_code == 2
     )
+
+
+def test_a_mask_of_another_year_comes_first_and_nobody_waits_for_it(archive, tmp_path):
+    folder = tmp_path / "night"
+    shutil.copytree(archive, folder)
+    (folder / ".truth").mkdir()
+    base = Shot(kind="dark", shape=(256, 256), exposure=10.0)
+    for name, year in (("mask", 2001), ("later", 2020)):
+        shot = replace(base, name=name, start=START.replace(year=year))
+        shot.render(1).write(folder / f"{name}.fits")
+        shot.render(1).write(folder / ".truth" / f"{name}.fits")
+    clock, landed = Clock(), []
+    replay(
+        in_order(folder), folder, tmp_path / "drop", speed=60,
+        on_file=lambda path: landed.append((path.name, round(clock.now - 100, 3))),
+        clock=clock, sleep=clock.sleep,
+    )  # fmt: skip
+    assert landed == [
+        ("junk.fits", 0),
+        ("mask.fits", 0),
+        ("later.fits", 0),
+        ("N20160102S0003.fits", 0),
+        ("N20160102S0001.fits", 5),
+        ("N20160102S0002.fits", 20),
+    ]
