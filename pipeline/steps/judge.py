@@ -73,14 +73,16 @@ def judge_frames(frames: Frames, params: JudgeFramesParams, cals: Calibrations) 
             own = clouded(members, seen, params.sky_cloud, besides=own) | own
         else:
             own = _calibrations(kind, members, seen, params, lamp) | own
-        if own and all(v.use == LEFT_OUT for v in own.values()) and len(own) == len(members):
+        objects = [k for k, f in enumerate(members) if not f.roles or "object" in f.roles]
+        if objects and all(k in own and own[k].use == LEFT_OUT for k in objects):
             # Nothing would be left. A person sees why the product is what it is.
-            own = {
-                k: replace(v, use=USED, sky=USED, weight=1.0, reason=f"{v.reason}; so are all")
-                for k, v in own.items()
-            }
+            own |= {k: _in_spite(own[k]) for k in objects}
         verdicts += own.values()
     return dealt(frames, verdicts, params.accept)
+
+
+def _in_spite(verdict: Verdict) -> Verdict:
+    return replace(verdict, use=USED, sky=USED, weight=1.0, reason=f"{verdict.reason}; so are all")
 
 
 def _kind(frame: Frame) -> str:

@@ -92,6 +92,15 @@ def test_all_frames_alike_are_all_used_with_a_warning():
     assert "so are all" in kept[0].notes[0]
 
 
+def test_the_last_objects_stay_beside_good_skies():
+    object_only, sky_only = frozenset({"object"}), frozenset({"sky"})
+    frames = [dead(f).evolve(roles=object_only) for f in sequence(2)]
+    frames += [f.evolve(roles=sky_only) for f in sequence(5)[2:]]
+    kept = judge_frames.run(frames)
+    assert [f.roles for f in kept] == [object_only] * 2 + [sky_only] * 3
+    assert "so are all" in kept[0].notes[0]
+
+
 def test_a_pedestal_does_not_hide_a_closed_shutter_where_no_dark_was_subtracted():
     frames = [f.evolve(cards={"DARKCORR": None}, sci=f.sci + np.float32(300)) for f in sequence(sky=900.0)]
     frames[2] = dead(frames[2]).evolve(sci=dead(frames[2]).sci + np.float32(300))
