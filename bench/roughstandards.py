@@ -110,7 +110,7 @@ def lamp_names(case: Case, number: int, cals: Mapping[str, Path], work: Path) ->
     yield Figure(case.name, "science missing", int(science is None), 0)
     if science is not None and not LAMPS[case.name]:
         yield Figure(
-            case.name, "science silent about lamp-off frames", int("lamp-off" not in notes(science)), 0
+            case.name, "science silent about lamp-off frames", int("lamp off" not in notes(science)), 0
         )
 
 
