@@ -82,6 +82,7 @@ def test_a_lost_database_is_made_anew_and_nothing_is_reduced_again(made, loss):
         "failed": [],
         "waiting": [],
         "products": [],
+        "blocked": [],
     }
     assert made.made() == products
     after = made.ledger()

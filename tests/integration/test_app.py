@@ -127,13 +127,16 @@ def test_a_heart_without_progress_is_not_vouched_for(monkeypatch):
     monkeypatch.setattr(app.systemd, "notify", lambda *lines: said.append(lines))
     monkeypatch.setattr(app, "LOOK_SECONDS", 0.0)
     stalled = SimpleNamespace(progress_at=time.monotonic() - 2 * app.STALLED_SECONDS)
+    lands = SimpleNamespace(progress_at=time.monotonic(), ignored={}, watcher=SimpleNamespace(modes={}))
+    told = {}
     turns = iter([False, False, True])
     app._watch_over(
-        SimpleNamespace(heart=stalled, died=[]),
+        SimpleNamespace(heart=stalled, died=[], landing=lands, tell=told.update),
         SimpleNamespace(wait=lambda seconds: next(turns)),
         lambda: True,
     )
     assert len(said) == 2
+    assert "no progress" in told["stalled"]
     assert all("WATCHDOG=1" not in lines and "no progress" in lines[0] for lines in said)
 
 

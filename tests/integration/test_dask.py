@@ -96,7 +96,7 @@ def test_jobs_run_beside_each_other_and_each_ends_as_it_would_at_home(cluster, m
     assert outcome.result["said"] == "héllo job-1-1\n"
     assert outcome.result["pid"] != os.getpid()
     expected = {
-        "die": ("died", False, "SIGKILL"),
+        "die": ("killed", False, "SIGKILL"),
         "eat": ("memory", False, "MemoryError"),
         "lose_the_disk": ("io", False, "Input/output error"),
         "bad_data": ("failed", True, "N1.fits: no usable pixel"),
@@ -106,7 +106,7 @@ def test_jobs_run_beside_each_other_and_each_ends_as_it_would_at_home(cluster, m
         outcome = one(engine, do)
         assert (outcome.ending, outcome.data_error) == (ending, data_error)
         assert says in outcome.error
-        assert "Traceback" in outcome.traceback or ending == "died"
+        assert "Traceback" in outcome.traceback or ending == "killed"
     environment = one(engine, "environment").result["env"]
     assert environment["NUMBA_NUM_THREADS"] == environment["OMP_NUM_THREADS"] == "1"
     assert environment["MALLOC_TRIM_THRESHOLD_"] == str(1 << 30), "not Dask's, which costs a third"
