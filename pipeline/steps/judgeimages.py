@@ -29,6 +29,7 @@ from pipeline.verdict import LEFT_OUT, SCALED, USED, WEIGHTED, Verdict
 if TYPE_CHECKING:
     from pipeline.algorithms.meanstar import Shape
 
+NARROW = 4.0  # pixels of FWHM, below which ellipticity counts for less
 FEW_STARS = 5  # fewer than these may lie on a galaxy, or be blends that the seeing changes
 FEW = 4  # frames or fewer: nothing is left out on weak evidence
 WEAK = 2.0  # times the limit beyond which the evidence is not weak
@@ -180,12 +181,14 @@ def _by_shape(
     """Double, elongated or blurred. With few frames or stars the evidence must be strong for one to be left
     out: a cosmic ray lengthens one star, and is a second image of it."""
     weak = WEAK if few or shape.number < 3 else 1.0
-    one = WEAK if shape.number < 3 else 1.0
+    one = WEAK if shape.number < FEW_STARS else 1.0
     second = one * params.second_peak + usual.second + shape.second - unlike.second
     if shape.second > second:
         return _left_out(frame, "double: a second image of each star", shape.second, second, "of the first")
     elongation = math.hypot(unlike.e1 - usual.e1, unlike.e2 - usual.e2)
-    most = max(params.elongated, 4 * unlike.error) * (WEAK if shape.number < FEW_STARS else 1.0)
+    # The same motion lengthens a narrow star more, and costs as little.
+    motion = params.elongated * max(1.0, NARROW / shape.fwhm)
+    most = one * max(motion, 4 * unlike.error)
     ratio = unlike.fwhm / usual.fwhm
     if ratio > 1 + weak * (params.too_blurred - 1) and elongation < ROUND:
         return _left_out(frame, "blurred", ratio, params.too_blurred, "times the others' FWHM")
