@@ -139,7 +139,10 @@ def shape(stars: NDArray[np.float64], noise: Floats, fwhm: float) -> Shape | Non
 
 
 def _second_peak(image: FloatImage, sigma: float, fwhm: float, peak: float) -> float:
-    """Height of the highest local maximum away from the middle over that in the middle; 0 where none is."""
+    """Height of the highest local maximum away from the middle over that in the middle; 0 where none is.
+
+    A second image is as wide as the first: what is sharper is a cosmic ray or a bad pixel.
+    """
     from scipy.ndimage import maximum_filter, uniform_filter
 
     smooth = uniform_filter(image, 3, mode="constant")
@@ -147,9 +150,11 @@ def _second_peak(image: FloatImage, sigma: float, fwhm: float, peak: float) -> f
     rows, columns = np.indices(image.shape) - half
     away = np.hypot(rows, columns)
     top = smooth[away <= max(2.0, 0.5 * fwhm)].max()
+    highest = maximum_filter(image, 3, mode="constant")  # of the nine pixels
+    sharpest = float(top) / peak
     # A maximum, above the noise of nine pixels, that is parted from the middle by a dip.
     candidates = (smooth == maximum_filter(smooth, 5)) & (away > 0.7 * fwhm) & (away < 0.95 * half)
-    candidates &= smooth > 6 * sigma / 3
+    candidates &= (smooth > 6 * sigma / 3) & (smooth > 0.7 * sharpest * highest)
     best = 0.0
     for row, column in np.argwhere(candidates):
         steps = np.linspace(0, 1, 2 * int(away[row, column]) + 3)
@@ -180,7 +185,8 @@ def repeated(x: Floats, y: Floats, flux: Floats, *, reach: float = 100.0, radius
         return 0.0
     close = np.hypot(np.subtract.outer(dx, dx), np.subtract.outer(dy, dy)) <= radius
     best = int(close.sum(axis=1).argmax())
-    if close[best].sum() < 2:  # one pair is a pair
+    # One pair is a pair; of six sources or more two pairs are alike by chance in a few percent of fields.
+    if close[best].sum() < (2 if len(x) < 6 else 3):
         return 0.0
     return len(np.union1d(i[close[best]], j[close[best]])) / len(x)
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 
 USUAL_SEEING = 0.5  # arcsec, FWHM where no star tells it
+WIDE = 4.0  # pixels, rms: a saturated star is no wider
 # Sources that must agree before a match counts for more than its header.
 STRONG = 3
 
@@ -118,6 +119,9 @@ def points_of(frame: Frame, params: AdjustWCSParams) -> Points:
         rough = np.nan_to_num(2.0 * t["A_IMAGE"] * t["FLUXERR_AUTO"] / t["FLUX_AUTO"], nan=1.0, posinf=1.0)
     error = np.where(fitted, t["ERR_FIT"], np.clip(np.abs(rough), 0.05, 2.0))
     error = np.where(saturated, np.maximum(error, 0.2), error).astype(float)
+    # The middle of a galaxy depends on how much of it stands out of the sky, in which it is, too.
+    wide = np.sqrt(np.abs(t["A_IMAGE"].astype(float) * t["B_IMAGE"].astype(float)))
+    error = np.where(fitted, error, np.maximum(error, 0.1 * (wide - WIDE)))
     x, y = undistorted(frame, x.astype(float), y.astype(float), params.distortion)
     return matching.Points(x, y, error, t["FLUX_AUTO"].astype(float))
 
@@ -217,11 +221,39 @@ def united(points: Sequence[Points], radius: float) -> Points:
 
 
 def seen_from_reference(points: Points, shift: Shift) -> Points:
-    """A frame's points in pixels of the reference, and their fluxes as the reference would measure them."""
+    """A frame's points in pixels of the reference, and their fluxes as the reference would measure them.
+
+    Where they lie is no better known than the frame's shift.
+    """
     inverse = np.linalg.inv(shift.matrix)
     x, y, _ = inverse @ np.stack([points.x, points.y, np.ones_like(points.x)])
     ratio = shift.match.ratio if math.isfinite(shift.match.ratio) else 0.0
-    return points._replace(x=x, y=y, flux=points.flux * math.exp(-ratio))
+    error = np.hypot(points.error, shift.match.error)
+    return points._replace(x=x, y=y, error=error, flux=points.flux * math.exp(-ratio))
+
+
+def inherited(
+    shift: Shift, against: Points, points: Points, parents: Sequence[tuple[Points, float]]
+) -> Shift:
+    """The shift with the error that it has from the frames whose sources it was matched by.
+
+    against : what `points` was matched with; parents : sources of frames as `seen_from_reference` gives them,
+        with the error of their shift, which all of a frame share: many sources make it no smaller
+    """
+    if not parents:
+        return shift
+    error = np.zeros(against.x.size)
+    for own, known in parents:
+        theirs = np.isin(against.x, own.x) & np.isin(against.y, own.y)
+        error[theirs] = known
+    x, y = shift.to_frame(against.x, against.y)
+    away = np.hypot(np.subtract.outer(x, points.x), np.subtract.outer(y, points.y)).min(axis=1)
+    same = away < 2.0
+    if not same.any():
+        return shift
+    weight = 1 / np.maximum(against.error[same], 0.01) ** 2
+    shared = float(np.sum(weight * error[same]) / np.sum(weight))
+    return shift._replace(match=shift.match._replace(error=math.hypot(shift.match.error, shared)))
 
 
 def distortion_of(frame: Frame) -> float:

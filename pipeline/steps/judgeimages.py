@@ -29,6 +29,8 @@ from pipeline.verdict import LEFT_OUT, SCALED, USED, WEIGHTED, Verdict
 if TYPE_CHECKING:
     from pipeline.algorithms.meanstar import Shape
 
+NARROW = 4.0  # pixels of FWHM, below which ellipticity counts for less
+FEW_STARS = 5  # fewer than these may lie on a galaxy, or be blends that the seeing changes
 FEW = 4  # frames or fewer: nothing is left out on weak evidence
 WEAK = 2.0  # times the limit beyond which the evidence is not weak
 CLEARER = 0.25  # magnitudes, by which another frame than the reference must be brighter to be compared with
@@ -75,7 +77,8 @@ def judge_images(frames: Frames, params: JudgeImagesParams, cals: Calibrations) 
 
 def _excess(seen: Seen, params: JudgeImagesParams) -> float:
     """Magnitudes by which a frame is surely brighter than the one it is compared with; 0 for an odd image."""
-    odd = seen.shape is None or seen.shape.second > params.second_peak or seen.shape.ellipticity > ROUND
+    own = _unlike(seen)
+    odd = own is None or own.second > params.second_peak or math.hypot(own.e1, own.e2) > ROUND
     if odd or seen.light is None or not math.isfinite(seen.light.error):
         return 0.0
     return seen.light.magnitudes - 3 * seen.light.error
@@ -113,11 +116,27 @@ def _measured(frame: Frame, seen: Seen, transparency: tuple[float, float]) -> Fr
 # -- what becomes of it -------------------------------------------------------------------------------------
 
 
-class Usual(NamedTuple):
+class Unlike(NamedTuple):
+    """How the stars of a frame differ from the very same stars in the reference: the FWHM as a ratio."""
+
     fwhm: float
     e1: float
     e2: float
     second: float
+    error: float  # of e1 and e2
+
+
+def _unlike(seen: Seen) -> Unlike | None:
+    own, there = seen.shape, seen.beside
+    if own is None or there is None:
+        return None
+    return Unlike(
+        own.fwhm / there.fwhm,
+        own.e1 - there.e1,
+        own.e2 - there.e2,
+        own.second - there.second,
+        own.error if own is there else math.hypot(own.error, there.error),
+    )
 
 
 def _verdicts(
@@ -127,17 +146,14 @@ def _verdicts(
     params: JudgeImagesParams,
 ) -> list[Verdict]:
     """One verdict for each frame that is unlike the others."""
-    shapes = [s.shape for s in seen if s.shape is not None]
-    usual = (
-        Usual(*(float(np.median([getattr(s, name) for s in shapes])) for name in Usual._fields))
-        if shapes
-        else None
-    )
+    found = [_unlike(own) for own in seen]
+    known = [own for own in found if own is not None]
+    usual = Unlike(*np.median(known, axis=0).tolist()) if known else None
     pairs = companions(frames)
     most_pairs = params.repeated + float(np.median(pairs))
     by_sources = sum(str(f.header.get("REGMETH")) in ("sources", "reference") for f in frames)
     out = []
-    for frame, own, light, double in zip(frames, seen, transparency, pairs, strict=True):
+    for frame, own, unlike, light, double in zip(frames, seen, found, transparency, pairs, strict=True):
         verdict = None
         if double > most_pairs:
             reason = "double: its sources repeat at one distance"
@@ -146,8 +162,8 @@ def _verdicts(
             verdict = _left_out(
                 frame, "not one of its stars was found", 0, params.unfound * own.expected, "stars"
             )
-        if verdict is None and own.shape is not None and usual is not None:
-            verdict = _by_shape(frame, own.shape, usual, params, few=len(frames) <= FEW)
+        if verdict is None and own.shape is not None and unlike is not None and usual is not None:
+            verdict = _by_shape(frame, own.shape, unlike, usual, params, few=len(frames) <= FEW)
         cloud = None if "NON_SIDEREAL" in tags_of(frame.header) else _by_light(frame, light, params)
         if (both := _harder(verdict, cloud)) is not None:
             before = next((v.weight for v in frame.verdicts if v.frame == both.frame), 1.0)
@@ -160,16 +176,20 @@ def _left_out(frame: Frame, reason: str, figure: float, most: float, unit: str =
 
 
 def _by_shape(
-    frame: Frame, shape: Shape, usual: Usual, params: JudgeImagesParams, *, few: bool
+    frame: Frame, shape: Shape, unlike: Unlike, usual: Unlike, params: JudgeImagesParams, *, few: bool
 ) -> Verdict | None:
-    """Double, elongated or blurred. With few frames the evidence must be strong for one to be left out."""
-    weak = WEAK if few else 1.0
-    second = params.second_peak + usual.second
+    """Double, elongated or blurred. With few frames or stars the evidence must be strong for one to be left
+    out: a cosmic ray lengthens one star, and is a second image of it."""
+    weak = WEAK if few or shape.number < 3 else 1.0
+    one = WEAK if shape.number < FEW_STARS else 1.0
+    second = one * params.second_peak + usual.second + shape.second - unlike.second
     if shape.second > second:
         return _left_out(frame, "double: a second image of each star", shape.second, second, "of the first")
-    elongation = math.hypot(shape.e1 - usual.e1, shape.e2 - usual.e2)
-    most = max(params.elongated, 4 * shape.error)
-    ratio = shape.fwhm / usual.fwhm
+    elongation = math.hypot(unlike.e1 - usual.e1, unlike.e2 - usual.e2)
+    # The same motion lengthens a narrow star more, and costs as little.
+    motion = params.elongated * max(1.0, NARROW / shape.fwhm)
+    most = one * max(motion, 4 * unlike.error)
+    ratio = unlike.fwhm / usual.fwhm
     if ratio > 1 + weak * (params.too_blurred - 1) and elongation < ROUND:
         return _left_out(frame, "blurred", ratio, params.too_blurred, "times the others' FWHM")
     if elongation > weak * most:
@@ -179,14 +199,15 @@ def _by_shape(
         return Verdict(
             name_of(frame), WEIGHTED, USED, "elongated", elongation, most, "beyond the others'", 0.5
         )
-    if ratio > params.blurred:
+    blurred = params.blurred + 2 * unlike.error
+    if ratio > blurred:
         return Verdict(
             name_of(frame),
             WEIGHTED,
             USED,
             "blurred",
             ratio,
-            params.blurred,
+            blurred,
             "times the others' FWHM",
             ratio**-2,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,6 +18,7 @@ from pipeline.steps.frameshifts import (
     Shifts,
     by_wcs,
     faint_matcher,
+    inherited,
     itself,
     match_pixels,
     match_points,
@@ -155,21 +156,20 @@ def _by_sources(frames: Frames, place: int, params: AdjustWCSParams) -> Shifts:
     shifts: Shifts = [None] * len(frames)
     shifts[place] = itself(frames[place])
 
-    def attempt(against: Any) -> None:
+    def attempt(against: Any, parents: Sequence[tuple[Any, float]] = ()) -> None:
         for k, frame in enumerate(frames):
-            if shifts[k] is None:
-                match = match_points(against, points[k], frame, starts[k], params)
-                shifts[k] = Shift(starts[k], match, "sources") if match else None
+            if shifts[k] is None and (match := match_points(against, points[k], frame, starts[k], params)):
+                shifts[k] = inherited(Shift(starts[k], match, "sources"), against, points[k], parents)
 
     attempt(points[place])
     while params.evidence and 1 < (before := _known(shifts)) < len(frames):
         radius = max(params.match_radius / pointing.projection(frames[place]).pixel_scale, 2.0)
         seen = [
-            seen_from_reference(points[k], shift)
+            (seen_from_reference(points[k], shift), shift.match.error)
             for k, shift in enumerate(shifts)
             if shift is not None and k != place
         ]
-        attempt(united([points[place], *seen], radius))
+        attempt(united([points[place], *(own for own, _ in seen)], radius), seen)
         if _known(shifts) == before:
             break
     return shifts

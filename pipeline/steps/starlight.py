@@ -29,11 +29,14 @@ class Seen(NamedTuple):
     """What one frame shows of the reference's stars; None where it cannot be told.
 
     expected : stars that should be in its field
+    beside : shape of the very same stars in the reference. A blend or the heart of a galaxy is no fault of a
+        frame, and counts for much where few stars are seen.
     """
 
     shape: Shape | None
     light: Transparency | None
     expected: int
+    beside: Shape | None = None
 
 
 def compared(frames: Frames, base: Frame) -> list[Seen]:
@@ -44,6 +47,8 @@ def compared(frames: Frames, base: Frame) -> list[Seen]:
     widths = [number(f.header, "FWHMPIX") or math.nan for f in frames]
     usual = float(np.nanmedian(widths)) if np.isfinite(widths).any() else 4.0
     first = look_at(base, base, chosen, usual)
+    if first.shape is not None:
+        first = first._replace(beside=first.shape)
     return each(lambda f: first if f is base else look_at(f, base, chosen, usual, first.shape), frames)
 
 
@@ -109,16 +114,18 @@ def look_at(
         t = frame.catalog
         near = np.hypot(np.subtract.outer(x, t["X_IMAGE"] - 1), np.subtract.outer(y, t["Y_IMAGE"] - 1))
         inside &= near.min(axis=1) < 2 * usual
-    expected = int(inside.sum())
+    expected = int((inside & _seen_there(frame, x, y)).sum())
     if not expected or frame.header.get("REGMETH") in ("offsets", "header") or frame.var is None:
         return Seen(None, None, expected)
-    bad = (frame.dq & ~np.uint16(6)) != 0
-    noise = np.sqrt(np.median(frame.var[::8, ::8])) / stars.flux[inside]
-    most = max(FEWEST, PIXELS // (2 * half + 1) ** 2)
-    pieces = meanstar.cutouts(
-        frame.sci, bad, x[inside][:most], y[inside][:most], stars.flux[inside][:most], half
-    )
-    shape = meanstar.shape(pieces, noise[:most], usual)
+    most = np.flatnonzero(inside)[: max(FEWEST, PIXELS // (2 * half + 1) ** 2)]
+    pieces, noise = _pieces(frame, x[most], y[most], stars.flux[most], half)
+    beside = None
+    if frame is not reference:  # the same stars, the same pixels of each
+        there, at = _pieces(reference, stars.x[most], stars.y[most], stars.flux[most], half)
+        there[np.isnan(pieces)] = np.nan
+        pieces[np.isnan(there)] = np.nan
+        beside = meanstar.shape(there, at, usual)
+    shape = meanstar.shape(pieces, noise, usual)
     radius = APERTURE * max(shape.fwhm if shape else usual, usual)
     measured = inside & stars.dark
     there = _sums(frame, x[measured], y[measured], radius)
@@ -126,7 +133,24 @@ def look_at(
     light = meanstar.relative_light(*there, *here)
     if light is not None and shape is not None and of_reference is not None:
         light = _of_all_light(light, shape, of_reference, radius)
-    return Seen(shape, light, expected)
+    return Seen(shape, light, expected, beside)
+
+
+def _seen_there(frame: Frame, x: Any, y: Any) -> NDArray[np.bool_]:
+    """(n,) places on a pixel that has seen light."""
+    ny, nx = frame.shape
+    rows, columns = np.clip(np.rint(y).astype(int), 0, ny - 1), np.clip(np.rint(x).astype(int), 0, nx - 1)
+    return np.asarray((frame.dq[rows, columns] & ~np.uint16(6)) == 0)
+
+
+def _pieces(frame: Frame, x: Any, y: Any, flux: Any, half: int) -> tuple[Any, Any]:
+    """Cut-outs of the stars, and the noise of a pixel of each, both in units of their flux."""
+    from pipeline.algorithms import meanstar
+
+    assert frame.var is not None
+    bad = (frame.dq & ~np.uint16(6)) != 0
+    noise = np.sqrt(np.median(frame.var[::8, ::8])) / flux
+    return meanstar.cutouts(frame.sci, bad, x, y, flux, half), noise
 
 
 def _of_all_light(light: Transparency, shape: Shape, reference: Shape, radius: float) -> Transparency:

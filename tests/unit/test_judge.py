@@ -15,8 +15,9 @@ from pipeline.limits import LIMITS
 from pipeline.steps.judge import judge_frames
 from pipeline.steps.judgeclouds import clouded
 from pipeline.steps.judgeimages import judge_images
+from pipeline.tangent import tangent
 from pipeline.verdict import LEFT_OUT, SCALED, USED, Verdict, merged
-from tests.skyframes import FIVE, READ, add_star, calibrated, star_field
+from tests.skyframes import FIVE, READ, TARGET, add_star, calibrated, star_field
 
 BOTH = frozenset({"object", "sky"})
 STARS = star_field(14, seed=3, radius=11.0, faintest=4e4)
@@ -259,6 +260,17 @@ def test_spoilt_images_are_left_out(fault, which):
     verdict = verdict_of(kept, which)
     assert verdict.use == LEFT_OUT
     assert {"trail": "trailed", "double": "double", "blur": "blurred"}[fault] in verdict.reason
+
+
+def test_a_frame_that_shows_only_a_star_with_a_neighbour_is_not_double():
+    east, north, flux = min(STARS, key=lambda star: np.hypot(star[0] - FIVE[2][0], star[1] - FIVE[2][1]))
+    frames = registered(sequence(stars=[*STARS, (east + 1.7, north, 0.5 * flux)]))
+    ra, dec = TARGET
+    x, y = tangent(frames[2].header).to_pixel(ra + east / 3600 / np.cos(np.radians(dec)), dec + north / 3600)
+    rows, columns = np.indices(frames[2].shape)
+    other = np.hypot(rows - y, columns - x) > 30
+    frames[2] = frames[2].evolve(dq=np.where(other, frames[2].dq | 1, frames[2].dq).astype(np.uint16))
+    assert len(judge_images.run(frames)) == 5
 
 
 # -- the parts -----------------------------------------------------------------------------------------------

@@ -146,3 +146,18 @@ def test_sources_that_repeat_are_a_double_image_and_chance_is_none():
         double.append(meanstar.repeated(*both, np.concatenate([flux, 0.6 * flux])))
     assert max(chance) < 0.4
     assert min(double) > 0.8
+
+
+def test_a_cosmic_ray_beside_the_only_star_is_no_second_image():
+    image, x, y, flux = field(count=1, second=0.0)
+    image[int(y[0]) + 9, int(x[0]) + 6 : int(x[0]) + 9] += 0.04 * flux[0]
+    assert shape_of(image, x, y, flux).second == 0
+    image, x, y, flux = field(count=1, second=0.4, apart=(7.0, 9.0))
+    assert shape_of(image, x, y, flux).second > 0.5
+
+
+def test_two_pairs_alike_among_many_sources_are_chance():
+    x = np.array([10.0, 16.0, 80.0, 86.0, 150.0, 40.0, 200.0])
+    y = np.array([10.0, 14.0, 90.0, 94.0, 20.0, 220.0, 130.0])
+    assert meanstar.repeated(x, y, np.ones(7)) == 0
+    assert meanstar.repeated(x[:4], y[:4], np.ones(4)) == 1  # two stars, both twice
