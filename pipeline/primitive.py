@@ -16,6 +16,7 @@ from pipeline.association import CalKind
 from pipeline.errors import NotEnoughFrames, OverrideError, ReductionError
 from pipeline.frame import Frame, Frames
 from pipeline.parallel import each
+from pipeline.travel import once
 from pipeline.zeropoint import ZeroPoint
 
 # Accepted for every step, outside its own parameters.
@@ -346,6 +347,7 @@ def run_recipe(
             on_step(name, True, frames, tuple(dict.fromkeys(new)))
         if bound_step.write and write:
             write(name, frames)
+    notes = once(notes)
     used = [str(value) for frame in frames for value in frame.header.get("IMCMB*", {}).values()]
     return Product(
         tuple(frames),

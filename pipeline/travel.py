@@ -22,6 +22,21 @@ ORDINARY = re.compile(
 )
 
 
+def once(notes: Iterable[str]) -> list[str]:
+    """Notes without those that only say of a calibration what another says of the product itself."""
+    known = list(dict.fromkeys(notes))
+    own = set(known)
+    return [text for text in known if not _is_told(text, own)]
+
+
+def _is_told(text: str, own: set[str]) -> bool:
+    while ": " in text:
+        text = text.partition(": ")[2]
+        if text in own:
+            return True
+    return False
+
+
 def travelling(name: str, notes: Iterable[str]) -> tuple[str, ...]:
     """Those notes of a calibration that are warnings for what is made with it, its name before each."""
     return tuple(f"{name.removesuffix('.fits')}: {text}" for text in notes if not ORDINARY.search(text))

@@ -44,13 +44,20 @@ class Verdict:
         if self.person:
             what = "used, since a person has accepted it"
         elif self.use == USED:
-            what = "used, but as no sky for others" if self.sky == LEFT_OUT else "used"
+            what = "no sky for others" if self.sky == LEFT_OUT else "used"
         elif self.use in (SCALED, WEIGHTED):
             what += f", weight {self.weight:.2g}"
         known = math.isfinite(self.figure) and math.isfinite(self.limit)
         unit = f" {self.unit}" if self.unit else ""
-        figures = f" ({self.figure:.4g}{unit}, limit {self.limit:.4g}{unit})" if known else ""
+        figures = f" ({plain(self.figure)}{unit}, limit {plain(self.limit)}{unit})" if known else ""
         return f"{self.frame} {what}: {self.reason}{figures}"
+
+
+def plain(figure: float) -> str:
+    """A figure for a person: four digits, and never 4.867e+04 for 48670 nor -0.0003 electrons for none."""
+    if abs(figure) >= 1000:
+        return f"{figure:.0f}"
+    return f"{round(figure, 3) + 0.0:.4g}" if abs(figure) < 1 else f"{figure:.4g}"
 
 
 def merged(old: tuple[Verdict, ...], new: tuple[Verdict, ...]) -> tuple[Verdict, ...]:

@@ -10,6 +10,7 @@ import click
 from daemon.cli import Settings
 from daemon.cli.output import coloured, console, json_option, print_json
 from daemon.cli.report import database
+from pipeline.verdict import plain
 
 UNDER_WAY = ("seen", "incomplete", "ready", "open", "planned", "waiting", "idle")
 Line = tuple[str, Any]  # (label, text); an indented line when the label is blank
@@ -127,12 +128,13 @@ def _verdict_words(product: dict[str, Any]) -> str:
     """What the pipeline, not a person, made of a frame."""
     found = product["judged"]
     use, sky = found["verdict"], found["as_sky"]
-    what = use if use != "used" else "used, but as no sky for others" if sky == "left out" else use
+    what = use if use != "used" else "made no sky for others" if sky == "left out" else use
     if found["figure"] is not None and found["limit"] is not None:
-        figures = f" ({found['figure']:.4g}, limit {found['limit']:.4g})"
+        figures = f" ({plain(found['figure'])}, limit {plain(found['limit'])})"
     else:
         figures = ""
-    return f"{what} by the pipeline in {product['product']}: {found['reason']}{figures}"
+    made = f"{product['product']}, version {product['version']}"
+    return f"{what} by the pipeline in {made}: {found['reason']}{figures}"
 
 
 def _words(facts: dict[str, Any]) -> str:
@@ -260,7 +262,10 @@ def _worth(row: Mapping[str, Any]) -> str:
     """One exposure of a stack in a line."""
     seen = (("FWHM", "FWHM {:.2f} pix"), ("SKYLEVEL", "sky {:.0f} e-"), ("D_ERR", "registered to {:.3f} pix"))
     said = [text.format(row[key]) for key, text in seen if row.get(key) is not None]
-    return ", ".join([row["NAME"], *said])
+    if row.get("REGISTERED_BY") == "reference":
+        said = [*said[:-1], "the others are registered to it"] if row.get("D_ERR") is not None else said
+    use = row.get("VERDICT", "used")  # why is in a note
+    return ", ".join([row["NAME"], *([use] if use != "used" else []), *said])
 
 
 def _frames(names: list[str]) -> Iterator[Line]:

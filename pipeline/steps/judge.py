@@ -72,7 +72,9 @@ def judge_frames(frames: Frames, params: JudgeFramesParams, cals: Calibrations) 
             own = _images(members, seen, params) | own
             own = clouded(members, seen, params.sky_cloud, besides=own) | own
         else:
-            own = _calibrations(kind, members, seen, params, lamp) | own
+            level = _calibrations(kind, members, seen, params, lamp)
+            # An unlit lamp gives little noise, too: its level says more.
+            own = level | {k: v for k, v in own.items() if k not in level or v.unit == "of the pixels"}
         objects = [k for k, f in enumerate(members) if not f.roles or "object" in f.roles]
         if objects and all(k in own and own[k].use == LEFT_OUT for k in objects):
             # Nothing would be left. A person sees why the product is what it is.
@@ -240,7 +242,7 @@ def _calibrations(
         if away is not None:
             out[k] = _out(
                 members[k],
-                f"{away:+.4g} {members[k].unit} from the level of the other {kind} frames",
+                f"{'above' if away > 0 else 'below'} the level of the other {kind} frames",
                 abs(away),
                 allowed,
                 members[k].unit,
@@ -268,9 +270,12 @@ def compare_with_earlier(frames: Frames, params: JudgeFramesParams, cals: Calibr
 
     seen = each(lambda f: figures(f.sci, f.var, f.dq, bad=UNUSABLE, saturated=int(SATURATED)), frames)
     place = len(frames) - 1
-    verdict = (_images(frames, seen, params) | _never_read(frames, seen, params)).get(place)
-    if len(frames) > 1 and (verdict is None or verdict.use != LEFT_OUT):
-        light, error = star_light(frames, seen)[1][place]
+    odd = _images(frames, seen, params) | _never_read(frames, seen, params)
+    verdict = odd.get(place)
+    # One without light has no stars to compare with, but warm pixels that look like some.
+    fit = [k for k in range(len(frames)) if k not in odd or odd[k].use != LEFT_OUT]
+    if len(fit) > 1 and fit[-1] == place:
+        light, error = star_light([frames[k] for k in fit], [seen[k] for k in fit])[1][-1]
         if math.isfinite(light) and math.isfinite(error):
             cards = {
                 "TRANSP": (round(light, 4), "Light of its stars, of that in earlier frames"),
@@ -278,7 +283,7 @@ def compare_with_earlier(frames: Frames, params: JudgeFramesParams, cals: Calibr
             }
             last = last.evolve(cards=cards)
             if light < params.sky_cloud and 1 - light > 3 * error:
-                reason = "cloud took light from its stars"
+                reason = "cloud or blur took light from its stars"
                 verdict = Verdict(
                     name_of(last), USED, LEFT_OUT, reason, light, params.sky_cloud, "of the light"
                 )

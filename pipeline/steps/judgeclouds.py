@@ -57,7 +57,7 @@ def _of_pointing(frames: Frames, seen: Sequence[Figures], least: float) -> dict[
     out: dict[int, Verdict] = {}
     for k, (light, error) in enumerate(lights):
         if light < least and 1 - light > 3 * error:
-            why, figure, most, unit = "cloud took light from its stars", light, least, "of the light"
+            why, figure, most, unit = "cloud or blur took light from its stars", light, least, "of the light"
         elif usual >= MANY and counts[k] < MISSING * usual and not light >= least:
             why, figure, most, unit = (
                 "most of the others' stars are missing",

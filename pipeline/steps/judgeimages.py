@@ -253,6 +253,8 @@ def _settled(verdicts: list[Verdict], number: int) -> list[Verdict]:
             cloud = verdict.unit == "of the light" and verdict.figure > 0
             weight = max(verdict.figure**2, 1e-4) if cloud else 1.0
             use = SCALED if cloud else USED
-            verdict = replace(verdict, use=use, weight=weight, reason=f"{verdict.reason}; so are most frames")
+            verdict = replace(
+                verdict, use=use, weight=weight, reason=f"{verdict.reason}; most frames are odd"
+            )
         kept.append(verdict)
     return kept

@@ -69,7 +69,7 @@ def member_table(frames: Sequence[Frame]) -> NDArray[np.void]:
         ("REGISTERED_BY", "S16"),
         ("VERDICT", "S16"),
         ("AS_SKY", "S16"),
-        ("REASON", "S64"),
+        ("REASON", "S96"),
     ]
     rows = np.zeros(len(used) + len(gone), dtype=[*words, *values])
     for row, (name, cards) in zip(rows, [*used.items(), *gone.items()], strict=True):

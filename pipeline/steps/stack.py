@@ -24,6 +24,10 @@ Operation = Literal["mean", "median", "wtmean", "lmedian"]
 Rejection = Literal["none", "sigclip", "varclip", "minmax", "ccdclip"]
 
 
+# Cards of a frame that would say of the stack what is true of its first frame only; FRAMES has them of each.
+OF_ONE_FRAME = "TRANSP", "TRANSERR", "SCALEBY", "REGNUM", "REGERR", "REGMETH", "REGDX", "REGDY"
+
+
 @dataclass(frozen=True)
 class StackParams:
     """What every stacking step can be told; the defaults are those of stackFrames."""
@@ -146,10 +150,12 @@ def method(params: StackParams) -> Method:
 def stack_cards(frames: Sequence[Frame]) -> dict[str, Any]:
     """Header cards of a stack of these: NCOMBINE, IMCMBnnn, DATALAB, mean AIRMASS, rms RDNOISE.
 
-    RDNOISE is that of one frame, not divided by the root of their number: VAR has the noise of the stack.
+    OF_ONE_FRAME are gone. RDNOISE is that of one frame, not divided by the root of their number: VAR has
+    the noise of the stack.
     """
     first = frames[0].header
     cards: dict[str, Any] = {"NCOMBINE": (len(frames), "Number of input images")}
+    cards |= dict.fromkeys(OF_ONE_FRAME)
     for place, frame in enumerate(frames, start=1):
         cards[f"IMCMB{place:03d}" if place < 1000 else f"IMCM{place:04d}"] = str(
             frame.header.get("ORIGNAME", frame.name)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 MOST_STARS = 40
 PIXELS, FEWEST = 400_000, 5  # of all cut-outs of a frame together, as long as there are so many stars
 APERTURE = 1.5  # radius, in FWHM of the wider of the two frames: more light is more noise of the sky
+SAME_PLACE = 8.0  # pixels, within which frames show the same moving target
 LEAST_SKY = 20  # good pixels in the ring beside a star
 ENOUGH = 5  # stars without a neighbour, for those with one to be left out of the light
 BETAS = 2.5, 5.0  # exponents that the profile of a star may have
@@ -42,6 +43,8 @@ class Seen(NamedTuple):
 def compared(frames: Frames, base: Frame) -> list[Seen]:
     """What every frame shows of the stars of one of them."""
     chosen = stars_of(base)
+    if chosen is not None and "NON_SIDEREAL" in tags_of(base.header):
+        chosen = _in_most(frames, base, chosen)
     if chosen is None:
         return [Seen(None, None, 0)] * len(frames)
     widths = [number(f.header, "FWHMPIX") or math.nan for f in frames]
@@ -50,6 +53,41 @@ def compared(frames: Frames, base: Frame) -> list[Seen]:
     if first.shape is not None:
         first = first._replace(beside=first.shape)
     return each(lambda f: first if f is base else look_at(f, base, chosen, usual, first.shape), frames)
+
+
+def _in_most(frames: Frames, base: Frame, stars: Stars) -> Stars | None:
+    """Of what frames show that lie on each other at a moving target, what is in most of them: that target."""
+    counts = np.zeros(len(stars.x), int)
+    for frame in frames:
+        if frame.catalog is not None and frame.catalog.size:
+            counts += _nearest(frame, *by_wcs(base, frame).to_input(stars.x, stars.y)) < SAME_PLACE
+    same = 2 * counts > len(frames)
+    if not same.any():
+        return None
+    return Stars(stars.x[same], stars.y[same], stars.flux[same], stars.dark[same])
+
+
+def _nearest(frame: Frame, x: Any, y: Any) -> Any:
+    """Pixels from each place to the nearest source of the frame; (n,)."""
+    t = frame.catalog
+    assert t is not None
+    return np.hypot(np.subtract.outer(x, t["X_IMAGE"] - 1), np.subtract.outer(y, t["Y_IMAGE"] - 1)).min(
+        axis=1
+    )
+
+
+def _beside(frame: Frame, x: Any, y: Any, half: float) -> Any:
+    """Whether another source of the frame is in the cut-out of a place, as bright as a tenth of it; (n,).
+
+    Beside a moving target that is a star that it passes, and neither a second image nor a trail.
+    """
+    t = frame.catalog
+    assert t is not None
+    away = np.hypot(np.subtract.outer(x, t["X_IMAGE"] - 1), np.subtract.outer(y, t["Y_IMAGE"] - 1))
+    own = away.argmin(axis=1)
+    other = (away < 1.5 * half) & (t["FLUX_AUTO"][None, :] > 0.1 * t["FLUX_AUTO"][own][:, None])
+    other[np.arange(len(own)), own] = False
+    return other.any(axis=1)
 
 
 class Stars(NamedTuple):
@@ -109,11 +147,9 @@ def look_at(
     x, y = by_wcs(reference, frame).to_input(stars.x, stars.y)
     half = math.ceil(5 * usual)
     inside = (x > half) & (x < nx - half) & (y > half) & (y < ny - half)
-    if "NON_SIDEREAL" in tags_of(frame.header) and frame.catalog is not None:
+    if "NON_SIDEREAL" in tags_of(frame.header) and frame.catalog is not None and frame.catalog.size:
         # The frames lie on each other at the target: stars are elsewhere.
-        t = frame.catalog
-        near = np.hypot(np.subtract.outer(x, t["X_IMAGE"] - 1), np.subtract.outer(y, t["Y_IMAGE"] - 1))
-        inside &= near.min(axis=1) < 2 * usual
+        inside &= (_nearest(frame, x, y) < 2 * usual) & ~_beside(frame, x, y, half)
     expected = int((inside & _seen_there(frame, x, y)).sum())
     if not expected or frame.header.get("REGMETH") in ("offsets", "header") or frame.var is None:
         return Seen(None, None, expected)

@@ -12,11 +12,11 @@ from pipeline.algorithms.figures import figures
 from pipeline.algorithms.spots import bright_spots
 from pipeline.frame import SATURATED
 from pipeline.limits import LIMITS
-from pipeline.steps.judge import judge_frames
+from pipeline.steps.judge import compare_with_earlier, judge_frames
 from pipeline.steps.judgeclouds import clouded
 from pipeline.steps.judgeimages import judge_images
 from pipeline.tangent import tangent
-from pipeline.verdict import LEFT_OUT, SCALED, USED, Verdict, merged
+from pipeline.verdict import LEFT_OUT, SCALED, USED, Verdict, merged, plain
 from tests.skyframes import FIVE, READ, TARGET, add_star, calibrated, star_field
 
 BOTH = frozenset({"object", "sky"})
@@ -231,7 +231,7 @@ def test_thick_cloud_is_left_out_unless_it_is_in_most_frames():
     most = sequence(**({f"_{k}": thick for k in range(5)} | {"_1": clear}))
     kept = judge_images.run(registered(most))
     assert len(kept) == 5
-    assert "so are most" in " ".join(kept[0].notes)
+    assert "most frames are odd" in " ".join(kept[0].notes)
     assert verdict_of(kept, 0).weight == pytest.approx(0.0225, rel=0.1)
 
 
@@ -271,6 +271,50 @@ def test_a_frame_that_shows_only_a_star_with_a_neighbour_is_not_double():
     other = np.hypot(rows - y, columns - x) > 30
     frames[2] = frames[2].evolve(dq=np.where(other, frames[2].dq | 1, frames[2].dq).astype(np.uint16))
     assert len(judge_images.run(frames)) == 5
+
+
+def test_a_first_look_is_not_compared_with_a_frame_without_light():
+    """Warm pixels of a frame that no dark was taken off look like stars, and are none."""
+    frames = sequence(3, _2={"stars": dimmed(0.25)})
+    frames[1] = dead(frames[1])
+    y, x = np.random.default_rng(4).integers(8, 248, (2, 200))
+    warm = frames[1].sci.copy()
+    warm[y, x] += 5000.0
+    frames[1] = frames[1].evolve(sci=warm)
+    (look,) = compare_with_earlier.run(frames)
+    assert look.header["TRANSP"] == pytest.approx(0.25, abs=0.05)
+    assert "no sky for others: cloud or blur" in look.notes[0]
+    assert "VERDICT" not in compare_with_earlier.run(frames[:1])[0].header
+
+
+def test_a_lamp_that_was_off_is_said_to_be_so_and_not_never_read():
+    """In a mask's flats without a variance all that is known of their noise is that of the others."""
+
+    def flats(levels, scatter):
+        rng = np.random.default_rng(8)
+        for k, level in enumerate(levels):
+            sci = (level * (1 + scatter * rng.normal(0, 1, (256, 256)))).astype(np.float32)
+            frame = calibrated(k + 1, FIVE[k], size=256, stars=[])
+            cards = {"OBSTYPE": "FLAT", "GCALLAMP": "IRhigh", "GCALSHUT": "OPEN"}
+            yield frame.evolve(sci=sci, var=None, cards=cards)
+
+    kept = judge_frames.run(list(flats([50000.0, 1000.0, 50000.0, 50100.0], 0.02)))
+    assert len(kept) == 3
+    assert "below the level of the other lamp-on frames (490" in kept[0].notes[0]
+
+
+def test_figures_are_for_people():
+    assert Verdict("a", LEFT_OUT, LEFT_OUT, "below", 48671.1, 10044.18, "electron").text == (
+        "a left out: below (48671 electron, limit 10044 electron)"
+    )
+    assert plain(-0.0002518) == "0"
+    assert [plain(v) for v in (0.95, 0.2632, 2.125, 491.97, 1e6)] == [
+        "0.95",
+        "0.263",
+        "2.125",
+        "492",
+        "1000000",
+    ]
 
 
 # -- the parts -----------------------------------------------------------------------------------------------

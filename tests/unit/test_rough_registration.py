@@ -7,6 +7,7 @@ from bench import registration
 from pipeline.algorithms import matching as mt
 from pipeline.algorithms.faint import faint_sources
 from pipeline.steps.align import resample_to_common_frame
+from pipeline.steps.judgeimages import judge_images
 from pipeline.steps.reference import candidates, reference_of
 from pipeline.steps.register import adjust_wcs_to_reference
 from pipeline.steps.sources import detect_sources
@@ -258,6 +259,25 @@ def test_a_moving_target_beside_a_brighter_star(fainter, field):
     assert {f.header["REGMETH"] for f in out} == {"reference", "target"}
     assert agreement(out).max() < (0.1 if fainter < 2 else 0.5)
     assert all(a < 5 * f.header["REGERR"] + 0.1 for a, f in zip(agreement(out), out, strict=True))
+
+
+@pytest.mark.parametrize(("fainter", "field", "rate"), [
+    (1.0, False, (-1.0, -0.7)), (1.0, True, (0.45, -0.35)),
+    (2.0, True, (-0.9, -0.5)), (2.0, False, (0.45, -0.35)),
+])  # fmt: skip
+def test_a_star_that_a_target_passes_is_no_second_image_of_it_and_no_trail(fainter, field, rate):
+    out = judge_images.run(adjust_wcs_to_reference.run(moving(fainter, field=field, rate=rate)))
+    assert len(out) == 5
+    assert not out[0].verdicts
+
+
+def test_a_moving_target_that_is_trailed_is_left_out():
+    frames = moving(0.0, field=False, rate=(0.0, 0.0))
+    swept = sum(np.roll(frames[2].sci, s, axis=1) for s in range(-5, 6)) / 11
+    frames[2] = detect_sources.run([frames[2].evolve(sci=swept.astype(np.float32))])[0]
+    out = judge_images.run(adjust_wcs_to_reference.run(frames))
+    assert [f.name for f in out] == [f.name for k, f in enumerate(frames) if k != 2]
+    assert said(out, frames[2].name, "trailed")
 
 
 def test_a_moving_target_that_is_not_seen_goes_by_the_offsets_and_not_by_a_star():

@@ -42,3 +42,11 @@ def test_each_frame_has_a_row_that_survives_the_file(tmp_path):
     assert plain[0]["FWHM"] == 4.25
     assert plain[1]["FWHM"] is None, "JSON has no NaN"
     assert json.loads(json.dumps(plain, allow_nan=False)) == plain == plain_rows(stack.members)
+
+
+def test_a_stack_does_not_say_of_itself_what_is_true_of_its_first_frame():
+    frames = [frame(n, 4.0).evolve(cards={"TRANSP": 0.25 * n, "SCALEBY": 4.0 / n}) for n in (1, 2, 3)]
+    (stack,) = stack_frames.run(frames)
+    assert not {"TRANSP", "SCALEBY", "REGMETH", "REGDX"} & set(stack.header)
+    assert stack.members["TRANSPARENCY"] == pytest.approx([0.25, 0.5, 0.75])
+    assert frames[0].header["TRANSP"] == 0.25

@@ -8,7 +8,7 @@ from pipeline.fitsio import read_notes
 from pipeline.primitive import Recipe, run_recipe
 from pipeline.produce import Source
 from pipeline.steps.quality import keep_last_frames
-from pipeline.travel import travelling
+from pipeline.travel import once, travelling
 from tests.skyframes import calibrated
 
 OFF = (
@@ -56,3 +56,13 @@ def test_what_is_ordinary_stays_where_it_is():
     odd = ("N3.fits left out: no light (3 e-, limit 100 e-)", "warning: fewer frames than wanted: 2 of 3")
     assert travelling("N4_flat.fits", (*ordinary, *odd)) == tuple(f"N4_flat: {text}" for text in odd)
     assert travelling("external.fits", ()) == ()
+
+
+def test_what_is_true_of_the_product_itself_is_not_said_again_of_each_calibration(tmp_path):
+    linear = "no linearity coefficients are known for these settings: counts are not corrected"
+    flat, _ = made(tmp_path, "N2_flat", [linear, OFF])
+    _, cals = produce.load([], [flat])
+    frame = calibrated(1, size=64).evolve(notes=(linear,))
+    product = run_recipe(Recipe("x", 1, "_x", (keep_last_frames(),)).bind(), [frame], cals)
+    assert product.notes == (f"N2_flat: {OFF}", linear)
+    assert once(["A: B: why", "B: why", "C: other"]) == ["B: why", "C: other"]
