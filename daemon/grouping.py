@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from pipeline import association, standards
+from pipeline import association, names, standards
 from pipeline.descriptors import Descriptors
 from pipeline.headers import ascii_name
 
@@ -81,9 +81,9 @@ def canonical_name(file_name: str) -> str:
     return (plain[:-5] if plain.lower().endswith(".fits") else plain) + ".fits"
 
 
-def name_order(name: str) -> tuple[bool, str]:
-    """Sorts the names of one frame: those of Gemini's pattern first."""
-    return (GEMINI_NAME.match(name) is None, name)
+def name_order(name: str) -> tuple[int, str]:
+    """Sorts the names of one frame: Gemini's own first, then those that only begin so, as that of a copy."""
+    return names.canonical_first(name)
 
 
 def role_of(tags: frozenset[str], descriptors: Descriptors) -> tuple[str, str]:

@@ -16,8 +16,9 @@ import math
 import resource
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,7 @@ def run(job: Mapping[str, Any], should_stop: Callable[[], bool]) -> dict[str, An
     stop, OSError when a file cannot be read or written now. Nothing stays behind then.
     """
     spec = JobSpec.from_json(job)
-    inputs = [Source(i.path, i.name, i.file_sha, data_sha=i.data_sha) for i in spec.inputs]
+    inputs = _told_apart([Source(i.path, i.name, i.file_sha, data_sha=i.data_sha) for i in spec.inputs])
     calibrations = [Source(c.path, c.name, c.sha, c.role) for c in spec.calibrations]
     number = abs(job.get("job_id", 0))  # negative for a part of a failed job: it belongs to the same story
     scratch = Path(job.get("cache") or Path(spec.staging).parent)
@@ -229,6 +230,17 @@ def _unchanged(calibrations: list[Source]) -> None:
             raise OSError(errno.ESTALE, "replaced since this job was planned", source.path)
 
     each(compare, calibrations)
+
+
+def _told_apart(inputs: list[Source]) -> list[Source]:
+    """The inputs, those of one name with the beginning of their hash in it: a name means one frame."""
+    count = Counter(source.name for source in inputs)
+    return [
+        replace(source, name=f"{source.name.removesuffix('.fits')}-{source.data_sha[:8]}.fits")
+        if count[source.name] > 1
+        else source
+        for source in inputs
+    ]
 
 
 def _with_those_of_a_person(spec: JobSpec, calibrations: list[Source]) -> list[Source]:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from pipeline.descriptors import Descriptors, describe, describes
 from pipeline.errors import FrameMismatch
 from pipeline.headers import WCS_CARDS
+from pipeline.names import root_of
 from pipeline.verdict import Verdict, merged
 
 if TYPE_CHECKING:  # the daemon knows frames by name only, and starts in half the time without it
@@ -239,11 +240,3 @@ def _with_cards(header: fits.Header, changes: Mapping[str, Any]) -> fits.Header:
         if value is not None:
             made[key] = value
     return made
-
-
-def root_of(name: str) -> str:
-    """N20160102S0270 from any of N20160102S0270.fits, dir/N20160102S0270_dark.fits.gz ..."""
-    base = name.rsplit("/", 1)[-1]
-    for ending in (".gz", ".bz2", ".fz", ".fits"):
-        base = base.removesuffix(ending)
-    return base.split("_")[0] if not base.startswith("bpm_") else base

@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import math
 import operator
+import os
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -61,7 +62,11 @@ def allowed(kind: Any) -> str:
 
 
 def coerce(kind: Any, value: Any) -> Any:
-    """The value as this type; text is parsed. Raises ValueError saying what was wanted."""
+    """The value as this type; text is parsed, paths and numpy's scalars are taken for what they hold.
+
+    Raises ValueError saying what was wanted.
+    """
+    value = _plain(value)
     options = typing.get_args(kind)
     if typing.get_origin(kind) in (types.UnionType, typing.Union):
         nothing = value is None or (isinstance(value, str) and value.strip().lower() in ("none", ""))
@@ -78,6 +83,7 @@ def coerce(kind: Any, value: Any) -> Any:
                 return option
     elif typing.get_origin(kind) is tuple:
         items = value.split(",") if isinstance(value, str) else value
+        items = [_plain(item) for item in items] if isinstance(items, list | tuple) else items
         if isinstance(items, list | tuple) and all(isinstance(item, str) for item in items):
             return tuple(item.strip() for item in items if item.strip())
     elif kind is bool:
@@ -93,6 +99,15 @@ def coerce(kind: Any, value: Any) -> Any:
     elif kind is str and isinstance(value, str):
         return value.strip().strip("'\"")
     raise ValueError(f"must be {allowed(kind)}")
+
+
+def _plain(value: Any) -> Any:
+    """A path as text, a scalar of numpy's as one of Python's."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0:
+        return value.item()
+    return value
 
 
 def _number(kind: type, value: Any) -> Any:

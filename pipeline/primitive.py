@@ -30,6 +30,7 @@ class Calibrations:
     Masks are frames whose `dq` holds the bits. `user_bpm` is given by hand, the others by association.
     `zero_points` are those of all standards of the night that may serve; `warnings` what was wrong with any
     of the calibrations, each with its name before it: they are notes of all that is made with these.
+    of_frame : by name, for frames that have others than all have
     """
 
     dark: Frame | None = None
@@ -39,6 +40,11 @@ class Calibrations:
     user_bpm: Frame | None = None
     zero_points: tuple[ZeroPoint, ...] = ()
     warnings: tuple[str, ...] = ()
+    of_frame: Mapping[str, Calibrations] = dataclasses.field(default_factory=dict)
+
+    def of(self, frame: Frame) -> Calibrations:
+        """Those for one frame."""
+        return self.of_frame.get(frame.name, self)
 
 
 NO_CALIBRATIONS = Calibrations()

@@ -27,6 +27,7 @@ from pipeline.fitsio import read_frame, read_notes, verify_product, write_produc
 from pipeline.fitsreader import read_structure
 from pipeline.frame import Frame, Frames
 from pipeline.headers import ascii_name, merge
+from pipeline.names import stems, suffix_of
 from pipeline.parallel import both, each
 from pipeline.primitive import Calibrations, Product
 from pipeline.travel import travelling
@@ -44,6 +45,10 @@ ROLES = {
     CalKind.ZERO_POINT.value: "zero_points",  # all of the night
 }
 
+# Where frames have different ones, that of the first stands for what a step asks of no frame in particular.
+USED_BY_ALL = (CalKind.DARK.value, CalKind.FLAT.value)
+MASKS = ("user_bpm", CalKind.STATIC_BPM.value, CalKind.MADE_BPM.value)
+
 # Calibrations that may be given as parameters, by path.
 BY_PATH = {
     "addDQ:user_bpm": "user_bpm",
@@ -59,6 +64,7 @@ class Source:
 
     path : where it is; name : what it is called in headers and provenance; sha256 : of its bytes
     role : "input" or a key of ROLES; data_sha : when given, other pixels are refused
+    frames : names of the frames that a calibration is for; () is all
     """
 
     path: str
@@ -66,6 +72,7 @@ class Source:
     sha256: str
     role: str = "input"
     data_sha: str = ""
+    frames: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", ascii_name(self.name))
@@ -109,23 +116,36 @@ def load(inputs: Sequence[Source], calibrations: Iterable[Source] = ()) -> tuple
     it was; OSError.
     """
     frames = each(read_input, inputs)
-    found = each(_read_calibration, calibrations)
-    zeros = tuple(held for role, held in found if isinstance(held, ZeroPoint))
-    planes = {role: held for role, held in found if isinstance(held, Frame)}
-    told = [text for held in planes.values() for text in travelling(held.name, held.notes)]
+    sources = list(calibrations)
+    found = each(_read_calibration, sources)
+    zeros = tuple(held for _, held in found if isinstance(held, ZeroPoint))
+    planes: dict[str, Frame] = {}
+    of_frame: dict[str, dict[str, Any]] = {}
+    for source, (field, held) in zip(sources, found, strict=True):
+        if isinstance(held, Frame):
+            for frame in source.frames:
+                of_frame.setdefault(frame, {})[field] = held
+            if not source.frames or source.role in USED_BY_ALL:
+                planes.setdefault(field, held)
+    told = [text for _, c in found if isinstance(c, Frame) for text in travelling(c.name, c.notes)]
     # A mask that is used here too has told it already, in fewer words than the flat that was made with it.
     warnings = tuple(text for text in told if not any(text.endswith(f": {other}") for other in told))
     # A standard was made with most of what the image is made with: told once is enough.
     zeros = tuple(
         replace(zero, notes=tuple(text for text in zero.notes if text not in warnings)) for zero in zeros
     )
-    return frames, Calibrations(**planes, zero_points=zeros, warnings=warnings)
+    own = {frame: Calibrations(**{**planes, **held}) for frame, held in of_frame.items()}
+    return frames, Calibrations(**planes, zero_points=zeros, warnings=warnings, of_frame=own)
 
 
 def _read_calibration(source: Source) -> tuple[str, Frame | ZeroPoint]:
     try:
-        of_header = source.role == CalKind.ZERO_POINT
-        return ROLES[source.role], _zero_point(source) if of_header else read_frame(source.path)
+        if source.role == CalKind.ZERO_POINT:
+            return ROLES[source.role], _zero_point(source)
+        frame = read_frame(source.path)
+        if source.role in MASKS and not {"BPMASK", "PROCBPM"} & set(frame.header):
+            raise CalibrationNotFound(f"{source.role} {source.path}: it is no bad-pixel mask")
+        return ROLES[source.role], frame
     except (DamagedFile, RefusedFile) as error:
         raise CalibrationNotFound(f"{source.role} {error}") from error
 
@@ -161,8 +181,8 @@ def intermediates(
 
     def write_outputs(step: str, frames: Frames) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        for frame in frames:
-            path = folder / f"{frame.root}{suffix_of(step)}.fits"
+        for frame, stem in zip(frames, stems(frame.name for frame in frames), strict=True):
+            path = folder / f"{stem}{suffix_of(step)}.fits"
             outputs.check(path, "product", inputs=[i.path for i in inputs], overwrite=overwrite)
             _write(path, frame, _provenance(inputs), [(step, {}, version())], frame.stamp)
 
@@ -274,24 +294,6 @@ def finished(product: Product, number: int = 0) -> Frame:
     if science:
         cards[stamp] = (mode, "Processed science, in this mode")
     return frame.stamped(stamp, cards=cards)
-
-
-# By which Gemini's users know the frames after a step.
-_SUFFIXES = {
-    "prepare": "_prepared", "addDQ": "_dqAdded", "ADUToElectrons": "_ADUToElectrons", "addVAR": "_varAdded",
-    "nonlinearityCorrect": "_nonlinearityCorrected", "darkCorrect": "_darkCorrected",
-    "flatCorrect": "_flatCorrected", "separateSky": "_skySeparated", "associateSky": "_skyAssociated",
-    "skyCorrect": "_skyCorrected", "cleanReadout": "_readoutCleaned", "detectSources": "_sourcesDetected",
-    "adjustWCSToReference": "_wcsCorrected", "resampleToCommonFrame": "_align",
-    "scaleCountsToReference": "_countsScaled", "stackFrames": "_stack", "stackDarks": "_stack",
-    "makeLampFlat": "_lampstack", "normalizeFlat": "_normalized", "makeBPM": "_bpm",
-    "thresholdFlatfield": "_thresholdFlatfielded",
-}  # fmt: skip
-
-
-def suffix_of(step: str) -> str:
-    """What is put after the name of a frame that a step has done, as _skyCorrected."""
-    return _SUFFIXES.get(step, f"_{step}")
 
 
 @cache

@@ -15,36 +15,28 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline import cal_service, logutils, outputs, produce, standards, stores
-from pipeline.association import CalKind, Found, Match, NotApplicable
-from pipeline.dataset import CannotOpen, Dataset
-from pipeline.errors import CalibrationNotFound, NiridError
-from pipeline.fitsreader import hash_file
-from pipeline.frame import Frames, root_of
-from pipeline.parallel import cores, threads
+from pipeline import cal_service, logutils
+from pipeline.chosen import user_calibrations
+from pipeline.dataset import Dataset
+from pipeline.inputs import ReduceError, check_kinds, is_raw, once_each, open_all, raw_only
+from pipeline.names import suffix_of
 from pipeline.params import suggest
 from pipeline.places import expanded
-from pipeline.primitive import PRIMITIVES, BoundRecipe, Recipe, run_recipe
-from pipeline.produce import Source
+from pipeline.plan import plan_run
+from pipeline.primitive import PRIMITIVES, Recipe
 from pipeline.recipes import RECIPES, default_recipe
+
+__all__ = ["Reduce", "ReduceError", "find_recipe"]
 
 DEFAULT = "_default"
 MODES, PRESETS = ("sq", "ql", "qa"), ("nirid", "dragons")
-# The step that uses a kind, and so can be told to do without it.
-USED_BY = {CalKind.DARK: "darkCorrect", CalKind.FLAT: "flatCorrect"}
 
 Overrides = Mapping[str, Any] | Iterable[tuple[str, Any]]
-
-
-class ReduceError(NiridError):
-    """A reduction that cannot start: no files, two instruments, no such recipe."""
 
 
 @dataclass
@@ -61,6 +53,7 @@ class Reduce:
     suffix : instead of the recipe's, as "_mine"; out : folder of the products
     config_file : the databases, instead of those of `cal_service`; preview : write a PNG beside each product
     overwrite : replace also files that nirid did not make; never an input, a raw frame or a database
+    strict_cals : a calibration given by hand that does not match a frame is an error, not a warning
     drpkg, upload : taken, for scripts that set them
     output_filenames : what was written, None before; processed_filenames : of these, calibrations and science
     """
@@ -76,6 +69,7 @@ class Reduce:
     config_file: str | None = None
     preview: bool = False
     overwrite: bool = False
+    strict_cals: bool = False
     drpkg: str = "geminidr"
     upload: Any = None
     output_filenames: list[str] | None = None
@@ -86,9 +80,13 @@ class Reduce:
         log = logutils.get()
         _one_of("mode", self.mode, MODES)
         _one_of("preset", self.preset, PRESETS)
-        frames = open_all(self.files)
-        recipe = find_recipe(self.recipename, frames[0], self.mode)
+        opened = open_all(self.files)
+        recipe = find_recipe(self.recipename, next(filter(is_raw, opened), opened[0]), self.mode)
         self.recipename = recipe.name
+        if any(step.name == "prepare" for step in recipe.steps):
+            opened = raw_only(opened)
+        check_kinds(recipe, opened)
+        frames, warnings = once_each(opened)
         plan = plan_run(
             recipe,
             frames,
@@ -97,6 +95,8 @@ class Reduce:
             where=cal_service.databases(self.config_file),
             preset=self.preset,
             mode=self.mode,
+            strict=self.strict_cals,
+            warnings=warnings,
         )
         names = [source.name for source in plan.inputs]
         log.info("recipe", text=f"{recipe.name}: {len(names)} frames, {names[0]} to {names[-1]}")
@@ -113,97 +113,7 @@ class Reduce:
         self.processed_filenames = list(self.output_filenames) if recipe.makes or recipe.needs else []
 
 
-@dataclass(frozen=True)
-class Plan:
-    """Everything decided: what goes in, with which parameters; nothing read yet."""
-
-    bound: BoundRecipe
-    inputs: tuple[Source, ...]
-    calibrations: tuple[Source, ...]
-    where: tuple[stores.Database, ...]
-    warnings: tuple[str, ...]
-    time_stamp: str
-    mode: str = "sq"
-
-    def execute(
-        self, folder: Path, suffix: str | None = None, preview: bool = False, overwrite: bool = False
-    ) -> list[Path]:
-        """Read, reduce, write; the paths of the products. Raises WouldOverwrite, before a pixel is read."""
-        recipe = self.bound.recipe
-        if suffix is None:  # Gemini's products of the other modes say so, as _ql_image
-            suffix = recipe.suffix if self.mode == "sq" else f"_{self.mode}{recipe.suffix}"
-        self._check_names(folder, suffix, overwrite)
-        with threads(cores()), _Progress(self.bound) as progress:
-            frames, cals = produce.load(self.inputs, self.calibrations)
-            product = run_recipe(
-                self.bound, frames, cals, progress.step, produce.intermediates(folder, self.inputs, overwrite)
-            )
-        cards = {
-            "RECIPE": (recipe.name, "recipe that made this file"),
-            "PRESET": (self.bound.preset, "preset of its parameters"),
-        }
-        written = []
-        for number, frame in enumerate(product.frames):
-            stem = folder / (frame.root + suffix)
-            done = produce.write(
-                stem,
-                product,
-                self.inputs,
-                self.calibrations,
-                time_stamp=self.time_stamp,
-                cards=cards,
-                notes=self.warnings,
-                preview=preview,
-                number=number,
-                overwrite=overwrite,
-            )
-            written.append(done.fits)
-        return written
-
-    def _check_names(self, folder: Path, suffix: str, overwrite: bool) -> None:
-        """Whichever of the frames gives the product its name."""
-        taken = [source.path for source in (*self.inputs, *self.calibrations)]
-        for source in self.inputs:
-            path = folder / f"{root_of(source.name)}{suffix}.fits"
-            outputs.check(path, "product", inputs=taken, overwrite=overwrite)
-
-    def store(self, paths: Sequence[Path]) -> list[Path]:
-        """Register a new calibration in the databases with `store`; returns those."""
-        stored: list[Path] = []
-        for path in paths:
-            if self.bound.recipe.makes or cal_service.kind_of(Dataset(path)) is CalKind.ZERO_POINT:
-                stored = stores.store_in_all(cal_service.as_calibration(path), self.where)
-        return stored
-
-
 # --- before a pixel is read ---------------------------------------------------------------------------
-def open_all(files: Sequence[str | os.PathLike[str]]) -> list[Dataset]:
-    """The files that can be read, each once. Raises ReduceError without any, or with another instrument."""
-    if isinstance(files, str | os.PathLike):
-        files = [files]
-    if not files:
-        raise ReduceError("no files to reduce")
-    opened: dict[str, Dataset] = {}
-    problems = []
-    for name in files:
-        try:
-            opened.setdefault(os.path.realpath(name), Dataset(name))
-        except CannotOpen as error:
-            problems.append(str(error))
-    if not opened:
-        raise ReduceError(f"none of {len(files)} files can be read: {problems[0]}")
-    for problem in problems:
-        logutils.get().warning("left_out", text=f"{problem}; left out")
-    by_instrument = {ad.instrument(): ad for ad in reversed(opened.values())}
-    if len(by_instrument) > 1:
-        what = " and ".join(f"{name} ({ad.filename})" for name, ad in reversed(by_instrument.items()))
-        raise ReduceError(f"files of {len(by_instrument)} instruments: {what}; reduce them apart")
-    first = next(iter(opened.values()))
-    if "NIRI" not in first.tags:
-        raise ReduceError(f"{first.filename} is of {first.instrument()}, and only NIRI is reduced here")
-    return list(opened.values())
-
-
 def find_recipe(name: str, first: Dataset, mode: str = "sq") -> Recipe:
     """The recipe of this name, or the one for a frame's tags. Raises ReduceError with the nearest names, and
     for a recipe that Gemini's package does not have in this mode."""
@@ -219,7 +129,7 @@ def find_recipe(name: str, first: Dataset, mode: str = "sq") -> Recipe:
             raise ReduceError(f"recipe {name} is not offered in mode {mode}; there are {offered}")
         return RECIPES[name]
     if name in PRIMITIVES:
-        return Recipe(name, version=1, suffix=produce.suffix_of(name), steps=(PRIMITIVES[name](),))
+        return Recipe(name, version=1, suffix=suffix_of(name), steps=(PRIMITIVES[name](),))
     file, _, attribute = name.rpartition(".")
     if file:
         return _from_file(file, attribute)
@@ -245,156 +155,11 @@ def _from_file(name: str, attribute: str) -> Recipe:
     return recipe
 
 
-def user_calibrations(ucals: Mapping[str, str]) -> dict[str, str]:
-    """Role -> path of the calibrations given by a person. Raises ReduceError for an unknown kind."""
-    roles = {kind.value: kind.value for kind in CalKind} | {CalKind.MADE_BPM.value: "user_bpm"}
-    for kind in ucals:
-        if kind not in roles:
-            raise ReduceError(f"no kind of calibration {kind}{suggest(kind, roles)}")
-    return {roles[kind]: os.fspath(path) for kind, path in ucals.items()}
-
-
-def plan_run(
-    recipe: Recipe,
-    frames: Sequence[Dataset],
-    *,
-    overrides: Mapping[str, Any],
-    user: Mapping[str, str],
-    where: Sequence[stores.Database],
-    preset: str,
-    mode: str = "sq",
-) -> Plan:
-    """Decide everything.
-
-    user : role -> path, before any database
-    mode : in "sq" a calibration that the recipe needs must be there, unless its step is told to do without
-    Raises OverrideError, CalibrationNotFound, CannotOpen.
-    """
-    steps = [step.name for step in recipe.steps]
-    overrides, by_path = produce.take_paths(overrides, steps)
-    if mode != "sq" and "prepare" in steps:
-        overrides = {"prepare:mode": mode, **overrides}
-    given, warnings = {**user, **by_path}, list[str]()
-    bound = recipe.bind(overrides, preset)
-    stores.check(where)
-    frames = sorted(frames, key=lambda ad: (ad.facts.ut_datetime is None, ad.facts.ut_datetime, ad.filename))
-    chosen = [_given(role, path) for role, path in given.items() if path]
-    for kind in sorted(recipe.takes - set(given)):
-        if kind is CalKind.MADE_BPM and given.get("user_bpm"):
-            continue  # what a person gives comes before any database
-        if kind is CalKind.ZERO_POINT and _is_standard(frames[0]):
-            continue  # it is to give one
-        if kind is CalKind.ZERO_POINT:  # all of the night go in, and are compared
-            zeros = stores.find_zero_points(frames[0].facts, where)
-            chosen += [Source(c.path, os.path.basename(c.path), c.sha256, kind.value) for c in zeros]
-            continue
-        step = USED_BY.get(kind)
-        if step and _does_without(bound, step):
-            continue
-        match = stores.find(kind, frames[0].facts, where)
-        if isinstance(match, Found):
-            found = match.candidate
-            chosen.append(Source(found.path, os.path.basename(found.path), found.sha256, kind.value))
-        elif step:
-            insist = mode == "sq" or _value(bound, step, "do_cal") == "force"
-            warnings.append(_missing(kind, step, match, frames[0], insist, preset))
-            overrides[f"{step}:do_cal"] = "skip"
-    inputs = [Source(ad.path, _plain(ad.filename), hash_file(Path(ad.path))) for ad in frames]
-    ends = [ad.facts.ut_end for ad in frames if ad.facts.ut_end]
-    return Plan(
-        recipe.bind(overrides, preset),
-        tuple(inputs),
-        tuple(chosen),
-        tuple(where),
-        tuple(warnings),
-        max(ends).isoformat() if ends else "",
-        mode,
-    )
-
-
-def _missing(kind: CalKind, step: str, match: Match, frame: Dataset, insist: bool, preset: str) -> str:
-    """The warning when it goes on without; raises CalibrationNotFound when it must not."""
-    if isinstance(match, NotApplicable):
-        return f"{step} skipped: {match.why}"
-    if kind is CalKind.DARK and preset == "nirid" and _is_standard(frame):
-        return f"{step} skipped for the standard star {frame.object()}: {match.why}"
-    if insist:
-        raise CalibrationNotFound(
-            f"{frame.filename}: {match.why}; add one to the calibration store, give one as "
-            f"{kind.value}, or set {step}:do_cal=skip"
-        )
-    return f"{step} skipped: {match.why}"
-
-
-def _is_standard(frame: Dataset) -> bool:
-    return frame.observation_class() in ("partnerCal", "progCal") or bool(
-        standards.find(frame.object() or "")
-    )
-
-
-def _given(role: str, path: str) -> Source:
-    """A calibration from a person: it must be of the kind that it is given as."""
-    ad = Dataset(path)
-    kind = cal_service.kind_of(ad)
-    if role in (CalKind.DARK.value, CalKind.FLAT.value, CalKind.ZERO_POINT.value) and kind != role:
-        raise ReduceError(f"{path} is given as {role}, and is {kind or ' '.join(sorted(ad.tags))}")
-    return Source(ad.path, ad.filename, hash_file(Path(ad.path)), role)
-
-
-def _value(bound: BoundRecipe, step: str, name: str) -> Any:
-    return next((getattr(s.params, name, None) for s in bound.steps if s.step.name == step), None)
-
-
-def _does_without(bound: BoundRecipe, step: str) -> bool:
-    return any(s.skip for s in bound.steps if s.step.name == step) or _value(bound, step, "do_cal") == "skip"
-
-
 def _short(path: str | Path) -> str:
     """A path below the working directory as it is seen from there."""
     return os.path.relpath(path) if Path(path).absolute().is_relative_to(Path.cwd()) else str(path)
 
 
-def _plain(filename: str) -> str:
-    for ending in (".gz", ".bz2", ".fz"):
-        filename = filename.removesuffix(ending)
-    return filename
-
-
 def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:
     if value not in allowed:
         raise ReduceError(f"{name} {value!r}: must be one of {', '.join(allowed)}")
-
-
-class _Progress:
-    """Tells what runs: a line for each step in the log and, at a terminal, what is being done now."""
-
-    def __init__(self, bound: BoundRecipe) -> None:
-        self.steps = [step.step.name for step in bound.steps if not step.skip]
-        self.done, self.began = 0, 0.0
-        self.status: Any = None
-        self.display: AbstractContextManager[Any] = nullcontext()
-
-    def __enter__(self) -> _Progress:
-        if logutils.at_terminal():
-            from rich.console import Console
-
-            self.display = Console(stderr=True).status("reading")
-        self.status = self.display.__enter__()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self.display.__exit__(*error)
-
-    def step(self, name: str, done: bool, frames: Frames, notes: tuple[str, ...]) -> None:
-        """Called before and after every step of the recipe."""
-        if not done:
-            self.began = time.monotonic()
-            if self.status is not None:
-                self.status.update(f"{name} ({self.done + 1} of {len(self.steps)})")
-            return
-        self.done += 1
-        log, seconds = logutils.get(), time.monotonic() - self.began
-        plural = "frame" if len(frames) == 1 else "frames"
-        log.info("step", text=f"  {name:<26}{seconds:7.2f} s  {len(frames):3d} {plural}")
-        for text in notes:
-            log.info("note", text=f"    {text}")

@@ -65,6 +65,7 @@ def dark_correct(frame: Frame, params: DarkCorrectParams, cals: Calibrations) ->
         return frame.evolve(note="no dark subtracted, as told by darkCorrect:do_cal=skip")
     if "DARKCORR" in frame.header:
         return frame.evolve(note=f"{frame.name} has been through darkCorrect before")
+    cals = cals.of(frame)
     if cals.dark is None and goes_on(frame, params.do_cal):
         return frame.evolve(note=f"no dark for {frame.name}: not subtracted")
     if cals.dark is None:

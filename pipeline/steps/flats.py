@@ -142,6 +142,7 @@ def flat_correct(frame: Frame, params: FlatCorrectParams, cals: Calibrations) ->
         return frame.evolve(note="not flat-fielded, as told by flatCorrect:do_cal=skip")
     if "FLATCORR" in frame.header:
         return frame.evolve(note=f"{frame.name} has been through flatCorrect before")
+    cals = cals.of(frame)
     if cals.flat is None and goes_on(frame, params.do_cal):
         return frame.evolve(note=f"no flat for {frame.name}: not flat-fielded")
     if cals.flat is None:

@@ -50,7 +50,7 @@ def _flagged(frame: Frame, params: AddDQParams, cals: Calibrations) -> Frame:
 
     if "ADDDQ" in frame.header:
         return frame.evolve(note=f"{frame.name} has been through addDQ before: its mask is kept")
-    dq = frame.dq
+    dq, cals = frame.dq, cals.of(frame)
     for bpm in (cals.static_bpm if params.static_bpm else None, cals.made_bpm, cals.user_bpm):
         if bpm is not None:
             dq = dq | _mask_for(frame, bpm)

@@ -229,7 +229,7 @@ def test_several_databases_and_where_new_ones_go(work, night, made):
 # --- missing calibrations ---------------------------------------------------------------------------------
 def test_a_missing_calibration_is_told_before_anything_is_done(work, night):
     with pytest.raises(
-        CalibrationNotFound, match=r"N20160102S0270.fits: no processed_(dark|flat) .*do_cal=skip"
+        CalibrationNotFound, match=r"N20160102S0271.fits: no processed_(dark|flat) .*do_cal=skip"
     ) as caught:
         Reduce(files=science(night)).runr()
     assert "\n" not in str(caught.value)

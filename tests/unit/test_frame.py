@@ -5,7 +5,8 @@ import pytest
 from astropy.io import fits
 
 from pipeline.errors import FrameMismatch
-from pipeline.frame import BAD_PIXEL, SATURATED, Frame, root_of
+from pipeline.frame import BAD_PIXEL, SATURATED, Frame
+from pipeline.names import root_of
 
 
 def frame(value=100.0, var=4.0, name="N20160102S0001.fits", shape=(8, 8), **changes) -> Frame:

@@ -19,7 +19,8 @@ FIRST = "N20160102S0270.fits left out: the first exposure of a sequence is often
 
 def made(folder, name, notes=(), calibrations=()):
     """A product that says something, made with these; the path and what it says."""
-    frame = calibrated(1, size=64).evolve(notes=tuple(notes))
+    mask = {"BPMASK": True} if name.endswith("_bpm") else None
+    frame = calibrated(1, size=64).evolve(notes=tuple(notes), cards=mask)
     _, cals = produce.load([], calibrations)
     product = run_recipe(Recipe("x", 1, "_x", (keep_last_frames(),)).bind(), [frame], cals)
     product = replace(product, notes=(*product.notes, *notes))
