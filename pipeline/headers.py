@@ -13,6 +13,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from pipeline.wcscards import READ, REFUSED, disagreement, standard
+
 Cards = Mapping[str, Any]
 
 WCS_CARDS = (
@@ -65,7 +67,10 @@ def number(cards: Cards, key: str) -> float | None:
     try:
         result = float(value)
     except (TypeError, ValueError):
-        return None
+        try:  # FITS has 1.5D-5, too
+            result = float(str(value).upper().replace("D", "E"))
+        except ValueError:
+            return None
     return result if math.isfinite(result) else None
 
 
@@ -113,16 +118,24 @@ def merge(phu: Cards, ext: Cards) -> dict[str, Any]:
 
     The primary header's cards, overlaid by those of EXTENSION_CARDS in the extension. The WCS is
     the extension's when it is sane, else the primary's (real files have a corrupt extension CD1_1
-    beside a good primary copy); when neither is, the extension's is left for prepare to judge.
+    beside a good primary copy); when neither is, the extension's is left for prepare to judge. Other
+    spellings of a WCS, and what is said of them, are those of `wcscards`.
     """
+    phu, ext = standard(phu), standard(ext)
     cards = {key: phu[key] for key in phu if _keep(key)}
     for key in ext:
         if _keep(key) and key not in WCS_CARDS and (key in EXTENSION_CARDS or key not in cards):
             cards[key] = ext[key]
-    source = ext if sane_wcs(ext) or not sane_wcs(phu) else phu
+    by_image = sane_wcs(ext)
+    source = ext if by_image or not sane_wcs(phu) else phu
     for key in WCS_CARDS:
         if key in source:
             cards[key] = source[key]
+    for key in (READ, REFUSED):
+        cards.pop(key, None)
+    if by_image and (apart := disagreement(phu, ext)):
+        cards[READ] = apart
+    cards |= {key: source[key] for key in (READ, REFUSED) if key in source}
     if "RADECSYS" in cards:  # the name that the FITS standard gave up
         cards.setdefault("RADESYS", cards["RADECSYS"])
         del cards["RADECSYS"]

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from pipeline import niri
+from pipeline import niri, wcscards
 from pipeline.errors import BadFrame, NotEnoughFrames
 from pipeline.frame import Frame, Frames
 from pipeline.headers import number, sane_wcs
@@ -46,7 +46,7 @@ def prepare(frames: Frames, params: PrepareParams, cals: Calibrations) -> Frames
     NONLINEA (ADU) are in the header. A frame whose WCS cannot be mended is left out with a note.
     Raises BadFrame for another instrument; NotEnoughFrames when the WCS leaves fewer than 3.
     """
-    prepared = [_standardise(_validated(frame), params.mode) for frame in frames]
+    prepared = [_with_reading(_standardise(_validated(frame), params.mode)) for frame in frames]
     if any({"DARK", "FLAT", "ARC"} & tags_of(frame.header) for frame in prepared):
         return prepared
     return _check_wcs(prepared, params)
@@ -89,6 +89,13 @@ def _standardise(frame: Frame, mode: str) -> Frame:
         cards[stamp] = (frame.stamp, f"UT time stamp for {stamp}")
     # Cards of the total exposure are only right together with PREPARE, so they are set in one go.
     return frame.stamped("PREPARE", cards=cards, note=note)
+
+
+def _with_reading(frame: Frame) -> Frame:
+    """With a note where its world coordinates were read in another way than they are written."""
+    if said := frame.header.get(wcscards.READ):
+        return frame.evolve(note=f"{frame.name}: world coordinates: {said}")
+    return frame
 
 
 def _nominal_scale(frame: Frame) -> float | None:
@@ -152,7 +159,8 @@ def _problem(frame: Frame, base: Frame | None, params: PrepareParams) -> str | N
     in the same direction where it is more than 2 pixels.
     """
     if not sane_wcs(frame.header):
-        return "its WCS has no scale that a NIRI camera can have"
+        refused = frame.header.get(wcscards.REFUSED)
+        return str(refused) if refused else "its WCS has no scale that a NIRI camera can have"
     if "NON_SIDEREAL" in tags_of(frame.header):
         return None
     facts = frame.descriptors
