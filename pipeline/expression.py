@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import datetime as dt
 import inspect
+import math
 import operator
 import re
 import types
@@ -37,6 +38,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, NoReturn
 
+from pipeline import vocabulary
 from pipeline.described import DESCRIPTORS, Described
 from pipeline.errors import NiridError
 from pipeline.params import suggest
@@ -45,6 +47,7 @@ Kind = Literal["number", "text", "bool", "date", "time", "datetime", "None", "li
 
 EXPOSURE_TOLERANCE = 0.01  # of the larger value
 WAVELENGTH_TOLERANCE = 1e-5
+MOST_DEEP = 40  # parentheses within parentheses
 
 
 class ExpressionError(NiridError, ValueError):
@@ -61,11 +64,12 @@ class ExpressionError(NiridError, ValueError):
 
 @dataclass(frozen=True)
 class Expression:
-    """A parsed expression: `expression(ad)` is True or False."""
+    """A parsed expression: `expression(ad)` is True or False. warnings : of words that no frame can have"""
 
     text: str
     strict: bool
     test: Callable[[Described], bool]
+    warnings: tuple[str, ...] = ()
 
     def __call__(self, ad: Described) -> bool:
         return self.test(ad)
@@ -85,8 +89,11 @@ def expr_parser(expression: str | Expression | None, strict: bool = False) -> Ex
     text = expression or ""
     if not text.strip():
         return Expression("", strict, lambda ad: True)
-    parser = _Parser(text, strict)
-    return Expression(text, strict, parser.whole())
+    try:
+        parser = _Parser(text, strict)
+        return Expression(text, strict, parser.whole(), tuple(dict.fromkeys(parser.warnings)))
+    except RecursionError:
+        raise ExpressionError("the parentheses are too deep", text[:80], 1) from None
 
 
 class _Token(NamedTuple):
@@ -154,7 +161,8 @@ class _Parser:
     def __init__(self, text: str, strict: bool) -> None:
         self.text, self.strict = text, strict
         self.tokens = _tokens(text)
-        self.at = 0
+        self.at, self.depth = 0, 0
+        self.warnings: list[str] = []
 
     def whole(self) -> Callable[[Described], bool]:
         node = self.either()
@@ -163,7 +171,12 @@ class _Parser:
         return self.truth(node)
 
     def either(self) -> _Node:
-        return self.joined("or", self.both, any)
+        self.depth += 1
+        if self.depth > MOST_DEEP:
+            self.fail(f"parentheses are deeper than {MOST_DEEP}")
+        node = self.joined("or", self.both, any)
+        self.depth -= 1
+        return node
 
     def both(self) -> _Node:
         return self.joined("and", self.negated, all)
@@ -181,8 +194,11 @@ class _Parser:
         start = self.now
         if not self.take("not"):
             return self.comparison()
-        test = self.truth(self.negated())
-        return _Node(lambda ad: not test(ad), "bool", start.column)
+        turned = False  # any number of them, one after the other
+        while self.take("not"):
+            turned = not turned
+        test = self.truth(self.comparison())
+        return _Node(lambda ad: test(ad) == turned, "bool", start.column)
 
     def comparison(self) -> _Node:
         left = self.operand()
@@ -218,6 +234,8 @@ class _Parser:
             return self.named(token)
         if token.kind == "number":
             number = float(token.text)
+            if not math.isfinite(number):
+                self.fail(f"{token.text} is too large a number", token.column)
             return _constant(number, "number", token)
         if token.kind == "text":
             return _constant(token.text[1:-1], "text", token)
@@ -273,6 +291,7 @@ class _Parser:
             inside = self.contained(left, right, relation)
             return inside if relation.text == "in" else (lambda ad: not inside(ad))
         left, right = self.alike(left, right)
+        self.known(left, right)
         a, b = left.value, right.value
         if relation.text in _ORDER:
             if "list" in (left.kind, right.kind):
@@ -292,8 +311,18 @@ class _Parser:
             self.fail(f"'in' wants a list or text at its right, not {_IN_WORDS[right.kind]}", right.column)
         if right.kind == "text" and left.kind != "text":
             self.fail(f"'in' looks for text in text, not for {_IN_WORDS[left.kind]}", left.column)
+        if right.kind == "list":
+            self.known(left, right)
         a, b = left.value, right.value
         return lambda ad: (x := a(ad)) is not None and x in (b(ad) or ())
+
+    def known(self, left: _Node, right: _Node) -> None:
+        """A warning where a descriptor is compared with a word that it never is."""
+        for named, word in ((left, right), (right, left)):
+            if named.name and not word.name and word.kind == "text":
+                value = word.value(typing.cast(Described, None))  # a constant: it asks no frame
+                if problem := vocabulary.unknown(named.name, value):
+                    self.warnings.append(problem)
 
     def alike(self, left: _Node, right: _Node) -> tuple[_Node, _Node]:
         """Both of one kind: text beside a date is read as one. Raises where they never can be."""

@@ -14,12 +14,14 @@ from pipeline import cal_service, logutils, outputs, produce, stores
 from pipeline.association import CalKind
 from pipeline.chosen import choose
 from pipeline.dataset import Dataset
+from pipeline.errors import OverrideError
 from pipeline.fitsio import read_header
 from pipeline.fitsreader import hash_file
 from pipeline.frame import Frame, Frames
 from pipeline.inputs import check_alike
 from pipeline.names import root_of, stems, told_apart
 from pipeline.parallel import cores, each, threads
+from pipeline.params import suggest
 from pipeline.primitive import BoundRecipe, Recipe, run_recipe
 from pipeline.produce import Source
 
@@ -134,6 +136,7 @@ def plan_run(
     stores.check(where)
     frames = sorted(frames, key=lambda ad: (ad.facts.ut_datetime is None, ad.facts.ut_datetime, ad.filename))
     names = dict(zip((ad.path for ad in frames), told_apart([ad.path for ad in frames]), strict=True))
+    _check_words(bound, list(names.values()))
     used = _used(bound, frames, names)
     check_alike(recipe, used)
     choice = choose(bound, used, names, {**user, **by_path}, where, mode=mode, strict=strict)
@@ -148,6 +151,16 @@ def plan_run(
         max(ends).isoformat() if ends else "",
         mode,
     )
+
+
+def _check_words(bound: BoundRecipe, names: Sequence[str]) -> None:
+    """Raises OverrideError, with the nearest, for a name in a parameter that no frame has."""
+    for step in bound.steps:
+        for key, words in step.values().items():
+            for word in words if isinstance(words, tuple) else ():
+                if not any(word.removesuffix(".fits") in name for name in names):
+                    near = suggest(word, names)
+                    raise OverrideError(f"{step.step.name}:{key}: no frame is called {word}{near}")
 
 
 def _used(bound: BoundRecipe, frames: Sequence[Dataset], names: Mapping[str, str]) -> list[Dataset]:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline import logutils
 from pipeline.dataset import CannotOpen, Dataset
 from pipeline.described import DESCRIPTORS
 from pipeline.errors import NiridError
@@ -40,6 +41,8 @@ def select_data(
     Raises CannotOpen for a file that is none, ExpressionError for an expression that makes no sense.
     """
     wanted, unwanted, test = tag_set(tags), tag_set(xtags), expr_parser(expression)
+    for text in test.warnings:
+        logutils.get().warning("expression", text=text)
     chosen = []
     for name in inputs:
         ad = Dataset(name)

@@ -58,19 +58,17 @@ def _tags() -> Iterable[str]:
 def expanded(names: Iterable[str]) -> list[str]:
     """Paths from what was typed: `@list.lis` is a file with one path a line, a pattern in quotes is searched.
 
-    In a list blank lines and `#` comments are skipped. Raises UsageError when nothing is left.
+    What a list may look like is told in `pipeline.lists`. Raises UsageError when nothing is left.
     """
-    from pipeline import places
+    from pipeline import lists
 
     paths: list[str] = []
     for name in names:
         if name.startswith("@"):
             try:
-                lines = places.expanded(name[1:]).read_text(encoding="utf-8", errors="surrogateescape")
-            except OSError as error:
-                raise click.UsageError(f"{name[1:]}: {error.strerror}") from None
-            stripped = (line.partition("#")[0].strip() for line in lines.splitlines())
-            paths += [line for line in stripped if line]
+                paths += lists.read_list(name[1:])
+            except lists.ListError as error:
+                raise click.UsageError(str(error)) from None
         elif any(mark in name for mark in "*?[") and not Path(name).exists():
             paths += sorted(glob.glob(name))
         else:
@@ -119,6 +117,9 @@ xtags_option = click.option(
 @click.option("--preview", is_flag=True, help="Draw a PNG beside each product.")
 @overwrite_option
 @click.option(
+    "--strict-cals", is_flag=True, help="A calibration given by hand must match every frame: else an error."
+)
+@click.option(
     "-c", "--calibs", metavar="FILE", type=File(), help="Configuration of the calibration databases."
 )
 @click.option("--logfile", metavar="FILE", type=File(), help="Add what is said to a file.")
@@ -139,6 +140,7 @@ def reduce(
     suffix: str | None,
     preview: bool,
     overwrite: bool,
+    strict_cals: bool,
     calibs: str | None,
     logfile: str | None,
     logmode: Any,
@@ -175,6 +177,7 @@ def reduce(
         config_file=calibs,
         preview=preview,
         overwrite=overwrite,
+        strict_cals=strict_cals,
     )
     reduction.runr()
     if as_json:
@@ -226,6 +229,7 @@ def dataselect(
     exposure_time==20 finds 20.002 unless --strict is given. Names of descriptors: nirid showd --help.
     """
     from pipeline import outputs, select
+    from pipeline.lists import comment_line, list_line
 
     said = select.unknown_tags(f"{tags},{xtags}")
     expression = select.expr_parser(expr, strict)
@@ -234,10 +238,10 @@ def dataselect(
     chosen = select.select_data(expanded(files), tags, xtags, expression)
     if output:
         told = {"Includes tags": tags, "Excludes tags": xtags, "Descriptor expression": expr}
-        head = [f"# {what}: {value or 'none'}" for what, value in told.items()]
+        head = [comment_line(what, value) for what, value in told.items()]
         lists = [name[1:] for name in files if name.startswith("@")]
         outputs.check(output, "list", inputs=[*expanded(files), *lists], overwrite=overwrite)
-        _write_list(Path(output), [*head, *chosen])
+        _write_list(Path(output), [*head, *map(list_line, chosen)])
     if as_json:
         print_json(chosen)
     elif not output:
@@ -325,21 +329,27 @@ def _for_json(value: Any) -> Any:
 @xtags_option
 @click.option("-n", "--norecurse", is_flag=True, help="Leave out sub-folders.")
 @click.option("-o", "--output", metavar="LIST", type=File(), help="Also write a list for @LIST.")
+@overwrite_option
 @json_option
-def typewalk(folder: str, tags: str, xtags: str, norecurse: bool, output: str | None, as_json: bool) -> None:
+def typewalk(
+    folder: str, tags: str, xtags: str, norecurse: bool, output: str | None, overwrite: bool, as_json: bool
+) -> None:
     """Walk through a folder and show what kind of frame each file is.
 
     \b
     nirid typewalk raw
     nirid typewalk raw --tags DARK --xtags PROCESSED -o darks.lis
     """
-    from pipeline import select
+    from pipeline import outputs, select
+    from pipeline.lists import comment_line, list_line
 
     for line in select.unknown_tags(f"{tags},{xtags}"):
         click.echo(f"nirid: {line}", err=True)
     rows = select.typewalk(folder, tags, xtags, recursive=not norecurse)
     if output:
-        _write_list(Path(output), [row["filename"] for row in rows if "error" not in row])
+        outputs.check(output, "list", inputs=[row["filename"] for row in rows], overwrite=overwrite)
+        head = [comment_line("Includes tags", tags), comment_line("Excludes tags", xtags)]
+        _write_list(Path(output), [*head, *(list_line(r["filename"]) for r in rows if "error" not in r)])
     if as_json:
         print_json(rows)
         return

@@ -280,3 +280,36 @@ def test_typewalk_goes_into_folders_and_says_what_it_cannot_open(night, tmp_path
     assert len(select.typewalk(tmp_path, "DARK", recursive=False)) == 2
     with pytest.raises(CannotOpen, match="no such folder"):
         select.typewalk(tmp_path / "absent")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('filter_name=="Kprme"', "no NIRI frame has filter_name 'Kprme'; did you mean Kprime?"),
+        ('camera in ("f6", "f15")', "no NIRI frame has camera 'f15'; did you mean f14?"),
+        ('read_mode != "Low"', "no NIRI frame has read_mode 'Low'"),
+        ('well_depth_setting=="shallow"', "did you mean Shallow?"),
+        ('"DRAK" in tags', "no NIRI frame has tags 'DRAK'; did you mean DARK?"),
+        ('observation_type=="dark"', "did you mean DARK?"),
+        ('filter_name=="K(prime)" or filter_name=="Kprime_G0206" or filter_name=="H"', ""),
+        ('"K" in filter_name and object=="anything" and "DARK" in tags', ""),
+    ],
+)
+def test_a_word_that_no_frame_can_have_is_told(text, said):
+    warnings = " ".join(expr_parser(text).warnings)
+    assert said in warnings
+    assert bool(warnings) == bool(said)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["(" * 5000 + "coadds==1" + ")" * 5000, "[" * 300 + "1", "exposure_time==1e999", "airmass<-1e400"],
+)
+def test_what_is_too_deep_or_too_large_is_one_line(text):
+    with pytest.raises(ExpressionError, match=r"deeper|too large"):
+        expr_parser(text)
+
+
+def test_many_negations():
+    assert expr_parser("not " * 5000 + "True")(None) is True
+    assert expr_parser("not " * 5001 + "True")(None) is False
