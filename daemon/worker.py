@@ -36,6 +36,7 @@ from pipeline.parallel import each, threads
 from pipeline.prefix import Prefix
 from pipeline.primitive import run_recipe
 from pipeline.produce import Source
+from pipeline.quickcards import quick_cards
 from pipeline.recipes import RECIPES
 from pipeline.scratch import planes_on_disk
 from pipeline.tags import tags_of
@@ -114,7 +115,7 @@ def run(job: Mapping[str, Any], should_stop: Callable[[], bool]) -> dict[str, An
     number = abs(job.get("job_id", 0))  # negative for a part of a failed job: it belongs to the same story
     scratch = Path(job.get("cache") or Path(spec.staging).parent)
     told = logs.job_context(number, spec.recipe, spec.group_id)
-    with told, _room_for(inputs, scratch), threads(job.get("threads", 1)):
+    with told, _room_for(inputs, scratch), threads(job.get("threads", 1)), quick_cards():
         began, progress = time.monotonic(), _Progress(should_stop)
         bound = RECIPES[spec.recipe].bind(spec.parameters, preset=spec.preset)
         with progress.timed("read"):

@@ -129,13 +129,21 @@ class LocalDB:
         return added
 
     def remove_cal(self, name: str | os.PathLike[str]) -> None:
-        """Take a calibration out of use, by its file name or path; the file stays."""
+        """Take a calibration out of use, by its file name or path; the file stays.
+
+        Raises StoreError when there is none, and for a file name that several folders have.
+        """
         refuse_the_daemons(self.path)
         with self._open() as store:
             given = os.fspath(name)
             known = [candidate.path for candidate in store.list()]
-            if os.path.abspath(given) in known:
+            if os.sep in given or os.path.abspath(given) in known:
                 given = os.path.abspath(given)
+            same = [path for path in known if os.path.basename(path) == given]
+            if len(same) > 1:
+                raise StoreError(
+                    f"{given} is {len(same)} calibrations: {', '.join(same)}; name one by its path"
+                )
             if not store.remove(given, "removed by hand"):
                 hint = suggest(os.path.basename(given), [os.path.basename(path) for path in known])
                 raise StoreError(f"{os.path.basename(given)} is not in {self.path}{hint}")

@@ -68,15 +68,22 @@ def models(db: pw.Database) -> SimpleNamespace:
 
 
 def open_store(path: str | Path, *, readonly: bool = False) -> CalStore:
-    """A store in a file of its own; made when it is not there. Close it with `store.db.close()`."""
+    """A store in a file of its own; made when it is not there. Close it with `store.db.close()`.
+
+    Raises ConfigError for a file that SQLite cannot open, or that is busy for 10 s.
+    """
     if readonly:
         pragmas: dict[str, Any] = {"query_only": 1, "busy_timeout": 10_000}
         db = pw.SqliteDatabase(readonly_uri(path), uri=True, pragmas=pragmas)
     else:
         pragmas = {"busy_timeout": 10_000, "journal_mode": "wal", "synchronous": "full"}
         db = pw.SqliteDatabase(str(path), pragmas=pragmas)
-    db.connect()
-    return CalStore(db, create=not readonly)
+    try:
+        db.connect()
+        return CalStore(db, create=not readonly)
+    except pw.OperationalError as error:
+        db.close()
+        raise ConfigError(f"{path}: {error}") from error
 
 
 def readonly_uri(path: str | Path) -> str:
@@ -134,12 +141,16 @@ class CalStore:
             return _candidate(row)
 
     def remove(self, name: str, reason: str, *, now: float | None = None) -> list[Candidate]:
-        """Take calibrations out of use by path or file name; returns those that were in use."""
+        """Take calibrations out of use; returns those that were in use.
+
+        name : a path means the one there and no other; a bare file name means those of this name
+        """
         table, now = self._tables.Calibration, time.time() if now is None else now
-        stem = _stem(name)
         with self.db.atomic("IMMEDIATE"):
-            named = (table.path == os.fsencode(name)) | (table.name == stem)
-            rows = list(table.select().where(named & table.removed.is_null()))
+            live = table.select().where(table.removed.is_null())
+            rows = list(live.where(table.path == os.fsencode(name)))
+            if not rows and os.sep not in name:
+                rows = list(live.where(table.name == _stem(name)))
             ids = [row.id for row in rows]
             table.update({"removed": now, "reason": reason}).where(table.id.in_(ids)).execute()
         return [_candidate(row) for row in rows]

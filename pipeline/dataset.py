@@ -38,6 +38,8 @@ class Dataset(Described):
 
     def __init__(self, path: str | os.PathLike[str] | Dataset) -> None:
         self.path: str = path.path if isinstance(path, Dataset) else os.fspath(path)
+        if "\0" in self.path:
+            raise CannotOpen(f"{self.path!r} holds a NUL, which no file name does")
         self.filename = os.path.basename(self.path)
         self._file  # noqa: B018  (a file that is none must be told here, not at the first question)
 

@@ -377,9 +377,11 @@ def _time(value: Any) -> time | None:
 
 
 def _date(value: Any) -> date | None:
-    """A date from YYYY-MM-DD or from the old DD/MM/YY, which is always of the 1900s."""
-    words = str(value or "").strip()
+    """A date from YYYY-MM-DD, YYYY/MM/DD or from the old DD/MM/YY, which is always of the 1900s."""
+    words = str(value or "").strip().removesuffix("Z").rstrip()
     try:
+        if found := re.fullmatch(r"(\d{4})[-/](\d{1,2})[-/](\d{1,2})", words):
+            return date(*(int(part) for part in found.groups()))
         old = re.fullmatch(r"(\d\d)/(\d\d)/(\d\d)", words)
         if old:
             return date(1900 + int(old[3]), int(old[2]), int(old[1]))
@@ -388,16 +390,36 @@ def _date(value: Any) -> date | None:
         return None
 
 
+def _moment(words: str) -> datetime | None:
+    """UTC from a date with a time, as 2016-01-02T05:06:07.8, with or without Z, UTC or an offset."""
+    found = re.fullmatch(r"(\S+?)[T\s]\s*([\d:.]+)\s*(Z|UTC?|[+-]\d\d:?\d\d)?", words)
+    day, hour = (_date(found[1]), _time(found[2])) if found else (None, None)
+    if not (found and day and hour):
+        return None
+    moment, zone = datetime.combine(day, hour, UTC), found[3] or "Z"
+    if zone[0] in "ZU":
+        return moment
+    away = timedelta(hours=int(zone[1:3]), minutes=int(zone[-2:]))
+    try:
+        return moment - away if zone[0] == "+" else moment + away
+    except OverflowError:
+        return None
+
+
+def odd_date(cards: Cards) -> str:
+    """What DATE-OBS holds where it holds something that is no date; "" else."""
+    words = text(cards, "DATE-OBS") or ""
+    return "" if not words or _moment(words) or _date(words) else words
+
+
 def _ut_datetime(cards: Cards, filename: str) -> datetime | None:
     clock = next(
         (t for t in (_time(cards.get(k)) for k in ("UT", "TIME-OBS", "STARTUT", "UTSTART")) if t), None
     )
     for key in ("DATE-OBS", "DATE", "UTDATE"):
         words = str(cards.get(key) or "").strip()
-        if "T" in words:
-            day, hour = _date(words.split("T")[0]), _time(words.split("T")[1].rstrip("Z"))
-            if day and hour:
-                return datetime.combine(day, hour, UTC)
+        if moment := _moment(words):
+            return moment
         day = _date(words)
         if day and clock:
             return datetime.combine(day, clock, UTC)
@@ -407,7 +429,7 @@ def _ut_datetime(cards: Cards, filename: str) -> datetime | None:
             return datetime(1858, 11, 17, tzinfo=UTC) + timedelta(days=mjd)
     digits = re.search(r"(\d{8})S\d{4}", filename)
     day = _date(f"{digits[1][:4]}-{digits[1][4:6]}-{digits[1][6:]}") if digits else None
-    return datetime.combine(day, time(0), UTC) if day else None
+    return datetime.combine(day, clock or time(0), UTC) if day else None
 
 
 def _ut_end(cards: Cards, start: datetime | None, exposure: float | None) -> datetime | None:

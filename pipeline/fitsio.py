@@ -28,13 +28,9 @@ from pipeline.fitstables import decode_table
 from pipeline.fitswrite import verify_product, write_product
 from pipeline.frame import NO_DATA, Frame, MaskImage, Unit
 from pipeline.headers import merge
+from pipeline.quickcards import quick_cards
 
 __all__ = ["as_header", "read_frame", "read_provenance", "tiled_data_sha", "verify_product", "write_product"]
-
-# Else a text such as OBJECT = 'M31: 0.5' becomes a keyword OBJECT.M31 with a number. As plain attributes, for
-# astropy goes through its configuration anew at every card that is made or read: a tenth of a job.
-for _option, _value in (("enable_record_valued_keyword_cards", False), ("strip_header_whitespace", True)):
-    setattr(type(fits.conf), _option, _value)
 
 
 def read_frame(path: Path, *, name: str | None = None, expect_data_sha: str | None = None) -> Frame:
@@ -211,17 +207,19 @@ def _merged_header(phu: Hdu, image: Hdu | None) -> fits.Header:
 def as_header(cards: Mapping[str, Any], comments: Mapping[str, str] | None = None) -> fits.Header:
     """An astropy header of these cards; a keyword that FITS does not allow is left out."""
     made = []
-    for key, value in cards.items():
-        try:
-            made.append(card_of(key, value, (comments or {}).get(key, "")))
-        except ValueError:
-            continue
-    return fits.Header(made)
+    with quick_cards():
+        for key, value in cards.items():
+            try:
+                made.append(card_of(key, value, (comments or {}).get(key, "")))
+            except ValueError:
+                continue
+        return fits.Header(made)
 
 
 def card_of(key: str, value: Any, comment: str) -> fits.Card:
     """Raises ValueError for a keyword that FITS does not allow."""
-    return fits.Card(key if len(key) <= 8 and " " not in key else f"HIERARCH {key}", value, comment)
+    with quick_cards():
+        return fits.Card(key if len(key) <= 8 and " " not in key else f"HIERARCH {key}", value, comment)
 
 
 def _unit(header: fits.Header) -> Unit:

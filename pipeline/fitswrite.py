@@ -25,11 +25,13 @@ from pipeline.fitsreader import BLOCK, FileFacts, Path, checksum, read_file
 from pipeline.fitstables import Table, text_table
 from pipeline.frame import Frame, MaskImage
 from pipeline.headers import EXTENSION_CARDS, STRUCTURAL
+from pipeline.quickcards import quick_cards
 
 Provenance = Sequence[tuple[str, str, str]]  # (name, SHA-256, role)
 History = Sequence[tuple[str, Mapping[str, Any], str]]  # (step, parameters, software version)
 
 
+@quick_cards()
 def write_product(
     path: Path,
     frame: Frame,

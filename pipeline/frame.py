@@ -17,6 +17,7 @@ from pipeline.descriptors import Descriptors, describe, describes
 from pipeline.errors import FrameMismatch
 from pipeline.headers import WCS_CARDS
 from pipeline.names import root_of
+from pipeline.quickcards import quick_cards
 from pipeline.verdict import Verdict, merged
 
 if TYPE_CHECKING:  # the daemon knows frames by name only, and starts in half the time without it
@@ -144,9 +145,10 @@ class Frame:
         if "header" in changes or changes.get("sci", self.sci).shape != self.shape or describes(cards or ()):
             changes["_descriptors"] = None
         if cards or history:
-            header = _with_cards(changes.get("header", self.header), cards or {})
-            if history:
-                header.add_history(history)
+            with quick_cards():
+                header = _with_cards(changes.get("header", self.header), cards or {})
+                if history:
+                    header.add_history(history)
             changes["header"] = header
         if note and note not in self.notes:
             changes["notes"] = (*self.notes, note)

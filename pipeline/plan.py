@@ -24,6 +24,7 @@ from pipeline.parallel import cores, each, threads
 from pipeline.params import suggest
 from pipeline.primitive import BoundRecipe, Recipe, run_recipe
 from pipeline.produce import Source
+from pipeline.quickcards import quick_cards
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Plan:
         if suffix is None:  # Gemini's products of the other modes say so, as _ql_image
             suffix = recipe.suffix if self.mode == "sq" else f"_{self.mode}{recipe.suffix}"
         self._check_names(folder, suffix, overwrite)
-        with threads(cores()), _Progress(self.bound) as progress:
+        with threads(cores()), quick_cards(), _Progress(self.bound) as progress:
             frames, cals = produce.load(self.inputs, self.calibrations)
             product = run_recipe(
                 self.bound, frames, cals, progress.step, produce.intermediates(folder, self.inputs, overwrite)

@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline import logutils
 from pipeline.dataset import CannotOpen, Dataset
 from pipeline.described import DESCRIPTORS
 from pipeline.errors import NiridError
@@ -41,8 +40,11 @@ def select_data(
     Raises CannotOpen for a file that is none, ExpressionError for an expression that makes no sense.
     """
     wanted, unwanted, test = tag_set(tags), tag_set(xtags), expr_parser(expression)
-    for text in test.warnings:
-        logutils.get().warning("expression", text=text)
+    if test.warnings:
+        from pipeline import logutils
+
+        for text in test.warnings:
+            logutils.get().warning("expression", text=text)
     chosen = []
     for name in inputs:
         ad = Dataset(name)
@@ -119,5 +121,5 @@ def fits_files(folder: PathLike, *, recursive: bool = True) -> Iterator[str]:
     for here, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if recursive and not name.startswith("."))
         for name in sorted(files):
-            if name.endswith(ENDINGS) and not name.startswith("."):
+            if name.lower().endswith(ENDINGS) and not name.startswith("."):
                 yield os.path.normpath(os.path.join(here, name))

@@ -89,6 +89,8 @@ def check(where: Iterable[Database]) -> None:
     for database in where:
         if database.store:
             refuse_the_daemons(database.path)
+            if database.named and not _writable(database.path):
+                raise StoreError(f"{database.path} is to store calibrations, and cannot be written")
         if database.path.exists():
             must_be_ours(database.path)
         elif database.named:
@@ -169,8 +171,18 @@ def _spoilt(candidate: Candidate) -> str | None:
 
 
 def store_in_all(calibration: Candidate, where: Iterable[Database]) -> list[Path]:
-    """Register a calibration in every database with `store`; returns their paths."""
-    into = [database for database in where if database.store]
+    """Register a calibration in every database with `store`; returns their paths.
+
+    The one that nobody has asked for is passed over with a warning where it cannot be written: products may
+    go elsewhere from a folder that is read-only.
+    """
+    into = []
+    for database in where:
+        if database.store and (database.named or _writable(database.path)):
+            into.append(database)
+        elif database.store:
+            text = f"{calibration.name} is registered nowhere: {database.path} cannot be written"
+            logutils.get().warning("not_registered", text=text)
     for database in into:
         with opened(database.path, make=not database.named) as store:
             store.add(calibration)
@@ -192,6 +204,11 @@ def opened(path: Path, *, readonly: bool = False, make: bool = False) -> Iterato
         yield store
     finally:
         store.db.close()
+
+
+def _writable(path: Path) -> bool:
+    """Whether a database can be written, or made: SQLite puts files beside it."""
+    return os.access(path.parent, os.W_OK) and (not path.exists() or os.access(path, os.W_OK))
 
 
 def _absent(path: Path) -> StoreError:

@@ -174,7 +174,7 @@ def _excess(total: FloatImage, weight: FloatImage, sigma: float) -> float:
     """Noise of a sum of frames over what independent frames would have, 1 where that is near."""
     thin = np.s_[::7, ::7]
     known = weight[thin] > 0
-    if np.count_nonzero(known) < 100:
+    if np.count_nonzero(known) < 100 or not sigma > 0:  # frames without any noise are of no sky
         return 1.0
     found = robust_start(total[thin][known] / np.sqrt(weight[thin][known]))[1] / sigma
     return found if found > COMMON else 1.0

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pipeline.errors import CalibrationNotFound, FrameMismatch
-from pipeline.frame import Frame, Frames
+from pipeline.errors import CalibrationNotFound, FrameMismatch, NotEnoughFrames
+from pipeline.frame import NO_DATA, Frame, Frames
 from pipeline.params import bounded
 from pipeline.primitive import Calibrations, per_frame, primitive
 from pipeline.steps.members import judged_table
@@ -43,6 +43,8 @@ def stack_darks(frames: Frames, params: StackDarksParams, cals: Calibrations) ->
 
 
 def _noted(dark: Frame, number: int) -> Frame:
+    if (dark.dq & NO_DATA).all():
+        raise NotEnoughFrames(f"{dark.name}: no pixel of {number} darks has a value")
     return dark.evolve(note="only one dark: cosmic rays in it stay") if number == 1 else dark
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipeline import niri, wcscards
+from pipeline.descriptors import odd_date
 from pipeline.errors import BadFrame, NotEnoughFrames
 from pipeline.frame import Frame, Frames
 from pipeline.headers import number, sane_wcs
@@ -18,6 +19,7 @@ from pipeline.tangent import tangent
 # Below this many frames a group whose other frames have no usable WCS is not worth reducing.
 FEWEST_WITH_WCS = 3
 SOFTWARE = "nirid"
+LONGEST_EXPOSURE = 86400.0  # seconds, all coadds together; what is not below a day is no exposure
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,11 @@ def _validated(frame: Frame) -> Frame:
     tags = tags_of(frame.header)
     if "NIRI" not in tags:
         raise BadFrame(frame.name, f"INSTRUME is {frame.header.get('INSTRUME')!r}, wanted NIRI")
-    if frame.descriptors.exposure_time is None:
+    if not 0 < (frame.descriptors.exposure_time or 0.0) < LONGEST_EXPOSURE:
         raise BadFrame(frame.name, f"EXPTIME is {frame.header.get('EXPTIME')!r}, wanted seconds")
+    coadds, raw = frame.header.get("COADDS"), "PREPARE" not in frame.header
+    if coadds is not None and raw and frame.descriptors.coadds != number(frame.header, "COADDS"):
+        return frame.evolve(note=f"{frame.name}: COADDS is {coadds!r}; {frame.descriptors.coadds} taken")
     return frame
 
 
@@ -94,7 +99,11 @@ def _standardise(frame: Frame, mode: str) -> Frame:
 def _with_reading(frame: Frame) -> Frame:
     """With a note where its world coordinates were read in another way than they are written."""
     if said := frame.header.get(wcscards.READ):
-        return frame.evolve(note=f"{frame.name}: world coordinates: {said}")
+        frame = frame.evolve(note=f"{frame.name}: world coordinates: {said}")
+    if odd := odd_date(frame.header):
+        taken = frame.descriptors.ut_datetime
+        known = f"{taken:%Y-%m-%d %H:%M:%S}, from elsewhere, is taken" if taken else "its time is unknown"
+        frame = frame.evolve(note=f"{frame.name}: DATE-OBS {odd!r} is no date; {known}")
     return frame
 
 

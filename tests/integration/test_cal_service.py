@@ -1,6 +1,8 @@
 """The calibration store of a person: configuration, adding, finding, and what is refused and why."""
 
+import contextlib
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -64,7 +66,9 @@ def test_the_tutorials_lines(caldb, dark, raw, tmp_path):
     assert caldb.get_cal(raw, "processed_dark") == dark
     assert caldb.get_calibrations([raw, raw], "processed_dark") == [dark, dark]
     assert caldb.get_cal(raw, "processed_flat") is None
-    caldb.remove_cal("anywhere/N20160102S0423_dark.fits")
+    with pytest.raises(StoreError, match="is not in"):  # what was named is not there, and nothing else goes
+        caldb.remove_cal("anywhere/N20160102S0423_dark.fits")
+    caldb.remove_cal("N20160102S0423_dark.fits")
     assert list(caldb.list_files()) == []
     assert os.path.exists(dark)
 
@@ -75,6 +79,27 @@ def test_init_empties_only_when_told(caldb, dark):
         caldb.init()
     caldb.init(wipe=True)
     assert list(caldb.list_files()) == []
+
+
+def test_only_what_was_named_is_removed(caldb, dark, tmp_path):
+    paths = [dark]
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        paths.append(shutil.copy(dark, tmp_path / folder))
+        caldb.add_cal(paths[-1])
+    (tmp_path / "c").mkdir()
+    caldb.add_cal(paths[0])
+    with (
+        contextlib.chdir(tmp_path / "c"),
+        pytest.raises(StoreError, match=r"is 3 calibrations: .*by its path"),
+    ):
+        caldb.remove_cal("N20160102S0423_dark.fits")
+    assert len(list(caldb.list_files())) == 3
+    caldb.remove_cal(paths[1])
+    assert {file.path for file in caldb.list_files()} == {str(tmp_path), str(tmp_path / "b")}
+    with contextlib.chdir(tmp_path / "b"):
+        caldb.remove_cal("N20160102S0423_dark.fits")
+    assert [file.path for file in caldb.list_files()] == [str(tmp_path)]
 
 
 def test_adding_twice_is_once_and_a_relative_path_is_the_same_file(caldb, dark):
