@@ -217,6 +217,8 @@ def user_calibrations(ucals: Mapping[str, Any]) -> dict[str, str]:
     for kind in ucals:
         if kind not in roles:
             raise ReduceError(f"no kind of calibration {kind}{suggest(kind, roles)}")
+        if not isinstance(ucals[kind], str | os.PathLike):
+            raise ReduceError(f"{kind}: {ucals[kind]!r} is no path")
     return {roles[kind]: os.fspath(path) for kind, path in ucals.items()}
 
 

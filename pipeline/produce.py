@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 from pipeline import outputs, zeropoint
 from pipeline import preview as pictures
 from pipeline.association import CalKind
-from pipeline.errors import BadFrame, CalibrationNotFound, DamagedFile, RefusedFile
+from pipeline.errors import BadFrame, CalibrationNotFound, DamagedFile, OverrideError, RefusedFile
 from pipeline.fitsio import read_frame, read_notes, verify_product, write_product
 from pipeline.fitsreader import read_structure
 from pipeline.frame import Frame, Frames
@@ -93,16 +93,21 @@ def take_paths(parameters: Mapping[str, Any], steps: Iterable[str]) -> tuple[dic
 
     A path of "" means that there shall be none, not even by association.
     steps : names of the recipe's steps; what is meant for another step is left for `bind` to tell
+    Raises OverrideError for what is no path.
     """
     rest, paths = dict(parameters), {}
     for key, role in BY_PATH.items():
         step, _, name = key.partition(":")
         for spelling in (key, name):
-            if step not in steps or spelling not in rest or rest[spelling] == "default":
+            if step not in steps or spelling not in rest:
                 continue
             value = rest[spelling]
-            nobody = value is None or str(value).strip().lower() in ("none", "")
-            paths[role] = "" if nobody else os.fspath(value)
+            if value is not None and not isinstance(value, str | os.PathLike):
+                raise OverrideError(f"{spelling}={value!r}: must be a path or None")
+            path = "" if value is None else os.fspath(value)
+            if path == "default":
+                continue
+            paths[role] = "" if path.strip().lower() in ("none", "") else path
             if step != "addDQ":  # whose parameters these are
                 del rest[spelling]
     return rest, paths

@@ -90,7 +90,7 @@ class Reduce:
         plan = plan_run(
             recipe,
             frames,
-            overrides=dict(self.uparms),
+            overrides=_overrides(self.uparms),
             user=user_calibrations(self.ucals),
             where=cal_service.databases(self.config_file),
             preset=self.preset,
@@ -158,6 +158,17 @@ def _from_file(name: str, attribute: str) -> Recipe:
 def _short(path: str | Path) -> str:
     """A path below the working directory as it is seen from there."""
     return os.path.relpath(path) if Path(path).absolute().is_relative_to(Path.cwd()) else str(path)
+
+
+def _overrides(given: Overrides) -> dict[str, Any]:
+    """Parameters by name. Raises ReduceError for what is neither a mapping nor pairs."""
+    try:
+        found = dict(given)
+    except (TypeError, ValueError):
+        found = {0: None}  # type: ignore[dict-item]
+    if not all(isinstance(key, str) for key in found):
+        raise ReduceError(f"uparms {given!r}: must be pairs of a name, as step:parameter, and a value")
+    return found
 
 
 def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:

@@ -11,6 +11,7 @@ from numba import njit
 from pipeline.algorithms.grids import Grid, Mapping
 from pipeline.algorithms.resampling import NO_DATA, FloatImage, MaskImage, Resampled, to_input
 
+LEAST_VARIANCE = 0.1  # of that of a linear interpolation; below, a polynomial has swung too far
 Interpolant = Literal["nearest", "linear", "poly3", "poly5", "spline3", "spline5"]
 
 
@@ -31,8 +32,9 @@ def resample_plainly(
     towards the
         edge, by two at a time); splineN, scipy's; linear and nearest are poly1 and poly0
     A bit is set where its interpolated plane (0 or 1) is above dq_threshold in absolute value. Outside the
-    image: 0, VAR 0, DQ 16. Negative VAR, which comes up beside bright pixels, becomes 0. VAR is smoothed
-    like SCI.
+    image: 0, VAR 0, DQ 16. VAR is smoothed like SCI. Beside bright pixels it comes out as nothing, or less:
+    with poly3, as Gemini has it, that becomes 0; with the others what a linear interpolation gives
+    there, for a good pixel without variance would be told as perfectly known.
     """
     here = mapping.moved_to(grid)
     order = {"nearest": 0, "linear": 1}[interpolant] if interpolant[-1].isalpha() else int(interpolant[-1])
@@ -47,7 +49,11 @@ def resample_plainly(
         _polynomial(plane.astype(np.float32), here.numbers, order, out)
         return out
 
-    return _move_planes(sci, var, dq, move, here.jacobian if conserve else 1.0, dq_threshold)
+    floor = None
+    if var is not None and order > 1 and interpolant != "poly3":
+        floor = np.zeros(grid.shape, np.float32)
+        _polynomial(var, here.numbers, 1, floor)
+    return _move_planes(sci, var, dq, move, here.jacobian if conserve else 1.0, dq_threshold, floor)
 
 
 def _spline(plane: Any, here: Mapping, shape: tuple[int, int], order: int) -> Any:
@@ -105,6 +111,7 @@ def _move_planes(
     move: Callable[[Any], Any],
     factor: float,
     threshold: float,
+    floor: FloatImage | None,
 ) -> Resampled:
     outside = move(np.ones(sci.shape, np.float32)) < 0.5
     out_dq = np.zeros(outside.shape, np.uint16)
@@ -116,7 +123,10 @@ def _move_planes(
     out_sci = np.where(outside, np.float32(0), move(sci) * np.float32(factor))
     out_var = None
     if var is not None:
-        out_var = np.where(outside, np.float32(0), np.maximum(move(var), 0) * np.float32(factor * factor))
+        moved = np.maximum(move(var), 0)
+        if floor is not None:
+            moved = np.where(moved < LEAST_VARIANCE * floor, floor, moved)
+        out_var = np.where(outside, np.float32(0), moved * np.float32(factor * factor))
     return Resampled(out_sci, out_var, out_dq, 1.0)
 
 

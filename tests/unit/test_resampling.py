@@ -208,3 +208,17 @@ def test_inputs_are_not_modified():
     ip.resample_plainly(image, var, bad, TURN, gr.Grid(0, 0, SHAPE))
     for now, before in zip((image, var, bad), copies, strict=True):
         np.testing.assert_array_equal(now, before)
+
+
+@pytest.mark.parametrize("interpolant", ["poly5", "spline3", "spline5"])
+@pytest.mark.parametrize("contrast", [1e2, 1e4, 1e6])
+def test_no_good_pixel_is_without_variance_beside_a_bright_one(interpolant, contrast):
+    var = np.full(SHAPE, 4.0, np.float32)
+    var[40, 50] = 4.0 * contrast
+    out = ip.resample_plainly(
+        np.zeros(SHAPE, np.float32), var, CLEAR, TURN, gr.Grid(0, 0, SHAPE), interpolant=interpolant
+    )
+    good = out.dq == 0
+    assert good.mean() > 0.5
+    assert out.var[good].min() > 0.3
+    assert np.median(out.var[good]) == pytest.approx(4.0, rel=0.01)
