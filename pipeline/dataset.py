@@ -175,6 +175,11 @@ def _named(path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise CannotOpen(f"{path}: {(error.strerror or str(error)).lower()}") from error
+        raise CannotOpen(f"{_shown(path)}: {(error.strerror or str(error)).lower()}") from error
     except NiridError as error:
-        raise CannotOpen(f"{path}: {error}") from error
+        raise CannotOpen(f"{_shown(path)}: {error}") from error
+
+
+def _shown(path: str) -> str:
+    """A path in one line of a message, whatever it is made of."""
+    return path if path.isprintable() else repr(path)
