@@ -91,6 +91,8 @@ def caption_of(frame: Frame) -> str:
         parts.append(f"{count} frames")
     if isinstance(fwhm := header.get("MEANFWHM"), int | float):
         parts.append(f'FWHM {fwhm:.2f}"')
+    if why := str(header.get("VREASON", "")).strip():  # of a first look: somebody may be watching
+        parts.append(why)
     if str(header.get("PROCMODE", "sq")) != "sq":
         missing = [word for key, word in (("DARKIM", "dark"), ("FLATIM", "flat")) if key not in header]
         parts.append("quick look" + (f" without {' and '.join(missing)}" if missing else ""))

@@ -133,6 +133,8 @@ def _decide(settings: Settings, action: str, said: str, as_json: bool, **more: A
     """Find out what is meant, hand it over, wait a little for the answer."""
     from daemon import targets
 
+    if not said.strip() and action != "requeue":  # which takes --outdated for a target
+        raise click.UsageError("give a TARGET")
     with database(settings) as (config, db):
         request: dict[str, Any] = {"action": action, "said": said, **more}
         found = targets.find(lambda sql, *values: db.execute(sql, values).fetchall(), said) if said else None

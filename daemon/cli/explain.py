@@ -120,7 +120,9 @@ def _file(answer: dict[str, Any]) -> Iterator[Line]:
     if not answer["groups"] and answer["state"] == "ready":
         yield "", ""
         yield "group", "none: no recipe takes it"
-    yield from _listed("used in", (_product_words(p) for p in answer["products"]))
+    out = [p for p in answer["products"] if p.get("judged", {}).get("verdict") == "left out"]
+    yield from _listed("used in", (_product_words(p) for p in answer["products"] if p not in out))
+    yield from _listed("left out of", (_product_words(p) for p in out))
     yield from _listed("judged", (_verdict_words(p) for p in answer["products"] if "judged" in p))
 
 

@@ -21,6 +21,7 @@ MOST_STARS = 40
 PIXELS, FEWEST = 400_000, 5  # of all cut-outs of a frame together, as long as there are so many stars
 APERTURE = 1.5  # radius, in FWHM of the wider of the two frames: more light is more noise of the sky
 SAME_PLACE = 8.0  # pixels, within which frames show the same moving target
+MERGED = 1.5  # times the light of a moving target: beyond its own changes in a sequence
 LEAST_SKY = 20  # good pixels in the ring beside a star
 ENOUGH = 5  # stars without a neighbour, for those with one to be left out of the light
 BETAS = 2.5, 5.0  # exponents that the profile of a star may have
@@ -56,38 +57,42 @@ def compared(frames: Frames, base: Frame) -> list[Seen]:
 
 
 def _in_most(frames: Frames, base: Frame, stars: Stars) -> Stars | None:
-    """Of what frames show that lie on each other at a moving target, what is in most of them: that target."""
-    counts = np.zeros(len(stars.x), int)
-    for frame in frames:
+    """Of what frames show that lie on each other at a moving target, what is in most of them: that target.
+
+    Its flux is the median of theirs: in one of them a star may be in it.
+    """
+    fluxes = np.full((len(frames), len(stars.x)), np.nan)
+    for k, frame in enumerate(frames):
         if frame.catalog is not None and frame.catalog.size:
-            counts += _nearest(frame, *by_wcs(base, frame).to_input(stars.x, stars.y)) < SAME_PLACE
-    same = 2 * counts > len(frames)
+            away = _away(frame, *by_wcs(base, frame).to_input(stars.x, stars.y))
+            flux = frame.catalog["FLUX_AUTO"][away.argmin(axis=1)]
+            fluxes[k] = np.where(away.min(axis=1) < SAME_PLACE, flux, np.nan)
+    same = 2 * np.isfinite(fluxes).sum(axis=0) > len(frames)
     if not same.any():
         return None
-    return Stars(stars.x[same], stars.y[same], stars.flux[same], stars.dark[same])
+    return Stars(stars.x[same], stars.y[same], np.nanmedian(fluxes[:, same], axis=0), stars.dark[same])
 
 
-def _nearest(frame: Frame, x: Any, y: Any) -> Any:
-    """Pixels from each place to the nearest source of the frame; (n,)."""
+def _away(frame: Frame, x: Any, y: Any) -> Any:
+    """Pixels from each place to each source of the frame; (n, sources)."""
     t = frame.catalog
     assert t is not None
-    return np.hypot(np.subtract.outer(x, t["X_IMAGE"] - 1), np.subtract.outer(y, t["Y_IMAGE"] - 1)).min(
-        axis=1
-    )
+    return np.hypot(np.subtract.outer(x, t["X_IMAGE"] - 1), np.subtract.outer(y, t["Y_IMAGE"] - 1))
 
 
-def _beside(frame: Frame, x: Any, y: Any, half: float) -> Any:
+def _beside(frame: Frame, x: Any, y: Any, flux: Any, half: float) -> Any:
     """Whether another source of the frame is in the cut-out of a place, as bright as a tenth of it; (n,).
 
-    Beside a moving target that is a star that it passes, and neither a second image nor a trail.
+    Beside a moving target that is a star that it passes, and neither a second image nor a trail. flux : of
+    what should be there, (n,); a source with more than MERGED of it has swallowed the star.
     """
     t = frame.catalog
     assert t is not None
-    away = np.hypot(np.subtract.outer(x, t["X_IMAGE"] - 1), np.subtract.outer(y, t["Y_IMAGE"] - 1))
+    away = _away(frame, x, y)
     own = away.argmin(axis=1)
     other = (away < 1.5 * half) & (t["FLUX_AUTO"][None, :] > 0.1 * t["FLUX_AUTO"][own][:, None])
     other[np.arange(len(own)), own] = False
-    return other.any(axis=1)
+    return other.any(axis=1) | (t["FLUX_AUTO"][own] > MERGED * flux)
 
 
 class Stars(NamedTuple):
@@ -149,7 +154,7 @@ def look_at(
     inside = (x > half) & (x < nx - half) & (y > half) & (y < ny - half)
     if "NON_SIDEREAL" in tags_of(frame.header) and frame.catalog is not None and frame.catalog.size:
         # The frames lie on each other at the target: stars are elsewhere.
-        inside &= (_nearest(frame, x, y) < 2 * usual) & ~_beside(frame, x, y, half)
+        inside &= (_away(frame, x, y).min(axis=1) < 2 * usual) & ~_beside(frame, x, y, stars.flux, half)
     expected = int((inside & _seen_there(frame, x, y)).sum())
     if not expected or frame.header.get("REGMETH") in ("offsets", "header") or frame.var is None:
         return Seen(None, None, expected)

@@ -48,6 +48,7 @@ def test_mistakes_are_one_clear_line(made):
     assert "did you mean" in fails(made, "explain", "N20160102S0271_imgae")
     assert "Missing option '--reason'" in fails(made, "reject", "N20160102S0425.fits", code=2)
     assert "give a TARGET" in fails(made, "requeue", code=2)
+    assert "give a TARGET" in fails(made, "accept", "", code=2)
     assert not list((made.state / "requests").glob("*.json"))
 
 

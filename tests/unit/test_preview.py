@@ -74,6 +74,7 @@ def test_a_frame_that_is_all_bad_is_a_picture_too(tmp_path):
 
 def test_the_caption_says_what_it_is():
     cards = {"FILTER1": "K_G0204", "FILTER3": "pupil38_G5207", "NCOMBINE": 4, "MEANFWHM": 0.5123}
+    assert caption_of(frame(VREASON="no light: closed shutter?")).endswith("   no light: closed shutter?")
     words = caption_of(frame(**cards))
     assert words.split("   ") == [
         "N20160102S0271_image", "M 82", "K", "20 s", "4 frames", 'FWHM 0.51"',
