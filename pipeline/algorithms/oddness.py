@@ -15,6 +15,9 @@ DARK_LIKE = 1.3  # a frame whose variance is below this times that of the read-o
 PEDESTAL_LEFT = 0.6  # of the others' level; where no dark was subtracted, the shutter may be closed below it
 
 
+FAINT = 0.2  # of the others' level: no airglow changes so much
+
+
 class Odd(NamedTuple):
     """kind : key of `limits.LIMITS`; figure : what was found; limit : what it was held against."""
 
@@ -46,7 +49,12 @@ def usual_light(levels: Floats, noises: Floats, read_noise: float) -> float:
     dark = noises < np.sqrt(DARK_LIKE) * read_noise
     lit = known & ~dark & (levels > 5 * abs(middle))
     near = known & (np.abs(levels - middle) <= 0.2 * np.nanmax(np.abs(levels[known])))
-    return float(np.median(levels[lit])) if lit.any() and dark[near].all() else middle
+    if lit.any() and dark[near].all():
+        return float(np.median(levels[lit]))
+    # Several with light of their own, far below most others: the others were taken in twilight.
+    faint = known & ~dark & (levels < FAINT * middle) & (levels > 0)
+    several = faint.sum() > 1 and 3 * faint.sum() >= known.sum()
+    return float(np.median(levels[faint])) if several else middle
 
 
 def light(levels: Floats, noises: Floats, read_noise: float, *, dark_subtracted: bool) -> Floats:

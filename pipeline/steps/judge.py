@@ -68,13 +68,17 @@ def judge_frames(frames: Frames, params: JudgeFramesParams, cals: Calibrations) 
     for kind, places in kinds.items():
         members, seen = [frames[k] for k in places], [found[k] for k in places]
         own = _never_read(members, seen, params)
-        if kind == "image":
-            own = _images(members, seen, params) | own
+        rest = [k for k in range(len(members)) if k not in own]  # the others are no measure of them
+        fit, looks = [members[k] for k in rest], [seen[k] for k in rest]
+        if fit and kind == "image":
+            own |= {rest[k]: v for k, v in _images(fit, looks, params).items()}
             own = clouded(members, seen, params.sky_cloud, besides=own) | own
-        else:
-            level = _calibrations(kind, members, seen, params, lamp)
+        elif kind != "image":
+            rest = [k for k in range(len(members)) if own.get(k, _FINE).unit != "of the pixels"]
+            fit, looks = [members[k] for k in rest], [seen[k] for k in rest]
+            level = {rest[k]: v for k, v in _calibrations(kind, fit, looks, params, lamp).items()}
             # An unlit lamp gives little noise, too: its level says more.
-            own = level | {k: v for k, v in own.items() if k not in level or v.unit == "of the pixels"}
+            own = level | {k: v for k, v in own.items() if k not in level}
         objects = [k for k, f in enumerate(members) if not f.roles or "object" in f.roles]
         if objects and all(k in own and own[k].use == LEFT_OUT for k in objects):
             # Nothing would be left. A person sees why the product is what it is.
@@ -198,10 +202,10 @@ def _images(members: Frames, seen: Sequence[Figures], params: JudgeFramesParams)
 
     levels = np.array([s.level for s in seen])
     noises = np.array([s.noise for s in seen])
-    read = [number(f.header, "RDNOISE") or 0.0 for f in members]
+    read = min(_without_light(f, s) for f, s in zip(members, seen, strict=True))
     subtracted = all("DARKCORR" in f.header for f in members)
-    lights = oddness.light(levels, noises, float(np.median(read)), dark_subtracted=subtracted)
-    usual = oddness.usual_light(levels, noises, float(np.median(read)))
+    lights = oddness.light(levels, noises, read, dark_subtracted=subtracted)
+    usual = oddness.usual_light(levels, noises, read)
     excess = np.array([s.noise / s.expected if s.expected > 0 else np.nan for s in seen])
     calm = oddness.usual(excess)[0]
     out: Verdicts = {}
@@ -209,7 +213,8 @@ def _images(members: Frames, seen: Sequence[Figures], params: JudgeFramesParams)
         if lights[k] < params.no_light:
             out[k] = _out(frame, "no light: closed shutter?", levels[k], params.no_light * usual, frame.unit)
         elif levels[k] > params.bright_sky * usual > 0:
-            weight = min(1.0, float(oddness.usual(noises)[0] / max(noises[k], 1.0)) ** 2)
+            others = oddness.usual(noises[~(levels > params.bright_sky * usual)])[0]
+            weight = min(1.0, float(others / max(noises[k], 1.0)) ** 2)
             out[k] = Verdict(
                 name_of(frame), WEIGHTED, LEFT_OUT, "a sky far brighter than that of the others: twilight?",
                 float(levels[k]), params.bright_sky * usual, frame.unit, weight,
@@ -223,12 +228,23 @@ def _images(members: Frames, seen: Sequence[Figures], params: JudgeFramesParams)
     return out
 
 
+def _without_light(frame: Frame, seen: Figures) -> float:
+    """Noise of a pixel without light: of the read-out, and of the dark that was subtracted, which has much
+    where it was made of few. At most so much: VAR has more of the light in it than the level tells."""
+    read = number(frame.header, "RDNOISE") or 0.0
+    if "DARKCORR" not in frame.header or not math.isfinite(seen.expected) or not math.isfinite(seen.level):
+        return read
+    return max(read, math.sqrt(max(seen.expected**2 - max(seen.level, 0.0), 0.0)))
+
+
 def _calibrations(
     kind: str, members: Frames, seen: Sequence[Figures], params: JudgeFramesParams, lamp: float
 ) -> Verdicts:
     """Darks, lamp-on or lamp-off frames whose level is not that of the others."""
     from pipeline.algorithms import oddness
 
+    if not members:
+        return {}
     levels = np.array([s.level for s in seen])
     usual = oddness.usual(levels)[0]
     if kind == "dark":

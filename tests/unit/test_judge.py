@@ -79,6 +79,38 @@ def test_a_frame_that_is_no_image_is_left_out(count, which, fault):
     assert any(str(round(verdict.limit, 1))[:3] in n for n in kept[0].notes) or fault == "nothing good"
 
 
+@pytest.mark.parametrize("fault", ["saturated", "constant"])
+def test_frames_that_are_no_image_are_no_measure_of_the_others(fault):
+    frames = sequence(5)
+    for k in (1, 2, 4):
+        full = np.full_like(frames[k].sci, 190000.0)
+        dq = np.full_like(frames[k].dq, 4 if fault == "saturated" else 0)
+        frames[k] = frames[k].evolve(sci=full, dq=dq)
+    kept = judge_frames.run(frames)
+    assert [f.name for f in kept] == [frames[0].name, frames[3].name]
+
+
+def test_the_noise_of_a_dark_made_of_few_does_not_hide_closed_shutters():
+    frames = sequence(5, sky=6000.0)
+    frames = [f.evolve(var=f.var + np.float32(READ**2)) for f in frames]
+    for k in (1, 2, 4):
+        frames[k] = dead(frames[k])
+        noise = np.random.default_rng(k).normal(0, np.sqrt(2) * READ, frames[k].shape)
+        frames[k] = frames[k].evolve(
+            sci=noise.astype(np.float32), var=np.full_like(frames[k].var, 2 * READ**2)
+        )
+    kept = judge_frames.run(frames)
+    assert [f.name for f in kept] == [frames[0].name, frames[3].name]
+
+
+def test_twilight_in_most_frames_does_not_make_the_others_dark():
+    frames = sequence(5, **{f"_{k}": {"sky": 24000.0} for k in (1, 2, 4)})
+    kept = judge_frames.run(frames)
+    assert len(kept) == 5
+    assert "twilight" in verdict_of(kept, 1).reason
+    assert verdict_of(kept, 0) is None
+
+
 def test_most_frames_without_light_leave_the_one_that_has_it():
     frames = sequence(4)
     for k in (0, 1, 3):
