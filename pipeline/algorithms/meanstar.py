@@ -235,16 +235,24 @@ def of_the_clear(found: Sequence[Transparency | None]) -> list[tuple[float, floa
     """
     known = [light for light in found if light and math.isfinite(light.error) and light.error < 0.1]
     clear = math.nan
-    for best in sorted(known, key=lambda light: -light.magnitudes):
-        near = [k.magnitudes for k in known if best.magnitudes - k.magnitudes < CC50 + 2 * k.error]
+    for best in sorted(known, key=lambda light: -_surely(light)):
+        near = [k for k in known if _surely(best) - k.magnitudes < CC50]
         if len(near) > 1 or best.number >= 3:
-            clear = float(np.median([m for m in near if m <= best.magnitudes]))
+            near = [k for k in near if k.magnitudes <= best.magnitudes]
+            clear = _weighted_median(
+                np.array([k.magnitudes for k in near]), np.array([max(k.error, 0.01) ** -2 for k in near])
+            )
             break
     out = []
     for own in found:
         light = 10 ** (0.4 * (own.magnitudes - clear)) if own else math.nan
         out.append((light, light * own.error * math.log(10) / 2.5 if own else math.nan))
     return out
+
+
+def _surely(light: Transparency) -> float:
+    """Magnitudes that a frame is brighter at least: a faint star's noise must not make it the clearest."""
+    return light.magnitudes - 2 * light.error
 
 
 def light_inside(radius: float, fwhm: float, beta: float) -> float:

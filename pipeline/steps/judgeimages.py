@@ -188,7 +188,7 @@ def _by_shape(
     elongation = math.hypot(unlike.e1 - usual.e1, unlike.e2 - usual.e2)
     # The same motion lengthens a narrow star more, and costs as little.
     motion = params.elongated * max(1.0, NARROW / shape.fwhm)
-    most = one * max(motion, 4 * unlike.error)
+    most = one * max(motion, 5 * unlike.error)
     ratio = unlike.fwhm / usual.fwhm
     if ratio > 1 + weak * (params.too_blurred - 1) and elongation < ROUND:
         return _left_out(frame, "blurred", ratio, params.too_blurred, "times the others' FWHM")
@@ -199,7 +199,7 @@ def _by_shape(
         return Verdict(
             name_of(frame), WEIGHTED, USED, "elongated", elongation, most, "beyond the others'", 0.5
         )
-    blurred = params.blurred + 2 * unlike.error
+    blurred = params.blurred + unlike.error
     if ratio > blurred:
         return Verdict(
             name_of(frame),

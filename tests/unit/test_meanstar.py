@@ -161,3 +161,10 @@ def test_two_pairs_alike_among_many_sources_are_chance():
     y = np.array([10.0, 14.0, 90.0, 94.0, 20.0, 220.0, 130.0])
     assert meanstar.repeated(x, y, np.ones(7)) == 0
     assert meanstar.repeated(x[:4], y[:4], np.ones(4)) == 1  # two stars, both twice
+
+
+def test_the_noise_of_few_stars_does_not_put_the_others_in_cloud():
+    steady = [Transparency(0.0, 0.01, 8)] * 4
+    noisy = [Transparency(0.13, 0.07, 1), Transparency(0.1, 0.06, 1)]
+    lights = [light for light, _ in meanstar.of_the_clear([*noisy, *steady])]
+    assert lights[2:] == pytest.approx([1.0] * 4, abs=0.01)
