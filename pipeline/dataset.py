@@ -177,7 +177,8 @@ def _named(path: str) -> Iterator[None]:
     except OSError as error:
         raise CannotOpen(f"{_shown(path)}: {(error.strerror or str(error)).lower()}") from error
     except NiridError as error:
-        raise CannotOpen(f"{_shown(path)}: {error}") from error
+        told = str(error).removeprefix(f"{path}: ")  # some name the file themselves
+        raise CannotOpen(f"{_shown(path)}: {told}") from error
 
 
 def _shown(path: str) -> str:
