@@ -156,3 +156,19 @@ def test_a_sky_of_which_nothing_is_seen_is_an_error():
     plane = np.zeros((64, 64), np.float32)
     with pytest.raises(ValueError, match="no pixel of the sky"):
         skyfill.fill(plane, plane, everything, everything)
+
+
+def test_a_slope_all_over_the_field_is_the_sky_and_a_disc_on_it_is_a_target():
+    rows, columns = np.indices((40, 39)) - 19.5
+    errors = np.full(rows.shape, 3.0)
+    noise = np.random.default_rng(2).normal(0, 3.0, rows.shape)
+    slope = 600 + 11.0 * rows + 16.0 * columns
+    disc = 4000.0 * np.exp(-np.hypot(rows, columns) / 5)
+
+    def found(target):
+        model = skymodel.SkyModel(np.zeros((5, 6)), np.zeros((6, 6)), target + noise, errors, 1.0)
+        return skymodel.extended(model, 170.0, 30000.0)
+
+    assert not found(slope).any()
+    assert found(disc)[15:25, 15:25].all()
+    assert found(slope + disc)[15:25, 15:25].all()
