@@ -15,7 +15,7 @@ from pipeline.steps.counts import add_var, adu_to_electrons, nonlinearity_correc
 from pipeline.steps.darks import dark_correct, stack_darks
 from pipeline.steps.flats import flat_correct, make_lamp_flat, normalize_flat, threshold_flatfield
 from pipeline.steps.judge import compare_with_earlier, judge_frames
-from pipeline.steps.judgeimages import judge_images
+from pipeline.steps.judgeimages import judge_images, judge_look
 from pipeline.steps.photometry import measure_quality
 from pipeline.steps.prepare import prepare
 from pipeline.steps.quality import add_dq, keep_last_frames, remove_first_frame
@@ -135,7 +135,7 @@ FIRST_LOOK = Recipe(
     version=2,
     suffix="_firstlook",
     wants=BOTH_BPMS | {CalKind.FLAT, CalKind.DARK, CalKind.ZERO_POINT},
-    steps=(*_LOOK, compare_with_earlier(), measure_quality()),
+    steps=(*_LOOK, compare_with_earlier(), measure_quality(), judge_look()),
     prefix=len(_LOOK),
     last_only=True,
 )

@@ -303,10 +303,13 @@ def compare_with_earlier(frames: Frames, params: JudgeFramesParams, cals: Calibr
                 verdict = Verdict(
                     name_of(last), USED, LEFT_OUT, reason, light, params.sky_cloud, "of the light"
                 )
-    if verdict is None:
-        return [last]
-    told = {
+    return [last if verdict is None else told(last, verdict)]
+
+
+def told(frame: Frame, verdict: Verdict) -> Frame:
+    """A first look that says what the pipeline would do with the frame."""
+    cards = {
         "VERDICT": (verdict.use, "What the pipeline would do with this frame"),
         "VREASON": (verdict.reason[:60], "Why"),
     }
-    return [last.evolve(cards=told, note=verdict.text, verdicts=(verdict,))]
+    return frame.evolve(cards=cards, note=verdict.text, verdicts=(verdict,))

@@ -18,8 +18,8 @@ from pipeline.frame import Frame, Frames
 from pipeline.headers import number
 from pipeline.limits import limit
 from pipeline.params import bounded
-from pipeline.primitive import Calibrations, primitive
-from pipeline.steps.judge import dealt
+from pipeline.primitive import Calibrations, per_frame, primitive
+from pipeline.steps.judge import dealt, told
 from pipeline.steps.members import name_of
 from pipeline.steps.reference import companions, reference_of
 from pipeline.steps.starlight import Seen, compared
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 NARROW = 4.0  # pixels of FWHM, below which ellipticity counts for less
 FEW_STARS = 5  # fewer than these may lie on a galaxy, or be blends that the seeing changes
+LOOK_STARS, LOOK_ROUND = 3, 0.25  # stars of a first look; Gemini comments on ellipticities from 0.1 on
 FEW = 4  # frames or fewer: nothing is left out on weak evidence
 WEAK = 2.0  # times the limit beyond which the evidence is not weak
 CLEARER = 0.25  # magnitudes, by which another frame than the reference must be brighter to be compared with
@@ -258,3 +259,25 @@ def _settled(verdicts: list[Verdict], number: int) -> list[Verdict]:
             )
         kept.append(verdict)
     return kept
+
+
+@per_frame("judgeLook", JudgeImagesParams)
+def judge_look(frame: Frame, params: JudgeImagesParams, cals: Calibrations) -> Frame:
+    """Say of a first look that its stars are trailed or double, where three of them or more are.
+
+    There are no other frames to compare it with, and most nights' stars are round to LOOK_ROUND.
+    """
+    t = frame.catalog
+    if not params.judge or t is None or "VERDICT" in frame.header:
+        return frame
+    with np.errstate(all="ignore"):
+        sure = (t["FWHM_FIT"] > 0) & (t["NIMAFLAGS_ISO"] == 0) & (t["FLUX_AUTO"] > 20 * t["FLUXERR_AUTO"])
+    lengths = t["ELLIP_FIT"][sure].astype(float)
+    double = float(companions([frame])[0])
+    if double > params.repeated:
+        reason = "double: its sources repeat at one distance"
+        return told(frame, _left_out(frame, reason, double, params.repeated, "of the sources"))
+    if lengths.size >= LOOK_STARS and float(np.median(lengths)) > LOOK_ROUND:
+        reason = "trailed: its stars are elongated"
+        return told(frame, _left_out(frame, reason, float(np.median(lengths)), LOOK_ROUND, "ellipticity"))
+    return frame

@@ -14,7 +14,8 @@ from pipeline.frame import SATURATED
 from pipeline.limits import LIMITS
 from pipeline.steps.judge import compare_with_earlier, judge_frames
 from pipeline.steps.judgeclouds import clouded
-from pipeline.steps.judgeimages import judge_images
+from pipeline.steps.judgeimages import judge_images, judge_look
+from pipeline.steps.photometry import measure_quality
 from pipeline.tangent import tangent
 from pipeline.verdict import LEFT_OUT, SCALED, USED, Verdict, merged, plain
 from tests.skyframes import FIVE, READ, TARGET, add_star, calibrated, star_field
@@ -303,6 +304,18 @@ def test_a_frame_that_shows_only_a_star_with_a_neighbour_is_not_double():
     other = np.hypot(rows - y, columns - x) > 30
     frames[2] = frames[2].evolve(dq=np.where(other, frames[2].dq | 1, frames[2].dq).astype(np.uint16))
     assert len(judge_images.run(frames)) == 5
+
+
+@pytest.mark.parametrize("fault", ["none", "trail", "double"])
+def test_a_first_look_says_that_its_stars_are_no_points(fault):
+    frame = sequence(1)[0]
+    if fault == "trail":
+        frame = trailed(frame, 11)
+    elif fault == "double":
+        frame = frame.evolve(sci=0.5 * (frame.sci + np.roll(frame.sci, (6, 8), (0, 1))))
+    look = judge_look.run(measure_quality.run([frame]))[0]
+    assert look.header.get("VERDICT") == (None if fault == "none" else LEFT_OUT)
+    assert look.header.get("VREASON", "none").startswith(fault)
 
 
 def test_a_first_look_is_not_compared_with_a_frame_without_light():
