@@ -61,6 +61,13 @@ def configure(
         threading.excepthook = _thread_failed
 
 
+def flush() -> None:
+    """Let the lines that wait be written, for at most FLUSH_SECONDS, so that what is said next comes last."""
+    sink = structlog.get_config()["logger_factory"]()
+    if isinstance(sink, _Patient):
+        sink.flush()
+
+
 def _thread_failed(what: threading.ExceptHookArgs) -> None:
     """What a thread of a library ends with, as a line of the log."""
     error = (what.exc_type, what.exc_value, what.exc_traceback)

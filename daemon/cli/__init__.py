@@ -167,8 +167,9 @@ def main(words: Sequence[str] | None = None) -> None:
 
 def fail(error: Exception | str, code: int) -> None:
     """Say why on standard error, a line for each mistake, and end."""
-    from daemon.logs import printable
+    from daemon.logs import flush, printable
 
+    flush()
     for line in str(error).splitlines() or [type(error).__name__]:
         click.echo(f"nirid: {printable(line)}", err=True)
     sys.exit(code)

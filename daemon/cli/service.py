@@ -52,6 +52,7 @@ def run(
         rows += [(job["state"], job["name"] or job["rule"], job["reason"]) for job in answer["waiting"]]
         rows += [(job["state"], job["name"], job["reason"]) for job in answer["failed"]]
         out.print(table(("", "product", ""), [(coloured(row[0]), *row[1:]) for row in rows]))
+    logs.flush()
     for why in answer["blocked"]:
         click.echo(f"nirid: {logs.printable(why)}", err=True)
     if answer["failed"] or answer["blocked"]:
