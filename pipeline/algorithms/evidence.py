@@ -15,6 +15,7 @@ clouds do no harm.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -32,6 +33,7 @@ DIMMEST = 3.2  # ln of a common ratio of fluxes looked for: 3.5 magnitudes of cl
 SMALLEST = 256  # pixels, side of NIRI's smallest usual array: no image is taken for smaller
 NEAR = 48.0  # pixels within which nearly every header is right: looked at first
 LIKE_STRENGTH = 0.8  # a second shift with so much of the logarithm of the first's evidence makes it no answer
+FEW_PAIRS = 800  # pairs of sources, up to which no tree is needed
 TRIES = 150  # most proposals that are looked at closely
 
 
@@ -154,11 +156,8 @@ def _pairs_within(lists: _Lists, search: float) -> _Pairs:
 
 def _agreeing(pairs: _Pairs, reach: float) -> list[Indices]:
     """The pairs that agree in shift and flux ratio with each one, the largest sets first."""
-    from scipy.spatial import cKDTree
-
     places = np.column_stack([pairs.dx / reach, pairs.dy / reach, pairs.ratio / UNLIKE])
-    tree = cKDTree(places)
-    counts = tree.query_ball_point(places, 1.0, return_length=True)
+    counts, around = _neighbours(places)
     # Among equals the ones nearest to the header: their number may be large.
     order = np.lexsort((np.hypot(pairs.dx, pairs.dy), -counts))
     seen = np.zeros(counts.size, bool)
@@ -166,9 +165,8 @@ def _agreeing(pairs: _Pairs, reach: float) -> list[Indices]:
     for k in order:
         if seen[k]:
             continue
-        members = np.array(tree.query_ball_point(places[k], 1.0))
-        centre = np.median(places[members], axis=0)
-        again = np.array(tree.query_ball_point(centre, 1.0), dtype=np.intp)
+        members = around(places[k])
+        again = around(np.median(places[members], axis=0))
         members = again if again.size >= members.size else members
         seen[members] = True
         seen[k] = True
@@ -176,6 +174,22 @@ def _agreeing(pairs: _Pairs, reach: float) -> list[Indices]:
         if len(out) >= TRIES:
             break
     return out
+
+
+def _neighbours(places: Floats) -> tuple[NDArray[np.int64], Callable[[Floats], Indices]]:
+    """(number of places within 1 of each, the places within 1 of any point); (n, 3) places.
+
+    A tree where there are many; loading it takes longer than to look at all of a few hundred.
+    """
+    if len(places) <= FEW_PAIRS:
+        apart = sum(np.subtract.outer(column, column) ** 2 for column in places.T)
+        counts = np.count_nonzero(np.asarray(apart) <= 1.0, axis=1)
+        return counts, lambda point: np.flatnonzero(((places - point) ** 2).sum(axis=1) <= 1.0)
+    from scipy.spatial import cKDTree
+
+    tree = cKDTree(places)
+    counts = tree.query_ball_point(places, 1.0, return_length=True)
+    return counts, lambda point: np.sort(np.array(tree.query_ball_point(point, 1.0), dtype=np.intp))
 
 
 def _weighed(lists: _Lists, pairs: _Pairs, members: Indices) -> Proposal | None:

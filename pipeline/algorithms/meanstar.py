@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.algorithms import boxes
 from pipeline.algorithms.background import MAD_TO_SIGMA
 from pipeline.algorithms.profiles import fit_stars
 
@@ -143,17 +144,15 @@ def _second_peak(image: FloatImage, sigma: float, fwhm: float, peak: float) -> f
 
     A second image is as wide as the first: what is sharper is a cosmic ray or a bad pixel.
     """
-    from scipy.ndimage import maximum_filter, uniform_filter
-
-    smooth = uniform_filter(image, 3, mode="constant")
+    smooth = boxes.mean(image, 3)
     half = image.shape[0] // 2
     rows, columns = np.indices(image.shape) - half
     away = np.hypot(rows, columns)
     top = smooth[away <= max(2.0, 0.5 * fwhm)].max()
-    highest = maximum_filter(image, 3, mode="constant")  # of the nine pixels
+    highest = boxes.highest(image, 3)  # of the nine pixels
     sharpest = float(top) / peak
     # A maximum, above the noise of nine pixels, that is parted from the middle by a dip.
-    candidates = (smooth == maximum_filter(smooth, 5)) & (away > 0.7 * fwhm) & (away < 0.95 * half)
+    candidates = (smooth == boxes.highest(smooth, 5)) & (away > 0.7 * fwhm) & (away < 0.95 * half)
     candidates &= (smooth > 6 * sigma / 3) & (smooth > 0.7 * sharpest * highest)
     best = 0.0
     for row, column in np.argwhere(candidates):

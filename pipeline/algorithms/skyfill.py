@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from pipeline.algorithms.background import robust_start
 from pipeline.algorithms.skymodel import Floats, medians
@@ -55,6 +54,8 @@ def fill(sci: FloatImage, var: FloatImage, bad: BoolImage, hole: BoolImage, know
 
 def _smooth(sci: FloatImage, bad: BoolImage) -> tuple[Floats, Floats]:
     """(medians of cells, pixels that each rests on), those that see nothing filled from their neighbours."""
+    from scipy import ndimage
+
     ny, nx = sci.shape
     below, right = -ny % CELL, -nx % CELL
     whole = np.pad(sci, ((0, below), (0, right))), np.pad(bad, ((0, below), (0, right)), constant_values=True)
@@ -76,5 +77,7 @@ def _smooth(sci: FloatImage, bad: BoolImage) -> tuple[Floats, Floats]:
 
 def _at(cells: Floats, y: NDArray[np.int64], x: NDArray[np.int64]) -> Floats:
     """Values at pixels, by lines between the middles of cells."""
+    from scipy import ndimage
+
     places = np.stack([(y + 0.5) / CELL - 0.5, (x + 0.5) / CELL - 0.5])
     return np.asarray(ndimage.map_coordinates(cells, places, order=1, mode="nearest"), np.float64)

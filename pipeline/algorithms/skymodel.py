@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
-from scipy import ndimage
+
+from pipeline.algorithms import boxes
 
 FloatImage = NDArray[np.float32]
 BoolImage = NDArray[np.bool_]
@@ -283,6 +284,8 @@ def _slopes(target: Floats, some: BoolImage, size: int) -> Floats:
     image[some] = target
     holes = ~np.isfinite(image)
     if holes.any():  # the value of the nearest cell
+        from scipy import ndimage
+
         near = ndimage.distance_transform_edt(holes, return_distances=False, return_indices=True)
         image = image[tuple(near)]
     if min(image.shape) < 2:
@@ -327,8 +330,7 @@ def extended(model: SkyModel, noise: float, level: float) -> BoolImage:
 
     def together(target: Floats) -> BoolImage:
         bright: BoolImage = np.isfinite(target) & (target > least)
-        found: BoolImage = ndimage.binary_opening(bright, np.ones((3, 3)))
-        return found
+        return boxes.opened(bright, 3)
 
     found = together(model.target)
     return found if found.any() and together(_less_its_plane(model.target, least)).any() else found & False

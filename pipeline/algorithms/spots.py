@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.algorithms import boxes
 from pipeline.algorithms.matching import Points
 
 FloatImage = NDArray[np.float32]
@@ -28,8 +29,6 @@ def bright_spots(sci: FloatImage, bad: BoolImage, noise: float) -> Points:
     Sums over boxes of 12 pixels, less the mean of a box of 36 pixels around them. Positions are centroids of
     the blocks, to about a pixel.
     """
-    from scipy.ndimage import maximum_filter, uniform_filter
-
     ny, nx = (side // BLOCK * BLOCK for side in sci.shape)
     # Two rows of each block of four tell enough.
     planes = [(sci[k:ny:BLOCK, :nx], bad[k:ny:BLOCK, :nx]) for k in (1, 2)]
@@ -37,19 +36,19 @@ def bright_spots(sci: FloatImage, bad: BoolImage, noise: float) -> Points:
     number = _columns(sum((~hidden).astype(np.float32) for _, hidden in planes))
     level = float(light.sum(dtype=np.float64)) / max(float(number.sum(dtype=np.float64)), 1.0)
     mean = np.where(number > BLOCK, light / np.maximum(number, 1) - level, 0.0)
-    inner = uniform_filter(mean, APERTURE) * APERTURE**2
-    ring = (uniform_filter(mean, RING) * RING**2 - inner) / (RING**2 - APERTURE**2)
+    inner = boxes.mean(mean, APERTURE) * APERTURE**2
+    ring = (boxes.mean(mean, RING) * RING**2 - inner) / (RING**2 - APERTURE**2)
     flux = (inner - ring * APERTURE**2) * BLOCK**2
     sigma = noise * APERTURE * BLOCK * np.sqrt(2) * np.sqrt(1 + APERTURE**2 / (RING**2 - APERTURE**2))
-    peak = (flux == maximum_filter(flux, APERTURE)) & (flux > SIGNIFICANT * sigma)
+    peak = (flux == boxes.highest(flux, APERTURE)) & (flux > SIGNIFICANT * sigma)
     edge = RING // 2
     peak[:edge], peak[-edge:], peak[:, :edge], peak[:, -edge:] = False, False, False, False
     rows, columns = np.nonzero(peak)
     order = np.argsort(-flux[rows, columns], kind="stable")[:MOST]
     rows, columns = rows[order], columns[order]
     steps = np.arange(-1, 2)
-    boxes = (mean - ring)[rows[:, None, None] + steps[:, None], columns[:, None, None] + steps]
-    weight = np.maximum(boxes, 0)
+    stars = (mean - ring)[rows[:, None, None] + steps[:, None], columns[:, None, None] + steps]
+    weight = np.maximum(stars, 0)
     total = np.maximum(weight.sum(axis=(1, 2)), 1e-9)
     x = (columns + (weight * steps).sum(axis=(1, 2)) / total + 0.5) * BLOCK - 0.5
     y = (rows + (weight * steps[:, None]).sum(axis=(1, 2)) / total + 0.5) * BLOCK - 0.5
