@@ -54,8 +54,6 @@ def fill(sci: FloatImage, var: FloatImage, bad: BoolImage, hole: BoolImage, know
 
 def _smooth(sci: FloatImage, bad: BoolImage) -> tuple[Floats, Floats]:
     """(medians of cells, pixels that each rests on), those that see nothing filled from their neighbours."""
-    from scipy import ndimage
-
     ny, nx = sci.shape
     below, right = -ny % CELL, -nx % CELL
     whole = np.pad(sci, ((0, below), (0, right))), np.pad(bad, ((0, below), (0, right)), constant_values=True)
@@ -67,6 +65,8 @@ def _smooth(sci: FloatImage, bad: BoolImage) -> tuple[Floats, Floats]:
         raise ValueError("no pixel of the sky is seen")
     reach = 1.0
     while not known.all():
+        from scipy import ndimage
+
         near, about = (ndimage.gaussian_filter(p, reach, mode="constant") for p in (light, weight))
         new = ~known & (about > 1e-3 * CELL * CELL)
         middle[new], number[new] = near[new] / about[new], CELL * CELL * FEW
@@ -76,8 +76,12 @@ def _smooth(sci: FloatImage, bad: BoolImage) -> tuple[Floats, Floats]:
 
 
 def _at(cells: Floats, y: NDArray[np.int64], x: NDArray[np.int64]) -> Floats:
-    """Values at pixels, by lines between the middles of cells."""
-    from scipy import ndimage
-
-    places = np.stack([(y + 0.5) / CELL - 0.5, (x + 0.5) / CELL - 0.5])
-    return np.asarray(ndimage.map_coordinates(cells, places, order=1, mode="nearest"), np.float64)
+    """Values at pixels, by lines between the middles of cells; beyond the outer ones theirs."""
+    ny, nx = cells.shape
+    v = np.clip((y + 0.5) / CELL - 0.5, 0, ny - 1)
+    u = np.clip((x + 0.5) / CELL - 0.5, 0, nx - 1)
+    i, j = np.minimum(v.astype(int), max(ny - 2, 0)), np.minimum(u.astype(int), max(nx - 2, 0))
+    below, right = np.minimum(i + 1, ny - 1), np.minimum(j + 1, nx - 1)
+    v, u = v - i, u - j
+    upper = cells[i, j] * (1 - u) + cells[i, right] * u
+    return np.asarray(upper * (1 - v) + (cells[below, j] * (1 - u) + cells[below, right] * u) * v)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from pipeline.algorithms import boxes, evidence
+from pipeline.algorithms import boxes, evidence, skyfill
 
 
 @pytest.mark.parametrize("shape", [(40, 31), (9, 64)])
@@ -33,3 +33,11 @@ def test_with_and_without_a_tree_the_neighbours_are_the_same(monkeypatch):
     np.testing.assert_array_equal(counts, other)
     for point in places[:20]:
         np.testing.assert_array_equal(around(point), by_tree(point))
+
+
+def test_lines_between_the_middles_of_cells():
+    rng = np.random.default_rng(4)
+    cells, y, x = rng.normal(0, 5, (9, 7)), rng.integers(0, 144, 500), rng.integers(0, 112, 500)
+    places = np.stack([(y + 0.5) / skyfill.CELL - 0.5, (x + 0.5) / skyfill.CELL - 0.5])
+    expected = ndimage.map_coordinates(cells, places, order=1, mode="nearest")
+    np.testing.assert_allclose(skyfill._at(cells, y, x), expected, atol=1e-9)
