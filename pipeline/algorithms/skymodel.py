@@ -283,11 +283,11 @@ def _slopes(target: Floats, some: BoolImage, size: int) -> Floats:
     image = np.full(some.shape, np.nan)
     image[some] = target
     holes = ~np.isfinite(image)
-    if holes.any():  # the value of the nearest cell
-        from scipy import ndimage
-
-        near = ndimage.distance_transform_edt(holes, return_distances=False, return_indices=True)
-        image = image[tuple(near)]
+    if holes.any() and not holes.all():  # the value of the nearest cell
+        (y, x), (seen_y, seen_x) = np.nonzero(holes), np.nonzero(~holes)
+        away = np.subtract.outer(y, seen_y) ** 2 + np.subtract.outer(x, seen_x) ** 2
+        nearest = away.argmin(axis=1)
+        image[y, x] = image[seen_y[nearest], seen_x[nearest]]
     if min(image.shape) < 2:
         return np.zeros((2, target.size))
     dy, dx = np.gradient(image, size)
