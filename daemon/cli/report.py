@@ -32,6 +32,8 @@ def database(settings: Settings) -> Iterator[tuple[Any, sqlite3.Connection]]:
         try:
             yield config, db
         except sqlite3.DatabaseError as error:
+            if "no such table" in str(error):  # killed before the first transaction
+                error = sqlite3.DatabaseError("nothing is in it yet; the next start of the daemon fills it")
             raise NiridError(f"{config.database}: {error}") from None
         except (ValueError, KeyError, TypeError, AttributeError):
             if why := damaged(config.database):
