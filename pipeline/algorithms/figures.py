@@ -12,7 +12,6 @@ from pipeline.algorithms.background import MAD_TO_SIGMA
 
 FloatImage = NDArray[np.float32]
 MaskImage = NDArray[np.uint16]
-Floats = NDArray[np.float64]
 
 SIDE = 128  # rows and columns that are looked at: 16,000 pixels, a level to 1 % of the noise
 
@@ -60,9 +59,3 @@ def figures(
     there = (flags & 16) == 0
     full = float(np.mean((flags[there] & saturated) != 0)) if there.any() else 0.0
     return Figures(level, noise, expected, full)
-
-
-def middle_and_scatter(values: Floats) -> tuple[float, float]:
-    """Median and robust standard deviation of a few values; the scatter of one is 0."""
-    middle = float(np.median(values))
-    return middle, MAD_TO_SIGMA * float(np.median(np.abs(values - middle)))

@@ -185,6 +185,8 @@ def test_the_calendar_runs_whatever_the_time_zone(tmp_path, monkeypatch, zone):
         None, {"state.folder": str(tmp_path / "state"), "watch.folders": [str(tmp_path / "d")]}
     )
     scheduler = schedule.start(settings, None)
+    assert all(job.next_run_time for job in scheduler.get_jobs())
+    assert scheduler.get_jobs()
     scheduler.shutdown(wait=False)
 
 
