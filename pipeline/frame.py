@@ -18,6 +18,7 @@ from pipeline.errors import FrameMismatch
 from pipeline.headers import WCS_CARDS
 from pipeline.names import root_of
 from pipeline.quickcards import quick_cards
+from pipeline.tangent import Tangent, tangent
 from pipeline.verdict import Verdict, merged
 
 if TYPE_CHECKING:  # the daemon knows frames by name only, and starts in half the time without it
@@ -88,6 +89,7 @@ class Frame:
     notes: tuple[str, ...] = ()  # what a person should know of how it was made
     verdicts: tuple[Verdict, ...] = ()  # of every frame of its group that is odd, itself among them
     _descriptors: Descriptors | None = field(default=None, repr=False)
+    _tangent: Tangent | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         for name in _PLANES:
@@ -122,6 +124,13 @@ class Frame:
         return self._descriptors
 
     @property
+    def tangent(self) -> Tangent | None:
+        """Its world coordinates as plain arithmetic, read once for each header; None without usable ones."""
+        if self._tangent is None:
+            object.__setattr__(self, "_tangent", tangent(self.header))
+        return self._tangent
+
+    @property
     def root(self) -> str:
         """The name without folder, extension and suffix: N20160102S0270."""
         return root_of(self.name)
@@ -143,7 +152,7 @@ class Frame:
         verdicts : more of them; of two on one frame the harder is kept
         """
         if "header" in changes or changes.get("sci", self.sci).shape != self.shape or describes(cards or ()):
-            changes["_descriptors"] = None
+            changes["_descriptors"] = changes["_tangent"] = None
         if cards or history:
             with quick_cards():
                 header = _with_cards(changes.get("header", self.header), cards or {})

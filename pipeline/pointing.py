@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import BadFrame
 from pipeline.frame import Frame
-from pipeline.tangent import Tangent, separation, tangent
+from pipeline.tangent import Tangent, separation
 
 Floats = NDArray[np.float64]
 CLOSE_ENOUGH = 0.9  # of the field: pointings farther apart than this share hardly any sky
@@ -18,7 +18,7 @@ CLOSE_ENOUGH = 0.9  # of the field: pointings farther apart than this share hard
 
 def projection(frame: Frame) -> Tangent:
     """The frame's world coordinates. Raises BadFrame without usable ones."""
-    found = tangent(frame.header)
+    found = frame.tangent
     if found is None:
         raise BadFrame(frame.name, "its WCS has no scale that a NIRI camera can have")
     return found

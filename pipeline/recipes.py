@@ -32,7 +32,7 @@ BOTH_BPMS = frozenset({CalKind.STATIC_BPM, CalKind.MADE_BPM})
 
 MAKE_PROCESSED_DARK = Recipe(
     "makeProcessedDark",
-    version=2,
+    version=3,
     suffix="_dark",
     makes=CalKind.DARK,
     steps=(
@@ -48,7 +48,7 @@ MAKE_PROCESSED_DARK = Recipe(
 
 MAKE_PROCESSED_FLAT = Recipe(
     "makeProcessedFlat",
-    version=2,
+    version=3,
     suffix="_flat",
     makes=CalKind.FLAT,
     wants=BOTH_BPMS,
@@ -68,7 +68,7 @@ MAKE_PROCESSED_FLAT = Recipe(
 # Lamp flats show what does not respond, short darks what glows: takes both kinds of frames.
 MAKE_PROCESSED_BPM = Recipe(
     "makeProcessedBPM",
-    version=2,
+    version=3,
     suffix="_bpm",
     makes=CalKind.MADE_BPM,
     modes=("sq",),
@@ -108,7 +108,7 @@ _ALIGN_AND_STACK: tuple[Step, ...] = (
 
 REDUCE = Recipe(
     "reduce",
-    version=2,
+    version=3,
     suffix="_image",
     needs=frozenset({CalKind.FLAT}),
     prefers=frozenset({CalKind.DARK}),
@@ -144,7 +144,7 @@ FIRST_LOOK = Recipe(
 # finds in its stack is masked when the skies of the second are made.
 ULTRADEEP = Recipe(
     "ultradeep",
-    version=2,
+    version=3,
     suffix="_image",
     needs=frozenset({CalKind.FLAT}),
     prefers=frozenset({CalKind.DARK}),
@@ -164,12 +164,12 @@ ULTRADEEP = Recipe(
 )
 
 # Of frames that have been through the steps before, as write_outputs leaves them.
-ALIGN_AND_STACK = Recipe("alignAndStack", version=2, suffix="_stack", steps=_ALIGN_AND_STACK)
+ALIGN_AND_STACK = Recipe("alignAndStack", version=3, suffix="_stack", steps=_ALIGN_AND_STACK)
 
 # A flat of dithered science frames, for thermal filters: there the sky outshines any lamp.
 MAKE_SKY_FLAT = Recipe(
     "makeSkyFlat",
-    version=2,
+    version=3,
     suffix="_skyflat",
     makes=CalKind.FLAT,
     prefers=frozenset({CalKind.DARK}),

@@ -25,6 +25,7 @@ Floats = NDArray[np.float64]
 RING = (1.3, 2.0)  # radii of the ring that tells the sky beside a star, over that of its aperture
 SURE = 10.0  # noises, of the peak of a star that shows a shape
 DIFFER = 0.03  # ellipticity, of one star of a field with galaxies and blends (simulated)
+BRIGHTER = 3.0  # times the first image: another star, and no second one
 LEAST_PIXELS = 0.6  # of a star's cut-out that must be good for it to count
 
 
@@ -142,24 +143,31 @@ def shape(stars: NDArray[np.float64], noise: Floats, fwhm: float) -> Shape | Non
 def _second_peak(image: FloatImage, sigma: float, fwhm: float, peak: float) -> float:
     """Height of the highest local maximum away from the middle over that in the middle; 0 where none is.
 
-    A second image is as wide as the first: what is sharper is a cosmic ray or a bad pixel.
+    A second image is as wide as the first: what is sharper is a cosmic ray or a bad pixel. Beside
+    a star that is far brighter nothing is seen. The first may lie beside the middle, where a frame was
+    registered by the light of both.
     """
     smooth = boxes.mean(image, 3)
     half = image.shape[0] // 2
     rows, columns = np.indices(image.shape) - half
-    away = np.hypot(rows, columns)
-    top = smooth[away <= max(2.0, 0.5 * fwhm)].max()
+    off = np.hypot(rows, columns)
+    near = np.where(off <= max(2.0, 0.5 * fwhm), smooth, -np.inf)
+    first = np.unravel_index(np.argmax(near), smooth.shape)
+    top = smooth[first]
+    if smooth[off < 0.95 * half].max() > BRIGHTER * top:
+        return 0.0
+    away = np.hypot(rows + half - first[0], columns + half - first[1])
     highest = boxes.highest(image, 3)  # of the nine pixels
     sharpest = float(top) / peak
     # A maximum, above the noise of nine pixels, that is parted from the middle by a dip.
-    candidates = (smooth == boxes.highest(smooth, 5)) & (away > 0.7 * fwhm) & (away < 0.95 * half)
+    candidates = (smooth == boxes.highest(smooth, 5)) & (away > 0.7 * fwhm) & (off < 0.95 * half)
     candidates &= (smooth > 6 * sigma / 3) & (smooth > 0.7 * sharpest * highest)
     best = 0.0
     for row, column in np.argwhere(candidates):
         steps = np.linspace(0, 1, 2 * int(away[row, column]) + 3)
         path = smooth[
-            np.rint(half + steps * (row - half)).astype(int),
-            np.rint(half + steps * (column - half)).astype(int),
+            np.rint(first[0] + steps * (row - first[0])).astype(int),
+            np.rint(first[1] + steps * (column - first[1])).astype(int),
         ]
         if path.min() < 0.8 * smooth[row, column]:
             best = max(best, float(smooth[row, column]) / float(top))

@@ -43,10 +43,26 @@ def deep_mask(
     its middle, and what is marked grows by `grow` plus half the box. Against a single threshold this finds
     wings at limit / 9 sigma a pixel.
     """
-    mask = np.zeros(total.shape, np.bool_)
+    return deep_masks(total, weight, sigma, limits=(limit,), scales=scales, grow=grow)[0]
+
+
+def deep_masks(
+    total: FloatImage,
+    weight: FloatImage,
+    sigma: float,
+    *,
+    limits: tuple[float, ...],
+    scales: tuple[int, ...] = (3, 9),
+    grow: int = 2,
+) -> list[BoolImage]:
+    """`deep_mask` for each of some limits, from one pass over the image."""
+    masks = [np.zeros(total.shape, np.bool_) for _ in limits]
+    least = np.array(limits, np.float32) * np.float32(sigma)
     for size in scales:
-        mask |= dilate(_bright_boxes(total, weight, size, limit * sigma), grow + size // 2)
-    return mask
+        bright = _bright_boxes(total, weight, size, least)
+        for mask, boxes in zip(masks, bright, strict=True):
+            mask |= dilate(boxes, grow + size // 2)
+    return masks
 
 
 def object_mask_of(
@@ -78,18 +94,19 @@ def box_sums(
 
 @njit(cache=True, nogil=True)
 def _bright_boxes(
-    total: FloatImage, weight: FloatImage, size: int, limit: float
+    total: FloatImage, weight: FloatImage, size: int, least: NDArray[np.float32]
 ) -> BoolImage:  # pragma: no cover - compiled
-    """True in the middle of boxes whose sum is above limit times the root of their weight."""
+    """True in the middle of boxes whose sum is above `least` times the root of their weight; one plane of
+    (n, ny, nx) for each of the n limits."""
     ny, nx = total.shape
-    out = np.empty((ny, nx), np.bool_)
-    least = np.float32(limit)
+    out = np.empty((least.size, ny, nx), np.bool_)
     columns = np.zeros((2, nx + size))
     light, number = np.empty(nx, np.float32), np.empty(nx, np.float32)
     for y in range(ny):
         _box_row(total, weight, y, size, columns, light, number)
-        for x in range(nx):
-            out[y, x] = light[x] > least * np.sqrt(number[x])
+        for k in range(least.size):
+            for x in range(nx):
+                out[k, y, x] = light[x] > least[k] * np.sqrt(number[x])
     return out
 
 
@@ -113,8 +130,8 @@ def _box_row(
             counts[x] -= weight[y - half - 1, x]
     running, count = a[:size].sum(), b[:size].sum()
     for x in range(nx):
-        running = running + a[x + size] - a[x]
-        count = count + b[x + size] - b[x]
+        running += a[x + size] - a[x]  # one sum waits for the one before, the difference does not
+        count += b[x + size] - b[x]
         light[x] = running
         number[x] = count
 
@@ -159,10 +176,11 @@ def masks_from_others(
         place, (light, number) = places[k], own[k]
         others = weight[place] - number
         seen = total[place] - light
-        mask = deep_mask(light, number, sigma, limit=own_limit, grow=grow)
         alone = others == 0
-        if alone.any():
-            mask |= alone & deep_mask(light, number, sigma, limit=alone_limit, grow=grow)
+        limits = (own_limit, alone_limit) if alone.any() else (own_limit,)
+        mask, *loose = deep_masks(light, number, sigma, limits=limits, grow=grow)
+        for more in loose:
+            mask |= alone & more
         if not alone.all():
             mask |= deep_mask(seen, others, sigma, limit=limit * _excess(seen, others, sigma), grow=grow)
         return mask

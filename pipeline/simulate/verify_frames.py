@@ -47,7 +47,7 @@ def _registration(truth: Truth, frames: Sequence[Frame]) -> Iterator[Check]:
     """The farthest that the sky of a frame lies from that of the reference, by the frames' WCS."""
     left = []
     for frame in frames:
-        facts, wcs = _truth_of(truth, frame), tangent(frame.header)
+        facts, wcs = _truth_of(truth, frame), frame.tangent
         if wcs is not None:
             left.append(np.subtract(_target(truth, facts, wcs), facts["target_xy"]))
     if len(left) > 1:

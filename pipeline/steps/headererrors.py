@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from pipeline import pointing
 from pipeline.frame import Frame, Frames
+from pipeline.limits import LIMITS
 from pipeline.steps.frameshifts import STRONG, Shift, Shifts, by_offsets, by_wcs, points_of
 from pipeline.steps.reference import smeared
+from pipeline.steps.starlight import beside
 from pipeline.tags import tags_of
 
 if TYPE_CHECKING:
@@ -76,13 +78,19 @@ def doubted(frames: Frames, place: int, shifts: Shifts, params: AdjustWCSParams)
     return out, notes
 
 
-def anchor_of(frames: Frames, shifts: Shifts, params: AdjustWCSParams) -> tuple[int, list[str]]:
-    """(place of the frame whose header tells where the sky is, what is to be said of it)."""
+def anchor_of(frames: Frames, place: int, shifts: Shifts, params: AdjustWCSParams) -> tuple[int, list[str]]:
+    """(place of the frame whose header tells where the sky is, what is to be said of it).
+
+    place : of the reference, whose stars are points
+    """
     if not params.evidence:
         return 0, []
     scale = pointing.projection(frames[0]).pixel_scale
     odd, off, limit = _odd(shifts, scale)
     spoilt = smeared(frames)
+    if shifts[0] is not None and place:
+        second, elongation = beside(frames[0], frames[place], shifts[0].matrix)
+        spoilt[0] |= second > LIMITS["second_peak"].value or elongation > LIMITS["elongated"].value
     if not spoilt[0] and (shifts[0] is None or not odd[0]):
         return 0, []
     for k, shift in enumerate(shifts):

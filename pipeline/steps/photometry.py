@@ -15,7 +15,7 @@ from pipeline.headers import number
 from pipeline.params import bounded
 from pipeline.primitive import Calibrations, per_frame
 from pipeline.steps.sources import DetectSourcesParams, find_sources, sharpness_cards
-from pipeline.tangent import separation, tangent
+from pipeline.tangent import separation
 from pipeline.travel import travelling
 from pipeline.zeropoint import ZeroPoint
 
@@ -90,7 +90,7 @@ def measure_quality(frame: Frame, params: MeasureQualityParams, cals: Calibratio
 
 
 def _seeing(frame: Frame, catalogue: Catalogue) -> dict[str, Any]:
-    wcs = tangent(frame.header)
+    wcs = frame.tangent
     stars = catalogue[catalogue["STAR"] == 1]
     if wcs is None or not stars.size:
         return dict.fromkeys(("MEANFWHM", "MEANELLP", "ZENFWHM", "IQBIN"))
@@ -133,7 +133,7 @@ def _sky(frame: Frame, labels: LabelImage) -> dict[str, Any]:
         "BGRERR": (round(error, 4), "Error of BGRATE") if error is not None else None,
         "BGFRAMES": (int(levels.size), "Independent levels that BGRATE is of"),
     }
-    zero, wcs = nominal_zero_point(frame), tangent(frame.header)
+    zero, wcs = nominal_zero_point(frame), frame.tangent
     if zero is not None and wcs is not None and rate > 0:
         magnitude = zero - 2.5 * math.log10(rate / wcs.pixel_scale**2)
         cards["BGMAG"] = (round(magnitude, 3), "[mag/arcsec2] Background, by nominal zero point")
@@ -326,7 +326,7 @@ def _at_standard(frame: Frame, star: standards.Standard) -> bool:
 
 def _find(frame: Frame, star: standards.Standard, catalogue: Catalogue, params: MeasureQualityParams) -> Any:
     """The brightest source near the standard's place, else near the target's."""
-    wcs = tangent(frame.header)
+    wcs = frame.tangent
     if wcs is None or not catalogue.size:
         return None
     facts = frame.descriptors

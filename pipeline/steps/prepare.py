@@ -14,7 +14,6 @@ from pipeline.headers import number, sane_wcs
 from pipeline.params import bounded
 from pipeline.primitive import Calibrations, note, primitive
 from pipeline.tags import tags_of
-from pipeline.tangent import tangent
 
 # Below this many frames a group whose other frames have no usable WCS is not worth reducing.
 FEWEST_WITH_WCS = 3
@@ -199,14 +198,14 @@ def _problem(frame: Frame, base: Frame | None, params: PrepareParams) -> str | N
 
 def _shift(base: Frame, frame: Frame) -> tuple[float, float]:
     """Pixels by which the sky of `base` has moved on the detector in `frame`, from the two WCS."""
-    h, wcs = base.header, tangent(frame.header)
+    h, wcs = base.header, frame.tangent
     assert wcs is not None, "only asked of a sane WCS"
     x, y = wcs.to_pixel(h["CRVAL1"], h["CRVAL2"])
     return float(x) + 1 - h["CRPIX1"], float(y) + 1 - h["CRPIX2"]
 
 
 def _arcsec_from_target(frame: Frame) -> float | None:
-    facts, wcs = frame.descriptors, tangent(frame.header)
+    facts, wcs = frame.descriptors, frame.tangent
     if wcs is None or facts.target_ra is None or facts.target_dec is None:
         return None
     x, y = wcs.to_pixel(facts.target_ra, facts.target_dec)

@@ -90,7 +90,7 @@ def adjust_wcs_to_reference(frames: Frames, params: AdjustWCSParams, cals: Calib
         return frames
     place, shifts = _registered(frames, params)
     shifts, notes = doubted(frames, place, shifts, params)
-    anchor, more = anchor_of(frames, shifts, params)
+    anchor, more = anchor_of(frames, place, shifts, params)
     notes += more
     shifts, more = fallen_back(frames, place, shifts, params)
     notes += more

@@ -10,7 +10,6 @@ import numpy as np
 from pipeline.frame import SATURATED, Frame
 from pipeline.params import bounded
 from pipeline.primitive import Calibrations, per_frame
-from pipeline.tangent import tangent
 
 if TYPE_CHECKING:
     from pipeline.algorithms.sources import Catalogue, LabelImage
@@ -66,7 +65,7 @@ def find_sources(frame: Frame, params: DetectSourcesParams) -> tuple[Catalogue, 
     catalogue, labels = sources.detect(frame.sci, frame.dq, how, frame.var)
     if not catalogue.size:
         return catalogue, labels
-    wcs = tangent(frame.header)
+    wcs = frame.tangent
     if wcs is not None:
         catalogue["X_WORLD"], catalogue["Y_WORLD"] = wcs.to_sky(
             catalogue["X_IMAGE"] - 1, catalogue["Y_IMAGE"] - 1

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pipeline.algorithms.meanstar import Shape, Transparency
 
 MOST_STARS = 40
+USUAL_WIDTH = 4.0  # pixels, where no frame tells its FWHM
 PIXELS, FEWEST = 400_000, 5  # of all cut-outs of a frame together, as long as there are so many stars
 APERTURE = 1.5  # radius, in FWHM of the wider of the two frames: more light is more noise of the sky
 SAME_PLACE = 8.0  # pixels, within which frames show the same moving target
@@ -49,11 +50,34 @@ def compared(frames: Frames, base: Frame) -> list[Seen]:
     if chosen is None:
         return [Seen(None, None, 0)] * len(frames)
     widths = [number(f.header, "FWHMPIX") or math.nan for f in frames]
-    usual = float(np.nanmedian(widths)) if np.isfinite(widths).any() else 4.0
-    first = look_at(base, base, chosen, usual)
+    usual = float(np.nanmedian(widths)) if np.isfinite(widths).any() else USUAL_WIDTH
+    there = Pixels.of(base)
+    first = look_at(base, there, base, there, chosen, usual)
     if first.shape is not None:
         first = first._replace(beside=first.shape)
-    return each(lambda f: first if f is base else look_at(f, base, chosen, usual, first.shape), frames)
+
+    def look(frame: Frame) -> Seen:
+        if frame is base:
+            return first
+        return look_at(frame, Pixels.of(frame), base, there, chosen, usual, first.shape)
+
+    return each(look, frames)
+
+
+class Pixels(NamedTuple):
+    """The planes of a frame as sep takes them, (ny, nx): sci and var float32, bad bool, good float32 0 or 1.
+    var : of nothing where the frame has none"""
+
+    sci: Any
+    var: Any
+    bad: Any
+    good: Any
+
+    @classmethod
+    def of(cls, frame: Frame) -> Pixels:
+        bad = (frame.dq & ~np.uint16(6)) != 0
+        var = None if frame.var is None else np.array(frame.var)
+        return cls(np.array(frame.sci), var, bad, np.ascontiguousarray(~bad, np.float32))
 
 
 def _in_most(frames: Frames, base: Frame, stars: Stars) -> Stars | None:
@@ -143,9 +167,18 @@ def stars_of(reference: Frame) -> Stars | None:
 
 
 def look_at(
-    frame: Frame, reference: Frame, stars: Stars, usual: float, of_reference: Shape | None = None
+    frame: Frame,
+    pixels: Pixels,
+    reference: Frame,
+    of_it: Pixels,
+    stars: Stars,
+    usual: float,
+    its_shape: Shape | None = None,
 ) -> Seen:
-    """The reference's stars in one frame: shape of the mean star, and light in like apertures."""
+    """The reference's stars in one frame: shape of the mean star, and light in like apertures.
+
+    pixels, of_it : of the frame and of the reference; its_shape : of the reference's stars
+    """
     from pipeline.algorithms import meanstar
 
     ny, nx = frame.shape
@@ -159,22 +192,49 @@ def look_at(
     if not expected or frame.header.get("REGMETH") in ("offsets", "header") or frame.var is None:
         return Seen(None, None, expected)
     most = np.flatnonzero(inside)[: max(FEWEST, PIXELS // (2 * half + 1) ** 2)]
-    pieces, noise = _pieces(frame, x[most], y[most], stars.flux[most], half)
+    pieces, noise = _pieces(pixels, x[most], y[most], stars.flux[most], half)
     beside = None
     if frame is not reference:  # the same stars, the same pixels of each
-        there, at = _pieces(reference, stars.x[most], stars.y[most], stars.flux[most], half)
+        there, at = _pieces(of_it, stars.x[most], stars.y[most], stars.flux[most], half)
         there[np.isnan(pieces)] = np.nan
         pieces[np.isnan(there)] = np.nan
         beside = meanstar.shape(there, at, usual)
     shape = meanstar.shape(pieces, noise, usual)
     radius = APERTURE * max(shape.fwhm if shape else usual, usual)
     measured = inside & stars.dark
-    there = _sums(frame, x[measured], y[measured], radius)
-    here = _sums(reference, stars.x[measured], stars.y[measured], radius)
+    there = _sums(pixels, x[measured], y[measured], radius)
+    here = _sums(of_it, stars.x[measured], stars.y[measured], radius)
     light = meanstar.relative_light(*there, *here)
-    if light is not None and shape is not None and of_reference is not None:
-        light = _of_all_light(light, shape, of_reference, radius)
+    if light is not None and shape is not None and its_shape is not None:
+        light = _of_all_light(light, shape, its_shape, radius)
     return Seen(shape, light, expected, beside)
+
+
+def beside(frame: Frame, reference: Frame, matrix: NDArray[np.float64]) -> tuple[float, float]:
+    """(second image of the mean star, of the first; ellipticity), beyond those of the same stars in the
+    reference; zeros where they cannot be told, an ellipticity of less than 5 of its errors among them.
+
+    matrix : (3, 3) takes pixels of the reference to those of the frame
+    """
+    from pipeline.algorithms import meanstar
+
+    stars = stars_of(reference)
+    if stars is None or frame.var is None or reference.var is None:
+        return 0.0, 0.0
+    usual = number(reference.header, "FWHMPIX") or USUAL_WIDTH
+    half = math.ceil(5 * usual)
+    most = slice(max(FEWEST, PIXELS // (2 * half + 1) ** 2))
+
+    def shape(of: Frame, x: Any, y: Any) -> Shape | None:
+        return meanstar.shape(*_pieces(Pixels.of(of), x[most], y[most], stars.flux[most], half), usual)
+
+    x, y, _ = matrix @ np.stack([stars.x, stars.y, np.ones(len(stars.x))])
+    own, there = shape(frame, x, y), shape(reference, stars.x, stars.y)
+    if own is None or there is None:
+        return 0.0, 0.0
+    elongation = math.hypot(own.e1 - there.e1, own.e2 - there.e2)
+    known = elongation > 5 * math.hypot(own.error, there.error)
+    return own.second - there.second, elongation if known else 0.0
 
 
 def _seen_there(frame: Frame, x: Any, y: Any) -> NDArray[np.bool_]:
@@ -184,14 +244,12 @@ def _seen_there(frame: Frame, x: Any, y: Any) -> NDArray[np.bool_]:
     return np.asarray((frame.dq[rows, columns] & ~np.uint16(6)) == 0)
 
 
-def _pieces(frame: Frame, x: Any, y: Any, flux: Any, half: int) -> tuple[Any, Any]:
+def _pieces(pixels: Pixels, x: Any, y: Any, flux: Any, half: int) -> tuple[Any, Any]:
     """Cut-outs of the stars, and the noise of a pixel of each, both in units of their flux."""
     from pipeline.algorithms import meanstar
 
-    assert frame.var is not None
-    bad = (frame.dq & ~np.uint16(6)) != 0
-    noise = np.sqrt(np.median(frame.var[::8, ::8])) / flux
-    return meanstar.cutouts(frame.sci, bad, x, y, flux, half), noise
+    noise = np.sqrt(np.median(pixels.var[::8, ::8])) / flux
+    return meanstar.cutouts(pixels.sci, pixels.bad, x, y, flux, half), noise
 
 
 def _of_all_light(light: Transparency, shape: Shape, reference: Shape, radius: float) -> Transparency:
@@ -207,28 +265,26 @@ def _of_all_light(light: Transparency, shape: Shape, reference: Shape, radius: f
     )
 
 
-def _sums(frame: Frame, x: Any, y: Any, radius: float) -> tuple[Any, Any]:
+def _sums(pixels: Pixels, x: Any, y: Any, radius: float) -> tuple[Any, Any]:
     """(flux, error) in circles, less the mean of a ring; nan where the middle is bad or it is not whole."""
     import sep
 
     from pipeline.algorithms import meanstar
 
-    assert frame.var is not None
-    bad = (frame.dq & ~np.uint16(6)) != 0
-    ny, nx = frame.shape
+    sci, var, bad, good = pixels
+    ny, nx = sci.shape
     whole = (x > radius) & (x < nx - 1 - radius) & (y > radius) & (y < ny - 1 - radius)
     ring = meanstar.RING[0] * radius, meanstar.RING[1] * radius
-    good = np.ascontiguousarray(~bad, np.float32)
     whole &= sep.sum_circann(good, x, y, *ring, subpix=1)[0] > LEAST_SKY
     flux, error = np.full(len(x), np.nan), np.full(len(x), np.nan)
     if not whole.any():
         return flux, error
     flux[whole], error[whole], _ = sep.sum_circle(
-        np.array(frame.sci),
+        sci,
         x[whole],
         y[whole],
         radius,
-        var=np.array(frame.var),
+        var=var,
         mask=bad,
         subpix=5,
         bkgann=ring,

@@ -10,9 +10,10 @@ from pipeline.algorithms.meanstar import Transparency, relative_light
 from tests.skyframes import add_star
 
 SIZE, NOISE = 300, 20.0
+APART = (9.0, 5.0)  # pixels, of a second image
 
 
-def field(seed=1, count=25, fwhm=4.2, light=1.0, trail=(0.0, 0.0), second=0.0, apart=(9.0, 5.0)):
+def field(seed=1, count=25, fwhm=4.2, light=1.0, trail=(0.0, 0.0), second=0.0, apart=APART):
     """(image, x, y, flux) of stars, each drawn along a trail and perhaps a second time."""
     rng = np.random.default_rng(seed)
     x, y = rng.uniform(45, SIZE - 45, (2, count))
@@ -59,6 +60,18 @@ def test_a_second_image_is_seen_and_a_neighbour_of_one_star_is_not(share):
     image, x, y, flux = field()
     add_star(image, x[0] + 9, y[0] + 5, flux[0], 4.2)
     assert shape_of(image, x, y, flux).second < 0.05
+
+
+def test_a_second_image_is_seen_where_the_frame_lies_at_the_light_of_both():
+    image, x, y, flux = field(second=0.35)
+    assert shape_of(image, x + 0.35 * APART[0], y + 0.35 * APART[1], flux).second > 0.3
+
+
+def test_a_far_brighter_star_beside_the_only_one_is_no_second_image():
+    image, x, y, flux = (values[:1] if k else values for k, values in enumerate(field()))
+    add_star(image, x[0] + 12, y[0] + 5, 20 * flux[0], 4.2)
+    found = shape_of(image, x, y, flux)
+    assert found is None or found.second < 0.15
 
 
 def test_bad_pixels_and_a_star_at_the_edge_do_no_harm():

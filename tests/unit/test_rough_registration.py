@@ -123,6 +123,18 @@ def test_a_wrong_header_is_found_the_first_one_too(place, wrong):
     assert out[place].header["REGDX"] == pytest.approx(wrong[0] - JITTER[good][0], abs=0.1)
 
 
+@pytest.mark.parametrize("share", [0.2, 0.35, 0.5])
+@pytest.mark.parametrize("apart", [(3.0, -1.0), (6.0, 3.0), (10.0, 4.0)])
+def test_a_double_first_frame_does_not_tell_where_the_sky_is(apart, share):
+    """Its light is where neither image is, by up to half their distance."""
+    east, north = (0.117 * pixels for pixels in apart)
+    double = [s for e, n, f in STARS for s in ((e, n, (1 - share) * f), (e + east, n + north, share * f))]
+    out = adjust_wcs_to_reference.run(frames_of(stars_of=[double, STARS, STARS, STARS, STARS]))
+    assert agreement(out[1:]).max() < 0.05
+    np.testing.assert_allclose(left(out)[1], -np.array(JITTER[1]), atol=1e-6)
+    assert said(out, "N20160102S0001.fits", "its stars are no points", "the WCS is that of N20160102S0002")
+
+
 def test_a_wrong_header_of_one_of_two_frames():
     errors = ((0.0, 0.0), (-75.0, 60.0))
     out = adjust_wcs_to_reference.run(frames_of(count=2, errors=errors))
