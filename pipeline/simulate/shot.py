@@ -300,9 +300,9 @@ class Shot:
         """The raw frame. The same shot and seed give the same pixels."""
         rng = np.random.Generator(np.random.SFC64(seed))
         array, seconds = self.array, self.exposure * self.coadds
-        rate = (
-            array.dark_rate if self.kind == "dark" else array.dark_rate + self.light_rate() * array.response
-        )
+        rate = array.dark_rate
+        if self.kind != "dark" or self.fault.saturated:  # a dark is saturated by a light left on
+            rate = rate + self.light_rate() * array.response
         hits = cosmic_rays(rng, self.shape, seconds) if self.cosmic else np.zeros(self.shape, np.float32)
         adu, saturated = read_out(
             rng,

@@ -189,13 +189,14 @@ def _by_shape(
     elongation = math.hypot(unlike.e1 - usual.e1, unlike.e2 - usual.e2)
     # The same motion lengthens a narrow star more, and costs as little.
     motion = params.elongated * max(1.0, NARROW / shape.fwhm)
-    most = one * max(motion, 5 * unlike.error)
+    usual_most = max(motion, 5 * unlike.error)
+    most, too_much = one * usual_most, max(one, weak) * usual_most
     ratio = unlike.fwhm / usual.fwhm
     if ratio > 1 + weak * (params.too_blurred - 1) and elongation < ROUND:
         return _left_out(frame, "blurred", ratio, params.too_blurred, "times the others' FWHM")
-    if elongation > weak * most:
+    if elongation > too_much:
         reason = f"trailed: ellipticity {shape.ellipticity:.2f} along {shape.angle:.0f} deg from +x"
-        return _left_out(frame, reason, elongation, weak * most, "beyond the others'")
+        return _left_out(frame, reason, elongation, too_much, "beyond the others'")
     if elongation > most:
         return Verdict(
             name_of(frame), WEIGHTED, USED, "elongated", elongation, most, "beyond the others'", 0.5

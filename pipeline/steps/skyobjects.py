@@ -7,7 +7,7 @@ import numpy as np
 from pipeline import pointing
 from pipeline.frame import BoolImage, FloatImage, Frame, Frames
 from pipeline.parallel import each
-from pipeline.steps.skystack import UNMASKED, Skies, SkyCorrectParams, scaling
+from pipeline.steps.skystack import UNMASKED, Skies, SkyCorrectParams, of_frame, scaling
 
 TOGETHER = 16  # frames whose objects are looked for together, at most
 MANY = 32  # skies of one frame above which those of all together do for each: a few more or less do not tell
@@ -19,7 +19,7 @@ def first_pass(frames: Frames, params: SkyCorrectParams) -> dict[str, BoolImage]
     if params.first_pass == "given":
         return {f.name: _kept(f, _grown(f, params)) for f in frames if f.objmask is not None}
     if params.first_pass == "sources":
-        found = each(lambda frame: _kept(frame, _detected(frame, plain)), frames)
+        found = each(lambda frame: _kept(frame, of_frame(frame, lambda: _detected(frame, plain))), frames)
         return {frame.name: mask for frame, mask in zip(frames, found, strict=True)}
     masks: dict[str, BoolImage] = {}
     number = pointing.groups(frames) if frames else []

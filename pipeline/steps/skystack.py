@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
-from pipeline.errors import ReductionError
+from pipeline.errors import BadFrame, ReductionError
 from pipeline.frame import BAD_PIXEL, BoolImage, FloatImage, Frame, MaskImage
 from pipeline.parallel import Memo
 from pipeline.params import bounded
@@ -16,6 +16,8 @@ from pipeline.params import bounded
 if TYPE_CHECKING:
     from pipeline.algorithms.combine import Stack
     from pipeline.primitive import Calibrations
+
+Made = TypeVar("Made")
 
 # Cut above the level, sigma: where objects are masked the same as below, else closer.
 MASKED, UNMASKED = 3.0, 1.5
@@ -136,6 +138,14 @@ class Skies:
             return bad
         wide = objectmasks.dilate(mask, WINGS) if self.params.estimator == "all" else mask
         return bad | (wide if np.count_nonzero(wide) < 0.7 * wide.size else mask)
+
+
+def of_frame(frame: Frame, make: Callable[[], Made]) -> Made:
+    """What `make` makes of one frame. Raises BadFrame, which names it, for a ValueError."""
+    try:
+        return make()
+    except ValueError as error:
+        raise BadFrame(frame.name, str(error)) from error
 
 
 def combined(skies: Skies, names: tuple[str, ...]) -> Stack:

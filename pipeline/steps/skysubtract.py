@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline import pointing
-from pipeline.errors import BadFrame
 from pipeline.frame import BAD_PIXEL, BoolImage, Frame, Frames
 from pipeline.parallel import each
 from pipeline.primitive import Calibrations, note, primitive
@@ -27,6 +26,7 @@ from pipeline.steps.skystack import (
     SkyCorrectParams,
     calibrations_variance,
     level_of,
+    of_frame,
     own_level,
     scaling,
     shared_planes,
@@ -87,10 +87,7 @@ def sky_correct(frames: Frames, params: SkyCorrectParams, cals: Calibrations) ->
         if frame.name in done:
             return done[frame.name]
         names = pools[frame.name]
-        try:
-            return _corrected(frame, names, skies, scale, cals) if names else frame
-        except ValueError as error:
-            raise BadFrame(frame.name, str(error)) from error
+        return of_frame(frame, lambda: _corrected(frame, names, skies, scale, cals)) if names else frame
 
     out = each(corrected, objects)
     notes += _holes(out, done)

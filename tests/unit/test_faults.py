@@ -82,6 +82,12 @@ def test_levels_of_spoilt_frames(wrong, level, tolerance):
     assert raw.saturated.all() == ("saturated" in wrong)
 
 
+def test_a_dark_with_a_light_on_is_saturated_all_over():
+    dark = replace(one_star(), kind="dark")
+    assert not dark.render(seed=3).saturated.any()
+    assert dark.with_fault(saturated=True).render(seed=3).saturated.all()
+
+
 def test_a_tilted_sky_has_its_level_and_its_slope():
     faults = drifting_gradient(5, 0.04, angle=0.0)
     image = one_star().with_fault(faults[4]).light_rate()[:20]

@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.frame import BAD_PIXEL, COSMIC_RAY
+from pipeline.errors import BadFrame
+from pipeline.frame import BAD_PIXEL, COSMIC_RAY, SATURATED
 from pipeline.primitive import Calibrations
 from pipeline.steps.sky import associate_sky, separate_sky, sky_correct
 from pipeline.steps.skysubtract import SkyCorrectParams
@@ -244,6 +245,14 @@ def test_without_sky_frames_the_sky_is_a_model_with_a_note():
     (plain,) = sky_correct.run(ready([frame]), model=False)
     np.testing.assert_array_equal(plain.sci, frame.sci)
     assert any("not subtracted" in text for text in plain.notes)
+
+
+@pytest.mark.parametrize("preset", ["nirid", "dragons"])
+def test_a_frame_without_a_good_pixel_is_named(preset):
+    frames = dithers()
+    frames[3] = frames[3].evolve(dq=np.full_like(frames[3].dq, SATURATED))
+    with pytest.raises(BadFrame, match=frames[3].name):
+        sky_correct.body(ready(frames), params(preset), Calibrations())
 
 
 def test_bad_pixels_stay_flagged_and_do_not_count():
