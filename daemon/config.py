@@ -40,7 +40,10 @@ class Watch:
         0.3, ge=0, doc="the same for a file that came in one piece, by rename or link"
     )
     grace_seconds: float = bounded(
-        900.0, ge=0, doc="an incomplete file that does not change for this long is quarantined"
+        900.0,
+        ge=0,
+        doc="an incomplete file that does not change for this long is quarantined; a group waits so "
+        "long for a frame whose file is gone",
     )
     sweep_seconds: float = bounded(
         30.0, gt=0, doc="how often the folders are listed; events only make it quicker"

@@ -1,4 +1,4 @@
-"""What the calendar asks for: a backup, retention and a deep check every day, and every ten minutes a look for
+"""What the calendar asks for: a backup, retention and a deep check every day, every ten minutes a look for
 previews that somebody has deleted. Nothing is remembered in it.
 
 Sweeps, quiet times and watchdog pings do not belong here: APScheduler sleeps on a difference of wall-clock
