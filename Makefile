@@ -4,11 +4,14 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test check prove bench format run clean
+.PHONY: help demo picture test check prove bench format run clean
 help:             ## this list
 	@sed -n 's/^\([a-z]*\):[^#]*## /  make \1\t/p' Makefile
 
 demo: $(VENV)/.run    ## a synthetic night lands file by file and becomes five products
+	@$(BIN)/nirid demo --folder demo --picture demo/demo.png
+
+picture: $(VENV)/.run ## the picture of the README, made anew by the demo
 	@$(BIN)/nirid demo --folder demo --picture docs/demo.png
 
 test: $(VENV)/.test   ## the whole test suite

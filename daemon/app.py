@@ -384,6 +384,8 @@ def batch(config: Config) -> dict[str, Any]:
     run, all that wait, the products made in this run, and, in words, what the system has kept from being
     done.
     """
+    from daemon import losses
+
     with instance.only_one(config), Signals() as signals:
         began = datetime.now(UTC).isoformat(timespec="milliseconds")
         daemon = build(config, hurry=True, start_workers=True)
@@ -393,6 +395,7 @@ def batch(config: Config) -> dict[str, Any]:
             daemon.heart.until_idle(daemon.landing.take_all, daemon.stop)
             if signals.caught:
                 raise NiridError("stopped before everything was done; run it again to go on")
+            losses.draw_previews(config.database, daemon.heart.dispatcher.suspect)
             return _summary(daemon, began)
         finally:
             daemon.close()

@@ -42,6 +42,10 @@ _JSON: dict[str, tuple[str, dict[str, str]]] = {
     "search.frames": ("array", {}),
     "search.state": ("object", {"suspects": "array", "good": "array", "fixed": "array"}),
     "event.fields": ("object", {}),
+    "look.frames": ("array", {}),
+    "look.calibrations": ("object", {}),
+    "look.notes": ("array", {}),
+    "look.quality": ("object", {}),
     "calibration.facts": ("object", {}),
 }
 _WORDS = {"job.state": tuple(JobState), "content.state": tuple(FileState), "sighting.state": tuple(FileState)}

@@ -40,7 +40,10 @@ class Watch:
         0.3, ge=0, doc="the same for a file that came in one piece, by rename or link"
     )
     grace_seconds: float = bounded(
-        900.0, ge=0, doc="an incomplete file that does not change for this long is quarantined"
+        900.0,
+        ge=0,
+        doc="an incomplete file that does not change for this long is quarantined; a group waits so "
+        "long for a frame whose file is gone",
     )
     sweep_seconds: float = bounded(
         30.0, gt=0, doc="how often the folders are listed; events only make it quicker"
@@ -249,9 +252,13 @@ def load(path: Path | None = None, command_line: Mapping[str, Any] | None = None
 
 
 def check_folders(config: Config) -> None:
-    """Raises ConfigError when drop, products and state folders contain one another."""
-    places = [(f"drop folder {f}", f) for f in config.drop_folders]
-    places += [("products folder", config.product_folder), ("state folder", config.state_folder)]
+    """Raises ConfigError when drop, products and state folders contain one another, or one is a file."""
+    ours = [("products folder", config.product_folder), ("state folder", config.state_folder)]
+    for name, folder in ours:  # not the drop folders: a network folder may hang
+        if file := next((p for p in (folder, *folder.parents) if os.path.isfile(p)), None):
+            where = "" if file == folder else f": {file}"
+            raise ConfigError(f"{name} {folder}{where} is a file, not a folder")
+    places = [*((f"drop folder {f}", f) for f in config.drop_folders), *ours]
     real = [(name, folder.resolve()) for name, folder in places]
     for i, (name, folder) in enumerate(real):
         for other_name, other in real[i + 1 :]:

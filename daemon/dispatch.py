@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from daemon import halving, losses, planning, publish
+from daemon import halving, lookrows, losses, planning, publish
 from daemon.diskguard import DiskGuard, tells_of_full_disk
 from daemon.engine import OF_THE_MACHINE, Engine, Outcome
 from daemon.grouping import night_of
@@ -86,6 +86,8 @@ class Dispatcher:
         for plan in plans:
             self._publish_or_wait(plan)
         count = self.ledger.write(recover_interrupted)
+        if self.looks is not None:
+            self.looks.last = self.ledger.write(lookrows.recover)
         waiting = {Path(plan.staged).name for plan in self._unpublished.values()}
         with contextlib.suppress(OSError):  # what cannot be tidied now is tidied at another start
             for stray in (products / publish.STAGING).iterdir():
@@ -154,6 +156,7 @@ class Dispatcher:
                 continue
             taken += 1
             outcome = looks.adopt(look, claimed.job_id, claimed.attempt, claimed.spec.staging)
+            lookrows.adopted(self.ledger, look.number, claimed.job_id)
             if outcome is not None:
                 self._ended.append(outcome)
         return taken
@@ -187,12 +190,15 @@ class Dispatcher:
         except RuntimeError as error:
             self._ended.append(Outcome(look.number, 1, "stopped", 0.0, error=str(error)))
             return 0
+        if self.looks is not None:
+            lookrows.begun(self.ledger, look, str(self.looks.path_of(look)))
         return 1
 
     def _looked(self, looks: Looks, outcome: Outcome) -> None:
         """A look has ended; when a job has adopted it, that job has."""
-        stem = ""
-        if adopted := looks.adopted_by(outcome.job_id):
+        stem, adopted = "", looks.adopted_by(outcome.job_id)
+        lookrows.ended(self.ledger, outcome, adopted[0] if adopted else None)
+        if adopted:
             with self.ledger.read() as db:
                 row = db.execute("SELECT spec FROM job WHERE id = ?", adopted[:1]).fetchone()
             stem = publish.staging_path(JobSpec.from_json(json.loads(row["spec"])), adopted[1])

@@ -36,6 +36,9 @@ def early(group: Group, setting: Setting, world: World, looked_at: Callable[[Mem
     rule = setting.rules[group.rule]
     if setting.recipes[rule.recipe].makes is not None:
         return None
+    # Nobody waits here for a file that is gone.
+    there = tuple(m if m.path else replace(m, usable=False) for m in group.members)
+    group = replace(group, members=there)
     used = set(group.current.inputs) if group.current else set()
     new = [m for m in group.members if m.usable and m.path and (m.data_sha, m.facts) not in used]
     first = [_first_look(m, group, rule, setting, world) for m in reversed(new) if not looked_at(m)]

@@ -19,13 +19,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from daemon import looks, outdated, queries, verdicts
+from daemon import lookrows, looks, outdated, queries, verdicts
 from daemon.ledger import Tx
-from daemon.planner import Group, Setting, plan, takes
+from daemon.planner import Setting
 from daemon.planning import Clocks, LedgerWorld, Overrides, candidate_from_json
 from daemon.targets import Target
-from pipeline import association
-from pipeline.association import CalKind, Candidate, Found, Match, NotApplicable
+from daemon.whyagain import why_again
+from daemon.whycalibration import calibrations
+from daemon.whyframe import judged, left_out
+from pipeline.association import CalKind, Candidate
 from pipeline.descriptors import Descriptors
 
 Answer = dict[str, Any]
@@ -40,12 +42,13 @@ def explain(tx: Tx, target: Target, setting: Setting, overrides: Overrides) -> A
         "group": _group,
         "job": _job,
         "product": _product,
+        "look": _look,
     }[target.kind]
-    world = _World(tx, setting, overrides)
+    world = Explained(tx, setting, overrides)
     return {"target": target.text, "kind": target.kind, "name": target.name, **how(world, target.id)}
 
 
-class _World(LedgerWorld):
+class Explained(LedgerWorld):
     """The planner's world, in which every calibration of a kind is a candidate, so that each says why not."""
 
     def candidates(self, kind: CalKind, target: Descriptors) -> Sequence[Candidate]:
@@ -67,7 +70,7 @@ class _World(LedgerWorld):
 # -- files -----------------------------------------------------------------------------------
 
 
-def _path(world: _World, sighting: int) -> Answer:
+def _path(world: Explained, sighting: int) -> Answer:
     """A file whose content is not known yet."""
     row = world.tx.one("SELECT * FROM sighting WHERE id = ?", sighting)
     assert row is not None
@@ -88,7 +91,7 @@ def _rest_of(state: str, reason: str) -> list[str]:
     return ["the rest of the file"] if waits else []
 
 
-def _file(world: _World, content: int) -> Answer:
+def _file(world: Explained, content: int) -> Answer:
     tx = world.tx
     row = tx.one("SELECT * FROM content WHERE id = ?", content)
     assert row is not None
@@ -99,7 +102,8 @@ def _file(world: _World, content: int) -> Answer:
     ids = tx.rows("SELECT group_id FROM membership WHERE frame_id = ? ORDER BY group_id", row["frame_id"])
     groups = [_summary(world, r[0]) for r in ids]
     made = tx.rows(
-        """SELECT p.* FROM product p WHERE p.job_id IN (SELECT job_id FROM job_input WHERE frame_id = ?)
+        """SELECT p.*, j.spec FROM product p JOIN job j ON j.id = p.job_id
+        WHERE p.job_id IN (SELECT job_id FROM job_input WHERE frame_id = ?)
         OR p.job_id IN (SELECT job_id FROM job_calibration WHERE ident = ?)
         ORDER BY p.current DESC, p.published DESC""",
         row["frame_id"],
@@ -122,18 +126,8 @@ def _file(world: _World, content: int) -> Answer:
         "data_label": frame["label"] if frame else "",
         "decisions": _decisions(tx, subjects),
         "groups": groups,
-        "products": [_product_line(r) | _judged(r, frame["name"] if frame else "") for r in made],
+        "products": [_product_line(r) | judged(r, frame["name"] if frame else "") for r in made],
     }
-
-
-def _judged(product: Any, name: str) -> Answer:
-    """What the pipeline made of a frame in a product; nothing where it was used like any other."""
-    rows = json.loads(product["quality"]).get("frames", [])
-    row = next((r for r in rows if name and r.get("NAME") == name), None)
-    if row is None or (row.get("VERDICT", "used"), row.get("AS_SKY", "used")) == ("used", "used"):
-        return {}
-    columns = ("VERDICT", "AS_SKY", "REASON", "FIGURE", "LIMIT", "WEIGHT")
-    return {"judged": {column.lower(): row.get(column) for column in columns}}
 
 
 def _frame_subject(frame: Any) -> str:
@@ -154,7 +148,7 @@ def _decisions(tx: Tx, subjects: Sequence[str]) -> list[Answer]:
 # -- groups ----------------------------------------------------------------------------------
 
 
-def _group(world: _World, group: int) -> Answer:
+def _group(world: Explained, group: int) -> Answer:
     tx, setting = world.tx, world.setting
     row = tx.one("SELECT * FROM frame_group WHERE id = ?", group)
     assert row is not None
@@ -179,12 +173,12 @@ def _group(world: _World, group: int) -> Answer:
             for i in rule.ingredients
         ],
         "agree": {name: getattr(first, name) for name in rule.group_by},
-        "calibrations": _calibrations(world, loaded, first, made) if usable else [],
+        "calibrations": calibrations(world, loaded, first, made) if usable else [],
         "jobs": [_job_line(world, r) for r in jobs],
     }
 
 
-def _summary(world: _World, group: int) -> Answer:
+def _summary(world: Explained, group: int) -> Answer:
     """What can be said of a group in a few lines."""
     tx = world.tx
     row = tx.one("SELECT * FROM frame_group WHERE id = ?", group)
@@ -222,7 +216,7 @@ def _summary(world: _World, group: int) -> Answer:
     }
 
 
-def _looks(world: _World, group: int) -> list[str]:
+def _looks(world: Explained, group: int) -> list[str]:
     """First looks and running stack of a group, where they lie until its product is there."""
     rows = world.tx.rows(
         "SELECT name, ut FROM frame f JOIN membership m ON m.frame_id = f.id WHERE group_id = ?", group
@@ -267,99 +261,10 @@ def _running_hours(tx: Tx) -> float:
     return float(row["value"]) if row else 0.0
 
 
-# -- calibrations ----------------------------------------------------------------------------
-
-
-def _calibrations(world: _World, group: Group, target: Descriptors, job: Any = None) -> list[Answer]:
-    """For each kind that the recipe takes: what was used, or would be now, and why every other was not."""
-    recipe = world.setting.recipes[world.setting.rules[group.rule].recipe]
-    matches = dict(plan([replace(group, settled=True)], world.setting, world)[0].matches)
-    given = json.loads(job["spec"])["calibrations"] if job and job["spec"] else []
-    used = {c["role"]: c for c in given}
-    answer = []
-    for kind in sorted(takes(world.setting.rules[group.rule], recipe)):
-        match = matches.get(kind) or association.best_match(
-            association.RULES[kind], target, world.candidates(kind, target)
-        )
-        wish = "needed" if kind in recipe.needs else "preferred" if kind in recipe.prefers else "if there"
-        if kind is CalKind.ZERO_POINT and kind.value in used:
-            standards = [c for c in given if c["role"] == kind.value]
-            answer.append(_zero_points(world, wish, match, job, standards))
-            continue
-        answer.append(_calibration(kind, wish, match, used.get(kind.value), decided=job is not None))
-    return answer
-
-
-def _zero_points(world: _World, wish: str, match: Match, job: Any, standards: Sequence[Answer]) -> Answer:
-    """Of the standards of the night that a job was given: which it took, and why none of the others."""
-    row = world.tx.one("SELECT notes, quality FROM product WHERE job_id = ?", job["id"])
-    notes: list[str] = json.loads(row["notes"]) if row else []
-    taken = json.loads(row["quality"]).get("ZPIMAGE") if row else None
-    facts = {c.ident: c for c in _all(match)}
-    used = next((c for c in standards if c["name"] == taken), None)
-    answer = _calibration(CalKind.ZERO_POINT, wish, match, used or standards[0], decided=True)
-    ours = {c["name"] for c in standards}
-    others = [other for other in answer["not_chosen"] if other["name"] not in ours]
-    for cal in standards:
-        if cal is not used:
-            ut = facts[cal["key"]].ut.isoformat() if cal["key"] in facts else ""
-            others.append({"name": cal["name"], "ut": ut, "failed": [_why_not(cal["name"], notes)]})
-    why = next(
-        (n.partition(" used: ")[2] for n in notes if n.startswith(f"zero point of {taken} ")), "it was used"
-    )
-    if row is None:
-        return {**answer, "status": "chosen", "name": None, "why": f"the best of {len(standards)} is taken"}
-    if used is None:
-        why = "none of the standards of the night can be used"
-    status = "used" if used else "none"
-    return {**answer, "status": status, "name": taken, "why": why, "not_chosen": others}
-
-
-def _all(match: Match) -> list[Candidate]:
-    found = [match.candidate] if isinstance(match, Found) else []
-    return [*found, *(r.candidate for r in match.rejected)]
-
-
-def _why_not(name: str, notes: Sequence[str]) -> str:
-    """What the product says of a standard that it did not take."""
-    said = (n.partition(" not used: ")[2] for n in notes if n.startswith(f"zero point of {name} ("))
-    return next(filter(None, said), "it was not used")
-
-
-def _calibration(kind: CalKind, wish: str, match: Match, used: Any, *, decided: bool) -> Answer:
-    now = match.candidate if isinstance(match, Found) else None
-    others = [(c.candidate, list(c.failed)) for c in match.rejected]
-    if used is not None:
-        chosen, why, status = used["name"], "it was used", "used"
-        others = [(c, failed) for c, failed in others if c.ident != used["key"]]
-        if now is not None and now.ident == used["key"]:
-            why = match.why
-        elif now is not None:
-            others.insert(0, (now, [f"{match.why}: would be chosen now; nirid requeue takes it"]))
-    elif decided:
-        chosen, status = None, "none"
-        why = "there was none then" if now is not None else match.why
-        if now is not None:
-            others.insert(0, (now, [f"{match.why}: came later; nirid requeue takes it"]))
-    else:
-        chosen, why = (now.name if now else None), match.why
-        status = "chosen" if now else "not needed" if isinstance(match, NotApplicable) else "missing"
-        if now and now.pending:
-            status, why = "being made", f"{why}; it is being made"
-    return {
-        "kind": kind.value,
-        "wish": wish,
-        "status": status,
-        "name": chosen,
-        "why": why,
-        "not_chosen": [{"name": c.name, "ut": c.ut.isoformat(), "failed": failed} for c, failed in others],
-    }
-
-
 # -- jobs and products -----------------------------------------------------------------------
 
 
-def _job(world: _World, job: int) -> Answer:
+def _job(world: Explained, job: int) -> Answer:
     tx = world.tx
     row = tx.one(
         """SELECT j.*, g.rule, p.path AS product FROM job j JOIN frame_group g ON g.id = j.group_id
@@ -381,20 +286,21 @@ def _job(world: _World, job: int) -> Answer:
             for a in attempts
         ],
         "calibrations": _calibrations_of(world, row),
+        "again": why_again(tx, row),
         "parameters": json.loads(row["spec"]).get("parameters", {}) if row["spec"] else {},
     }
 
 
-def _calibrations_of(world: _World, job: Any) -> list[Answer]:
+def _calibrations_of(world: Explained, job: Any) -> list[Answer]:
     row = world.tx.one("SELECT * FROM frame_group WHERE id = ? AND NOT closed", job["group_id"])
     if row is None or row["rule"] not in world.setting.rules:
         return []
     group = world.load(row)
     usable = [m for m in group.members if m.usable]
-    return _calibrations(world, group, usable[0].descriptors, job if job["spec"] else None) if usable else []
+    return calibrations(world, group, usable[0].descriptors, job if job["spec"] else None) if usable else []
 
 
-def _product(world: _World, product: int) -> Answer:
+def _product(world: Explained, product: int) -> Answer:
     tx = world.tx
     row = tx.one("SELECT * FROM product WHERE id = ?", product)
     assert row is not None
@@ -420,12 +326,22 @@ def _product(world: _World, product: int) -> Answer:
         "seconds": job["seconds"],
         "inputs": [i["name"] for i in spec.get("inputs", [])],
         "parameters": spec.get("parameters", {}),
+        "again": why_again(tx, job),
+        "left_out": left_out(spec, json.loads(row["quality"])),
         "notes": json.loads(row["notes"]),
         "quality": json.loads(row["quality"]),
         "calibrations": _calibrations_of(world, job),
         "decisions": decided,
         "group": _summary(world, row["group_id"]),
     }
+
+
+def _look(world: Explained, look: int) -> Answer:
+    """A first look or running stack, there or gone."""
+    told = lookrows.rows(world.db, "id = ?", look)[0]
+    group = _summary(world, told["group"])
+    told["kind_of_look"] = told.pop("kind")
+    return {**told, **lookrows.state_of(told, group["product"]), "group": group, "waits_for": []}
 
 
 def _why_product(tx: Tx, row: Any, job: Any, decided: Sequence[Answer]) -> str:
@@ -448,7 +364,7 @@ def _product_line(row: Any) -> Answer:
     }
 
 
-def _job_line(world: _World, row: Any) -> Answer:
+def _job_line(world: Explained, row: Any) -> Answer:
     return {
         "job": row["id"],
         "state": row["state"],

@@ -87,7 +87,7 @@ def record(tx: Tx, record: FileRecord, setting: Setting) -> None:
             _log(tx, record, state)
         if changed and state is FileState.CALIBRATION and record.descriptors:
             _register(tx, record, record.descriptors, setting)
-        _refresh_frame(tx, content, setting)
+        _refresh_frame(tx, content, setting, came_back=came_back)
         if (calibration := _follow(tx, content)) and came_back:
             groups.touch_users(tx, calibration, setting.policy)
 
@@ -295,11 +295,12 @@ def _frame(tx: Tx, record: FileRecord, descriptors: Descriptors) -> int:
     )
 
 
-def _refresh_frame(tx: Tx, content: int, setting: Setting) -> None:
+def _refresh_frame(tx: Tx, content: int, setting: Setting, *, came_back: bool = False) -> None:
     """Say anew what the frame of a content is, from its contents that count, and regroup it if that changed.
 
     Of several header versions that lie about at the same time the one with the first name counts,
     whichever came first. One that is gone counts only when no other is there.
+    came_back : its file was gone, so that groups may have gone on without it
     """
     row = tx.one("SELECT frame_id FROM content WHERE id = ?", content)
     if row is None or row["frame_id"] is None:
@@ -343,4 +344,4 @@ def _refresh_frame(tx: Tx, content: int, setting: Setting) -> None:
     if first_time or any(frame[k] != new[k] for k in ("facts", "usable", "ut", "tags")):
         groups.place(tx, frame["id"], tags, descriptors, setting, moved=moved)
     else:
-        groups.touch_waiting(tx, frame["id"])
+        groups.touch_waiting(tx, frame["id"], done=came_back)

@@ -33,6 +33,7 @@ class Member:
 
     name : canonical, as N20160102S0270.fits; path : "" when it is no longer on disk
     usable : ready; a frame that is excluded, damaged or superseded still counts as the first of its sequence
+    gone_for : seconds since its file was missed, where there is none
     """
 
     frame_id: int
@@ -46,6 +47,7 @@ class Member:
     path: str = ""
     file_sha: str = ""
     usable: bool = True
+    gone_for: float = 0.0
 
     @property
     def ident(self) -> tuple[str, str]:

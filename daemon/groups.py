@@ -135,16 +135,20 @@ def touch_joined(tx: Tx, group: Any, days: float) -> None:
     )
 
 
-def touch_waiting(tx: Tx, frame: int) -> None:
-    """A file of this frame is back: mark the groups that wait, those too that borrow it."""
+def touch_waiting(tx: Tx, frame: int, *, done: bool = False) -> None:
+    """A file of this frame is back, or gone: mark the groups that have a job to do, those too that borrow it.
+
+    done : also those whose product is made, maybe without it
+    """
     rows = tx.rows(
         """WITH own AS (SELECT g.id, g.pool FROM frame_group g JOIN membership m ON m.group_id = g.id
             WHERE m.frame_id = ?)
-        SELECT DISTINCT group_id FROM job WHERE state = 'waiting' AND group_id IN (
+        SELECT DISTINCT group_id FROM job WHERE (? OR state IN ('planned', 'waiting')) AND group_id IN (
             SELECT id FROM own
             UNION SELECT d.group_id FROM demand d JOIN own ON own.pool = d.key
             UNION SELECT g.id FROM frame_group g JOIN own ON own.pool = g.pool AND own.pool LIKE 'sky:%')""",
         frame,
+        done,
     )
     if rows:
         touch(tx, *(row[0] for row in rows))

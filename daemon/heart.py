@@ -21,7 +21,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-from daemon import planning
+from daemon import groups, planning
 from daemon.config import Config
 from daemon.dispatch import Dispatcher
 from daemon.ledger import Ledger, LedgerBusy, Log, Tx
@@ -48,6 +48,7 @@ def setting_of(config: Config, *, hurry: bool = False) -> Setting:
         preset=config.reduction.preset,
         products=str(config.product_folder),
         hurry=hurry,
+        grace_seconds=config.watch.grace_seconds,
     )
 
 
@@ -75,6 +76,7 @@ class Heart:
     requests: Requests | None = None
     progress_at: float = 0.0
     _open: dict[int, _Open] = field(default_factory=dict)
+    _lost: dict[int, float] = field(default_factory=dict)  # groups that wait for files: until when
     _running: tuple[float, float] | None = None  # (hours on record, monotonic time when they were read)
     _saved_at: float = 0.0
     _delayed: str = ""
@@ -129,7 +131,9 @@ class Heart:
             return LONGEST_SLEEP
         if more:
             return 0.0
-        dues = [group.due - now for group in self._open.values()]
+        dues = [
+            until - now for until in (*(group.due for group in self._open.values()), *self._lost.values())
+        ]
         back = self.dispatcher.next_due()
         return max(0.0, min([LONGEST_SLEEP, *dues, *([back] if back is not None else [])]))
 
@@ -172,6 +176,9 @@ class Heart:
     # -- planning -----------------------------------------------------------------------------
 
     def _plan(self, now: float) -> Planned:
+        if over := [group for group, until in self._lost.items() if until <= now]:
+            self.ledger.write(lambda tx: groups.touch(tx, *over))
+            self._lost = {group: until for group, until in self._lost.items() if group not in over}
         skip = self._not_due(now)
         if skip is None:
             return Planned(0, 0, {})
@@ -182,6 +189,7 @@ class Heart:
             return planning.round_of_planning(tx, self.setting, clocks, self.overrides, skip, on_open)
 
         planned = self.ledger.write(round_)
+        self._lost |= {group: now + seconds for group, seconds in planned.lost.items()}
         for group in [g for g in self._open if g not in skip and g not in planned.due]:
             del self._open[group]  # planned: quiet from now on
             if self.looks is not None:

@@ -173,8 +173,9 @@ def _classified(path: str, signature: Signature, facts: FileFacts, patience: Pat
 
 
 def _processed(record: FileRecord) -> FileRecord:
-    """BPM is tested first: one made from flats carries the tag FLAT as well."""
-    kinds = (("BPM", CalKind.STATIC_BPM), ("DARK", CalKind.DARK), ("FLAT", CalKind.FLAT))
+    """BPM is tested first: one made of flats carries the tag FLAT as well, and counts as one made here."""
+    mask = CalKind.MADE_BPM if "FLAT" in record.tags else CalKind.STATIC_BPM
+    kinds = (("BPM", mask), ("DARK", CalKind.DARK), ("FLAT", CalKind.FLAT))
     if "SPECT" not in record.tags and "PROCESSED_SCIENCE" not in record.tags:
         for tag, kind in kinds:
             if tag in record.tags:

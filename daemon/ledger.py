@@ -273,6 +273,25 @@ def models(db: pw.Database) -> SimpleNamespace:
         attempt = pw.IntegerField()
         plan = pw.TextField()  # JSON
 
+    class Look(Base):
+        """A first look or running stack; its number in logs is `FIRST_LOOK_NUMBER` more than its id."""
+
+        group = pw.ForeignKeyField(FrameGroup)
+        kind = pw.TextField()
+        name = pw.TextField(index=True)
+        night = pw.TextField()
+        path = pw.BlobField()  # where it is seen until the product is there
+        state = pw.TextField()  # running, or its ending
+        frames = pw.TextField()  # JSON: names
+        calibrations = pw.TextField()  # JSON: role -> name
+        notes = pw.TextField()  # JSON
+        quality = pw.TextField()  # JSON
+        began = pw.DoubleField(index=True)
+        ended = pw.DoubleField(null=True)
+        seconds = pw.DoubleField(null=True)
+        error = pw.TextField()
+        job_id = pw.IntegerField(null=True)  # that has become the product
+
     class Decision(Base):
         """What a person decided, once a request and thing; `files` that are to move are in `moves`."""
 

@@ -1,8 +1,8 @@
 """First looks and running stacks on their way: something to see while a sequence is still being taken.
 
-They are nobody's calibrations and in no ledger: what is lost with the daemon is made again when the next
-frame comes, and what has become of no interest is not begun. They lie in PRODUCTS/NIGHT/quicklook until
-the product of their group is there.
+They are nobody's calibrations, and the ledger has a record of them and no more (`daemon.lookrows`): what is
+lost with the daemon is made again when the next frame comes, and what has become of no interest is not begun.
+They lie in PRODUCTS/NIGHT/quicklook until the product of their group is there.
 
 A running stack of all frames is the group's product, made early. When the group turns quiet and the very
 same job is planned, its product is taken instead of being made a second time, and when it is still under
@@ -82,7 +82,7 @@ class Looks:
     _given_up: dict[int, str] = field(default_factory=dict)  # keys of stacks that have failed, by group
     _overdue: set[Path] = field(default_factory=set)  # could not be removed
     _seen: dict[int, set[tuple[str, str]]] = field(default_factory=dict)  # frames that have had their look
-    _last: int = FIRST_LOOK_NUMBER
+    last: int = FIRST_LOOK_NUMBER  # number that was given away
 
     # -- what is wanted -----------------------------------------------------------------------
 
@@ -142,10 +142,10 @@ class Looks:
         return min((when for _, when in self._stacks.values() if when > now), default=None)
 
     def _begin(self, group: int, spec: JobSpec, kind: str) -> Look:
-        self._last += 1
-        staging = str(self.products / ".staging" / f"{spec.key}.look{self._last - FIRST_LOOK_NUMBER}")
+        self.last += 1
+        staging = str(self.products / ".staging" / f"{spec.key}.look{self.last - FIRST_LOOK_NUMBER}")
         spec = replace(spec, attempt=1, staging=staging, group_id=group)
-        look = self._under_way[self._last] = Look(self._last, group, spec, kind)
+        look = self._under_way[self.last] = Look(self.last, group, spec, kind)
         return look
 
     def waiting(self) -> bool:
@@ -198,13 +198,17 @@ class Looks:
             self._made[look.group] = look
         return None
 
+    def path_of(self, look: Look) -> Path:
+        """Where it is seen."""
+        return self._path(look.spec.night, look.name)
+
     def adopted_by(self, number: int) -> tuple[int, int] | None:
         return self._under_way[number].adopted
 
     # -- what is there to see -----------------------------------------------------------------
 
     def _show(self, look: Look) -> None:
-        path = self._path(look.spec.night, look.name)
+        path = self.path_of(look)
         make_folder(path.parent)
         shown = Path(f"{look.spec.staging}{SHOWN}")
         picture = shown if shown.exists() else Path(f"{look.spec.staging}.png")

@@ -14,8 +14,8 @@ and a `World` to ask for calibrations, the short darks of a mask and the like.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
@@ -101,6 +101,7 @@ class Decision:
     action : "plan" the job of `spec`; "wait" for a calibration; "idle": nothing now; "later": look again
         after `due` seconds
     short : it waits for frames, or for a calibration that it may in the end go without
+    lost : it waits for frames whose files are gone, and goes on without them after `due` seconds
     producers : idents (job keys) of the jobs that it waits for
     better : calibrations that would be better, but are not near enough to remake the product for
     makes : the calibration that the job will make
@@ -115,6 +116,7 @@ class Decision:
     latest: datetime | None = None
     settled: bool = False
     short: bool = False
+    lost: bool = False
     due: float | None = None
     producers: tuple[str, ...] = ()
     better: tuple[str, ...] = ()
@@ -135,6 +137,7 @@ class Setting:
     preset: str = "nirid"
     products: str = ""
     hurry: bool = False  # --until-idle: quiet times and waits count as elapsed
+    grace_seconds: float = 900.0  # that a file which is gone is waited for
 
 
 def plan(groups: Sequence[Group], setting: Setting, world: World) -> list[Decision]:
@@ -207,12 +210,14 @@ class _Planner:
     """One group that is quiet, on its way to a decision."""
 
     def __init__(self, group: Group, rule: TriggerRule, setting: Setting, world: World) -> None:
-        self.group, self.rule, self.setting, self.world = group, rule, setting, world
+        self.rule, self.setting, self.world = rule, setting, world
+        self.notes: list[str] = []
+        used = set(group.current.inputs) if group.current else set()
+        self.group = replace(group, members=self.without_lost(group.members, used))
         self.recipe = setting.recipes[rule.recipe]
         self.takes = takes(rule, self.recipe)
         self.policy = setting.policy
-        self.usable = [m for m in group.members if m.usable]
-        self.notes: list[str] = []
+        self.usable = [m for m in self.group.members if m.usable]
         self.parameters: dict[str, Any] = {}
         self.matches: dict[CalKind, Match] = {}
         self.nearest: dict[CalKind, datetime] = {}
@@ -220,6 +225,22 @@ class _Planner:
     def say(self, action: Literal["plan", "wait", "idle"], reason: str, **more: Any) -> Decision:
         matches, nearest = self.matches, self.nearest
         return Decision(self.group.id, action, reason, settled=True, matches=matches, nearest=nearest, **more)
+
+    def without_lost(
+        self, members: Sequence[Member], used: Set[tuple[str, str]] = frozenset()
+    ) -> tuple[Member, ...]:
+        """The members. What is gone for good, as far as anybody can tell, is not used, and that is noted.
+
+        used : what the current product was made of: that stays, when an operator tidies the drop folder
+        """
+        grace = 0.0 if self.setting.hurry else self.setting.grace_seconds
+        kept = []
+        for m in members:
+            if m.usable and not m.path and m.gone_for >= grace and (m.data_sha, m.facts) not in used:
+                self.notes.append(f"{m.name} left out: its file is no longer on disk")
+                m = replace(m, usable=False)
+            kept.append(m)
+        return tuple(kept)
 
     @property
     def patience(self) -> float:
@@ -288,7 +309,7 @@ class _Planner:
         start = self.usable[0].ut
         complete = []
         for other in self.world.joined(join, self.group):
-            frames = [m for m in other.members if m.usable]
+            frames = [m for m in self.without_lost(other.members) if m.usable]
             if len(frames) >= join.at_least:
                 complete.append(frames)
         if not complete:
@@ -334,7 +355,7 @@ class _Planner:
         field_arcsec = min(base.shape) * base.pixel_scale
         start, end = self.usable[0].ut, self.usable[-1].ut
         sky = []
-        for m in self.world.neighbours(self.group):
+        for m in self.without_lost(self.world.neighbours(self.group)):
             away = angular_offsets(m.descriptors, base)
             late = max((start - m.ut).total_seconds(), (m.ut - end).total_seconds())
             far = away is not None and max(map(abs, away)) > policy.sky_field_fraction * field_arcsec
@@ -432,8 +453,8 @@ class _Planner:
             wanted, better = self.remake_wanted(current, spec, chosen)
             if not wanted:
                 return self.say("idle", current.rejected or "product is current", better=better)
-        if lost := next((m.name for m in inputs if not m.path), ""):
-            return self.say("wait", f"{lost} is no longer on disk")
+        if lost := [m for m in inputs if not m.path]:
+            return self.waits_for_files(lost)
         if pending or blocked:
             making = [f"{c.kind} {c.name} is being made" for c in pending]
             due = self.patience * 3600 if passing and not pending else None
@@ -455,6 +476,18 @@ class _Planner:
             remake=self.group.remake,
             members=tuple(m.frame_id for m in inputs),
         )
+
+    def waits_for_files(self, lost: Sequence[Member]) -> Decision:
+        """Until the grace of the last of them is over; for ever for what the current product was made of."""
+        used = set(self.group.current.inputs) if self.group.current else set()
+        names = " ".join(m.name for m in lost[:3]) + (f" and {len(lost) - 3} more" if len(lost) > 3 else "")
+        what = f"{names} {'is' if len(lost) == 1 else 'are'} no longer on disk"
+        release = f"nirid reject {lost[0].name} --reason gone"
+        if any((m.data_sha, m.facts) in used for m in lost):
+            return self.say("wait", f"{what}; the product has it: put it back, or {release}")
+        due = max(0.0, *(self.setting.grace_seconds - m.gone_for for m in lost))
+        why = f"{what}; goes on without in {due / 60:.0f} min, at once by {release}"
+        return self.say("wait", why, lost=True, due=due)
 
     def remake_wanted(
         self, current: Current, spec: JobSpec, chosen: Mapping[CalKind, Sequence[Candidate]]

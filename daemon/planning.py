@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -41,11 +41,13 @@ class Clocks:
 @dataclass(frozen=True)
 class Planned:
     """What one round did. due : group that is not quiet yet -> seconds until it may be
+    lost : group that waits for files which are gone -> seconds until it goes on without
     more : there may be others to look at"""
 
     looked_at: int
     changed: int
     due: Mapping[int, float]
+    lost: Mapping[int, float] = field(default_factory=dict)
 
     @property
     def more(self) -> bool:
@@ -66,6 +68,7 @@ def round_of_planning(
     on_open : called with each group that is not quiet yet
     """
     due: dict[int, float] = {}
+    lost: dict[int, float] = {}
     changed = 0
     seen: set[int] = set(skip)
     world = LedgerWorld(tx, setting, overrides)
@@ -88,11 +91,13 @@ def round_of_planning(
             continue
         decision = plan([group], setting, world)[0]
         changed += _keep(tx, row, decision, clocks, setting)
+        if decision.lost and decision.due is not None:
+            lost[row["id"]] = decision.due
         if decision.action == "later" and decision.due is not None:
             due[row["id"]] = decision.due
             if on_open is not None:
                 on_open(group, world)
-    return Planned(len(seen) - len(skip), changed, due)
+    return Planned(len(seen) - len(skip), changed, due, lost)
 
 
 def _next(tx: Tx, seen: set[int], clocks: Clocks, setting: Setting) -> Any:
@@ -144,9 +149,13 @@ class LedgerWorld:
         ):
             files.setdefault(row["frame_id"], []).append(row)
         frames = tx.rows(
-            "SELECT f.* FROM frame f JOIN membership m ON m.frame_id = f.id WHERE m.group_id = ?", group
+            """SELECT f.*, (SELECT MAX(s.last_seen) FROM content c JOIN sighting s ON s.content_id = c.id
+                WHERE c.frame_id = f.id) AS seen
+            FROM frame f JOIN membership m ON m.frame_id = f.id WHERE m.group_id = ?""",
+            group,
         )
-        return tuple(sorted((_member(f, files.get(f["id"], [])) for f in frames), key=lambda m: m.order))
+        found = (_member(f, files.get(f["id"], []), tx.now) for f in frames)
+        return tuple(sorted(found, key=lambda m: m.order))
 
     def _current(self, group: int) -> Current | None:
         row = self.tx.one(
@@ -247,7 +256,7 @@ class LedgerWorld:
         return self.tx.cals.withdrawn(ident)
 
 
-def _member(frame: Any, files: list[Any]) -> Member:
+def _member(frame: Any, files: list[Any], now: float) -> Member:
     files = sorted(files, key=lambda f: (f["facts"] != frame["facts"], name_order(f["name"]), f["path"]))
     return Member(
         frame_id=frame["id"],
@@ -261,6 +270,7 @@ def _member(frame: Any, files: list[Any]) -> Member:
         path=files[0]["path"].decode(errors="surrogateescape") if files else "",
         file_sha=files[0]["sha256"] if files else "",
         usable=bool(frame["usable"]),
+        gone_for=0.0 if files else max(0.0, now - (frame["seen"] or 0.0)),
     )
 
 

@@ -72,7 +72,10 @@ def counts(db: sqlite3.Connection) -> dict[str, dict[str, int]]:
 
 
 def jobs(db: sqlite3.Connection, states: Sequence[str] = (), limit: int = 1000) -> list[Row]:
-    """Jobs, the latest change first. waits_for : ids of the jobs that make what it needs."""
+    """Jobs, the latest change first. waits_for : ids of the jobs that make what it needs.
+
+    inputs : names of its frames; while it waits, of those that its group has
+    """
     where = f"WHERE j.state IN ({', '.join('?' * len(states))})" if states else ""
     sql = f"""SELECT j.*, g.rule, p.path AS product FROM job j JOIN frame_group g ON g.id = j.group_id
         LEFT JOIN product p ON p.job_id = j.id {where} ORDER BY j.changed DESC, j.id DESC LIMIT ?"""
@@ -104,7 +107,9 @@ def job(db: sqlite3.Connection, row: sqlite3.Row) -> Row:
         "reason": row["reason"],
         "name": spec.get("name", ""),
         "night": spec.get("night", ""),
-        "inputs": [item["name"] for item in spec.get("inputs", [])],
+        "inputs": [item["name"] for item in spec["inputs"]]
+        if spec
+        else _names(db, row["group_id"], usable=True),
         "calibrations": _by_role(spec.get("calibrations", [])),
         "notes": spec.get("notes", []),
         "attempts": row["attempts"],
@@ -157,10 +162,10 @@ def groups(db: sqlite3.Connection, *, unfinished: bool = False) -> list[Row]:
     return answer
 
 
-def _names(db: sqlite3.Connection, group: int) -> list[str]:
+def _names(db: sqlite3.Connection, group: int, *, usable: bool = False) -> list[str]:
     sql = """SELECT f.name FROM membership m JOIN frame f ON f.id = m.frame_id
-        WHERE m.group_id = ? ORDER BY f.ut, f.label"""
-    return [row[0] for row in db.execute(sql, (group,))]
+        WHERE m.group_id = ? AND (f.usable OR NOT ?) ORDER BY f.ut, f.label"""
+    return [row[0] for row in db.execute(sql, (group, usable))]
 
 
 def products(db: sqlite3.Connection, *, current: bool = True) -> list[Row]:

@@ -14,7 +14,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from daemon import moves, verdicts
+from daemon import lookrows, moves, verdicts
 from daemon.config import Retention
 from daemon.ledger import Ledger, Tx
 from daemon.verdicts import ACCEPT
@@ -45,6 +45,7 @@ def finish(ledger: Ledger) -> int:
 
 def _forget(tx: Tx, rules: Retention) -> int:
     count = 0
+    lookrows.forget(tx, rules.superseded_days)
     for row in _superseded(tx, rules):
         decision = verdicts.standing(tx, verdicts.of_product(row["key"]))
         if decision is not None and decision["action"] == ACCEPT:

@@ -1,4 +1,5 @@
-"""What the calendar asks for, every day: a backup, retention, a deep check. Nothing is remembered in it.
+"""What the calendar asks for: a backup, retention and a deep check every day, every ten minutes a look for
+previews that somebody has deleted. Nothing is remembered in it.
 
 Sweeps, quiet times and watchdog pings do not belong here: APScheduler sleeps on a difference of wall-clock
 times, and stops for good when the clock steps back. They run on the monotonic clock of the heart.
@@ -17,7 +18,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.date import DateTrigger
 
-from daemon import backup, logs, retention
+from daemon import backup, logs, losses, retention
 from daemon.audit import audit, is_clean
 from daemon.config import Config
 from daemon.ledger import Ledger, connect_readonly
@@ -43,6 +44,8 @@ def start(
         (22, "deep check", partial(deep_check, config, suspect)),
     ):
         scheduler.add_job(job, CronTrigger(hour=hour, timezone=UTC), id=name)
+    redraw = partial(losses.draw_previews, config.database, suspect)
+    scheduler.add_job(redraw, CronTrigger(minute="*/10", timezone=UTC), id="previews")
     if not any(copy.stat().st_mtime > time.time() - DAY for copy in backup.copies(config)):
         soon = datetime.now(UTC) + timedelta(minutes=10)  # after the rush of a start
         scheduler.add_job(partial(back_up, config), DateTrigger(soon, timezone=UTC), id="first backup")

@@ -1,10 +1,11 @@
-"""What a person means by a word on the command line: a raw file, a product, a group or a job.
+"""What a person means by a word on the command line: a raw file, a product, a group, a job or a look.
 
 | said | meant |
 |---|---|
 | a path, or a name with or without .fits | the file, or the product, of that name |
 | `7`, `group:7` | the group of that number; the job, when there is no such group |
 | `job:7` | the job of that number |
+| `job:1099511627783`, or the number alone | the first look or running stack of that number, as logs have it |
 | 6 or more hex digits, `sha256:...`, `key:...` | the content, product or job whose hash begins so |
 """
 
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from daemon.grouping import canonical_name
+from daemon.jobspec import FIRST_LOOK_NUMBER
 from daemon.plain import clean, is_path
 from pipeline.errors import NiridError
 from pipeline.headers import ascii_name
@@ -39,28 +41,36 @@ class Target:
     also : what else the word could have meant
     """
 
-    kind: Literal["file", "path", "product", "group", "job"]
+    kind: Literal["file", "path", "product", "group", "job", "look"]
     id: int
     text: str
     name: str
     also: str = ""
 
 
-def find(ask: Ask, said: str) -> Target:
-    """The one thing that is meant. Raises UnknownTarget, with the nearest name or with what it may be."""
+def find(ask: Ask, said: str, *, looks: bool = False) -> Target:
+    """The one thing that is meant. Raises UnknownTarget, with the nearest name or with what it may be.
+
+    looks : a first look or running stack may be meant, of which nothing can be decided
+    """
     word = said.strip()
     if not is_path(word):  # no file can be called so
         word = clean(word)
     kind, colon, rest = word.partition(":")
-    if colon and kind in ("group", "job") and _NUMBER.fullmatch(rest):
+    if look := _looks(ask, rest if kind == "job" else word):
+        found = look
+    elif colon and kind in ("group", "job") and _NUMBER.fullmatch(rest):
         found = (_groups if kind == "group" else _jobs)(ask, "id = ?", int(rest))
     elif colon and kind in ("sha256", "key", "product") and _HEX.fullmatch(rest):
         found = _by_hash(ask, rest)
     else:
         found = _numbered(ask, word) or _by_path(ask, word) or _by_name(ask, word)
+        found = found or _looks_by_name(ask, word)
         if not found and _HEX.fullmatch(word.lower()):
             found = _by_hash(ask, word.lower())
     if len(found) == 1:
+        if found[0].kind == "look" and not looks:
+            raise UnknownTarget(f"{said}: nothing can be decided of a look; name its frame or group")
         return found[0]
     if not found:
         raise UnknownTarget(f"{said}: no file, product, group or job is called so{_nearest(ask, word)}")
@@ -91,7 +101,7 @@ def _by_path(ask: Ask, word: str) -> list[Target]:
 
 def _by_name(ask: Ask, word: str) -> list[Target]:
     base = os.path.basename(word)
-    stem = ascii_name(base.removesuffix(".fits"))
+    stem = ascii_name(base.removesuffix(".fits").removesuffix(".png"))
     current = _products(ask, "name = ? AND current", stem)
     if made := current or _products(ask, "name = ?", stem)[-1:]:
         return made
@@ -156,6 +166,28 @@ def _jobs(ask: Ask, where: str, *values: Any) -> list[Target]:
         Target("job", r["id"], f"job:{r['id']}", f"job {r['id']}, {r['recipe']} of group {r['group_id']}")
         for r in rows
     ]
+
+
+def _looks(ask: Ask, number: str) -> list[Target]:
+    """By the number that logs have."""
+    if not number.isascii() or not number.isdigit() or not FIRST_LOOK_NUMBER < int(number[:20]) < 1 << 62:
+        return []
+    return _look_rows(ask, "id = ?", int(number) - FIRST_LOOK_NUMBER)
+
+
+def _looks_by_name(ask: Ask, word: str) -> list[Target]:
+    """By the name of the file, or of the caption of its picture: the latest of that name."""
+    stem = os.path.basename(word)
+    for ending in (".fits", ".png"):
+        stem = stem.removesuffix(ending)
+    return _look_rows(ask, "name = ? ORDER BY id DESC LIMIT 1", ascii_name(stem))
+
+
+def _look_rows(ask: Ask, where: str, value: Any) -> list[Target]:
+    if not ask("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'look'"):
+        return []  # made by a release before
+    rows = ask(f"SELECT id, name FROM look WHERE {where}", value)
+    return [Target("look", r["id"], f"job:{r['id'] + FIRST_LOOK_NUMBER}", r["name"]) for r in rows]
 
 
 def _nearest(ask: Ask, word: str) -> str:

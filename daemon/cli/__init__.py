@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from daemon import guard
+from daemon.cli.usage import in_one_line
 
 if TYPE_CHECKING:
     from daemon.config import Config
@@ -46,10 +47,18 @@ class Settings:
 
 
 class _InOrder(click.Group):
-    """Lists commands in the order of their definition: the service first."""
+    """Lists commands in the order of their definition: the service first. Wrong usage is told in one line."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
+
+    def make_context(self, *words: Any, **more: Any) -> click.Context:
+        with in_one_line():
+            return super().make_context(*words, **more)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with in_one_line():
+            return super().invoke(ctx)
 
 
 def _global_options(**more: Any) -> list[click.Option]:
@@ -158,7 +167,7 @@ def main(words: Sequence[str] | None = None) -> None:
     make_sure_of_a_home()
     _add_commands()
     try:
-        cli(words)
+        cli(words, prog_name="nirid")
     except ConfigError as error:
         fail(error, BAD_CONFIG)
     except (NiridError, OSError) as error:

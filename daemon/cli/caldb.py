@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from daemon.cli.output import console, json_option, print_json, table
-from daemon.cli.toolkit import File, expanded, files_argument, names_of
+from daemon.cli.toolkit import files_argument
+from daemon.cli.words import File, expanded, names_of
 
 if TYPE_CHECKING:
     from pipeline.cal_service import LocalDB

@@ -10,6 +10,7 @@ import click
 from daemon.cli import Settings
 from daemon.cli.output import json_option, print_json
 from daemon.cli.report import database
+from daemon.cli.words import Night
 
 if TYPE_CHECKING:
     import sqlite3
@@ -63,7 +64,7 @@ def accept(settings: Settings, target: str, reason: str, as_json: bool) -> None:
 @click.command(short_help="Make a product again, or try a failed job again.")
 @click.argument("target", required=False)
 @click.option("--outdated", is_flag=True, help="All that an older release or configuration has made.")
-@click.option("--night", metavar="YYYYMMDD", help="With --outdated: only this night.")
+@click.option("--night", type=Night(), metavar="NIGHT", help="With --outdated: only this UT date.")
 @json_option
 @click.pass_obj
 def requeue(settings: Settings, target: str | None, outdated: bool, night: str | None, as_json: bool) -> None:

@@ -18,7 +18,17 @@ if TYPE_CHECKING:
     from daemon.demo import Made, Progress
 
 
-@click.command(short_help="Write a synthetic raw night with known truth.")
+class _WithPresets(click.Command):
+    """Its help ends with the nights that there are, read when it is asked for."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        from pipeline.simulate import PRESETS
+
+        with formatter.section("Presets"):
+            formatter.write_dl([(preset.name, preset.description) for preset in PRESETS.values()])
+
+
+@click.command(cls=_WithPresets, short_help="Write a synthetic raw night with known truth.")
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--preset", default="example1", show_default=True, metavar="NAME", help="Which night.")
 @click.option("--seed", type=int, metavar="N", help="Another night of the same kind.")
@@ -28,10 +38,12 @@ if TYPE_CHECKING:
 @json_option
 def simulate(folder: Path, preset: str, seed: int | None, cadence: float, as_json: bool) -> None:
     """Write a synthetic raw night into FOLDER, in order of observation, and truth.json: what was put in."""
+    from pipeline.params import suggest
     from pipeline.simulate import PRESETS, simulate_night
 
     if preset not in PRESETS:
-        raise click.UsageError(f"no preset {preset}; there are: {', '.join(PRESETS)}")
+        near = suggest(preset, PRESETS)
+        raise click.UsageError(f"no preset {preset}{near}; there are: {', '.join(PRESETS)}")
     shown = sys.stderr.isatty() and not as_json
     files = []
 

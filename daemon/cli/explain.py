@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import click
@@ -12,7 +12,7 @@ from daemon.cli.output import coloured, console, json_option, print_json
 from daemon.cli.report import database
 from pipeline.verdict import plain
 
-UNDER_WAY = ("seen", "incomplete", "ready", "open", "planned", "waiting", "idle")
+UNDER_WAY = ("seen", "incomplete", "open", "planned", "waiting")
 Line = tuple[str, Any]  # (label, text); an indented line when the label is blank
 
 
@@ -21,13 +21,14 @@ Line = tuple[str, Any]  # (label, text); an indented line when the label is blan
 @json_option
 @click.pass_obj
 def explain(settings: Settings, target: str, as_json: bool) -> None:
-    """Say of a raw frame, a product, a group or a job: which state, since when, why, and what it waits for.
+    """Say of a frame, a product, a look, a group or a job: which state, since when, why, what it waits for.
 
     \b
     nirid explain N20160102S0270.fits    what it is, which groups it is in, what was made of it
     nirid explain N20160102S0271_image   made of what, with which calibrations, and why not with others
     nirid explain group:7                or 7: which frames, how many are missing, which calibrations
     nirid explain job:12                 its attempts, and the error of each
+    nirid explain N20160102S0271_running a first look or running stack, by name, path or number in the log
     nirid explain 3f8a21c9               by the beginning of a SHA-256 or of a job key
     """
     from daemon import explain as explaining
@@ -36,9 +37,9 @@ def explain(settings: Settings, target: str, as_json: bool) -> None:
     from daemon.ledger import on_paper
 
     with database(settings) as (config, _), on_paper(config.database) as tx:
-        found = targets.find(tx.rows, target)
+        found = targets.find(tx.rows, target, looks=True)
         answer = explaining.explain(tx, found, setting_of(config), config.parameters)
-        if answer["state"] in UNDER_WAY:
+        if is_under_way(answer):
             answer["waits_for"] = [*answer["waits_for"], *_in_the_way(config)]
     if as_json:
         print_json(answer)
@@ -46,6 +47,13 @@ def explain(settings: Settings, target: str, as_json: bool) -> None:
     if found.also:
         click.echo(f"{target} is taken as {found.text}; {found.also}", err=True)
     _print(answer)
+
+
+def is_under_way(answer: dict[str, Any]) -> bool:
+    """Something is still to come of it: of a frame, by its groups."""
+    if answer["kind"] == "file" and answer["state"] not in UNDER_WAY:
+        return any(group["state"] in UNDER_WAY for group in answer["groups"])
+    return answer["state"] in UNDER_WAY
 
 
 def _in_the_way(config: Any) -> Iterator[str]:
@@ -75,7 +83,7 @@ def _print(answer: dict[str, Any]) -> None:
     for text in answer["waits_for"]:
         if text != answer["reason"]:
             out.print(Text(f"    waits for {printable(text)}", style="yellow"))
-    tell = {"file": _file, "path": _path, "group": _group, "job": _job, "product": _product}
+    tell = {"file": _file, "path": _path, "group": _group, "job": _job, "product": _product, "look": _look}
     for label, text in tell[answer["kind"]](answer):
         width = max(40, out.width - 19)
         lines = textwrap.wrap(printable(str(text)), width, break_long_words=False, break_on_hyphens=False)
@@ -219,6 +227,7 @@ def _job(answer: dict[str, Any]) -> Iterator[Line]:
         yield "makes", f"{answer['product_name']} of {len(answer['inputs'])} frames"
     if answer["product"]:
         yield "product", answer["product"]
+    yield from _listed("made again", answer["again"])
     yield from _frames(answer["inputs"])
     yield from _settings(answer)
     yield from _calibrations(answer["calibrations"])
@@ -246,18 +255,38 @@ def _product(answer: dict[str, Any]) -> Iterator[Line]:
             else ""
         ),
     )
-    yield from _frames(answer["inputs"])
+    yield from _listed("made again", answer["again"])
+    yield from _frames(answer["inputs"], answer["left_out"])
     yield from _settings(answer)
-    quality = ", ".join(f"{k} {v}" for k, v in answer["quality"].items() if k != "frames")
-    if quality:
-        yield "quality", quality
-    for row in answer["quality"].get("frames", ()):
-        yield "", _worth(row)
+    yield from _quality(answer["quality"])
     yield "SHA-256", answer["sha256"]
     yield from _decided(answer["decisions"])
     yield from _calibrations(answer["calibrations"])
     yield "", ""
     yield from _group_lines(answer["group"])
+
+
+def _look(answer: dict[str, Any]) -> Iterator[Line]:
+    what = "first look at a frame" if answer["kind_of_look"] == "firstlook" else "running stack"
+    yield "", ""
+    yield "what", f"{what}, job {answer['number']} in the log"
+    yield "path", answer["path"] if answer["there"] else f"{answer['path']} (not there any more)"
+    yield from _frames(answer["frames"])
+    yield from _listed("made with", (f"{role} {name}" for role, name in answer["calibrations"].items()))
+    yield from _listed("notes", answer["notes"])
+    yield from _quality(answer["quality"])
+    if answer["job"]:
+        yield "became", f"the product of job {answer['job']}"
+    yield "", ""
+    yield from _group_lines(answer["group"])
+
+
+def _quality(quality: Mapping[str, Any]) -> Iterator[Line]:
+    said = ", ".join(f"{k} {v}" for k, v in quality.items() if k != "frames")
+    if said:
+        yield "quality", said
+    for row in quality.get("frames", ()):
+        yield "", _worth(row)
 
 
 def _worth(row: Mapping[str, Any]) -> str:
@@ -270,10 +299,14 @@ def _worth(row: Mapping[str, Any]) -> str:
     return ", ".join([row["NAME"], *([use] if use != "used" else []), *said])
 
 
-def _frames(names: list[str]) -> Iterator[Line]:
-    shown = names if len(names) <= 4 else [*names[:2], "...", names[-1]]
+def _frames(names: list[str], out: Sequence[str] = ()) -> Iterator[Line]:
+    """out : names of those that are not in it after all"""
+    used = [name for name in names if name not in out]
+    shown = used if len(used) <= 4 else [*used[:2], "...", used[-1]]
     if names:
-        yield "frames", f"{len(names)}: {' '.join(shown)}"
+        yield "frames", f"{len(used)}: {' '.join(shown)}"
+    if out:
+        yield "left out", f"{len(out)}: {' '.join(out)}"
 
 
 def _settings(answer: dict[str, Any]) -> Iterator[Line]:

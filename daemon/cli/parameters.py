@@ -10,7 +10,7 @@ import click
 
 from daemon.cli import Settings
 from daemon.cli.output import console, json_option, print_json, table
-from daemon.cli.toolkit import File, names_of
+from daemon.cli.words import File, names_of
 
 if TYPE_CHECKING:
     from pipeline.dataset import Dataset

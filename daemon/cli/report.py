@@ -12,6 +12,7 @@ import click
 
 from daemon.cli import FAILED, Settings
 from daemon.cli.output import busy, coloured, console, json_option, print_json, table
+from daemon.cli.words import Night, state_of_a_file
 
 
 @contextmanager
@@ -143,18 +144,27 @@ def _group_row(group: dict[str, Any]) -> tuple[Any, ...]:
 
 
 @click.command(short_help="Every content ever seen, its state, and why.")
-@click.option("--night", metavar="YYYYMMDD", help="Only this night.")
-@click.option("--state", "wanted", metavar="STATE", help="Only files in this state.")
+@click.option("--night", type=Night(), metavar="NIGHT", help="Only this UT date: 20160102 or 2016-01-02.")
+@click.option(
+    "--state",
+    "states",
+    multiple=True,
+    metavar="STATE|DIR",
+    help="Only files in this state; a path is the folder of the database.",
+)
 @json_option
 @click.pass_obj
-def ledger(settings: Settings, night: str | None, wanted: str | None, as_json: bool) -> None:
-    """Every content ever seen: its state, why, and what it was used for. With --json one object a line."""
-    from daemon import queries
-    from daemon.states import FileState
-    from pipeline.params import suggest
+def ledger(settings: Settings, night: str | None, states: tuple[str, ...], as_json: bool) -> None:
+    """Every content ever seen: its state, why, and what it was used for. With --json one object a line.
 
-    if wanted and wanted not in list(FileState):
-        raise click.UsageError(f"no state {wanted}{suggest(wanted, list(FileState))}; {', '.join(FileState)}")
+    \b
+    nirid ledger --state quarantined
+    nirid ledger --night 2016-01-02 --state /var/lib/nirid --state excluded
+    """
+    from daemon import queries
+
+    wanted, folder = state_of_a_file(states)
+    settings.state = folder or settings.state
     with database(settings) as (_, db):
         rows = list(queries.ledger(db, night=night, state=wanted))
     if as_json:

@@ -3,38 +3,16 @@
 from __future__ import annotations
 
 import datetime as dt
-import glob
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
-from click.shell_completion import CompletionItem
 
 from daemon.cli import Settings
 from daemon.cli.output import console, json_option, overwrite_option, print_json, table
-
-
-class File(click.ParamType[str]):
-    """A path, completed by the shell. `@list.lis` and patterns in quotes are opened by `expanded`."""
-
-    name = "file"
-
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
-        return [CompletionItem(incomplete, type="file")]
-
-
-def names_of(where: Callable[[], Iterable[str]]) -> Any:
-    """Completes a list of names with commas."""
-
-    def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-        before, comma, last = incomplete.rpartition(",")
-        return [f"{before}{comma}{name}" for name in sorted(where()) if name.startswith(last)]
-
-    return complete
+from daemon.cli.words import File, existing, names_of, pairs, sorted_out
 
 
 def _recipes() -> Iterable[str]:
@@ -55,29 +33,6 @@ def _tags() -> Iterable[str]:
     return {tag for rule in RULES for tag in rule.tags.split()}
 
 
-def expanded(names: Iterable[str]) -> list[str]:
-    """Paths from what was typed: `@list.lis` is a file with one path a line, a pattern in quotes is searched.
-
-    What a list may look like is told in `pipeline.lists`. Raises UsageError when nothing is left.
-    """
-    from pipeline import lists
-
-    paths: list[str] = []
-    for name in names:
-        if name.startswith("@"):
-            try:
-                paths += lists.read_list(name[1:])
-            except lists.ListError as error:
-                raise click.UsageError(str(error)) from None
-        elif any(mark in name for mark in "*?[") and not Path(name).exists():
-            paths += sorted(glob.glob(name))
-        else:
-            paths.append(name)
-    if not paths:
-        raise click.UsageError(f"no files in {' '.join(names)}")
-    return paths
-
-
 files_argument = click.argument("files", nargs=-1, required=True, type=File(), metavar="FILES...")
 tags_option = click.option(
     "--tags", default="", metavar="A,B", shell_complete=names_of(_tags), help="All of these tags."
@@ -94,8 +49,9 @@ xtags_option = click.option(
     help="A recipe, a single step, or file.NAME.  [default: by the tags of the first file]",
 )  # fmt: skip
 @click.option(
-    "-p", "--param", "params", multiple=True, metavar="step:param=value", help="A parameter; may be repeated."
-)
+    "-p", "--param", "params", multiple=True, metavar="step:param=value",
+    help="A parameter; several may follow one -p, or it is repeated.",
+)  # fmt: skip
 @click.option(
     "--user-cal", "--user_cal", "user_cals", multiple=True, metavar="KIND:FILE",
     help="processed_dark, processed_flat, processed_bpm, static_bpm or zero_point: before any database.",
@@ -164,12 +120,14 @@ def reduce(
     from pipeline.reduce import Reduce
 
     logutils.config(logfile, logmode or ("verbose" if settings.verbose else "standard"))
+    words, more_params, more_cals = sorted_out(files, bool(params), bool(user_cals))
+    paths = existing(words)
     Path(out).mkdir(parents=True, exist_ok=True)
     reduction = Reduce(
-        files=expanded(files),
+        files=paths,
         recipename=recipe,
-        uparms=pairs(params, "=", "-p"),
-        ucals=dict(pairs(user_cals, ":", "--user-cal")),
+        uparms=pairs([*params, *more_params], "=", "-p"),
+        ucals=dict(pairs([*user_cals, *more_cals], ":", "--user-cal")),
         preset=preset,
         mode=mode,
         suffix=suffix,
@@ -182,19 +140,6 @@ def reduce(
     reduction.runr()
     if as_json:
         print_json({"recipe": reduction.recipename, "products": reduction.output_filenames})
-
-
-def pairs(words: Iterable[str], mark: str, option: str) -> list[tuple[str, str]]:
-    """`name=value` or `kind:path` as pairs; UsageError for a word without the mark."""
-    found = []
-    for word in words:
-        name, there, value = word.partition(mark)
-        if not (there and name and value):
-            raise click.UsageError(
-                f"{option} {word!r}: must be as {'step:param=value' if mark == '=' else 'kind:path'}"
-            )
-        found.append((name.strip(), value.strip().strip("'\"")))
-    return found
 
 
 @click.command(short_help="Choose files by tags and descriptors.")
@@ -231,22 +176,28 @@ def dataselect(
     from pipeline import outputs, select
     from pipeline.lists import comment_line, list_line
 
-    said = select.unknown_tags(f"{tags},{xtags}")
-    expression = select.expr_parser(expr, strict)
-    for line in said:
-        click.echo(f"nirid: {line}", err=True)
-    chosen = select.select_data(expanded(files), tags, xtags, expression)
+    check_tags(tags, xtags)
+    paths = existing(files)
+    chosen = select.select_data(paths, tags, xtags, select.expr_parser(expr, strict))
     if output:
         told = {"Includes tags": tags, "Excludes tags": xtags, "Descriptor expression": expr}
         head = [comment_line(what, value) for what, value in told.items()]
         lists = [name[1:] for name in files if name.startswith("@")]
-        outputs.check(output, "list", inputs=[*expanded(files), *lists], overwrite=overwrite)
+        outputs.check(output, "list", inputs=[*paths, *lists], overwrite=overwrite)
         _write_list(Path(output), [*head, *map(list_line, chosen)])
     if as_json:
         print_json(chosen)
     elif not output:
         for name in chosen:
             click.echo(name)
+
+
+def check_tags(*given: str) -> None:
+    """Raises UsageError for names that are no tags, each with the nearest."""
+    from pipeline import select
+
+    if said := select.unknown_tags(",".join(given)):
+        raise click.UsageError("; ".join(said))
 
 
 def _write_list(path: Path, lines: Iterable[str]) -> None:
@@ -284,7 +235,7 @@ def showd(files: tuple[str, ...], descriptors: str, as_csv: bool, plain: bool, a
     """
     from pipeline import select
 
-    rows = select.showd(expanded(files), descriptors, pretty=not plain)
+    rows = select.showd(existing(files), descriptors, pretty=not plain)
     if as_json:
         print_json([{key: _for_json(value) for key, value in row.items()} for row in rows])
         return
@@ -343,8 +294,7 @@ def typewalk(
     from pipeline import outputs, select
     from pipeline.lists import comment_line, list_line
 
-    for line in select.unknown_tags(f"{tags},{xtags}"):
-        click.echo(f"nirid: {line}", err=True)
+    check_tags(tags, xtags)
     rows = select.typewalk(folder, tags, xtags, recursive=not norecurse)
     if output:
         outputs.check(output, "list", inputs=[row["filename"] for row in rows], overwrite=overwrite)

@@ -20,7 +20,9 @@ def made(tmp_path_factory):
     from tests.night import Daemon
 
     folder = tmp_path_factory.mktemp("night")
-    daemon = Daemon(folder)
+    daemon = Daemon(folder, looks=True)
+    daemon.land(*example1()[:4])
+    daemon.run(10)  # with looks
     daemon.land(*example1(), static_bpm())
     daemon.until_idle()
     daemon.decide("reject", "N20160102S0425.fits", reason="trailed")

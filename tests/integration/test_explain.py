@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from daemon import explain as explaining
-from daemon import files, targets
+from daemon import files, queries, targets
 from daemon.ledger import on_paper
 from tests.night import FINAL, FakeEngine, example1, frame, static_bpm
 
@@ -169,3 +169,51 @@ def test_of_the_standards_of_a_night_it_says_which_was_taken_and_why_not_another
     assert other["name"] == "N20160102S0306_image"
     assert other["failed"] == ["in cloud, limit 0.05"]
     assert other["ut"]
+
+
+def test_the_first_of_a_sequence_is_not_said_to_be_used(daemons):
+    daemon = daemons()
+    daemon.land(*example1())
+    daemon.run(300)
+    first, second = (explain(daemon, f"N20160102S{n:04d}.fits")["products"] for n in (270, 271))
+    assert {(p["product"], p["judged"]["verdict"]) for p in first} == {("N20160102S0271_image", "left out")}
+    assert "first exposure" in first[0]["judged"]["reason"]
+    assert {p.get("judged") for p in second} == {None}
+    assert explain(daemon, "N20160102S0271_image")["left_out"] == ["N20160102S0270.fits"]
+
+
+def test_it_says_why_a_version_was_made_again(daemons):
+    daemon = daemons()
+    night = example1()
+    short = [f for f in night if "N20160103" in f.path]
+    daemon.land(*(f for f in night if f not in short))
+    daemon.run(300)
+    assert explain(daemon, "N20160102S0271_image")["again"] == []
+    daemon.land(*short)
+    daemon.run(300)
+    found = explain(daemon, "N20160102S0271_image")["again"]
+    assert any(text == "with processed_bpm N20160102S0373_bpm, which came later" for text in found)
+    assert any(text == "processed_flat N20160102S0373_flat was made again itself" for text in found)
+    daemon.land(frame("science", 280, 300))
+    daemon.run(300)
+    assert explain(daemon, "N20160102S0271_image")["again"] == ["with N20160102S0280, which came later"]
+    daemon.decide("reject", "N20160102S0275.fits", said="x", reason="trailed", user="ada")
+    daemon.run(300)
+    found = explain(daemon, "N20160102S0271_image")["again"]
+    (only,) = found
+    assert only.startswith("without N20160102S0275: rejected by ")
+    assert only.endswith(": trailed")
+    daemon.decide("requeue", "N20160102S0271_image", said="x", reason="better now?", user="ada")
+    daemon.run(300)
+    (only,) = explain(daemon, "N20160102S0271_image")["again"]
+    assert only.startswith("asked for by ")
+    assert only.endswith(": better now?")
+
+
+def test_a_waiting_job_counts_the_frames_that_it_has(daemons):
+    daemon = daemons()
+    daemon.land(*example1()[:10])
+    daemon.run(300)
+    job = daemon.ask(queries.jobs, ["waiting"])[0]
+    assert len(job["inputs"]) == 10
+    assert explain(daemon, f"job:{job['id']}")["inputs"] == job["inputs"]

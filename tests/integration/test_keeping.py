@@ -115,7 +115,7 @@ def test_nightly_copies_are_seven(tmp_path):
     assert (tmp_path / "state" / "backups" / "mine.db").exists()
 
 
-def test_the_calendar_has_its_three_jobs_and_a_first_backup(tmp_path):
+def test_the_calendar_has_its_jobs_and_a_first_backup(tmp_path):
     settings = config.load(None, {"state.folder": str(tmp_path / "state")})
     settings.state_folder.mkdir()
     ledger = Ledger(settings.database)
@@ -125,6 +125,7 @@ def test_the_calendar_has_its_three_jobs_and_a_first_backup(tmp_path):
             "backup",
             "retention",
             "deep check",
+            "previews",
             "first backup",
         }
         assert all(job.coalesce and job.max_instances == 1 for job in scheduler.get_jobs())

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from daemon import explain, queries, targets
+from daemon import explain, queries, retention, targets
+from daemon.config import Retention
 from daemon.ledger import LedgerBusy, on_paper
 from tests.night import FINAL, FakeEngine, busy_night, example1, frame
 
@@ -306,3 +307,65 @@ def test_a_look_that_cannot_be_removed_is_tried_again(daemons, monkeypatch):
         assert seen(daemon)
     daemon.run(0)
     assert seen(daemon) == set()
+
+
+def told(daemon, said):
+    with on_paper(daemon.folder / "nirid.db") as tx:
+        found = targets.find(tx.rows, said, looks=True)
+        return explain.explain(tx, found, daemon.setting, lambda recipe, facts: {})
+
+
+def test_explain_knows_them_by_the_names_and_numbers_that_people_see(daemons):
+    daemon = daemons()
+    daemon.land(*example1()[15:])
+    daemon.run(300)
+    daemon.land(*example1()[:5])
+    daemon.run(10, step=1)
+    stack = told(daemon, "N20160102S0271_running")
+    assert (stack["kind"], stack["state"], stack["name"]) == ("look", "there", "N20160102S0271_running")
+    assert stack["frames"] == [f"N20160102S{n:04d}.fits" for n in range(270, 275)]
+    assert stack["calibrations"]["processed_flat"] == "N20160102S0373_flat"
+    assert stack["group"]["rule"] == "science"
+    number = str(stack["number"])
+    path = next(daemon.products.glob("*/quicklook/*_running.png"))
+    for said in (number, f"job:{number}", "N20160102S0271_running.png", str(path), path.name):
+        assert told(daemon, said)["number"] == stack["number"]
+    first = told(daemon, "N20160102S0272_firstlook.fits")
+    assert (first["kind_of_look"], first["frames"]) == ("firstlook", ["N20160102S0272.fits"])
+    daemon.run(300)
+    stack = told(daemon, number)
+    assert (stack["state"], stack["there"]) == ("gone", False)
+    assert stack["reason"].startswith("N20160102S0271_image, version 1, is there")
+    assert stack["job"] == next(
+        p["job"] for p in daemon.ask(queries.products) if p["group"] == stack["group"]["group"]
+    )
+
+
+def test_of_a_look_nothing_is_decided_and_numbers_go_on_after_a_restart(daemons, tmp_path):
+    daemon = daemons()
+    daemon.land(*example1()[:4])
+    daemon.run(10)
+    numbers = [row["id"] for row in daemon.rows("SELECT id FROM look")]
+    assert len(numbers) == len(set(numbers)) >= 5
+    with pytest.raises(targets.UnknownTarget, match="nothing can be decided of a look"):
+        daemon.ledger.write(lambda tx: targets.find(tx.rows, "N20160102S0270_running"))
+    daemon.ledger.write(lambda tx: tx.run("UPDATE look SET state = 'running' WHERE id = ?", numbers[-1]))
+    daemon.dispatcher.recover(daemon.products)  # as at a start
+    assert daemon.rows("SELECT state, error FROM look WHERE id = ?", numbers[-1]) == [
+        {"state": "stopped", "error": "the daemon ended"}
+    ]
+    daemon.land(example1()[4])
+    daemon.run(10)
+    assert min(row["id"] for row in daemon.rows("SELECT id FROM look")[len(numbers) :]) > max(numbers)
+    assert told(daemon, "N20160102S0271_running")["state"] == "there"
+
+
+def test_a_failed_look_says_why_and_old_records_go(daemons):
+    daemon = daemons(engine=FakeEngine(endings={"N20160102S0270_image": ["failed"] * 9}))
+    daemon.land(*example1()[:3])
+    daemon.run(10)
+    look = told(daemon, "N20160102S0270_running")
+    assert (look["state"], look["reason"]) == ("failed", "failed!")
+    daemon.now += 31 * 86400
+    retention.prune(daemon.ledger, Retention())
+    assert daemon.rows("SELECT * FROM look") == []

@@ -1,6 +1,7 @@
 """Products that somebody deletes or damages: noticed, made again, and waited for."""
 
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
@@ -14,6 +15,7 @@ from daemon import files, losses, queries, schedule
 from daemon.audit import audit
 from daemon.engine import Outcome
 from daemon.ledger import connect_readonly
+from pipeline import fitsio, preview
 from tests.night import Daemon, FakeEngine, frame, static_bpm
 
 LAMPS = {"exposure_time": 42.0, "coadds": 1}
@@ -174,3 +176,47 @@ def test_a_calibration_from_outside_that_is_gone_keeps_nobody_waiting(daemon, ou
     daemon.land(outside)
     daemon.run(600)
     assert outside.file_sha in daemon.current()["N20160102S0001_image"]
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_preview_that_was_deleted_alone_is_drawn_again(daemon, monkeypatch, links):
+    """Nothing is reduced for it, what lies there is left alone, and of a damaged product none is drawn."""
+    database, told = daemon.folder / "nirid.db", []
+    dark, flat = path_of(daemon, "N20160102S0041_dark"), path_of(daemon, "N20160102S0021_flat")
+    other = path_of(daemon, "N20160102S0021_flat").with_suffix(".png")
+    monkeypatch.setattr(fitsio, "read_frame", lambda path: path.name)
+    monkeypatch.setattr(preview, "drawn", lambda frame: f"picture of {frame}".encode())
+    if not links:
+        monkeypatch.setattr(os, "link", refuse_link)
+    assert losses.draw_previews(database, told.append) == []
+    dark.with_suffix(".png").unlink()
+    assert losses.draw_previews(database, told.append) == [str(dark.with_suffix(".png"))]
+    assert dark.with_suffix(".png").read_bytes() == b"picture of N20160102S0041_dark.fits"
+    assert other.read_bytes() == b"png"
+    flat.with_suffix(".png").unlink()
+    damage(flat)
+    assert losses.draw_previews(database, told.append) == []
+    assert told == [str(flat)]
+    assert [p.name for p in dark.parent.glob(".*")] == []
+
+
+def refuse_link(source, target):
+    raise PermissionError(errno.EPERM, "no links here", str(target))
+
+
+def test_a_preview_that_came_meanwhile_stays(daemon, monkeypatch):
+    dark = path_of(daemon, "N20160102S0041_dark")
+    png = dark.with_suffix(".png")
+    png.unlink()
+    monkeypatch.setattr(fitsio, "read_frame", lambda path: png.write_bytes(b"newer"))
+    monkeypatch.setattr(preview, "drawn", lambda frame: b"older")
+    assert losses.draw_previews(daemon.folder / "nirid.db") == []
+    assert png.read_bytes() == b"newer"
+    assert [p.name for p in dark.parent.glob(".*")] == []
+
+
+def test_previews_that_cannot_be_drawn_now_are_logged_and_nothing_stops(daemon, monkeypatch, capsys):
+    path_of(daemon, "N20160102S0041_dark").with_suffix(".png").unlink()
+    monkeypatch.setattr(fitsio, "read_frame", lambda path: refuse_link(path, path))
+    assert losses.draw_previews(daemon.folder / "nirid.db") == []
+    assert "previews_not_drawn" in "".join(capsys.readouterr())

@@ -85,7 +85,7 @@ def test_a_dark_with_a_grism_in_the_beam_is_a_dark(drop):
     [
         ({**DARK, **DONE, "PROCDARK": "x"}, CalKind.DARK),
         ({**FLAT, **DONE, "PROCFLAT": "x"}, CalKind.FLAT),
-        ({**FLAT, **DONE, "BPMASK": "x"}, CalKind.STATIC_BPM),  # carries FLAT as well: BPM is tested first
+        ({**FLAT, **DONE, "BPMASK": "x"}, CalKind.MADE_BPM),  # carries FLAT as well: BPM is tested first
         ({**DARK, "OBSTYPE": "BPM", "BPMASK": True}, CalKind.STATIC_BPM),
     ],
 )

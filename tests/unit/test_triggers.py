@@ -459,9 +459,40 @@ def test_overrides_come_last_and_are_not_waited_against():
     assert spec.name == "N20160102S0001_image"
 
 
-def test_a_missing_file_is_waited_for():
-    lost = [replace(SCIENCE[0], path=""), *SCIENCE[1:]]
-    assert "no longer on disk" in decide(group("science", lost), World([FLAT, DARK])).reason
+def test_a_missing_file_is_waited_for_until_its_grace_is_over():
+    world = World([FLAT, DARK])
+    lost = [SCIENCE[0], replace(SCIENCE[1], path="", gone_for=300.0), *SCIENCE[2:]]
+    decision = decide(group("science", lost), world)
+    assert (decision.action, decision.lost, decision.due) == ("wait", True, 600.0)
+    name = SCIENCE[1].name
+    for said in (f"{name} is no longer on disk", "without in 10 min", f"nirid reject {name} --reason gone"):
+        assert said in decision.reason
+    lost[1] = replace(lost[1], gone_for=901.0)
+    decision = decide(group("science", lost), world)
+    assert decision.action == "plan"
+    assert name not in [i.name for i in decision.spec.inputs]
+    assert f"{name} left out: its file is no longer on disk" in decision.spec.notes
+
+
+def test_of_a_lost_first_frame_no_other_is_dropped_as_the_first():
+    lost = [replace(SCIENCE[0], path="", gone_for=901.0), *SCIENCE[1:]]
+    spec = decide(group("science", lost), World([FLAT, DARK])).spec
+    assert spec.parameters["removeFirstFrame:remove_first"] is False
+    assert spec.name == f"{SCIENCE[1].stem}_image"
+
+
+def test_a_product_stays_when_its_raw_files_are_tidied_away():
+    """A late frame does not bring one without them: it waits, and says what releases it."""
+    world = World([FLAT, DARK])
+    spec = decide(group("science", SCIENCE), world).spec
+    gone = [replace(m, path="", gone_for=1e6) for m in SCIENCE]
+    assert decide(group("science", gone, current=current(spec)), world).action == "idle"
+    late = replace(
+        SCIENCE[-1], frame_id=99, data_sha="late", label="late", ut=SCIENCE[-1].ut + timedelta(seconds=30)
+    )
+    decision = decide(group("science", [*gone, late], current=current(spec)), world)
+    assert (decision.action, decision.lost) == ("wait", False)
+    assert "put it back, or nirid reject" in decision.reason
 
 
 # -- keys and healing --------------------------------------------------------------------------

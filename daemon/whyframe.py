@@ -1,0 +1,35 @@
+"""What a frame is in a product: used, counted for less, or nothing of it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+Answer = dict[str, Any]
+
+
+def judged(product: Any, name: str) -> Answer:
+    """What the pipeline made of a frame in a product; nothing where it was used like any other."""
+    rows = json.loads(product["quality"]).get("frames", [])
+    row = next((r for r in rows if name and r.get("NAME") == name), None)
+    if row is None and name and name in left_out(json.loads(product["spec"] or "{}"), {}):
+        why = "the first exposure of a sequence is often bad"
+        out = {"verdict": "left out", "as_sky": "left out", "reason": why}
+        return {"judged": {**dict.fromkeys(("figure", "limit", "weight")), **out}}
+    if row is None or (row.get("VERDICT", "used"), row.get("AS_SKY", "used")) == ("used", "used"):
+        return {}
+    columns = ("VERDICT", "AS_SKY", "REASON", "FIGURE", "LIMIT", "WEIGHT")
+    return {"judged": {column.lower(): row.get(column) for column in columns}}
+
+
+def left_out(spec: Answer, quality: Answer) -> list[str]:
+    """Names of the inputs that a product has nothing of: the first of a sequence, and what was judged so."""
+    inputs = [i["name"] for i in spec.get("inputs", [])]
+    first = inputs[:1] if spec.get("parameters", {}).get("removeFirstFrame:remove_first") else []
+    rows = quality.get("frames", [])
+    out = {
+        r["NAME"]
+        for r in rows
+        if r.get("VERDICT") == "left out" and r.get("AS_SKY", "left out") == "left out"
+    }
+    return [name for name in inputs if name in first or name in out]
