@@ -31,16 +31,18 @@ class Settings:
     state: str | None = None
     verbose: bool = False
 
-    def load(self, **command_line: Any) -> Config:
+    def load(self, *, of_service: bool = True, **command_line: Any) -> Config:
         """The configuration, with logging set up as it says.
 
+        of_service : False for what is not the service's; with a state folder of one's own it never is
         command_line : watch_folders=..., for the option watch.folders; None where not given
         """
         from daemon import config, logs
 
         given = {name.replace("_", ".", 1): value for name, value in command_line.items()}
         given |= {"state.folder": self.state, "log.level": "debug" if self.verbose else None}
-        loaded = config.load(config.find_file(self.config), given)
+        file = config.find_file(self.config, of_service=of_service and not self.state)
+        loaded = config.load(file, given)
         logs.configure(loaded.log.level, loaded.log.format)
         return loaded
 
@@ -55,9 +57,17 @@ class _InOrder(click.Group):
 def _global_options(**more: Any) -> list[click.Option]:
     return [
         click.Option(
-            ["--config"], metavar="FILE", help="Configuration file.  [default: $NIRID_CONFIG]", **more
+            ["--config"],
+            metavar="FILE",
+            help="Configuration file.  [default: $NIRID_CONFIG, else /etc/nirid/nirid.toml]",
+            **more,
         ),
-        click.Option(["--state"], metavar="DIR", help="Folder of the database.  [default: state]", **more),
+        click.Option(
+            ["--state"],
+            metavar="DIR",
+            help="Folder of the database.  [default: the service's, else ./state]",
+            **more,
+        ),
         click.Option(["-v", "--verbose"], is_flag=True, help="Log more.", **more),
     ]
 
