@@ -1,8 +1,8 @@
 """Where the service lives on this machine, so that commands find it without being told.
 
 The unit gives the daemon its folders: `WorkingDirectory=`, `StateDirectory=`, `CacheDirectory=`. A person's
-shell has none of them, so that they stand here as well (a test holds them against the unit). $NIRID_ROOT is put
-before all of them: another root, as for a test or an image that is being built; "none" looks nowhere.
+shell has none of them, so that they stand here as well (a test holds them against the unit). $NIRID_ROOT is
+put before all of them: another root, as for a test or an image that is being built; "none" looks nowhere.
 """
 
 from __future__ import annotations
