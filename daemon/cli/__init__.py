@@ -138,6 +138,7 @@ def _add_commands() -> None:
         decide.accept,
         decide.list_requests,
         backup.backup,
+        backup.restore,
         backup.rebuild,
         replay.replay,
         demonstrate.simulate,

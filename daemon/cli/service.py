@@ -31,8 +31,8 @@ def run(
 ) -> None:
     """Watch the drop folders and reduce what lands, until SIGTERM or Ctrl-C.
 
-    With --drop or --products it is not the service of this machine: /etc/nirid/nirid.toml is not read, and the
-    state folder is ./state, or that of --state, which the other commands then need as well.
+    With --drop or --products it is not the service of this machine: /etc/nirid/nirid.toml is not read, and
+    the state folder is ./state, or that of --state, which the other commands then need as well.
 
     With --until-idle: one sweep of the folders, every group reduced, exit 0. Exit 1 if a job failed, or a
     folder, a file or a disk was in the way. Same decisions and same products as the live daemon.
