@@ -170,6 +170,9 @@ def build(config: Config, *, hurry: bool = False, start_workers: bool = False) -
     A drop folder is never made: what is not there may be a mount that is missing, or a mistyped name.
     start_workers : also the workers, which need a second, and get it while the other parts are imported
     """
+    from daemon import schema
+
+    schema.check(config.database)  # before anything is begun: a newer one stays as it is
     missing = [folder for folder in config.drop_folders if not folder.is_dir()]
     if missing and hurry:  # a service waits for the mount; here nothing would be found, and called done
         raise NiridError(f"{missing[0]}: no such folder")

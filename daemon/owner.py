@@ -70,7 +70,7 @@ def _cure(path: Path, config: Config, *, folder: bool) -> str:
     own = of(config)
     if folder or own is None or own.st_uid != os.geteuid():
         return "run this as root, or as the account of the service"
-    return f"chown {_name(own.st_uid)} {path}"
+    return f"chown {_account(own.st_uid) or own.st_uid} {path}"
 
 
 def _is_read_only(path: Path) -> bool:

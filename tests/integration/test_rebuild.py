@@ -287,6 +287,20 @@ def test_a_backup_learns_every_decision_since_in_order(daemons, tmp_path, before
     assert again.current() == made
 
 
+def test_what_retention_has_removed_since_the_backup_is_not_missed(night, daemons, tmp_path):
+    gone, other = sorted(night.products.rglob("superseded/*_dark.v*.fits"))[:2]
+    backup.backup(night.ledger.path, copy := tmp_path / "copy.db")
+    gone.unlink()
+    night.close()
+    shutil.copy(copy, night.ledger.path)
+    again = daemons()
+    disk = Disk(again, [*example1(), static_bpm()])
+    rebuild.take_back(again.ledger, disk, again.setting, again.heart.overrides)
+    known = {p["path"] for p in again.ask(queries.products, current=False)}
+    assert str(gone) not in known
+    assert str(other) in known
+
+
 @pytest.mark.parametrize("action", ["accept", "reject"])
 def test_a_decision_that_nothing_was_made_of_yet_is_not_forgotten(daemons, tmp_path, action):
     daemon = daemons()
