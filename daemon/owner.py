@@ -2,10 +2,12 @@
 
 become(config)       # root goes on as the account of the service; anybody else is told
 check(config)        # before the daemon starts: what it has to write, it may write
+in_words(error)      # a PermissionError, with who may
 """
 
 from __future__ import annotations
 
+import grp
 import os
 import pwd
 from pathlib import Path
@@ -64,6 +66,32 @@ def check(config: Config) -> None:
                 f"{path} belongs to {_name(facts.st_uid)}, and {_name(os.geteuid())} may not write it: "
                 f"{_cure(path, config, folder=path in folders)}"
             )
+
+
+def in_words(error: PermissionError) -> str:
+    """The error with the folder that is closed, and to whom it is open."""
+    path = Path(os.fsdecode(error.filename or ""))
+    for folder in reversed(path.absolute().parents if error.filename else ()):
+        try:
+            facts = folder.stat()
+        except OSError:
+            break
+        if not os.access(folder, os.X_OK):
+            group = _group(facts.st_gid)
+            who = (
+                f"for {_name(facts.st_uid)} and members of the group {group} only (usermod -aG {group} NAME)"
+            )
+            return (
+                f"{path}: permission denied: {folder} is {who if facts.st_mode & 0o010 else 'closed to you'}"
+            )
+    return str(error)
+
+
+def _group(gid: int) -> str:
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)
 
 
 def _cure(path: Path, config: Config, *, folder: bool) -> str:

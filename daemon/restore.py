@@ -49,6 +49,8 @@ def check_copy(copy: Path, database: Path) -> None:
     """Raises NiridError unless it is a whole database of a daemon's; ConfigError for a newer program's."""
     if not copy.is_file():
         raise NiridError(f"{copy}: {'no plain file' if copy.exists() else 'no such file'}")
+    if not os.access(copy, os.R_OK):
+        raise NiridError(f"{copy}: you may not read it")
     if database.exists() and copy.samefile(database):
         raise NiridError(f"{copy} is the database itself, no copy of it")
     try:

@@ -43,6 +43,8 @@ class Settings:
         given |= {"state.folder": self.state, "log.level": "debug" if self.verbose else None}
         file = config.find_file(self.config, of_service=of_service and not self.state)
         loaded = config.load(file, given)
+        if loaded.cache:  # of the service, beside it: its compiled loops are the ones that are meant
+            os.environ.setdefault("NUMBA_CACHE_DIR", os.path.join(loaded.cache, "numba"))
         logs.configure(loaded.log.level, loaded.log.format)
         return loaded
 
@@ -172,6 +174,10 @@ def main(words: Sequence[str] | None = None) -> None:
         cli(words)
     except ConfigError as error:
         fail(error, BAD_CONFIG)
+    except PermissionError as error:
+        from daemon import owner
+
+        fail(owner.in_words(error), FAILED)
     except (NiridError, OSError) as error:
         fail(error, getattr(error, "exit_code", FAILED))
 

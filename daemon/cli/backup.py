@@ -36,7 +36,7 @@ def backup(settings: Settings, file: Path, overwrite: bool, as_json: bool) -> No
 
 
 @click.command(short_help="Put a copy of the database back.")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path, readable=False))
 @click.option("--drop", multiple=True, metavar="DIR", help="Folder with the raw frames.")
 @click.option("--products", metavar="DIR", help="Folder with the products.")
 @json_option

@@ -232,6 +232,23 @@ def test_what_root_restores_belongs_to_the_service(owned):
     assert set(states(owned)) == set(DARKS[:2])
 
 
+def test_who_may_not_read_is_told_who_may(owned):
+    owned.state_folder.chmod(0o750)
+
+    def by_another():
+        os.setgroups([])
+        os.setuid(54322)
+        try:
+            connect_readonly(owned.database)
+        except PermissionError as error:
+            raise NiridError(owner.in_words(error)) from None
+
+    assert in_a_child(by_another) == (
+        f"NiridError: {owned.database}: permission denied: {owned.state_folder} is for uid 54321 "
+        "and members of the group 54321 only (usermod -aG 54321 NAME)"
+    )
+
+
 def test_who_may_not_write_is_told_and_changes_nothing(owned):
     copy = owned.state_folder.parent / "copy.db"
     copy.chmod(0o644)

@@ -251,4 +251,5 @@ def test_commands_and_unit_mean_the_same_folders():
     assert said["WorkingDirectory"] == f"/{service.FOLDERS}"
     assert f"/var/lib/{said['StateDirectory']}" == f"/{service.STATE}"
     assert f"/var/cache/{said['CacheDirectory']}" == f"/{service.CACHE}"
+    assert said["Environment"] == "NUMBA_CACHE_DIR=%C/nirid/numba"  # as Settings.load has it
     assert f"/etc/{said['ConfigurationDirectory']}/nirid.toml" == f"/{service.FILE}"
