@@ -275,13 +275,18 @@ def _adopt(
     result = {"quality": found.quality, "notes": found.notes}
     plan = PublishPlan(job, 1, found.name, found.night, "", str(path), found.sha256, version, (), result)
     publish.commit(tx, plan, setting.policy)
-    tx.events = [event for event in tx.events if event[0] != "job_done"]  # it was, long ago
     if not current:
         tx.run("UPDATE product SET current = 0 WHERE job_id = ?", job)
         tx.cals.remove_ident(found.key, "replaced by a later version", now=tx.now)
     tx.run("UPDATE frame_group SET remake = MAX(remake, ?) WHERE id = ?", remake, group)
-    tx.event("product_adopted", job=job, product=str(path), key=found.key)
+    _say_adopted(tx, job, replace(found, path=path))
     return []
+
+
+def _say_adopted(tx: Tx, job: int, found: Found) -> None:
+    """Instead of what a commit says: it was done long ago."""
+    tx.events = [event for event in tx.events if event[0] not in ("job_done", "product_restored")]
+    tx.event("product_adopted", job=job, product=str(found.path), key=found.key)
 
 
 def _moved(tx: Tx, found: Found, setting: Setting) -> bool:
@@ -301,6 +306,7 @@ def _moved(tx: Tx, found: Found, setting: Setting) -> bool:
             row["job_id"], 1, found.name, found.night, "", final, found.sha256, version, (), {}
         )
         publish.commit(tx, replace(plan, restored=row["id"]), setting.policy)
+        _say_adopted(tx, row["job_id"], found)
         return True
     tx.run("UPDATE product SET path = ?, current = 0 WHERE id = ?", os.fsencode(found.path), row["id"])
     for gone in tx.cals.remove_ident(found.key, rejected or "replaced by a later version", now=tx.now):
