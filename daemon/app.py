@@ -19,9 +19,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from daemon import instance, logs, systemd  # little: the workers start before the rest is imported
+from daemon import instance, logs, owner, systemd  # little: the workers start before the rest is imported
 from daemon.config import Config
 from daemon.engine import Engine, compiled
 from daemon.engine.local import STOP_SECONDS, Limits, LocalEngine
@@ -169,6 +170,9 @@ def build(config: Config, *, hurry: bool = False, start_workers: bool = False) -
     A drop folder is never made: what is not there may be a mount that is missing, or a mistyped name.
     start_workers : also the workers, which need a second, and get it while the other parts are imported
     """
+    from daemon import schema
+
+    schema.check(config.database)  # before anything is begun: a newer one stays as it is
     missing = [folder for folder in config.drop_folders if not folder.is_dir()]
     if missing and hurry:  # a service waits for the mount; here nothing would be found, and called done
         raise NiridError(f"{missing[0]}: no such folder")
@@ -259,11 +263,22 @@ def rebuild_offline(config: Config) -> dict[str, Any]:
 
     Answers {"kept", "products", "decisions", "files", "left", "audit"}.
     """
+    from daemon import rebuild
+
+    owner.become(config)
+    return offline(config, lambda: rebuild.put_aside_if_there(config.database))
+
+
+def offline(config: Config, prepare: Callable[[], Path | None]) -> dict[str, Any]:
+    """With no daemon running: take into the database what it does not know of what is on disk.
+
+    prepare : puts the database in its place; returns where what was there is kept now
+    Answers as `rebuild_offline`. Raises AlreadyRunning.
+    """
     from daemon import audit, rebuild
 
     with instance.only_one(config):
-        there = config.database.exists()
-        kept = rebuild.put_aside(config.database, datetime.now(UTC)) if there else None
+        kept = prepare()
         daemon = build(config, hurry=True)
         try:
             daemon.landing.start()
@@ -271,6 +286,12 @@ def rebuild_offline(config: Config) -> dict[str, Any]:
             answer = rebuild.take_back(daemon.ledger, daemon.landing, *how)
             with daemon.ledger.read() as db:
                 found = audit.audit(db, config.drop_folders, config.product_folder)
+        except (OSError, NiridError) as error:
+            there = f" (what was there is {kept})" if kept else ""
+            raise NiridError(
+                f"{config.database} is in its place{there}, but does not know all yet: {error}; "
+                "the next start of the daemon goes on with it"
+            ) from None
         finally:
             daemon.close()
     return {"kept": str(kept) if kept else None, **answer, "audit": found}
@@ -282,6 +303,7 @@ def _log(event: str, **fields: Any) -> None:
 
 def serve(config: Config) -> None:
     """The daemon, until it is told to stop. Raises PartDied when a part ended by itself."""
+    owner.check(config)
     with instance.only_one(config) as held, Signals() as signals:
         daemon = build(config, start_workers=True)
         daemon.on_death = signals.ring
@@ -386,6 +408,7 @@ def batch(config: Config) -> dict[str, Any]:
     """
     from daemon import losses
 
+    owner.check(config)
     with instance.only_one(config), Signals() as signals:
         began = datetime.now(UTC).isoformat(timespec="milliseconds")
         daemon = build(config, hurry=True, start_workers=True)

@@ -3,8 +3,7 @@
     backup(config.database, Path("/backup/nirid.db"))
     nightly(config)                   # STATE/backups/nirid-20160102.db, the newest seven
 
-To restore one: stop the daemon, put the copy in the place of STATE/nirid.db, remove nirid.db-wal and
-nirid.db-shm, start the daemon. What landed since is found by the sweep, and products that were made since
+`daemon.restore` puts one in its place again. What landed since is found, and products that were made since
 are taken back from their provenance (`rebuild`), so that nothing is reduced again.
 """
 
@@ -19,8 +18,8 @@ from pathlib import Path
 
 from daemon import moves
 from daemon.config import Config
-from daemon.ledger import connect_readonly
 from pipeline import outputs
+from pipeline.caldb import readonly_uri
 from pipeline.errors import NiridError
 
 FOLDER = "backups"
@@ -38,11 +37,17 @@ def backup(database: Path, target: Path, *, overwrite: bool = False) -> int:
         raise NiridError(f"{database}: no database; has the daemon run with this state folder?")
     inputs = [f"{database}{side}" for side in ("", "-wal", "-shm", "-journal")]
     outputs.check(target, "database", inputs=inputs, overwrite=overwrite)
+    copy_whole(database, target)
+    return target.stat().st_size
+
+
+def copy_whole(database: Path, target: Path) -> None:
+    """Copy a database that may be written meanwhile; the copy is compact, checked and flushed before it takes
+    its name. Raises NiridError when it is not whole or cannot be written, OSError."""
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     part.unlink(missing_ok=True)
     try:
-        with contextlib.closing(connect_readonly(database)) as db:
-            db.execute("PRAGMA query_only = 0")  # of the copy; the database itself is open for reading only
+        with contextlib.closing(sqlite3.connect(readonly_uri(database), uri=True, timeout=10.0)) as db:
             db.execute("VACUUM INTO ?", (str(part),))
         with contextlib.closing(sqlite3.connect(part)) as copy:
             said = copy.execute("PRAGMA quick_check(1)").fetchone()[0]
@@ -56,7 +61,6 @@ def backup(database: Path, target: Path, *, overwrite: bool = False) -> int:
     finally:
         part.unlink(missing_ok=True)
     moves.sync(target.parent)
-    return target.stat().st_size
 
 
 def nightly(config: Config) -> Path:

@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from daemon import service
 from daemon.triggers import DEFAULT_POLICY, DEFAULT_RULES, Policy, TriggerRule
 from pipeline.descriptors import Descriptors
 from pipeline.errors import ConfigError, OverrideError
 from pipeline.params import bounded, check_bounds, coerce, suggest, type_hints
 from pipeline.places import expanded
 
-Origin = Literal["default", "file", "command line"]
+Origin = Literal["default", "file", "service", "command line"]
 
 
 @dataclass(frozen=True)
@@ -175,6 +176,7 @@ class Config:
     override: tuple[Override, ...] = ()
     origins: Mapping[str, Origin] = field(default_factory=dict, repr=False, compare=False)
     path: str = field(default="", compare=False)  # of the file; empty when there is none
+    cache: str = field(default="", compare=False)  # of the service, for a command beside it
 
     @property
     def drop_folders(self) -> tuple[Path, ...]:
@@ -191,7 +193,7 @@ class Config:
     @property
     def cache_folder(self) -> Path:
         """What can be made again: calibrated frames, and the scratch maps of large groups."""
-        given = os.environ.get("CACHE_DIRECTORY", "").split(":")[0]
+        given = os.environ.get("CACHE_DIRECTORY", "").split(":")[0] or self.cache
         return _absolute(given) / "frames" if given else self.state_folder / "cache"
 
     @property
@@ -209,16 +211,22 @@ class Config:
         return chosen
 
 
-NOT_OPTIONS = ("origins", "path")
+NOT_OPTIONS = ("origins", "path", "cache")
 
 
-def find_file(given: str | None = None) -> Path | None:
-    """The configuration file: --config, else $NIRID_CONFIG, else the service's configuration directory."""
+def find_file(given: str | None = None, *, of_service: bool = True) -> Path | None:
+    """The configuration file: --config, else $NIRID_CONFIG, else the service's configuration directory as its
+    manager says, else /etc/nirid/nirid.toml when it is there.
+
+    of_service : False for what is not the service's, as a state folder of one's own
+    """
     if chosen := given or os.environ.get("NIRID_CONFIG"):
         return expanded(chosen)
     folder = os.environ.get("CONFIGURATION_DIRECTORY", "").split(":")[0]
     file = Path(folder) / "nirid.toml" if folder else None
-    return file if file and file.exists() else None
+    if file and file.exists():
+        return file
+    return service.file() if of_service else None
 
 
 def load(path: Path | None = None, command_line: Mapping[str, Any] | None = None) -> Config:
@@ -242,6 +250,8 @@ def load(path: Path | None = None, command_line: Mapping[str, Any] | None = None
         lines = (f"{_line_of(text, p.where)}{p.where}{p.what}" for p in problems)
         raise ConfigError("\n".join(f"{path or 'command line'}{line}" for line in lines))
     config = dataclasses.replace(config, origins=_origins(tables, given), path=str(path or ""))
+    if service.owns(path):
+        config = _of_the_service(config, given)
     check_folders(config)
     check_engine(config)
     if config.trigger != DEFAULT_RULES:  # which a test has checked: most commands need no recipes otherwise
@@ -249,6 +259,23 @@ def load(path: Path | None = None, command_line: Mapping[str, Any] | None = None
     if config.override:
         check_overrides(config)
     return config
+
+
+def _of_the_service(config: Config, given: Mapping[str, Any]) -> Config:
+    """With the folders that the service has, as its unit says, wherever the command was typed."""
+    base, origins = service.place(service.FOLDERS), dict(config.origins)
+    if "watch.folders" not in given:
+        folders = tuple(str(base / expanded(folder)) for folder in config.watch.folders)
+        config = dataclasses.replace(config, watch=dataclasses.replace(config.watch, folders=folders))
+    if "products.folder" not in given:
+        products = str(base / expanded(config.products.folder))
+        config = dataclasses.replace(config, products=dataclasses.replace(config.products, folder=products))
+    if "state.folder" not in given:
+        state = str(base / expanded(config.state.folder)) if config.state.folder else ""
+        origins["state.folder"] = "file" if state else "service"
+        own = State(state or str(service.place(service.STATE)))
+        config = dataclasses.replace(config, state=own, cache=str(service.place(service.CACHE)))
+    return dataclasses.replace(config, origins=origins)
 
 
 def check_folders(config: Config) -> None:

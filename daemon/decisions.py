@@ -136,15 +136,20 @@ def _force_in(tx: Tx, request: Request, content: Any, name: str) -> str:
     """A frame that nobody has taken out is used whatever the pipeline's own judgement of it is."""
     outcome = f"{name} is in use, and is used from now on whatever the pipeline finds of it"
     verdicts.remember(tx, request, verdicts.of_judgement(*_exposure(tx, content)), outcome)
-    rows = tx.rows(  # of its own groups, and of those that borrow it
+    touch_users_of_frame(tx, content["frame_id"])
+    return outcome
+
+
+def touch_users_of_frame(tx: Tx, frame: int) -> None:
+    """Have its own groups, and those that borrow it, looked at again."""
+    rows = tx.rows(
         """SELECT id FROM frame_group WHERE NOT closed AND id IN (
             SELECT group_id FROM membership WHERE frame_id = ?
             UNION SELECT j.group_id FROM job_input i JOIN job j ON j.id = i.job_id WHERE i.frame_id = ?)""",
-        content["frame_id"],
-        content["frame_id"],
+        frame,
+        frame,
     )
     groups.touch(tx, *(row["id"] for row in rows))
-    return outcome
 
 
 def _exposure(tx: Tx, content: Any) -> tuple[str, str]:

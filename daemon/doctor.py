@@ -29,7 +29,7 @@ from daemon.engine import compiled
 from daemon.engine.local import warm_marker
 from daemon.ledger import connect_readonly
 from daemon.watcher import NETWORK, filesystem_of
-from pipeline.errors import NiridError
+from pipeline.errors import ConfigError, NiridError
 
 EVENT_SECONDS = 3.0
 SAFE_SQLITE = (3, 51, 3)  # earlier ones have a rare fault in resetting the write-ahead log
@@ -214,6 +214,9 @@ def _database(config: Config) -> Iterator[Finding]:
             versions = {row[0]: row[1] for row in db.execute("SELECT component, version FROM schema")}
     except sqlite3.Error as error:
         yield Finding("database", "wrong", f"{path}: {error}")
+        return
+    except ConfigError as error:  # of a newer program
+        yield Finding("database", "wrong", str(error))
         return
     if said != ["ok"]:
         yield Finding("database", "wrong", f"{path} is damaged ({said[0]}): nirid rebuild makes it anew")

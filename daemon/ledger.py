@@ -27,28 +27,13 @@ from typing import Any, TypeVar
 
 import peewee as pw
 
+from daemon import schema
 from pipeline import caldb
-from pipeline.caldb import CalStore, check_schema, open_store, readonly_uri
+from pipeline.caldb import CalStore, open_store, readonly_uri
 
 T = TypeVar("T")
 Log = Callable[..., None]  # log(event, **fields)
 
-SCHEMA_VERSION = 4
-# {version: what makes the next one of it}; tables and indexes that are missing are made anyhow
-_STEPS = {
-    1: ("DROP INDEX IF EXISTS job_makes_key", "DROP INDEX IF EXISTS job_state_priority_ut"),
-    2: ("ALTER TABLE demand ADD COLUMN chosen REAL",),
-    3: (  # a job may have several calibrations of one role: the standards of its night
-        """CREATE TABLE job_calibrations (job_id INTEGER NOT NULL REFERENCES job (id), role TEXT NOT NULL,
-        ident TEXT NOT NULL, name TEXT NOT NULL, PRIMARY KEY (job_id, role, ident))""",
-        "INSERT INTO job_calibrations SELECT job_id, role, ident, name FROM job_calibration",
-        "DROP TABLE job_calibration",
-        "ALTER TABLE job_calibrations RENAME TO job_calibration",
-        'CREATE INDEX "job_calibration_job_id" ON "job_calibration" ("job_id")',
-        'CREATE INDEX "job_calibration_ident" ON "job_calibration" ("ident")',
-    ),
-}
-COMPONENT = "ledger"
 _PRAGMAS = {
     "busy_timeout": 10_000,
     "journal_mode": "wal",
@@ -474,6 +459,8 @@ class Ledger:
 
     def _writer(self, opened: Future[None]) -> None:
         try:
+            schema.check(self.path)
+            before, kept = schema.versions(self.path), schema.keep(self.path)
             db: Any = pw.SqliteDatabase(str(self.path), pragmas=_PRAGMAS)
             db.connect()
             db.connection().row_factory, db.connection().text_factory = sqlite3.Row, _as_text
@@ -481,6 +468,8 @@ class Ledger:
         except Exception as error:
             opened.set_exception(error)
             return
+        if kept:
+            self._log("database_upgraded", before=before, now=schema.known(), kept=str(kept))
         opened.set_result(None)
         while (item := self._queue.get()) is not None:
             fn, future = item
@@ -518,7 +507,10 @@ def damages_all(error: BaseException) -> bool:
 
 
 def damaged(database: Path) -> str:
-    """Why a database cannot be used; "" when it is whole, is not there, or cannot be looked at now."""
+    """Why a database cannot be used; "" when it is whole, is not there, or cannot be looked at now.
+
+    Raises ConfigError when a newer program has made it: nothing can be said of that.
+    """
     from daemon.cells import damaged_cells
 
     if not database.exists():
@@ -535,7 +527,11 @@ def damaged(database: Path) -> str:
 
 
 def connect_readonly(path: str | Path) -> sqlite3.Connection:
-    """A reader's connection, with rows by name. It leaves nothing behind: see `caldb.readonly_uri`."""
+    """A reader's connection, with rows by name. It leaves nothing behind: see `caldb.readonly_uri`.
+
+    Raises ConfigError when a newer program has made the database.
+    """
+    schema.check(Path(path))
     return _reader(readonly_uri(path))
 
 
@@ -565,16 +561,13 @@ def _as_text(cell: bytes) -> str:
 
 
 def _create(db: Any) -> CalStore:
-    """Make what is not there yet, in one transaction; a newer schema than ours stops the program."""
+    """Make what is not there yet, and of an older schema what is now, in one transaction."""
     with db.atomic("IMMEDIATE"):
         cals = CalStore(db)
         tables = models(db)
         db.create_tables(list(vars(tables).values()), safe=True)
         db.execute_sql(_ACCOUNTING)
-        found = check_schema(db, COMPONENT, SCHEMA_VERSION)
-        for version in range(found or SCHEMA_VERSION, SCHEMA_VERSION):
-            for step in _STEPS[version]:
-                db.execute_sql(step)
+        schema.upgrade(db)
     return cals
 
 

@@ -296,9 +296,9 @@ def _forget(tx: Tx, product: int, why: str) -> None:
 
 
 def forget_kept(tx: Tx, kept: str) -> None:
-    """A product was to be kept there when it was rejected, and nothing of it was left to be kept."""
+    """A product was to be kept there, and nothing of it is."""
     for row in tx.rows("SELECT id FROM product WHERE path = ? AND NOT current", os.fsencode(kept)):
-        _forget(tx, row["id"], "its file was gone when it was rejected")
+        _forget(tx, row["id"], "its file was gone when it was rejected, or is not kept any more")
 
 
 def _commit_withdrawal(tx: Tx, plan: PublishPlan, job: Any) -> None:

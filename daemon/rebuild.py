@@ -18,12 +18,13 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from daemon import decisions, files, moves, publish, requests, verdicts
+from daemon import decisions, files, groups, moves, publish, requests, verdicts
 from daemon.audit import product_files
 from daemon.jobspec import CalInput, Input, JobSpec, digest, input_key, job_key
 from daemon.ledger import Ledger, Tx, damages_all
@@ -45,10 +46,23 @@ _MOST_REMAKES = 100
 _SUPERSEDED = re.compile(r"(.+)\.v(\d{4,})")
 
 
+_SIDES = ("", "-wal", "-shm", "-journal")
+
+
+def put_aside_if_there(database: Path) -> Path | None:
+    """Rename a database, and a log that may be left of one; returns the new name, None when none is there."""
+    if any(os.path.lexists(f"{database}{side}") for side in _SIDES):
+        return put_aside(database, datetime.now(UTC))
+    return None
+
+
 def put_aside(database: Path, now: datetime) -> Path:
-    """Rename a database and what belongs to it; returns its new name."""
-    aside = database.with_name(f"{database.name}.{now:%Y%m%dT%H%M%S}")
-    for side in ("", "-wal", "-shm"):
+    """Rename a database and what belongs to it; returns its new name, which nothing had before."""
+    aside = first = database.with_name(f"{database.name}.{now:%Y%m%dT%H%M%S}")
+    tries = count(2)
+    while any(os.path.lexists(f"{aside}{side}") for side in _SIDES):
+        aside = first.with_name(f"{first.name}.{next(tries)}")
+    for side in _SIDES:
         if (path := Path(f"{database}{side}")).exists():
             os.replace(path, f"{aside}{side}")
     moves.sync(database.parent)
@@ -117,6 +131,8 @@ def take_back(ledger: Ledger, landing: Landing, setting: Setting, overrides: Ove
                 raise
             left.append({"path": str(item.path), "why": f"{type(error).__name__}: {error}"})
     ledger.write(partial(_ask_again, lines=lines))
+    ledger.write(partial(_look_again, lines=lines))
+    ledger.write(_forget_gone)
     return {"products": len(found), "decisions": len(lines), "files": taken, "left": left}
 
 
@@ -197,6 +213,29 @@ def _ask_again(tx: Tx, lines: Iterable[Mapping[str, Any]]) -> None:
                 publish.remake(tx, row["group_id"])
 
 
+def _look_again(tx: Tx, lines: Iterable[Mapping[str, Any]]) -> None:
+    """What was decided of products, and of the pipeline's judgement, when nothing was made of it any more."""
+    for line in lines:
+        kind, _, what = str(line["subject"]).partition(" ")
+        if kind == "judgement":
+            data_sha, _, label = what.partition(" ")
+            frames = "SELECT id FROM frame WHERE label = ? AND data_sha = ?"
+            for row in tx.rows(frames, label, data_sha):
+                decisions.touch_users_of_frame(tx, row["id"])
+        elif kind == "product":
+            for row in tx.rows("SELECT group_id FROM job WHERE key = ?", what):
+                groups.touch(tx, row["group_id"])
+
+
+def _forget_gone(tx: Tx) -> None:
+    """Older products that were removed for good since the ledger was copied; where the folder of their night
+    is gone, its disk may be."""
+    for row in tx.rows("SELECT path FROM product WHERE NOT current"):
+        path = os.fsdecode(row["path"])
+        if Path(path).parents[1].is_dir() and not os.path.lexists(path):
+            publish.forget_kept(tx, path)
+
+
 # -- products --------------------------------------------------------------------------------
 
 
@@ -216,7 +255,7 @@ def _adopt(
     tx: Tx, found: Found, keys: Mapping[str, str], setting: Setting, overrides: Overrides
 ) -> list[dict[str, str]]:
     """One product becomes a job that is done. Returns why not, if it cannot be."""
-    if _moved(tx, found):
+    if _moved(tx, found, setting):
         return []
     inputs, frames = _inputs(tx, found)
     group = _group(tx, found, frames, setting)
@@ -236,29 +275,44 @@ def _adopt(
     result = {"quality": found.quality, "notes": found.notes}
     plan = PublishPlan(job, 1, found.name, found.night, "", str(path), found.sha256, version, (), result)
     publish.commit(tx, plan, setting.policy)
-    tx.events = [event for event in tx.events if event[0] != "job_done"]  # it was, long ago
     if not current:
         tx.run("UPDATE product SET current = 0 WHERE job_id = ?", job)
         tx.cals.remove_ident(found.key, "replaced by a later version", now=tx.now)
     tx.run("UPDATE frame_group SET remake = MAX(remake, ?) WHERE id = ?", remake, group)
-    tx.event("product_adopted", job=job, product=str(path), key=found.key)
+    _say_adopted(tx, job, replace(found, path=path))
     return []
 
 
-def _moved(tx: Tx, found: Found) -> bool:
+def _say_adopted(tx: Tx, job: int, found: Found) -> None:
+    """Instead of what a commit says: it was done long ago."""
+    tx.events = [event for event in tx.events if event[0] not in ("job_done", "product_restored")]
+    tx.event("product_adopted", job=job, product=str(found.path), key=found.key)
+
+
+def _moved(tx: Tx, found: Found, setting: Setting) -> bool:
     """A product that the ledger knows at another place, where something else lies by now."""
     row = tx.one("SELECT p.* FROM product p JOIN job j ON j.id = p.job_id WHERE j.key = ?", found.key)
     if row is None:
         return False
-    place = Path(os.fsdecode(row["path"]))
+    place, rejected = Path(os.fsdecode(row["path"])), verdicts.is_rejected(tx, found.key)
     # Either a second copy, or one that was rejected and that a crash has kept from being moved.
-    if (place.exists() and hash_file(place) == row["sha256"]) or verdicts.is_rejected(tx, found.key):
+    if (place.exists() and hash_file(place) == row["sha256"]) or (rejected and not found.superseded):
         moves.withdraw(found.path, place, row["sha256"])
         return True
-    here = int(not found.superseded)
-    tx.run("UPDATE product SET path = ?, current = ? WHERE id = ?", os.fsencode(found.path), here, row["id"])
-    if found.superseded:
-        tx.cals.remove_ident(found.key, "replaced by a later version", now=tx.now)
+    if not found.superseded:  # in use again since the ledger was copied
+        tx.now = found.written
+        final, version = str(found.path), row["version"]
+        plan = PublishPlan(
+            row["job_id"], 1, found.name, found.night, "", final, found.sha256, version, (), {}
+        )
+        publish.commit(tx, replace(plan, restored=row["id"]), setting.policy)
+        _say_adopted(tx, row["job_id"], found)
+        return True
+    tx.run("UPDATE product SET path = ?, current = 0 WHERE id = ?", os.fsencode(found.path), row["id"])
+    for gone in tx.cals.remove_ident(found.key, rejected or "replaced by a later version", now=tx.now):
+        groups.touch_withdrawn(tx, gone.ident)
+    if rejected:
+        groups.touch(tx, row["group_id"])
     return True
 
 

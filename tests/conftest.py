@@ -1,10 +1,13 @@
 """Fixtures that several folders of tests use."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from pipeline import cal_service
+
+os.environ["NIRID_ROOT"] = "none"  # a service of this machine is nothing to the tests, nor to what they start
 
 
 @pytest.fixture(scope="session")

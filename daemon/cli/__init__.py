@@ -32,16 +32,20 @@ class Settings:
     state: str | None = None
     verbose: bool = False
 
-    def load(self, **command_line: Any) -> Config:
+    def load(self, *, of_service: bool = True, **command_line: Any) -> Config:
         """The configuration, with logging set up as it says.
 
+        of_service : False for what is not the service's; with a state folder of one's own it never is
         command_line : watch_folders=..., for the option watch.folders; None where not given
         """
         from daemon import config, logs
 
         given = {name.replace("_", ".", 1): value for name, value in command_line.items()}
         given |= {"state.folder": self.state, "log.level": "debug" if self.verbose else None}
-        loaded = config.load(config.find_file(self.config), given)
+        file = config.find_file(self.config, of_service=of_service and not self.state)
+        loaded = config.load(file, given)
+        if loaded.cache:  # of the service, beside it: its compiled loops are the ones that are meant
+            os.environ.setdefault("NUMBA_CACHE_DIR", os.path.join(loaded.cache, "numba"))
         logs.configure(loaded.log.level, loaded.log.format)
         return loaded
 
@@ -64,9 +68,17 @@ class _InOrder(click.Group):
 def _global_options(**more: Any) -> list[click.Option]:
     return [
         click.Option(
-            ["--config"], metavar="FILE", help="Configuration file.  [default: $NIRID_CONFIG]", **more
+            ["--config"],
+            metavar="FILE",
+            help="Configuration file.  [default: $NIRID_CONFIG, else /etc/nirid/nirid.toml]",
+            **more,
         ),
-        click.Option(["--state"], metavar="DIR", help="Folder of the database.  [default: state]", **more),
+        click.Option(
+            ["--state"],
+            metavar="DIR",
+            help="Folder of the database.  [default: the service's, else ./state]",
+            **more,
+        ),
         click.Option(["-v", "--verbose"], is_flag=True, help="Log more.", **more),
     ]
 
@@ -137,6 +149,7 @@ def _add_commands() -> None:
         decide.accept,
         decide.list_requests,
         backup.backup,
+        backup.restore,
         backup.rebuild,
         replay.replay,
         demonstrate.simulate,
@@ -170,6 +183,10 @@ def main(words: Sequence[str] | None = None) -> None:
         cli(words, prog_name="nirid")
     except ConfigError as error:
         fail(error, BAD_CONFIG)
+    except PermissionError as error:
+        from daemon import owner
+
+        fail(owner.in_words(error), FAILED)
     except (NiridError, OSError) as error:
         fail(error, getattr(error, "exit_code", FAILED))
 

@@ -1,8 +1,9 @@
-"""nirid backup, nirid rebuild: the database copied, and made anew of what is on disk."""
+"""nirid backup, restore, rebuild: the database copied, put back, and made anew of what is on disk."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -21,9 +22,7 @@ def backup(settings: Settings, file: Path, overwrite: bool, as_json: bool) -> No
     \b
     nirid backup /backup/nirid-monday.db
 
-    The daemon does it by itself every night (STATE/backups, the newest seven). To restore one: stop the
-    daemon, put the copy in the place of STATE/nirid.db without -wal and -shm beside it, start the daemon.
-    Products that were made since are taken back from disk; nothing is reduced again.
+    The daemon does it by itself every night (STATE/backups, the newest seven). nirid restore puts one back.
     """
     from daemon import backup as copying
 
@@ -34,6 +33,45 @@ def backup(settings: Settings, file: Path, overwrite: bool, as_json: bool) -> No
         print_json({"file": str(file.absolute()), "bytes": size})
     else:
         click.echo(f"{file}: {size / 1e6:.1f} MB, checked")
+
+
+@click.command(short_help="Put a copy of the database back.")
+@click.argument("file", type=click.Path(path_type=Path, readable=False))
+@click.option("--drop", multiple=True, metavar="DIR", help="Folder with the raw frames.")
+@click.option("--products", metavar="DIR", help="Folder with the products.")
+@json_option
+@click.pass_obj
+@click.pass_context
+def restore(
+    ctx: click.Context,
+    settings: Settings,
+    file: Path,
+    drop: tuple[str, ...],
+    products: str | None,
+    as_json: bool,
+) -> None:
+    """Put FILE, a copy of the database, in its place, with all that was decided and made since.
+
+    \b
+    systemctl stop nirid
+    nirid restore /var/lib/nirid/backups/nirid-20160102.db
+    systemctl start nirid
+
+    As root, or as the account of the service; what it writes belongs to that. The copy is checked before
+    anything is changed, and the database that was there is kept under another name. Frames that have landed
+    since, products that were made and decisions that were taken (accept as well as reject) are taken in, in
+    order; nothing is reduced again. Exit 75 while a daemon runs; 78 when the copy is of a newer program, or
+    the folders may not be written; 1 when it is no whole copy, or the audit afterwards is not clean.
+    """
+    from daemon import instance
+    from daemon import restore as restoring
+
+    config = settings.load(
+        watch_folders=[absolute(folder) for folder in drop] or None, products_folder=absolute(products)
+    )
+    with busy("checking and restoring"):
+        answer = restoring.restore(instance.with_last_run(config), file.absolute())
+    _tell(ctx, answer, as_json, f"{file} is in the place of {config.database}")
 
 
 @click.command(short_help="The database made anew of what is on disk.")
@@ -49,27 +87,37 @@ def rebuild(
 
     \b
     systemctl stop nirid
-    nirid --state /var/lib/nirid rebuild --drop /srv/nirid/drop --products /srv/nirid/products
+    nirid rebuild
     systemctl start nirid
 
-    A database that is there is kept under another name. The daemon does the same by itself when it starts
-    and finds its database gone or damaged. Exit 1 when the audit afterwards is not clean.
+    As root, or as the account of the service; what it writes belongs to that. A database that is there is
+    kept under another name. The daemon does the same by itself when it starts and finds its database gone
+    or damaged. Exit 1 when the audit afterwards is not clean.
     """
     from daemon import app, instance
-    from daemon.audit import is_clean
 
     config = settings.load(
         watch_folders=[absolute(folder) for folder in drop] or None, products_folder=absolute(products)
     )
     answer = app.rebuild_offline(instance.with_last_run(config))
+    _tell(ctx, answer, as_json)
+
+
+def _tell(ctx: click.Context, answer: dict[str, Any], as_json: bool, first: str = "") -> None:
+    """What was taken in, and what is wrong afterwards: then exit 1."""
+    from daemon.audit import is_clean
+
     if as_json:
         print_json(answer)
     else:
         out = console()
+        if first:
+            out.print(first, markup=False)
         if answer["kept"]:
             out.print(f"the database that was there is {answer['kept']}", markup=False)
         out.print(
-            f"{answer['files']} files, {answer['products']} products, {answer['decisions']} decisions",
+            f"taken in: {answer['files']} files, {answer['products']} products, "
+            f"{answer['decisions']} decisions",
             markup=False,
         )
         bad = answer["left"] + answer["audit"]["unaccounted"] + answer["audit"]["products"]["broken"]

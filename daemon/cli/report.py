@@ -18,6 +18,7 @@ from daemon.cli.words import Night, state_of_a_file
 @contextmanager
 def database(settings: Settings) -> Iterator[tuple[Any, sqlite3.Connection]]:
     """(configuration, connection that cannot write); one clear line when there is no database."""
+    from daemon import schema
     from daemon.instance import with_last_run
     from daemon.ledger import connect_readonly, damaged
     from pipeline.errors import NiridError
@@ -33,7 +34,12 @@ def database(settings: Settings) -> Iterator[tuple[Any, sqlite3.Connection]]:
         try:
             yield config, db
         except sqlite3.DatabaseError as error:
-            if "no such table" in str(error):  # killed before the first transaction
+            if schema.is_older(config.database):
+                said = (
+                    f"it is of an older schema ({error}); the next start of the daemon brings it up to date"
+                )
+                error = sqlite3.DatabaseError(said)
+            elif "no such table" in str(error):  # killed before the first transaction
                 error = sqlite3.DatabaseError("nothing is in it yet; the next start of the daemon fills it")
             raise NiridError(f"{config.database}: {error}") from None
         except (ValueError, KeyError, TypeError, AttributeError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from daemon.cli import FAILED, Settings, absolute
@@ -29,17 +31,24 @@ def run(
 ) -> None:
     """Watch the drop folders and reduce what lands, until SIGTERM or Ctrl-C.
 
+    With --drop or --products it is not the service of this machine: /etc/nirid/nirid.toml is not read, and
+    the state folder is ./state, or that of --state, which the other commands then need as well.
+
     With --until-idle: one sweep of the folders, every group reduced, exit 0. Exit 1 if a job failed, or a
     folder, a file or a disk was in the way. Same decisions and same products as the live daemon.
     """
-    from daemon import app, logs
+    from daemon import app, logs, service
 
     config = settings.load(
+        of_service=not (drop or products),
         watch_folders=[absolute(folder) for folder in drop] or None,
         products_folder=absolute(products),
         engine_workers=workers,
     )
     logs.configure(config.log.level, config.log.format, wait=False)
+    if not config.path and not settings.state and (service_file := service.file()):
+        ask = f"nirid --state {config.state_folder} status"
+        logs.get().info("not_the_service", passed_over=str(service_file), ask=ask)
     if not until_idle:
         app.serve(config)
         return
@@ -70,12 +79,31 @@ def check_config(settings: Settings, as_json: bool) -> None:
     rows = list(config.options(loaded))
     if as_json:
         options = {name: {"value": value, "from": origin} for name, value, origin, _ in rows}
-        print_json({"file": loaded.path or None, "options": options})
+        where = {"found": _found_by(settings, loaded.path), "state": str(loaded.state_folder)}
+        print_json({"file": loaded.path or None, **where, "options": options})
         return
     out = console()
-    out.print(f"configuration file: {loaded.path or 'none'}", markup=False)
+    out.print(
+        f"configuration file: {loaded.path or 'none'} ({_found_by(settings, loaded.path)})", markup=False
+    )
+    out.print(f"state folder: {loaded.state_folder}", markup=False)
     shown = [(name, _short(value), origin, doc) for name, value, origin, doc in rows]
     out.print(table(("option", "value", "from", ""), shown))
+
+
+def _found_by(settings: Settings, path: str) -> str:
+    """Why this file is in force, or why none is."""
+    from daemon import service
+
+    if settings.config:
+        return "of --config"
+    if os.environ.get("NIRID_CONFIG"):
+        return "of $NIRID_CONFIG"
+    if path:
+        return "of the service on this machine"
+    if settings.state and (file := service.file()):
+        return f"{file} is the service's, and --state means another state folder"
+    return f"{service.place(service.FILE)} is not there"
 
 
 def _short(value: object) -> str:

@@ -120,3 +120,32 @@ def test_status_says_of_a_traceback_only_what_went_wrong():
     error = "Traceback (most recent call last):\n  File ...\nFileNotFoundError: no such file\n"
     assert _job_row(job | {"error": error})[-1] == "FileNotFoundError: no such file"
     assert _job_row(job | {"error": ""})[-1] == "complete"
+
+
+@pytest.fixture
+def of_machine(tmp_path, monkeypatch):
+    """A service that is installed below a root of its own; answers with the root."""
+    root = tmp_path / "root"
+    (root / "etc/nirid").mkdir(parents=True)
+    (root / "etc/nirid/nirid.toml").write_text("[engine]\nworkers = 7\n")
+    monkeypatch.setenv("NIRID_ROOT", str(root))
+    return root
+
+
+def test_commands_find_the_service(nirid, of_machine):
+    said = json.loads(nirid("check-config", "--json").out)
+    assert said["file"] == str(of_machine / "etc/nirid/nirid.toml")
+    assert said["found"] == "of the service on this machine"
+    assert said["options"]["engine.workers"] == {"value": 7, "from": "file"}
+    assert f"{of_machine}/var/lib/nirid/nirid.db: no database" in nirid("status", code=1).err
+    own = json.loads(nirid("--state", "mine", "check-config", "--json").out)
+    assert (own["file"], own["options"]["engine.workers"]["value"]) == (None, 2)
+    assert "another state folder" in own["found"]
+
+
+def test_a_run_on_folders_of_its_own_is_not_the_service(nirid, of_machine, tmp_path):
+    (tmp_path / "drop").mkdir()
+    said = nirid("run", "--until-idle", "--drop", "drop")
+    assert "not_the_service" in said.err
+    assert (tmp_path / "state/nirid.db").exists()
+    assert not (of_machine / "var").exists()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon import config
+from daemon import config, service
 from daemon.config import Config, load
 from pipeline.descriptors import Descriptors
 from pipeline.errors import ConfigError
@@ -213,3 +213,43 @@ def test_which_file(monkeypatch, tmp_path):
     monkeypatch.setenv("NIRID_CONFIG", "/a/b.toml")
     assert config.find_file() == Path("/a/b.toml")
     assert config.find_file("c.toml") == Path("c.toml")
+
+
+def test_the_service_of_this_machine_is_found(monkeypatch, tmp_path):
+    for name in ("NIRID_CONFIG", "CONFIGURATION_DIRECTORY", "STATE_DIRECTORY", "CACHE_DIRECTORY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NIRID_ROOT", str(tmp_path))
+    assert config.find_file() is None
+    file = tmp_path / "etc/nirid/nirid.toml"
+    file.parent.mkdir(parents=True)
+    file.write_bytes((SHIPPED / "nirid.toml").read_bytes())
+    assert config.find_file() == file
+    assert config.find_file(of_service=False) is None
+    loaded = load(file)
+    assert loaded.drop_folders == (tmp_path / "srv/nirid/drop",)
+    assert loaded.product_folder == tmp_path / "srv/nirid/products"
+    assert loaded.state_folder == tmp_path / "var/lib/nirid"
+    assert loaded.cache_folder == tmp_path / "var/cache/nirid/frames"
+    assert loaded.origins["state.folder"] == "service"
+    given = {"watch.folders": ["/a"], "products.folder": "/b", "state.folder": "/c"}
+    loaded = load(file, given)
+    folders = (*loaded.drop_folders, loaded.product_folder, loaded.state_folder, loaded.cache_folder)
+    assert folders == (Path("/a"), Path("/b"), Path("/c"), Path("/c/cache"))
+    file.write_text('[state]\nfolder = "/elsewhere"\n[products]\nfolder = "/p"\n')
+    loaded = load(file)
+    assert (loaded.state_folder, loaded.product_folder) == (Path("/elsewhere"), Path("/p"))
+    monkeypatch.setenv("STATE_DIRECTORY", "/of/the/unit")  # its manager has set everything
+    monkeypatch.chdir(tmp_path)
+    file.write_text("")
+    assert load(file).drop_folders == (tmp_path / "drop",)
+    assert load(file).state_folder == Path("/of/the/unit")
+
+
+def test_commands_and_unit_mean_the_same_folders():
+    unit = (SHIPPED.parent / "systemd/nirid.service").read_text().splitlines()
+    said = dict(line.partition("=")[::2] for line in unit)
+    assert said["WorkingDirectory"] == f"/{service.FOLDERS}"
+    assert f"/var/lib/{said['StateDirectory']}" == f"/{service.STATE}"
+    assert f"/var/cache/{said['CacheDirectory']}" == f"/{service.CACHE}"
+    assert said["Environment"] == "NUMBA_CACHE_DIR=%C/nirid/numba"  # as Settings.load has it
+    assert f"/etc/{said['ConfigurationDirectory']}/nirid.toml" == f"/{service.FILE}"
