@@ -68,7 +68,13 @@ def _to_mean_level(frames: Frames) -> list[float] | None:
     one is not above zero."""
     some = (slice(8, None, 16), slice(8, None, 16))  # the same pixels of each, so that their response cancels
     good = np.logical_and.reduce([frame.dq[some] == 0 for frame in frames])
-    levels = [float(np.median(frame.sci[some][good])) if good.any() else 0.0 for frame in frames]
+    cube = np.array([frame.sci[some][good] for frame in frames], np.float64)
+    if not cube.size:
+        return None
+    middle = np.median(cube, axis=0)
+    cube, middle = cube[:, middle > 0], middle[middle > 0]
+    # Pixel by pixel, so that a part of a frame without light is no fainter lamp.
+    levels = [float(level) for level in np.median(cube / middle, axis=1)] if middle.size else [0.0]
     if not all(level > 0 for level in levels):
         return None
     mean = math.fsum(levels) / len(levels)

@@ -207,8 +207,29 @@ def test_a_dark_of_another_level_is_left_out(count):
         assert "dark" in kept[0].notes[0]
 
 
-def test_of_two_darks_none_is_called_odd():
-    assert len(judge_frames.run(darks([137.0, 700.0]))) == 2
+@pytest.mark.parametrize(
+    "levels", [[137, 700], [137, 700, 1300], [137, 137, 700, 1300], [137] * 5 + [700] * 5]
+)
+def test_darks_that_differ_with_no_majority_are_used_and_it_is_said(levels):
+    kept = judge_frames.run(darks([float(level) for level in levels]))
+    assert len(kept) == len(levels)
+    assert (
+        "S0001.fits used: the levels of the dark frames differ, and none can be told wrong"
+        in kept[0].notes[0]
+    )
+    assert verdict_of(kept, 0).use == USED
+
+
+@pytest.mark.parametrize("good", [1, 2, 3])
+@pytest.mark.parametrize("bad", [1, 2, 7])
+@pytest.mark.parametrize("value", [0.0, 137.0, 9000.0])
+def test_darks_that_were_never_read_are_no_measure_of_the_others(good, bad, value):
+    frames = darks([137.0] * (bad + good))
+    frames[:bad] = [f.evolve(sci=np.full_like(f.sci, value)) for f in frames[:bad]]
+    kept = judge_frames.run(frames)
+    assert len(kept) == good
+    assert all(verdict_of(kept, k).use == LEFT_OUT for k in range(bad))
+    assert len(kept[0].verdicts) == bad
 
 
 def test_lamps():

@@ -317,6 +317,26 @@ def test_flat_is_the_response_with_its_noise(number):
     assert np.median(flat.sci[good]) == pytest.approx(1, abs=1e-6)
 
 
+@pytest.mark.parametrize(
+    "light", [(0.99, 1, 1.01), (1.01, 1, 0.99), (1, 1.02, 1), (0.9, 1.0, 1.15), "quarter"]
+)
+def test_a_lamp_that_drifts_or_lights_a_part_leaves_the_flat_right(light):
+    frames = ready(lamp(3, response_image()))
+    (clean,) = normalize_flat.run(make_lamp_flat.run(frames))
+    other = list(frames)
+    if light == "quarter":
+        rows = np.arange(SHAPE[0])[:, None] < SHAPE[0] // 4
+        other[4] = frames[4].evolve(sci=np.where(rows, np.float32(0), frames[4].sci))
+    else:
+        for k, factor in enumerate(light):
+            other[3 + k] = frames[3 + k].evolve(sci=frames[3 + k].sci * np.float32(factor))
+    (flat,) = normalize_flat.run(make_lamp_flat.run(other))
+    good = (flat.dq | clean.dq) == 0
+    ratio = np.where(good, flat.sci / clean.sci, np.nan)
+    parts = np.nanmedian(ratio.reshape(4, -1), axis=1)  # a block of rows each: noise cancels, slopes do not
+    assert np.abs(parts - 1).max() < 2e-4
+
+
 def test_lamp_flat_of_one_kind():
     frames = ready(lamp(3, response_image()))
     (flat,) = make_lamp_flat.run(frames[3:])
