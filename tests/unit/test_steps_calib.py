@@ -255,6 +255,16 @@ def test_dq_bits():
     assert "kept" in again.notes[0]
 
 
+@pytest.mark.parametrize("value", [-17000, -99999, -1e9, -2.1e9, -np.inf, np.inf, np.nan])
+def test_what_no_pixel_can_hold_is_no_data_before_any_arithmetic(value):
+    frame = with_pixels(frame_of(SHOT, 1), (np.s_[3:5, 3:6], value), ((9, 9), -9999))
+    (out,) = add_dq.run(prepare.run([frame]))
+    assert (out.dq[3:5, 3:6] == 16).all()
+    assert (out.sci[3:5, 3:6] == 0).all()
+    assert (out.sci[9, 9], out.dq[9, 9]) == (-9999, 0)  # a pixel that was hit before it was read at first
+    assert np.count_nonzero(out.dq & 16) == 6
+
+
 def test_masks_that_do_not_fit():
     (frame,) = prepare.run([frame_of(SHOT, 1)])
     small = frame.evolve(sci=np.zeros((128, 128), np.float32), dq=np.zeros((128, 128), np.uint16))
