@@ -10,6 +10,7 @@ All raise errors that name the file.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from typing import Any
 from pipeline import logutils
 from pipeline.dataset import CannotOpen, Dataset
 from pipeline.errors import FrameMismatch, NiridError
-from pipeline.fitsreader import read_file
+from pipeline.fitsio import read_frame
 from pipeline.names import canonical_first, told_apart
 from pipeline.primitive import Recipe
 
@@ -140,16 +141,16 @@ def _some(frames: Sequence[Dataset]) -> str:
 def once_each(frames: Sequence[Dataset]) -> tuple[list[Dataset], list[str]]:
     """The frames without copies, and a note for each that is left out.
 
-    Two files are of one exposure when their pixels are the same, compressed or not, and their data label or
-    their time as well. The file with Gemini's name stays, else the first by name. Pixels are only
-    compared where the headers agree: two exposures never begin at once.
+    Two files are of one exposure when their pixels have the same values, however these are stored, and their
+    data label or their time is the same as well. The file with Gemini's name stays, else the first by name.
+    Pixels are only compared where the headers agree: two exposures never begin at once.
     """
     suspects = _alike_in_header(frames)
     called = dict(zip(map(id, frames), told_apart([ad.path for ad in frames], plain=False), strict=True))
     by_pixels: dict[tuple[int, str], list[Dataset]] = defaultdict(list)
     for number, group in enumerate(suspects):
         for ad in group:
-            by_pixels[number, _data_sha(ad)].append(ad)
+            by_pixels[number, _pixels(ad)].append(ad)
     notes, gone = [], set()
     for same in by_pixels.values():
         kept, *copies = sorted(same, key=lambda ad: (canonical_first(ad.filename), ad.path))
@@ -169,9 +170,7 @@ def _alike_in_header(frames: Sequence[Dataset]) -> list[list[Dataset]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
-def _data_sha(ad: Dataset) -> str:
-    """Of the pixels, however they are compressed."""
-    from pipeline.fitsio import tiled_data_sha
-
-    tiled = any(hdu.tiled for hdu in ad._file.hdus)
-    return tiled_data_sha(ad.path) if tiled else read_file(ad.path).data_sha
+def _pixels(ad: Dataset) -> str:
+    """Digest of the values, however they are compressed and of whatever type they are stored."""
+    frame = read_frame(ad.path)
+    return hashlib.sha256(frame.sci.tobytes() + frame.dq.tobytes()).hexdigest()

@@ -22,6 +22,7 @@ from pipeline.params import bounded
 from pipeline.primitive import Calibrations, note, primitive
 from pipeline.steps.judgeclouds import clouded, star_light
 from pipeline.steps.members import NAMED, member_cards, name_of
+from pipeline.steps.twice import given_twice
 from pipeline.tags import tags_of
 from pipeline.verdict import LEFT_OUT, USED, WEIGHTED, Verdict
 
@@ -50,7 +51,8 @@ class JudgeFramesParams:
 @primitive("judgeFrames", JudgeFramesParams)
 def judge_frames(frames: Frames, params: JudgeFramesParams, cals: Calibrations) -> Frames:
     """Leave out frames without light, saturated all over or never read out, and calibration frames whose
-    level is not that of the others; bar frames from being a sky for others; each with a note.
+    level is not that of the others, and copies of others; bar frames from being a sky for others; each with a
+    note.
 
     Levels and noise are compared within the darks, lamp-on, lamp-off and other frames given. At least one
     frame is left. `accept` names frames that a person wants used all the same.
@@ -80,7 +82,11 @@ def judge_frames(frames: Frames, params: JudgeFramesParams, cals: Calibrations) 
             # Nothing would be left. A person sees why the product is what it is.
             own |= {k: _in_spite(own[k]) for k in objects}
         verdicts += own.values()
-    return dealt(frames, verdicts, params.accept)
+    copies, notes = given_twice(frames)
+    left = dealt(frames, [*verdicts, *copies], params.accept)
+    for text in notes:
+        left = note(left, text)
+    return left
 
 
 def _in_spite(verdict: Verdict) -> Verdict:

@@ -124,7 +124,7 @@ def test_a_product_of_another_exposure_is_not_replaced(top, work, capsys):
     ]
 
 
-@pytest.mark.parametrize("kind", ["other name", "other folder", "gzip", "bzip2", "tiles", "comment"])
+@pytest.mark.parametrize("kind", ["other name", "other folder", "gzip", "bzip2", "tiles", "type", "comment"])
 def test_an_exposure_counts_once(top, work, kind):
     darks = raw(top, range(423, 426))
     Reduce(files=darks).runr()
@@ -139,6 +139,12 @@ def test_an_exposure_counts_once(top, work, kind):
         copied.write_bytes(content)
         if kind == "comment":
             fits.setval(copied, "OBSERVER", value="somebody else")
+        if (
+            kind == "type"
+        ):  # as software leaves it that turns integers into floats, or floats into longer ones
+            with fits.open(path) as file:
+                file[1].data = file[1].data.astype("f8")
+                file.writeto(copied, overwrite=True)
         if kind == "tiles":
             with fits.open(path) as file:
                 image = fits.CompImageHDU(

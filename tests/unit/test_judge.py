@@ -232,6 +232,21 @@ def test_darks_that_were_never_read_are_no_measure_of_the_others(good, bad, valu
     assert len(kept[0].verdicts) == bad
 
 
+def test_a_copy_that_only_its_pixels_tell_is_left_out():
+    frames = darks([137.0] * 3)
+    copies = [frame.evolve(name=f"re_{k}.fits") for k, frame in enumerate(frames)]
+    kept = judge_frames.run([copies[0], *frames, *copies[1:]])
+    assert [f.name for f in kept] == [f.name for f in frames]
+    assert "re_0.fits left out: the same exposure as N20160102S0001.fits" in kept[0].notes
+    other = copies[2].evolve(sci=copies[2].sci + np.float32(0.5))
+    kept = judge_frames.run([*frames, other])
+    assert len(kept) == 4
+    assert (
+        "re_2.fits has the data label and the time of N20160102S0003.fits, and other pixels"
+        in kept[0].notes[0]
+    )
+
+
 def test_lamps():
     def flats(on, off):
         lit = [kind(calibrated(k + 1, kind="flaton", sky=v, size=128)) for k, v in enumerate(on)]
