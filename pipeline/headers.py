@@ -169,6 +169,7 @@ def _canonical(value: Any) -> str:
     return "'" + str(value).rstrip() + "'"
 
 
-def ascii_name(file_name: str) -> str:
-    """A file's name as a header can hold it: what is not printable ASCII is escaped, as Python does."""
-    return "".join(c if " " <= c <= "~" else ascii(c)[1:-1] for c in file_name)
+def ascii_name(text: str) -> str:
+    """A file's name, or a note with one, as a header can hold it: what is not printable ASCII is escaped, as
+    Python does."""
+    return "".join(c if " " <= c <= "~" else ascii(c)[1:-1] for c in text)

@@ -1,6 +1,6 @@
 """What is given to be reduced is looked at, every file of it, before a pixel is read.
 
-    frames = open_all(files)                     # readable, of NIRI
+    frames, notes = open_all(files)              # readable, of NIRI
     frames = raw_only(frames)                    # without the products that lie among them
     check_kinds(recipe, frames)                  # of one kind
     frames, notes = once_each(frames)            # no exposure twice
@@ -49,8 +49,11 @@ ALIKE = {
 }
 
 
-def open_all(files: Any) -> list[Dataset]:
-    """The files that can be read, each once. Raises ReduceError without any, or with another instrument."""
+def open_all(files: Any) -> tuple[list[Dataset], list[str]]:
+    """The files that can be read, each once, and a note for each that cannot.
+
+    Raises ReduceError without any, or with another instrument.
+    """
     if isinstance(files, str | os.PathLike):
         files = [files]
     files = list(files or ())
@@ -60,6 +63,8 @@ def open_all(files: Any) -> list[Dataset]:
     problems = []
     for name in files:
         try:
+            if not os.fspath(name):
+                raise ValueError("it is empty")
             opened.setdefault(os.path.realpath(name), Dataset(name))
         except CannotOpen as error:
             problems.append(str(error))
@@ -67,8 +72,6 @@ def open_all(files: Any) -> list[Dataset]:
             problems.append(f"{name!r} is no file name: {error}")
     if not opened:
         raise ReduceError(f"none of {len(files)} files can be read: {problems[0]}")
-    for problem in problems:
-        logutils.get().warning("left_out", text=f"{problem}; left out")
     by_instrument = {ad.instrument(): ad for ad in reversed(opened.values())}
     if len(by_instrument) > 1:
         what = " and ".join(f"{name} ({ad.filename})" for name, ad in reversed(by_instrument.items()))
@@ -76,7 +79,7 @@ def open_all(files: Any) -> list[Dataset]:
     first = next(iter(opened.values()))
     if "NIRI" not in first.tags:
         raise ReduceError(f"{first.filename} is of {first.instrument()}, and only NIRI is reduced here")
-    return list(opened.values())
+    return list(opened.values()), [f"{problem}; left out" for problem in problems]
 
 
 def is_raw(ad: Dataset) -> bool:

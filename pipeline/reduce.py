@@ -80,7 +80,7 @@ class Reduce:
         log = logutils.get()
         _one_of("mode", self.mode, MODES)
         _one_of("preset", self.preset, PRESETS)
-        opened = open_all(self.files)
+        opened, unread = open_all(self.files)
         recipe = find_recipe(self.recipename, next(filter(is_raw, opened), opened[0]), self.mode)
         self.recipename = recipe.name
         if any(step.name == "prepare" for step in recipe.steps):
@@ -96,7 +96,7 @@ class Reduce:
             preset=self.preset,
             mode=self.mode,
             strict=self.strict_cals,
-            warnings=warnings,
+            warnings=[*unread, *warnings],
         )
         names = [source.name for source in plan.inputs]
         log.info("recipe", text=f"{recipe.name}: {len(names)} frames, {names[0]} to {names[-1]}")

@@ -161,6 +161,19 @@ def test_an_exposure_counts_once(top, work, kind):
     assert "left out: the same exposure as" in history(reduction.output_filenames[0])
 
 
+@pytest.mark.parametrize(
+    "name", ["a\x01.fits", "b\n.fits", "\u00e9.fits", "\udcff.fits", "%s 'q'.fits", "", "none.fits"]
+)
+def test_what_is_left_out_is_told_in_the_product_whatever_it_is_called(top, work, name):
+    darks = raw(top, range(423, 426))
+    if name and name != "none.fits":
+        shutil.copy(darks[0], work / name)
+    Reduce(files=[*darks, name], out="o").runr()
+    told = ascii(name)[1:-1] if name else "it is empty; left out"
+    assert told.replace("\\'", "'") in history(work / "o" / DARK)
+    assert "left out" in history(work / "o" / DARK)
+
+
 def test_exposures_that_look_alike_are_all_used(top, work):
     """The same pixels, as of a shutter that stays closed, but other times and labels; or one time alone."""
     darks = raw(top, range(423, 426))
