@@ -43,9 +43,9 @@ MADE_OF = {
 # (exposures of darks, read modes) the steps themselves see to.
 ALIKE = {
     ("DARK",): ("shape",),
-    ("FLAT",): ("shape", "filter_name", "camera"),
-    ("IMAGE",): ("shape", "filter_name", "camera"),
-    ("FLAT", "DARK"): ("shape",),
+    ("FLAT",): ("shape", "filter_name", "camera", "focal_plane_mask", "well_depth"),
+    ("IMAGE",): ("shape", "filter_name", "camera", "focal_plane_mask", "is_ao"),
+    ("FLAT", "DARK"): ("shape", "well_depth"),
 }
 
 
@@ -102,10 +102,9 @@ def raw_only(frames: Sequence[Dataset]) -> list[Dataset]:
 
 
 def kind_of(ad: Dataset) -> str:
-    """DARK, FLAT, ARC, SPECT, IMAGE or "other": what a recipe takes a frame for."""
-    return next(
-        (kind for kind in ("DARK", "FLAT", "ARC", "SPECT", "BPM", "IMAGE") if kind in ad.tags), "other"
-    )
+    """DARK, ARC, SPECT, FLAT, BPM, IMAGE or "other": what a recipe takes a frame for."""
+    kinds = ("DARK", "ARC", "SPECT", "FLAT", "BPM", "IMAGE")
+    return next((kind for kind in kinds if kind in ad.tags), "other")
 
 
 def check_kinds(recipe: Recipe, frames: Sequence[Dataset]) -> None:
