@@ -166,10 +166,10 @@ def given_by_a_person(role: str, path: str, frames: Sequence[Dataset]) -> tuple[
     kind = cal_service.kind_of(ad)
     source = Source(ad.path, ad.filename, hash_file(Path(ad.path)), role)
     if role in MASKS:
-        if kind not in (CalKind.STATIC_BPM, CalKind.MADE_BPM):
+        if kind is None or kind not in (CalKind.STATIC_BPM, CalKind.MADE_BPM):
             raise ReduceError(f"{path} is given as {role}, and is no bad-pixel mask: {_what(ad, kind)}")
         _check_mask(ad, role, frames)
-        return source, []
+        return source, _differences(ad, kind, source.sha256, frames, but=("data_section",))
     if kind != role:
         raise ReduceError(f"{path} is given as {role}, and is {_what(ad, kind)}")
     return source, _differences(ad, CalKind(role), source.sha256, frames)
@@ -191,9 +191,15 @@ def _check_mask(ad: Dataset, role: str, frames: Sequence[Dataset]) -> None:
             )
 
 
-def _differences(ad: Dataset, kind: CalKind, sha256: str, frames: Sequence[Dataset]) -> list[str]:
-    """One line when some frames do not match; a person may well give one of another time."""
-    rule = dataclasses.replace(RULES[kind], within=None, earlier_only=False, lamp_on=False)
+def _differences(
+    ad: Dataset, kind: CalKind, sha256: str, frames: Sequence[Dataset], but: Sequence[str] = ()
+) -> list[str]:
+    """One line when some frames do not match; a person may well give one of another time.
+
+    but : what need not agree, as the size of a mask, of which a part is cut
+    """
+    held = tuple(name for name in RULES[kind].match if name not in but)
+    rule = dataclasses.replace(RULES[kind], match=held, within=None, earlier_only=False, lamp_on=False)
     facts: dict[str, Any] = {name: getattr(ad.facts, name) for name in (*rule.match, *rule.tolerance)}
     other = []
     for frame in frames:
@@ -211,12 +217,21 @@ def _differences(ad: Dataset, kind: CalKind, sha256: str, frames: Sequence[Datas
     return [f"{ad.filename} is given as {kind.value}, and does not match {many}: {why}"]
 
 
-def user_calibrations(ucals: Mapping[str, Any]) -> dict[str, str]:
-    """Role -> path of the calibrations given by a person. Raises ReduceError for an unknown kind."""
+def user_calibrations(ucals: Any) -> dict[str, str]:
+    """Role -> path of the calibrations given by a person. Raises ReduceError for an unknown kind.
+
+    ucals : a mapping, or pairs
+    """
+    try:
+        ucals = dict(ucals or {})
+    except (TypeError, ValueError):
+        raise ReduceError(
+            f"ucals {ucals!r}: must be pairs of a kind, as processed_dark, and a path"
+        ) from None
     roles = {kind.value: kind.value for kind in CalKind} | {CalKind.MADE_BPM.value: "user_bpm"}
     for kind in ucals:
         if kind not in roles:
-            raise ReduceError(f"no kind of calibration {kind}{suggest(kind, roles)}")
+            raise ReduceError(f"no kind of calibration {kind}{suggest(str(kind), roles)}")
         if not isinstance(ucals[kind], str | os.PathLike):
             raise ReduceError(f"{kind}: {ucals[kind]!r} is no path")
     return {roles[kind]: os.fspath(path) for kind, path in ucals.items()}

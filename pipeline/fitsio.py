@@ -56,14 +56,18 @@ def read_frame(path: Path, *, name: str | None = None, expect_data_sha: str | No
     called = name or _plain_name(path)
     pixels = Pixels(path, hdus, data)
     if "BPMASK" in header or "PROCBPM" in header:
-        mask = _mask(pixels, [i for key, i in planes.items() if key in ("SCI", "DQ", "")])
+        held = [i for key, i in planes.items() if key in ("SCI", "DQ", "")]
+        _same_size(path, hdus, held)
+        mask = _mask(pixels, held)
         nothing = np.broadcast_to(np.float32(0), mask.shape)
         return Frame(sci=nothing, dq=mask, header=header, unit="adu", name=called, notes=_notes(hdus, data))
     shape = hdus[index].shape
-    beside = {key: i for key, i in planes.items() if hdus[i].shape == shape}
+    _same_size(
+        path, hdus, [i for key, i in planes.items() if key]
+    )  # what has no name that is known is not read
     sci, void = pixels.values(index)
-    dq = pixels.masks(beside["DQ"]) if beside.get("DQ", index) != index else _all_good(shape)
-    var, unknown = pixels.variances(beside["VAR"]) if "VAR" in beside else (None, None)
+    dq = pixels.masks(planes["DQ"]) if planes.get("DQ", index) != index else _all_good(shape)
+    var, unknown = pixels.variances(planes["VAR"]) if "VAR" in planes else (None, None)
     for lost in (void, unknown):
         if lost is not None:
             dq = np.where(lost, dq | NO_DATA, dq)
@@ -74,8 +78,8 @@ def read_frame(path: Path, *, name: str | None = None, expect_data_sha: str | No
         unit=_unit(header),
         name=called,
         var=var,
-        objmask=pixels.masks(beside["OBJMASK"]) != 0 if "OBJMASK" in beside else None,
-        coverage=pixels.masks(beside["COVERAGE"]) if "COVERAGE" in beside else None,
+        objmask=pixels.masks(planes["OBJMASK"]) != 0 if "OBJMASK" in planes else None,
+        coverage=pixels.masks(planes["COVERAGE"]) if "COVERAGE" in planes else None,
         catalog=next((decode_table(h.cards, data[h.offset :]) for h in hdus if h.name == "OBJCAT"), None),
         members=next((decode_table(h.cards, data[h.offset :]) for h in hdus if h.name == "FRAMES"), None),
         notes=_notes(hdus, data),
@@ -194,9 +198,16 @@ def _planes(path: Path, hdus: list[Hdu], data: memoryview) -> dict[str, int]:
 def _mask(pixels: Pixels, indices: Iterable[int]) -> MaskImage:
     masks = [pixels.masks(index) for index in dict.fromkeys(indices)]
     for other in masks[1:]:
-        if other.shape == masks[0].shape:
-            masks[0] |= other
+        masks[0] |= other
     return masks[0]
+
+
+def _same_size(path: Path, hdus: list[Hdu], indices: Iterable[int]) -> None:
+    """Raises RefusedFile for planes of one file that do not belong to one image."""
+    sizes = {hdus[i].shape: hdus[i].name or "the image" for i in indices}
+    if len(sizes) > 1:
+        told = ", ".join(f"{name} has {nx}x{ny} pixels" for (ny, nx), name in sizes.items())
+        raise RefusedFile(f"{os.fspath(path)}: {told}")
 
 
 def _merged_header(phu: Hdu, image: Hdu | None) -> fits.Header:

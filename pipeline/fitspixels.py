@@ -109,8 +109,9 @@ class Pixels:
 
         In a float image the standard has no such card; where it stands there it came with the integers.
         """
-        cards = self._hdus[index].cards
-        blanks = {number(cards, key) for key in ("BLANK", "ZBLANK")} - {None}
+        # In the primary header of an image extension it is out of place, and says the same.
+        holders = {index} if self._hdus[0].shape else {0, index}
+        blanks = {number(self._hdus[i].cards, key) for i in holders for key in ("BLANK", "ZBLANK")} - {None}
         void = None
         for blank in blanks:
             held: BoolImage = stored == blank

@@ -92,11 +92,15 @@ def pixel_scale(cards: Cards) -> float | None:
     return 3600.0 * math.sqrt(abs(det))
 
 
+FARTHEST_PIXEL = 1e5  # 3 degrees with the coarsest camera
+
+
 def sane_wcs(cards: Cards) -> bool:
     """True when the cards hold a tangent-plane WCS with a scale that a NIRI camera can have.
 
     The cameras give 0.021 to 0.117 arcsec per pixel; 0.005 to 0.5 leaves room. The two axes must
     have like scales: real files exist with CD1_1 = -3e-55 beside a good CD2_2, or CD = (1, 0, 0, 1.7).
+    The reference point is within degrees of the image.
     """
     scale = pixel_scale(cards)
     if scale is None or not 0.005 < scale < 0.5:
@@ -110,7 +114,9 @@ def sane_wcs(cards: Cards) -> bool:
     ):
         return False
     places = [number(cards, key) for key in ("CRPIX1", "CRPIX2", "CRVAL1", "CRVAL2")]
-    return all(v is not None for v in places) and abs(places[3] or 0.0) <= 90.0
+    if None in places or max(abs(places[0] or 0.0), abs(places[1] or 0.0)) > FARTHEST_PIXEL:
+        return False
+    return abs(places[3] or 0.0) <= 90.0
 
 
 def merge(phu: Cards, ext: Cards) -> dict[str, Any]:
@@ -135,6 +141,8 @@ def merge(phu: Cards, ext: Cards) -> dict[str, Any]:
         cards.pop(key, None)
     if by_image and (apart := disagreement(phu, ext)):
         cards[READ] = apart
+    if not by_image and source is phu and not {REFUSED, "CTYPE1", "CD1_1"}.isdisjoint(ext):
+        cards[READ] = f"primary header's used; image's: {ext.get(REFUSED, 'no scale of a camera')}"[:68]
     cards |= {key: source[key] for key in (READ, REFUSED) if key in source}
     if "RADECSYS" in cards:  # the name that the FITS standard gave up
         cards.setdefault("RADESYS", cards["RADECSYS"])
@@ -169,6 +177,7 @@ def _canonical(value: Any) -> str:
     return "'" + str(value).rstrip() + "'"
 
 
-def ascii_name(file_name: str) -> str:
-    """A file's name as a header can hold it: what is not printable ASCII is escaped, as Python does."""
-    return "".join(c if " " <= c <= "~" else ascii(c)[1:-1] for c in file_name)
+def ascii_name(text: str) -> str:
+    """A file's name, or a note with one, as a header can hold it: what is not printable ASCII is escaped, as
+    Python does."""
+    return "".join(c if " " <= c <= "~" else ascii(c)[1:-1] for c in text)

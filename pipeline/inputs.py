@@ -1,6 +1,6 @@
 """What is given to be reduced is looked at, every file of it, before a pixel is read.
 
-    frames = open_all(files)                     # readable, of NIRI
+    frames, notes = open_all(files)              # readable, of NIRI
     frames = raw_only(frames)                    # without the products that lie among them
     check_kinds(recipe, frames)                  # of one kind
     frames, notes = once_each(frames)            # no exposure twice
@@ -10,6 +10,7 @@ All raise errors that name the file.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from typing import Any
 from pipeline import logutils
 from pipeline.dataset import CannotOpen, Dataset
 from pipeline.errors import FrameMismatch, NiridError
-from pipeline.fitsreader import read_file
+from pipeline.fitsio import read_frame
 from pipeline.names import canonical_first, told_apart
 from pipeline.primitive import Recipe
 
@@ -42,14 +43,17 @@ MADE_OF = {
 # (exposures of darks, read modes) the steps themselves see to.
 ALIKE = {
     ("DARK",): ("shape",),
-    ("FLAT",): ("shape", "filter_name", "camera"),
-    ("IMAGE",): ("shape", "filter_name", "camera"),
-    ("FLAT", "DARK"): ("shape",),
+    ("FLAT",): ("shape", "filter_name", "camera", "focal_plane_mask", "well_depth"),
+    ("IMAGE",): ("shape", "filter_name", "camera", "focal_plane_mask", "is_ao"),
+    ("FLAT", "DARK"): ("shape", "well_depth"),
 }
 
 
-def open_all(files: Any) -> list[Dataset]:
-    """The files that can be read, each once. Raises ReduceError without any, or with another instrument."""
+def open_all(files: Any) -> tuple[list[Dataset], list[str]]:
+    """The files that can be read, each once, and a note for each that cannot.
+
+    Raises ReduceError without any, or with another instrument.
+    """
     if isinstance(files, str | os.PathLike):
         files = [files]
     files = list(files or ())
@@ -59,6 +63,8 @@ def open_all(files: Any) -> list[Dataset]:
     problems = []
     for name in files:
         try:
+            if not os.fspath(name):
+                raise ValueError("it is empty")
             opened.setdefault(os.path.realpath(name), Dataset(name))
         except CannotOpen as error:
             problems.append(str(error))
@@ -66,8 +72,6 @@ def open_all(files: Any) -> list[Dataset]:
             problems.append(f"{name!r} is no file name: {error}")
     if not opened:
         raise ReduceError(f"none of {len(files)} files can be read: {problems[0]}")
-    for problem in problems:
-        logutils.get().warning("left_out", text=f"{problem}; left out")
     by_instrument = {ad.instrument(): ad for ad in reversed(opened.values())}
     if len(by_instrument) > 1:
         what = " and ".join(f"{name} ({ad.filename})" for name, ad in reversed(by_instrument.items()))
@@ -75,7 +79,7 @@ def open_all(files: Any) -> list[Dataset]:
     first = next(iter(opened.values()))
     if "NIRI" not in first.tags:
         raise ReduceError(f"{first.filename} is of {first.instrument()}, and only NIRI is reduced here")
-    return list(opened.values())
+    return list(opened.values()), [f"{problem}; left out" for problem in problems]
 
 
 def is_raw(ad: Dataset) -> bool:
@@ -98,10 +102,9 @@ def raw_only(frames: Sequence[Dataset]) -> list[Dataset]:
 
 
 def kind_of(ad: Dataset) -> str:
-    """DARK, FLAT, ARC, SPECT, IMAGE or "other": what a recipe takes a frame for."""
-    return next(
-        (kind for kind in ("DARK", "FLAT", "ARC", "SPECT", "BPM", "IMAGE") if kind in ad.tags), "other"
-    )
+    """DARK, ARC, SPECT, FLAT, BPM, IMAGE or "other": what a recipe takes a frame for."""
+    kinds = ("DARK", "ARC", "SPECT", "FLAT", "BPM", "IMAGE")
+    return next((kind for kind in kinds if kind in ad.tags), "other")
 
 
 def check_kinds(recipe: Recipe, frames: Sequence[Dataset]) -> None:
@@ -140,16 +143,16 @@ def _some(frames: Sequence[Dataset]) -> str:
 def once_each(frames: Sequence[Dataset]) -> tuple[list[Dataset], list[str]]:
     """The frames without copies, and a note for each that is left out.
 
-    Two files are of one exposure when their pixels are the same, compressed or not, and their data label or
-    their time as well. The file with Gemini's name stays, else the first by name. Pixels are only
-    compared where the headers agree: two exposures never begin at once.
+    Two files are of one exposure when their pixels have the same values, however these are stored, and their
+    data label or their time is the same as well. The file with Gemini's name stays, else the first by name.
+    Pixels are only compared where the headers agree: two exposures never begin at once.
     """
     suspects = _alike_in_header(frames)
     called = dict(zip(map(id, frames), told_apart([ad.path for ad in frames], plain=False), strict=True))
     by_pixels: dict[tuple[int, str], list[Dataset]] = defaultdict(list)
     for number, group in enumerate(suspects):
         for ad in group:
-            by_pixels[number, _data_sha(ad)].append(ad)
+            by_pixels[number, _pixels(ad)].append(ad)
     notes, gone = [], set()
     for same in by_pixels.values():
         kept, *copies = sorted(same, key=lambda ad: (canonical_first(ad.filename), ad.path))
@@ -169,9 +172,7 @@ def _alike_in_header(frames: Sequence[Dataset]) -> list[list[Dataset]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
-def _data_sha(ad: Dataset) -> str:
-    """Of the pixels, however they are compressed."""
-    from pipeline.fitsio import tiled_data_sha
-
-    tiled = any(hdu.tiled for hdu in ad._file.hdus)
-    return tiled_data_sha(ad.path) if tiled else read_file(ad.path).data_sha
+def _pixels(ad: Dataset) -> str:
+    """Digest of the values, however they are compressed and of whatever type they are stored."""
+    frame = read_frame(ad.path)
+    return hashlib.sha256(frame.sci.tobytes() + frame.dq.tobytes()).hexdigest()

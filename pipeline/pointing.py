@@ -20,7 +20,7 @@ def projection(frame: Frame) -> Tangent:
     """The frame's world coordinates. Raises BadFrame without usable ones."""
     found = frame.tangent
     if found is None:
-        raise BadFrame(frame.name, "its WCS has no scale that a NIRI camera can have")
+        raise BadFrame(frame.name, "it has no WCS, or none that a NIRI camera can have")
     return found
 
 

@@ -21,6 +21,8 @@ from pipeline.zeropoint import ZeroPoint
 
 # Accepted for every step, outside its own parameters.
 COMMON = {"skip_primitive": bool, "write_outputs": bool}
+# Calibrations by path, which whoever reads them takes out before `bind`.
+PATHS = {"darkCorrect": ("dark",), "flatCorrect": ("flat",)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -235,9 +237,11 @@ class Recipe:
             given[where][name] = value
             return []
         if not takers:
+            asked = [s for s in self.steps if where in ("", s.name)]
             known = {
-                n for s in self.steps if where in ("", s.name) for n in params.type_hints(s.primitive.params)
+                n for s in asked for n in (*params.type_hints(s.primitive.params), *PATHS.get(s.name, ()))
             }
+            known |= COMMON.keys() if where else set()
             nobody = f"{key}: no such parameter" if where else f"{key}: no step of {self.name} takes it"
             return [nobody + params.suggest(name, known)]
         for step in takers:

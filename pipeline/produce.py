@@ -219,7 +219,7 @@ def write(
     DamagedFile when the file does not read back.
     """
     frame = finished(product, number).evolve(name=f"{name or stem.name}.fits")
-    notes = tuple(dict.fromkeys((*notes, *product.notes)))
+    notes = tuple(dict.fromkeys(ascii_name(text) for text in (*notes, *product.notes)))
     for note in notes:
         frame = frame.evolve(history=note)
     fits, png = stem.with_name(f"{stem.name}.fits"), stem.with_name(f"{stem.name}.png")

@@ -80,7 +80,8 @@ class Reduce:
         log = logutils.get()
         _one_of("mode", self.mode, MODES)
         _one_of("preset", self.preset, PRESETS)
-        opened = open_all(self.files)
+        folder = _folder(self.out, self.suffix)
+        opened, unread = open_all(self.files)
         recipe = find_recipe(self.recipename, next(filter(is_raw, opened), opened[0]), self.mode)
         self.recipename = recipe.name
         if any(step.name == "prepare" for step in recipe.steps):
@@ -90,13 +91,13 @@ class Reduce:
         plan = plan_run(
             recipe,
             frames,
-            overrides=_overrides(self.uparms),
+            overrides=_overrides(self.uparms or ()),
             user=user_calibrations(self.ucals),
             where=cal_service.databases(self.config_file),
             preset=self.preset,
             mode=self.mode,
             strict=self.strict_cals,
-            warnings=warnings,
+            warnings=[*unread, *warnings],
         )
         names = [source.name for source in plan.inputs]
         log.info("recipe", text=f"{recipe.name}: {len(names)} frames, {names[0]} to {names[-1]}")
@@ -104,7 +105,7 @@ class Reduce:
             log.info("calibration", text=f"  {source.role}: {_short(source.path)}")
         for warning in plan.warnings:
             log.warning("note", text=warning)
-        paths = plan.execute(Path(self.out), self.suffix, self.preview, self.overwrite)
+        paths = plan.execute(folder, self.suffix, self.preview, self.overwrite)
         stored = plan.store(paths)
         for path in paths:
             into = f", registered in {', '.join(_short(place) for place in stored)}" if stored else ""
@@ -158,6 +159,19 @@ def _from_file(name: str, attribute: str) -> Recipe:
 def _short(path: str | Path) -> str:
     """A path below the working directory as it is seen from there."""
     return os.path.relpath(path) if Path(path).absolute().is_relative_to(Path.cwd()) else str(path)
+
+
+def _folder(out: str | os.PathLike[str], suffix: str | None) -> Path:
+    """Where products go. Raises ReduceError for no folder, and for a suffix that ends no file's name."""
+    if suffix is not None and (not isinstance(suffix, str) or not suffix.isprintable() or "/" in suffix):
+        raise ReduceError(f"suffix {suffix!r}: must be the end of a file's name, as _mine")
+    try:
+        folder = Path(out)
+    except TypeError as error:
+        raise ReduceError(f"out {out!r} is no folder: {error}") from None
+    if "\0" in str(folder) or (os.path.lexists(folder) and not folder.is_dir()):
+        raise ReduceError(f"out {str(folder)!r} is no folder")
+    return folder
 
 
 def _overrides(given: Overrides) -> dict[str, Any]:

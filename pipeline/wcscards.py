@@ -25,8 +25,10 @@ APART_ARCSEC, APART_SCALE = 1.0, 0.01  # by which two headers of one file disagr
 
 _PC = frozenset(f"PC{i}_{j}" for i in (1, 2) for j in (1, 2))
 _CD = frozenset(f"CD{i}_{j}" for i in (1, 2) for j in (1, 2))
+# As before the standard of 2002: PC001002 is PC1_2.
+_OLD = {f"{a}00{i}00{j}": f"{a}{i}_{j}" for a in ("PC", "CD") for i in (1, 2) for j in (1, 2)}
 _PLACES = ("CRPIX1", "CRPIX2", "CRVAL1", "CRVAL2")
-_LINEAR = _PC | {"CDELT1", "CDELT2", "CROTA2"}
+_LINEAR = _PC | _OLD.keys() | {"CDELT1", "CDELT2", "CROTA2"}
 _BENT = frozenset(
     (
         *("A_ORDER", "B_ORDER", "AP_ORDER", "BP_ORDER", "CPDIS1", "CPDIS2", "CQDIS1", "CQDIS2"),
@@ -35,7 +37,7 @@ _BENT = frozenset(
     )
 )
 _GONE = re.compile(
-    r"^(PC\d_\d|CDELT\d|CROTA\d|LONPOLE|LATPOLE|PV\d_\d+|(A|B|AP|BP)_(ORDER|DMAX|\d+_\d+)|C[PQ]DIS\d"
+    r"^(PC\d_\d|(PC|CD)00\d00\d|CDELT\d|CROTA\d|LONPOLE|LATPOLE|PV\d_\d+|(A|B|AP|BP)_(ORDER|DMAX|\d+_\d+)|C[PQ]DIS\d"
     r"|D2IMDIS\d|DP\d.*|DQ\d.*|WAT\d_\d+)$"
 )
 _UNITS = {"": 1.0, "DEG": 1.0, "DEGREE": 1.0, "DEGREES": 1.0, "ARCMIN": 1 / 60, "ARCSEC": 1 / 3600}
@@ -49,12 +51,18 @@ def standard(cards: Cards) -> Cards:
     """
     if "CTYPE1" not in cards or _is_plain(cards):
         return cards
+    if not _OLD.keys().isdisjoint(cards):
+        cards = {
+            **{_OLD.get(key, key): cards[key] for key in cards},
+            **{k: cards[k] for k in _PC if k in cards},
+        }
     others = {key: cards[key] for key in cards if not _GONE.match(key)}
     try:
         told = _bent(cards)
         found, read = _through_astropy(cards, told) if told else _straight(cards)
     except ValueError as error:
-        bare = {key: v for key, v in others.items() if key not in _CD and key not in ("CTYPE1", "CTYPE2")}
+        gone = _CD | {"CTYPE1", "CTYPE2", "CUNIT1", "CUNIT2"}
+        bare = {key: value for key, value in others.items() if key not in gone}
         return {**bare, REFUSED: str(error)[:68]}
     if not found:  # nothing that could be read at all, as in a header with CTYPE alone
         return cards

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from pipeline.errors import BadFrame, CalibrationNotFound, FrameMismatch, NotEnoughFrames
+from pipeline.errors import BadFrame, CalibrationNotFound, NotEnoughFrames
 from pipeline.frame import BAD_PIXEL, UNILLUMINATED, Frame, Frames
 from pipeline.params import bounded
 from pipeline.primitive import Calibrations, per_frame, primitive
@@ -55,6 +55,9 @@ def make_lamp_flat(frames: Frames, params: MakeLampFlatParams, cals: Calibration
     left_out = [f.name for f in frames if not any(f is other for other in (*darks, *on, *off))]
     if left_out:
         flat = flat.evolve(note=f"neither lamp-on nor lamp-off, left out: {', '.join(left_out)}")
+    for what in ("gcal_lamp_raw", "gcal_filter"):
+        if len(found := {str(getattr(frame.descriptors, what)) for frame in on}) > 1:
+            flat = flat.evolve(note=f"lamp-on frames differ in {what}: {', '.join(sorted(found))}")
     times = {frame.descriptors.exposure_time for frame in on + off}
     if len(times) > 1:
         flat = flat.evolve(
@@ -68,7 +71,13 @@ def _to_mean_level(frames: Frames) -> list[float] | None:
     one is not above zero."""
     some = (slice(8, None, 16), slice(8, None, 16))  # the same pixels of each, so that their response cancels
     good = np.logical_and.reduce([frame.dq[some] == 0 for frame in frames])
-    levels = [float(np.median(frame.sci[some][good])) if good.any() else 0.0 for frame in frames]
+    cube = np.array([frame.sci[some][good] for frame in frames], np.float64)
+    if not cube.size:
+        return None
+    middle = np.median(cube, axis=0)
+    cube, middle = cube[:, middle > 0], middle[middle > 0]
+    # Pixel by pixel, so that a part of a frame without light is no fainter lamp.
+    levels = [float(level) for level in np.median(cube / middle, axis=1)] if middle.size else [0.0]
     if not all(level > 0 for level in levels):
         return None
     mean = math.fsum(levels) / len(levels)
@@ -135,8 +144,8 @@ class FlatCorrectParams:
 def flat_correct(frame: Frame, params: FlatCorrectParams, cals: Calibrations) -> Frame:
     """Divide by the flat; its mask is ORed in. A larger flat is cut to the array setting.
 
-    Raises CalibrationNotFound without a flat, unless do_cal or the mode (PROCMODE) let it go on;
-    FrameMismatch for another filter.
+    A flat of another filter, which only a person gives, is noted. Raises CalibrationNotFound without a flat,
+    unless do_cal or the mode (PROCMODE) let it go on; FrameMismatch for another size.
     """
     if params.do_cal == "skip":
         return frame.evolve(note="not flat-fielded, as told by flatCorrect:do_cal=skip")
@@ -147,8 +156,9 @@ def flat_correct(frame: Frame, params: FlatCorrectParams, cals: Calibrations) ->
         return frame.evolve(note=f"no flat for {frame.name}: not flat-fielded")
     if cals.flat is None:
         raise CalibrationNotFound(f"no flat for {frame.name}; flatCorrect:do_cal=skip goes on without")
-    found, wanted = cals.flat.descriptors.filter_name, frame.descriptors.filter_name
-    if found != wanted:
-        raise FrameMismatch(f"flat {cals.flat.name} has filter {found}, wanted {wanted} as in {frame.name}")
     flat = fitted(cals.flat, frame)
-    return (frame / flat).stamped("FLATCORR", cards={"FLATIM": (flat.name, "Flat-field image used")})
+    done = (frame / flat).stamped("FLATCORR", cards={"FLATIM": (flat.name, "Flat-field image used")})
+    found, wanted = flat.descriptors.filter_name, frame.descriptors.filter_name
+    if found == wanted:
+        return done
+    return done.evolve(note=f"{frame.name} is in filter {wanted}, and its flat {flat.name} in {found}")

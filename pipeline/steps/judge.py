@@ -22,6 +22,7 @@ from pipeline.params import bounded
 from pipeline.primitive import Calibrations, note, primitive
 from pipeline.steps.judgeclouds import clouded, star_light
 from pipeline.steps.members import NAMED, member_cards, name_of
+from pipeline.steps.twice import given_twice
 from pipeline.tags import tags_of
 from pipeline.verdict import LEFT_OUT, USED, WEIGHTED, Verdict
 
@@ -50,7 +51,8 @@ class JudgeFramesParams:
 @primitive("judgeFrames", JudgeFramesParams)
 def judge_frames(frames: Frames, params: JudgeFramesParams, cals: Calibrations) -> Frames:
     """Leave out frames without light, saturated all over or never read out, and calibration frames whose
-    level is not that of the others; bar frames from being a sky for others; each with a note.
+    level is not that of the others, and copies of others; bar frames from being a sky for others; each with a
+    note.
 
     Levels and noise are compared within the darks, lamp-on, lamp-off and other frames given. At least one
     frame is left. `accept` names frames that a person wants used all the same.
@@ -74,17 +76,17 @@ def judge_frames(frames: Frames, params: JudgeFramesParams, cals: Calibrations) 
             own |= {rest[k]: v for k, v in _images(fit, looks, params).items()}
             own = clouded(members, seen, params.sky_cloud, besides=own) | own
         elif kind != "image":
-            rest = [k for k in range(len(members)) if own.get(k, _FINE).unit != "of the pixels"]
-            fit, looks = [members[k] for k in rest], [seen[k] for k in rest]
-            level = {rest[k]: v for k, v in _calibrations(kind, fit, looks, params, lamp).items()}
-            # An unlit lamp gives little noise, too: its level says more.
-            own = level | {k: v for k, v in own.items() if k not in level}
+            own |= _levels(kind, members, seen, own, params, lamp)
         objects = [k for k, f in enumerate(members) if not f.roles or "object" in f.roles]
         if objects and all(k in own and own[k].use == LEFT_OUT for k in objects):
             # Nothing would be left. A person sees why the product is what it is.
             own |= {k: _in_spite(own[k]) for k in objects}
         verdicts += own.values()
-    return dealt(frames, verdicts, params.accept)
+    copies, notes = given_twice(frames)
+    left = dealt(frames, [*verdicts, *copies], params.accept)
+    for text in notes:
+        left = note(left, text)
+    return left
 
 
 def _in_spite(verdict: Verdict) -> Verdict:
@@ -237,15 +239,17 @@ def _without_light(frame: Frame, seen: Figures) -> float:
     return max(read, math.sqrt(max(seen.expected**2 - max(seen.level, 0.0), 0.0)))
 
 
-def _calibrations(
-    kind: str, members: Frames, seen: Sequence[Figures], params: JudgeFramesParams, lamp: float
+def _levels(
+    kind: str, members: Frames, seen: Sequence[Figures], odd: Verdicts, params: JudgeFramesParams, lamp: float
 ) -> Verdicts:
-    """Darks, lamp-on or lamp-off frames whose level is not that of the others."""
+    """Darks, lamp-on or lamp-off frames whose level is not that of the others; `odd` are no measure of them.
+
+    Of two, or where all differ, nobody can tell which are wrong: they are used, and it is said.
+    """
     from pipeline.algorithms import oddness
 
-    if not members:
-        return {}
-    levels = np.array([s.level for s in seen])
+    fit = [k for k in range(len(members)) if k not in odd]
+    levels = np.array([seen[k].level for k in fit])
     usual = oddness.usual(levels)[0]
     if kind == "dark":
         allowed = 5.0 / (number(members[0].header, "GAIN") or 1.0) + params.dark_level * abs(usual)
@@ -253,16 +257,22 @@ def _calibrations(
         allowed = params.lamp_level * abs(usual)
     else:
         allowed = params.lamp_off_level * lamp if lamp > 0 else params.lamp_level * abs(usual)
+    # An unlit lamp gives little noise, too: its level says more than "never read".
+    unread = {k: seen[k].level - usual for k, v in odd.items() if v.unit != "of the pixels"}
+    left = dict(zip(fit, oddness.far_from_usual(levels, allowed), strict=True))
+    left |= {k: away if abs(away) > allowed else None for k, away in unread.items()}
     out: Verdicts = {}
-    for k, away in enumerate(oddness.far_from_usual(levels, allowed)):
+    for k, away in left.items():
         if away is not None:
-            out[k] = _out(
-                members[k],
-                f"{'above' if away > 0 else 'below'} the level of the other {kind} frames",
-                abs(away),
-                allowed,
-                members[k].unit,
-            )
+            where = "above" if away > 0 else "below"
+            reason = f"{where} the level of the other {kind} frames"
+            out[k] = _out(members[k], reason, abs(away), allowed, members[k].unit)
+    same = [k for k in fit if k not in out]
+    usual = oddness.usual(np.array([seen[k].level for k in same]))[0]
+    for k in same:
+        if (far := float(abs(seen[k].level - usual))) > allowed:
+            reason = f"the levels of the {kind} frames differ, and none can be told wrong"
+            out[k] = Verdict(name_of(members[k]), USED, USED, reason, far, allowed, members[k].unit)
     return out
 
 

@@ -168,7 +168,7 @@ def _problem(frame: Frame, base: Frame | None, params: PrepareParams) -> str | N
     """
     if not sane_wcs(frame.header):
         refused = frame.header.get(wcscards.REFUSED)
-        return str(refused) if refused else "its WCS has no scale that a NIRI camera can have"
+        return str(refused) if refused else "it has no WCS, or none that a NIRI camera can have"
     if "NON_SIDEREAL" in tags_of(frame.header):
         return None
     facts = frame.descriptors

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import numpy as np
 
 from pipeline.errors import CalibrationNotFound, FrameMismatch
-from pipeline.frame import SATURATED, Frame, Frames, MaskImage
+from pipeline.frame import NO_DATA, SATURATED, Frame, Frames, MaskImage
 from pipeline.headers import number
 from pipeline.parallel import each
 from pipeline.params import bounded
@@ -32,7 +32,8 @@ class AddDQParams:
 
 @primitive("addDQ", AddDQParams)
 def add_dq(frames: Frames, params: AddDQParams, cals: Calibrations) -> Frames:
-    """Set the DQ plane: 1 from bad-pixel masks, 2 non-linear, 4 saturated, 8 latency, 16 not a number.
+    """Set the DQ plane: 1 from bad-pixel masks, 2 non-linear, 4 saturated, 8 latency, 16 not a number, or as
+    far below zero as a saturated pixel is above it.
 
     Saturation is told by SATLEVEL and NONLINEA of the header, and by small holes of low signal in what is
     not linear (burnt-out stars). Latency is looked for among the frames given, each compared with those
@@ -60,9 +61,11 @@ def _flagged(frame: Frame, params: AddDQParams, cals: Calibrations) -> Frame:
     dq, high = flagging.level_flags(frame.sci, dq, non_linear, saturation)
     if high and (hidden := flagging.hidden_saturation(frame.sci, non_linear)).any():
         dq[hidden] |= SATURATED
-    sci, finite = frame.sci, np.isfinite(frame.sci)
-    if not finite.all():
-        sci = np.where(finite, sci, np.float32(0))
+    sci = frame.sci
+    if not (sci.min() > -saturation and sci.max() < math.inf):  # NaN goes through both
+        void = ~((sci > -saturation) & (sci < math.inf))
+        dq[void] |= NO_DATA
+        sci = np.where(void, np.float32(0), sci)
     return frame.stamped("ADDDQ", dq=dq, **({} if sci is frame.sci else {"sci": sci}))
 
 

@@ -124,7 +124,7 @@ def test_a_product_of_another_exposure_is_not_replaced(top, work, capsys):
     ]
 
 
-@pytest.mark.parametrize("kind", ["other name", "other folder", "gzip", "bzip2", "tiles", "comment"])
+@pytest.mark.parametrize("kind", ["other name", "other folder", "gzip", "bzip2", "tiles", "type", "comment"])
 def test_an_exposure_counts_once(top, work, kind):
     darks = raw(top, range(423, 426))
     Reduce(files=darks).runr()
@@ -139,6 +139,12 @@ def test_an_exposure_counts_once(top, work, kind):
         copied.write_bytes(content)
         if kind == "comment":
             fits.setval(copied, "OBSERVER", value="somebody else")
+        if (
+            kind == "type"
+        ):  # as software leaves it that turns integers into floats, or floats into longer ones
+            with fits.open(path) as file:
+                file[1].data = file[1].data.astype("f8")
+                file.writeto(copied, overwrite=True)
         if kind == "tiles":
             with fits.open(path) as file:
                 image = fits.CompImageHDU(
@@ -153,6 +159,19 @@ def test_an_exposure_counts_once(top, work, kind):
         np.testing.assert_array_equal(once["VAR"].data, twice["VAR"].data)
         assert twice[0].header["NCOMBINE"] == 3
     assert "left out: the same exposure as" in history(reduction.output_filenames[0])
+
+
+@pytest.mark.parametrize(
+    "name", ["a\x01.fits", "b\n.fits", "\u00e9.fits", "\udcff.fits", "%s 'q'.fits", "", "none.fits"]
+)
+def test_what_is_left_out_is_told_in_the_product_whatever_it_is_called(top, work, name):
+    darks = raw(top, range(423, 426))
+    if name and name != "none.fits":
+        shutil.copy(darks[0], work / name)
+    Reduce(files=[*darks, name], out="o").runr()
+    told = ascii(name)[1:-1] if name else "it is empty; left out"
+    assert told.replace("\\'", "'") in history(work / "o" / DARK)
+    assert "left out" in history(work / "o" / DARK)
 
 
 def test_exposures_that_look_alike_are_all_used(top, work):
@@ -195,6 +214,8 @@ def test_the_same_command_again_gives_the_same_product(top, work, capsys):
         ("a spectrum", {"FILTER3": "Hgrism_G5203"}, "odd.fits is SPECT"),
         ("another filter", {"FILTER1": "H_G0203"}, "odd.fits: filter_name H"),
         ("another camera", {"CAMERA": "f14"}, "odd.fits: camera f14"),
+        ("another mask", {"FPMASK": "f6-4pix_G5212"}, "odd.fits: focal_plane_mask f6-4pix_G5212"),
+        ("adaptive optics", {"AOFOLD": "IN"}, "odd.fits: is_ao True"),
         ("another instrument", {"INSTRUME": "GNIRS"}, "files of 2 instruments"),
         ("no instrument", {"INSTRUME": "NOTHING"}, "files of 2 instruments"),
     ],
@@ -204,6 +225,71 @@ def test_a_frame_that_does_not_belong_is_named(top, work, what, cards, why):
     with pytest.raises((ReduceError, FrameMismatch), match=why):
         Reduce(files=files).runr()
     assert not list(work.glob("*_image.fits"))
+
+
+@pytest.mark.parametrize(
+    ("cards", "why"),
+    [
+        ({"FILTER3": "Hgrism_G5203"}, "odd.fits is SPECT"),
+        ({"OBSTYPE": "ARC"}, "odd.fits is ARC"),
+        ({"OBSTYPE": "DARK"}, "odd.fits is DARK"),
+        ({"FILTER1": "H_G0203"}, "odd.fits: filter_name H_G0203"),
+        ({"A_VDDUC": -2.0}, "odd.fits: well_depth Unknown"),
+        ({"FPMASK": "f6-4pix_G5212"}, "odd.fits: focal_plane_mask"),
+        ({"LNRS": 16, "NDAVGS": 16}, "odd.fits has read mode Low Background"),
+    ],
+)
+@pytest.mark.parametrize("number", [364, 367])  # with the lamp off, and on
+def test_a_flat_that_does_not_belong_is_named(top, work, cards, why, number):
+    files = [path for path in raw(top, range(363, 369)) if str(number) not in path]
+    odd = copy(raw(top, [number])[0], work / "odd.fits", **cards)
+    with pytest.raises((ReduceError, FrameMismatch), match=why):
+        Reduce(files=[*files, odd]).runr()
+    assert not list(work.glob("*_flat.fits"))
+
+
+def test_lamps_of_other_names_are_told(top, work):
+    files = [copy(path, work / Path(path).name) for path in raw(top, range(363, 369))]
+    copy(
+        files[4],
+        files[4].replace("0367", "0399"),
+        GCALLAMP="IRlow",
+        GCALFILT="ND2",
+        DATALAB="X",
+        UT="23:00:00",
+    )
+    Reduce(files=[*files[:4], files[5], files[4].replace("0367", "0399")]).runr()
+    assert "lamp-on frames differ in gcal_lamp_raw: IRhigh, IRlow" in history(FLAT)
+    assert "lamp-on frames differ in gcal_filter: ND2, " in history(FLAT)
+
+
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [
+        ({"suffix": "/../x"}, "suffix '/../x': must be the end"),
+        ({"suffix": "_a\nb"}, "must be the end"),
+        ({"suffix": "_a\0"}, "must be the end"),
+        ({"suffix": 5}, "suffix 5: must be the end"),
+        ({"out": "a\0"}, "is no folder"),
+        ({"out": None}, "is no folder"),
+        ({"out": "rc"}, "'rc' is no folder"),
+        ({"ucals": "abc"}, "ucals 'abc': must be pairs"),
+        ({"ucals": {5: "x"}}, "no kind of calibration 5"),
+        ({"uparms": {"darkCorrect:drak": "x"}}, "did you mean dark?"),
+        ({"uparms": {"stackDarks:skip_primitiv": "x"}}, "did you mean skip_primitive?"),
+    ],
+)
+def test_what_is_asked_for_is_one_line(top, work, how, why):
+    numbers = range(270, 278) if "dark?" in why else range(423, 426)
+    with pytest.raises(NiridError) as caught:
+        Reduce(files=raw(top, numbers), **how).runr()
+    assert why in str(caught.value)
+    assert not list(work.rglob("*_*.fits"))
+
+
+def test_nothing_asked_for_is_nothing(top, work):
+    Reduce(files=raw(top, range(423, 426)), uparms=None, ucals=None).runr()
+    assert (work / DARK).exists()
 
 
 def test_another_size_is_named(top, work):
@@ -261,6 +347,29 @@ def test_a_dark_by_hand_that_does_not_match_is_told(top, work):
     right = {"processed_dark": str(top / "cals" / DARK), "processed_flat": str(top / "cals" / FLAT)}
     Reduce(files=science(top), ucals=right, strict_cals=True).runr()
     assert "does not match" not in history("N20160102S0271_image.fits")
+
+
+@pytest.mark.parametrize(
+    ("kind", "which", "cards", "why"),
+    [
+        ("processed_dark", DARK, {"EXPTIME": 10.0}, "exposure_time 10.0, wanted 20.002"),
+        ("processed_dark", DARK, {"COADDS": 2}, "coadds 2, wanted 1"),
+        ("processed_dark", DARK, {"LNRS": 16, "NDAVGS": 16}, "read_mode Low Background, wanted Medium"),
+        ("processed_dark", DARK, {"A_VDDUC": -2.0}, "well_depth Unknown, wanted Shallow"),
+        ("processed_flat", FLAT, {"A_VDDUC": -2.0}, "well_depth Unknown, wanted Shallow"),
+        ("processed_flat", FLAT, {"CAMERA": "f32"}, "camera f32, wanted f6"),
+        ("processed_flat", FLAT, {"FILTER1": "H_G0203"}, "filter_name H_G0203, wanted Kprime_G0206"),
+        ("processed_bpm", BPM, {"A_VDDUC": -2.0}, "well_depth Unknown, wanted Shallow"),
+    ],
+)
+def test_a_calibration_by_hand_that_does_not_match_is_a_warning_or_an_error(
+    top, work, kind, which, cards, why
+):
+    by_hand = [(kind, copy(top / "cals" / which, work / "mine.fits", **cards))]
+    with pytest.raises(ReduceError, match=f"does not match 3 frames, from .*: {why}.*strict_cals is set"):
+        Reduce(files=science(top)[:4], ucals=by_hand, strict_cals=True).runr()
+    Reduce(files=science(top)[:4], ucals=by_hand).runr()
+    assert why in history("N20160102S0271_image.fits")
 
 
 # --- masks ---------------------------------------------------------------------------------------------

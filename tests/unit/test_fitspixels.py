@@ -64,6 +64,11 @@ def test_a_pixel_without_a_value_is_no_data(tmp_path, kind, value, blank):
     expect_hole(frame, told)
 
 
+def test_a_blank_in_the_primary_header_is_one_too(tmp_path):
+    frame = read(tmp_path / "a.fits", holed("f4", -9999), phu={**DARK, "BLANK": -9999})
+    expect_hole(frame, np.rint(noise()))
+
+
 def test_blank_is_of_the_stored_numbers(tmp_path):
     pixels = holed("i2", 77)
     frame = read(tmp_path / "a.fits", pixels, {"BLANK": 77, "BSCALE": 2.0, "BZERO": 32768.0})
@@ -108,6 +113,20 @@ def test_a_variance_that_is_none_is_no_data_either(tmp_path, value):
     assert (frame.dq[0, 0], np.count_nonzero(frame.dq)) == (1, 81)
     assert frame.var is not None
     assert not frame.var[HOLE].any()
+
+
+@pytest.mark.parametrize("name", ["VAR", "DQ", "OBJMASK", "COVERAGE", "MINE"])
+@pytest.mark.parametrize("kind", ["PROCDARK", "BPMASK"])
+def test_planes_of_other_sizes_are_not_dropped_in_silence(tmp_path, name, kind):
+    head = header_bytes({"SIMPLE": True, "BITPIX": 8, "NAXIS": 0, **DARK, kind: True})
+    planes = (("SCI", noise() if kind == "PROCDARK" else noise() * 0), (name, np.zeros((32, 64), "i2")))
+    (tmp_path / "a.fits").write_bytes(head + b"".join(image_bytes(p, {"EXTNAME": n}) for n, p in planes))
+    used = {"PROCDARK": ("VAR", "DQ", "OBJMASK", "COVERAGE"), "BPMASK": ("DQ", "MINE")}[kind]
+    if name in used:
+        with pytest.raises(RefusedFile, match=r"SCI has 64x64 pixels, .* has 64x32 pixels"):
+            read_frame(tmp_path / "a.fits")
+    else:
+        assert read_frame(tmp_path / "a.fits").shape == (64, 64)
 
 
 @pytest.mark.parametrize(

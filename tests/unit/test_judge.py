@@ -208,8 +208,44 @@ def test_a_dark_of_another_level_is_left_out(count):
         assert "dark" in kept[0].notes[0]
 
 
-def test_of_two_darks_none_is_called_odd():
-    assert len(judge_frames.run(darks([137.0, 700.0]))) == 2
+@pytest.mark.parametrize(
+    "levels", [[137, 700], [137, 700, 1300], [137, 137, 700, 1300], [137] * 5 + [700] * 5]
+)
+def test_darks_that_differ_with_no_majority_are_used_and_it_is_said(levels):
+    kept = judge_frames.run(darks([float(level) for level in levels]))
+    assert len(kept) == len(levels)
+    assert (
+        "S0001.fits used: the levels of the dark frames differ, and none can be told wrong"
+        in kept[0].notes[0]
+    )
+    assert verdict_of(kept, 0).use == USED
+
+
+@pytest.mark.parametrize("good", [1, 2, 3])
+@pytest.mark.parametrize("bad", [1, 2, 7])
+@pytest.mark.parametrize("value", [0.0, 137.0, 9000.0])
+def test_darks_that_were_never_read_are_no_measure_of_the_others(good, bad, value):
+    frames = darks([137.0] * (bad + good))
+    frames[:bad] = [f.evolve(sci=np.full_like(f.sci, value)) for f in frames[:bad]]
+    kept = judge_frames.run(frames)
+    assert len(kept) == good
+    assert all(verdict_of(kept, k).use == LEFT_OUT for k in range(bad))
+    assert len(kept[0].verdicts) == bad
+
+
+def test_a_copy_that_only_its_pixels_tell_is_left_out():
+    frames = darks([137.0] * 3)
+    copies = [frame.evolve(name=f"re_{k}.fits") for k, frame in enumerate(frames)]
+    kept = judge_frames.run([copies[0], *frames, *copies[1:]])
+    assert [f.name for f in kept] == [f.name for f in frames]
+    assert "re_0.fits left out: the same exposure as N20160102S0001.fits" in kept[0].notes
+    other = copies[2].evolve(sci=copies[2].sci + np.float32(0.5))
+    kept = judge_frames.run([*frames, other])
+    assert len(kept) == 4
+    assert (
+        "re_2.fits has the data label and the time of N20160102S0003.fits, and other pixels"
+        in kept[0].notes[0]
+    )
 
 
 def test_lamps():

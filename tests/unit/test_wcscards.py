@@ -34,6 +34,7 @@ SPELLINGS = {
     "PC and CDELT": {**TAN, **PLACE, **PC, **STEPS},
     "PC alone": {**TAN, **PLACE, **{key.replace("CD", "PC"): value for key, value in CD.items()}},
     "PC in part": {**TAN, **PLACE, "PC1_1": -1.0, "CDELT1": S, "CDELT2": S},
+    "old PC": {**TAN, **PLACE, **{f"PC00{k[2]}00{k[4]}": v for k, v in PC.items()}, **STEPS},
     "CDELT": {**TAN, **PLACE, "CDELT1": -S, "CDELT2": S},
     "CDELT and CROTA2": {**TAN, **PLACE, "CDELT1": -S, "CDELT2": S, "CROTA2": 33.0},
     "CDELT, CROTA2 as text": {**TAN, **PLACE, "CDELT1": str(-S), "CDELT2": str(S), "CROTA2": "33.0"},
@@ -109,9 +110,10 @@ def test_what_cannot_be_read_is_refused_with_the_reason(name):
     cards = merge({}, {**NAXIS, **REFUSED_ONES[name]})
     assert not sane_wcs(cards)
     assert cards[REFUSED]
-    assert not {key for key in cards if key.startswith(("CTYPE", "CD", "A_", "B_", "CPDIS"))}
+    assert not {key for key in cards if key.startswith(("CTYPE", "CUNIT", "CD", "A_", "B_", "CPDIS"))}
     good = merge(PLAIN, {**NAXIS, **REFUSED_ONES[name]})  # the copy in the primary header
     assert sane_wcs(good)
+    assert good[READ].startswith(f"primary header's used; image's: {cards[REFUSED]}"[:60])
     frame = calibrated(1, size=64)
     odd = frame.evolve(cards={"PREPARE": None, "CTYPE1": None, REFUSED: cards[REFUSED]})
     with pytest.raises(BadFrame) as caught:
@@ -135,6 +137,15 @@ def test_two_headers_that_disagree_are_told_and_the_image_counts():
     assert READ not in merge(PLAIN, PLAIN)
     assert READ not in merge(PLAIN, {**PLAIN, "CRVAL2": 69.7 + 0.5 / 3600})
     assert "matrix 100 %" in merge(PLAIN, {**PLAIN, **{key: value / 2 for key, value in CD.items()}})[READ]
+
+
+@pytest.mark.parametrize("cards", [{"CD1_1": -3e-55}, {"CRPIX1": 1e9}, {"CRPIX2": -1e6}, {"CRVAL2": 95.0}])
+def test_the_copy_in_the_primary_header_stands_for_one_that_makes_no_sense_and_it_is_told(cards):
+    read = merge(PLAIN, {**PLAIN, **cards})
+    assert {key: read[key] for key in PLAIN} == PLAIN
+    assert read[READ] == "primary header's used; image's: no scale of a camera"
+    assert READ not in merge(PLAIN, {"NAXIS": 2})
+    assert not sane_wcs(merge({}, {**PLAIN, **cards}))
 
 
 def test_what_was_read_is_a_note_of_the_frame():
