@@ -51,9 +51,11 @@ def candidates(frames: Sequence[Frame]) -> list[int]:
 
 
 def smeared(frames: Sequence[Frame]) -> NDArray[np.bool_]:
-    """(n,) frames whose own place is not known to a pixel: trailed, or with twice the others' sources."""
-    _, flat, count = _looks(frames)
-    return (flat > TRAILED) | _unusual(count)[1] | doubles(frames)
+    """(n,) frames whose own place is not well known: trailed, blurred, or with twice the others' sources."""
+    relative, flat, count = _looks(frames)
+    known = np.array([np.isfinite(_value(f, "FWHMPIX")) for f in frames])
+    blurred = known & (relative > LIMITS["too_blurred"].value)
+    return blurred | (flat > TRAILED) | _unusual(count)[1] | doubles(frames)
 
 
 def companions(frames: Sequence[Frame]) -> NDArray[np.float64]:

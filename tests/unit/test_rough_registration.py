@@ -191,7 +191,7 @@ def test_without_fallback_a_first_frame_that_nothing_tells_of_is_left_out():
 
 
 def test_the_reference_is_a_good_frame_and_the_order_stays():
-    frames = frames_of(fwhm=[9.0, 4.5, 4.4, 4.6, 4.5])
+    frames = frames_of(fwhm=[6.3, 4.5, 4.4, 4.6, 4.5])
     out = adjust_wcs_to_reference.run(frames)
     assert [f.name for f in out] == [f.name for f in frames]
     reference = reference_of(out)
@@ -203,6 +203,11 @@ def test_the_reference_is_a_good_frame_and_the_order_stays():
     inner = aligned[1].sci[np.nonzero(aligned[1].dq == 0)]
     assert np.isin(inner[:200], out[1].sci).all()
     assert adjust_wcs_to_reference.run(frames, reference="first")[0].header["REGMETH"] == "reference"
+
+
+def test_a_first_frame_too_blurred_to_be_used_does_not_tell_where_the_sky_is():
+    out = adjust_wcs_to_reference.run(frames_of(fwhm=[11.0, 4.5, 4.4, 4.6, 4.5]))
+    np.testing.assert_allclose(left(out)[1], -np.array(JITTER[1]), atol=1e-6)
 
 
 def test_clouded_doubled_and_far_frames_are_no_reference():
