@@ -82,7 +82,7 @@ def _print(answer: dict[str, Any]) -> None:
         out.print(Text(f"    {printable(text)}"))
     for text in answer["waits_for"]:
         if text != answer["reason"]:
-            out.print(Text(f"    waits for {printable(text)}", style="yellow"))
+            out.print(Text(f"    {printable(_waits(text))}", style="yellow"))
     tell = {"file": _file, "path": _path, "group": _group, "job": _job, "product": _product, "look": _look}
     for label, text in tell[answer["kind"]](answer):
         width = max(40, out.width - 19)
@@ -90,6 +90,13 @@ def _print(answer: dict[str, Any]) -> None:
         for i, line in enumerate(lines or [""]):
             start = Text(f"  {label if i == 0 else '':<14}  ", style="dim") if line else Text("")
             out.print(start + Text(line), soft_wrap=True)
+
+
+def _waits(text: str) -> str:
+    """A reason may be what is missing, or a sentence."""
+    if text.startswith("no "):
+        return f"waits for a {text.removeprefix('no ')}"
+    return f"waits: {text}" if " no longer on disk" in text else f"waits for {text}"
 
 
 def _state(state: str) -> Any:
@@ -171,9 +178,17 @@ def _group_lines(group: dict[str, Any]) -> Iterator[Line]:
     yield "", group["reason"] or "nothing to say"
     if group["product"]:
         yield "product", _product_words(group["product"])
-    yield from _listed("to look at", group["looks"])
+    yield from _listed("to look at", _few(group["looks"]))
     if group["better"]:
         yield "better", f"{group['better']} is there, too far in time to remake it; nirid requeue takes it"
+
+
+def _few(looks: Sequence[str]) -> list[str]:
+    """The running stack, and of the first looks the newest."""
+    stacks = [path for path in looks if path.endswith("_running.fits")]
+    first = [path for path in looks if path not in stacks]
+    more = [f"and {len(first) - 2} more first looks"] if len(first) > 2 else []
+    return [*stacks, *first[-2:], *more]
 
 
 def _product_words(product: dict[str, Any]) -> str:
