@@ -72,8 +72,10 @@ def _span(db: sqlite3.Connection, night: str | None) -> tuple[float, float]:
 
 def _sequence(db: sqlite3.Connection, group: sqlite3.Row) -> Row | None:
     frames = db.execute(
-        """SELECT f.name, f.ut, f.usable, f.role, f.descriptors FROM membership m
-        JOIN frame f ON f.id = m.frame_id WHERE m.group_id = ? ORDER BY f.ut, f.label""",
+        """SELECT f.name, f.ut, f.role, f.descriptors, f.usable AND EXISTS (SELECT 1 FROM content c
+            JOIN sighting s ON s.content_id = c.id AND s.current AND s.present
+            WHERE c.frame_id = f.id AND c.state <> 'superseded') AS usable
+        FROM membership m JOIN frame f ON f.id = m.frame_id WHERE m.group_id = ? ORDER BY f.ut, f.label""",
         (group["id"],),
     ).fetchall()
     if not frames:

@@ -78,11 +78,11 @@ def _print(answer: dict[str, Any]) -> None:
     out = console()
     headline = Text(f"{printable(answer['name'])}  ", style="bold")
     out.print(headline + _state(answer["state"]) + Text(f"  since {_when(answer['since'])}", style="dim"))
-    for text in filter(None, answer["reason"].splitlines()):
-        out.print(Text(f"    {printable(text)}"))
-    for text in answer["waits_for"]:
-        if text != answer["reason"]:
-            out.print(Text(f"    {printable(_waits(text))}", style="yellow"))
+    said = [(text, "") for text in filter(None, answer["reason"].splitlines())]
+    said += [(_waits(text), "yellow") for text in answer["waits_for"] if text != answer["reason"]]
+    for text, style in said:
+        for line in textwrap.wrap(printable(text), max(40, out.width - 4), break_on_hyphens=False):
+            out.print(Text(f"    {line}", style=style), soft_wrap=True)
     tell = {"file": _file, "path": _path, "group": _group, "job": _job, "product": _product, "look": _look}
     for label, text in tell[answer["kind"]](answer):
         width = max(40, out.width - 19)
@@ -202,7 +202,8 @@ def _group(answer: dict[str, Any]) -> Iterator[Line]:
     if frames:
         first, last = frames[0]["name"], frames[-1]["name"]
         span = first if len(frames) == 1 else f"{first} ... {last}"
-        yield "frames", f"{answer['usable']} of {len(frames)} can be used: {span}"
+        usable = sum(frame["state"] == "ready" for frame in frames)
+        yield "frames", f"{usable} of {len(frames)} can be used: {span}"
         yield "taken", f"{_when(answer['first'])} to {_when(answer['last'])}"
         yield "last arrival", _when(answer["last_arrival"])
     left_out = [f for f in frames if f["state"] != "ready"]

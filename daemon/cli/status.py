@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import click
@@ -33,22 +34,25 @@ def status(settings: Settings, night: str | None, watch: bool, as_json: bool) ->
     if as_json:
         print_json(answer_of(settings, night))
         return
-    if not (watch and sys.stdout.isatty()):
-        out = console()
-        for line in lines(answer_of(settings, night), out.width):
-            out.print(line, soft_wrap=True)
-        return
+    out = console()
+    if watch and sys.stdout.isatty():
+        _watch(out, lambda: lines(answer_of(settings, night), out.width))
+    for line in lines(answer_of(settings, night), out.width):  # after watching too: the screen goes
+        out.print(line, soft_wrap=True)
+
+
+def _watch(out: Any, look: Callable[[], Iterator[Any]]) -> None:
+    """Show it again and again, until Ctrl-C."""
     from rich.console import Group
     from rich.live import Live
 
-    out = console()
-    with Live(console=out, screen=True, auto_refresh=False, vertical_overflow="crop") as live:
-        try:
-            while True:
-                live.update(Group(*lines(answer_of(settings, night), out.width)), refresh=True)
-                time.sleep(WATCH_SECONDS)
-        except KeyboardInterrupt:
-            pass
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        Live(console=out, screen=True, auto_refresh=False, vertical_overflow="crop") as live,
+    ):
+        while True:
+            live.update(Group(*look()), refresh=True)
+            time.sleep(WATCH_SECONDS)
 
 
 def answer_of(settings: Settings, night: str | None) -> dict[str, Any]:
@@ -185,7 +189,9 @@ def _going_on(answer: Mapping[str, Any], width: int) -> Iterator[Any]:
     if answer["planned"]:
         names = _named([_cut(j["name"], 32) for j in answer["planned"]])
         yield from _said("next", names, width)
-    waiting = [(job["group"], _in_short(job["reason"])) for job in answer["waiting"]]
+    told = [need["text"] for need in answer["needs"]]
+    others = [job for job in answer["waiting"] if job["reason"] not in told]
+    waiting = [(job["group"], _in_short(job["reason"])) for job in others]
     idle = [(row["group"], row["reason"]) for row in answer["sequences"] if row["state"] == "idle"]
     for label, why in (("waits", waiting), ("idle", idle)):
         for text in _alike(why):

@@ -56,7 +56,7 @@ def test_a_night_from_its_first_frames_to_its_products(daemon):
     row = found["science", "N20160102S0270.fits"]
     assert (row["state"], row["name"], row["of"]) == ("done", "N20160102S0271_image", "product")
     assert (row["frames"], row["used"]) == (10, 8), "the first of the sequence and the one that was judged"
-    assert (row["what"], row["filter"]) == ("target", "K(prime)")
+    assert (row["what"], row["filter"]) == ("SN2014J", "K(prime)")
     assert found["makeProcessedDark", "N20160103S0463.fits"]["frames"] == 10, "of the day after"
     assert [bool(row["role"]) for row in rows] == sorted((bool(row["role"]) for row in rows), reverse=True)
     assert daemon.ask(lambda db: tonight.to_look_at(db, rows)) == []
@@ -145,11 +145,11 @@ def test_requests_lists_those_that_wait_and_those_refused_and_takes_one_back(dae
     requests.submit(state, {"action": "reject", "target": "nothing.fits", "said": "it", "reason": "x"})
     daemon.run(10)
     name = requests.submit(state, {"action": "reject", "said": FIFTH, "target": FIFTH, "reason": "trailed"})
-    with_json = json.loads(command(decide.list_requests, ["--json"]).output)
+    with_json = json.loads(command(decide.list_requests, ["--json", "--days", "9999"]).output)
     assert [row["request"] for row in with_json["waiting"]] == [name]
     assert "reject N20160102S0274.fits (trailed)" in with_json["waiting"][0]["what"]
     assert "nothing.fits" in with_json["refused"][0]["reason"]
-    said = command(decide.list_requests, []).output.splitlines()
+    said = command(decide.list_requests, ["--days", "9999"]).output.splitlines()
     assert [line.split()[0] for line in said] == ["waits", "refused"]
     assert name in said[0]
     assert command(decide.list_requests, ["--cancel", name]).output.startswith(f"{name} is taken back\n")
