@@ -31,7 +31,7 @@ from pipeline.association import CalKind, Candidate
 from pipeline.descriptors import Descriptors
 
 Answer = dict[str, Any]
-_USABLE = "ready"
+_GONE = {"state": "gone", "reason": "its file is no longer on disk"}
 
 
 def explain(tx: Tx, target: Target, setting: Setting, overrides: Overrides) -> Answer:
@@ -163,7 +163,7 @@ def _group(world: Explained, group: int) -> Answer:
     made = jobs[0] if jobs and jobs[0]["state"] == "done" and answer["product"] else None
     return {
         **answer,
-        "frames": [_frame(tx, m.frame_id, m.name) for m in loaded.members],
+        "frames": [_frame(tx, m.frame_id, m.name) | ({} if m.path else _GONE) for m in loaded.members],
         "needs": [
             {
                 "tags": sorted(i.tags),

@@ -25,6 +25,7 @@ from daemon.ledger import connect_readonly, damaged
 
 Level = Literal["warning", "critical"]
 ANSWER_SECONDS = 10.0  # that a drop folder has to answer
+NOT_RUNNING = "no daemon runs"
 REQUEST_SECONDS = 60.0  # after which a decision should have been applied
 
 
@@ -36,6 +37,7 @@ class Limits:
     waiting : hours that a job may wait for a calibration; 0 is not looked at
     failed : failed jobs that are put up with
     refused : hours that a refused decision is shown
+    killed : times that a job may be killed, or end with its worker, before it is told
     """
 
     still: float = 120.0
@@ -44,6 +46,7 @@ class Limits:
     waiting: float = 0.0
     failed: int = 0
     refused: float = 24.0
+    killed: int = 2
 
 
 @dataclass(frozen=True)
@@ -76,8 +79,10 @@ class Report:
         return f"running, {last}; jobs: {jobs}"
 
 
-def examine(config: Config, limits: Limits, now: Callable[[], float] = time.time) -> Report:
-    """Everything that may be wrong, each with a level."""
+def examine(
+    config: Config, limits: Limits, now: Callable[[], float] = time.time, *, whole: bool = True
+) -> Report:
+    """Everything that may be wrong, each with a level. whole : also look through the whole database"""
     problems: list[Problem] = []
     running = instance.running(config)
     facts: dict[str, Any] = {"daemon": running}
@@ -87,7 +92,7 @@ def examine(config: Config, limits: Limits, now: Callable[[], float] = time.time
     problems += _requests(config, now())
     if not config.database.exists():
         problems.append(Problem("critical", "database", f"{config.database}: no database"))
-    elif why := damaged(config.database):
+    elif why := damaged(config.database) if whole else "":
         problems.append(Problem("critical", "database", f"{config.database} is damaged: {why}"))
     else:
         try:
@@ -101,7 +106,7 @@ def examine(config: Config, limits: Limits, now: Callable[[], float] = time.time
 
 def _daemon(running: dict[str, Any] | None, limits: Limits, now: float) -> Iterator[Problem]:
     if running is None:
-        yield Problem("critical", "daemon", "no daemon runs")
+        yield Problem("critical", "daemon", NOT_RUNNING)
         return
     if running["engine"]:
         yield Problem("critical", "workers", running["engine"])
@@ -188,6 +193,9 @@ def _work(db: sqlite3.Connection, facts: dict[str, Any], limits: Limits, now: fl
     if len(failed) > limits.failed:
         which = ", ".join(f"job {job['id']}" for job in failed[:3])
         yield Problem("warning", "jobs", f"{_jobs(len(failed))} failed ({which}; nirid explain)")
+    for job in queries.killed(db, limits.killed):
+        text = f"job {job['id']} was killed {job['times']} times and is tried again: {job['why']}"
+        yield Problem("critical", "jobs", text)
     if waits["publishing"] and now - waits["made"] > REQUEST_SECONDS:
         text = f"{waits['publishing']} products are made and cannot be put in their places"
         yield Problem("critical", "products", text)

@@ -117,6 +117,11 @@ def running(config: Config) -> dict[str, Any] | None:
     }
 
 
+def was_stopped(config: Config) -> bool:
+    """True when the last that ran here has ended as it should, or none ever ran."""
+    return (_note(config.state_folder) or {}).get("pid") is None
+
+
 def alive(config: Config) -> None:
     """The parts of the daemon make progress: known to others by the time of its note, on a full disk too."""
     with contextlib.suppress(OSError):

@@ -484,9 +484,12 @@ class _Planner:
         what = f"{names} {'is' if len(lost) == 1 else 'are'} no longer on disk"
         release = f"nirid reject {lost[0].name} --reason gone"
         if any((m.data_sha, m.facts) in used for m in lost):
-            return self.say("wait", f"{what}; the product has it: put it back, or {release}")
+            return self.say("wait", f"{what}, and the product has it: put it back, or {release}")
         due = max(0.0, *(self.setting.grace_seconds - m.gone_for for m in lost))
-        why = f"{what}; goes on without in {due / 60:.0f} min, at once by {release}"
+        grace = (
+            f"{self.setting.grace_seconds / 60:.3g} min"  # and not what is left of it, which is soon untrue
+        )
+        why = f"{what}: goes on without {grace} after that was seen, at once by {release}"
         return self.say("wait", why, lost=True, due=due)
 
     def remake_wanted(

@@ -279,6 +279,43 @@ def failed(db: sqlite3.Connection) -> list[Row]:
     return [job for job in jobs(db, ["failed"], limit=1_000_000) if job["id"] in ids]
 
 
+def killed(db: sqlite3.Connection, most: int) -> list[Row]:
+    """Jobs that are still to be done, and more than `most` of whose attempts ended with their worker.
+
+    Attempts since the last that ended otherwise count. id, times, why : the last words
+    """
+    ended = "('died', 'killed', 'memory', 'timeout', 'interrupted')"
+    sql = f"""SELECT j.id, COUNT(*) AS times, (SELECT b.error FROM attempt b WHERE b.job_id = j.id
+            AND b.outcome IN {ended} ORDER BY b.n DESC LIMIT 1) AS why
+        FROM job j JOIN attempt a ON a.job_id = j.id
+        WHERE j.state IN ('planned', 'waiting', 'running') AND a.outcome IN {ended}
+        AND a.n > COALESCE((SELECT MAX(c.n) FROM attempt c WHERE c.job_id = j.id
+            AND c.outcome IN ('done', 'failed')), 0)
+        GROUP BY j.id HAVING COUNT(*) > ? ORDER BY times DESC, j.id"""
+    rows = db.execute(sql, (most,)).fetchall()
+    return [{**dict(row), "why": row["why"] or "the daemon ended meanwhile"} for row in rows]
+
+
+def for_a_person(db: sqlite3.Connection, since: float) -> list[Row]:
+    """Files that somebody should look after: {"level", "check", "text"} as `health` has its problems.
+
+    since : seconds since the epoch; what was damaged before is an old story
+    """
+    lost = "SELECT reason FROM job WHERE state = 'waiting' AND reason LIKE '% no longer on disk%' ORDER BY id"
+    texts = [("lost file", row[0]) for row in db.execute(lost)]
+    unread = db.execute(
+        """SELECT COUNT(*), MIN(path), MIN(reason) FROM sighting WHERE current AND present
+        AND state IN ('seen', 'incomplete') AND reason LIKE 'cannot be read%'"""
+    ).fetchone()
+    if unread[0]:
+        texts.append(("unread", f"{unread[0]} files {unread[2]}, as {os.fsdecode(unread[1])}"))
+    damaged = "SELECT name FROM content WHERE state = 'quarantined' AND changed > ? ORDER BY changed DESC"
+    if names := [row[0] for row in db.execute(damaged, (since,))]:
+        several = f"{len(names)} files are" if len(names) > 1 else "a file is"
+        texts.append(("damaged", f"{several} damaged, as {names[0]} (nirid ledger --state quarantined)"))
+    return [{"level": "warning", "check": check, "text": text} for check, text in texts]
+
+
 def waits(db: sqlite3.Connection) -> Row:
     """How long things have waited: seconds since the epoch, None where nothing waits.
 

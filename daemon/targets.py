@@ -184,14 +184,21 @@ def _looks_by_name(ask: Ask, word: str) -> list[Target]:
 
 
 def _look_rows(ask: Ask, where: str, value: Any) -> list[Target]:
-    if not ask("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'look'"):
-        return []  # made by a release before
+    if not _looks_are_kept(ask):
+        return []
     rows = ask(f"SELECT id, name FROM look WHERE {where}", value)
     return [Target("look", r["id"], f"job:{r['id'] + FIRST_LOOK_NUMBER}", r["name"]) for r in rows]
+
+
+def _looks_are_kept(ask: Ask) -> bool:
+    """False of a database that a release before has made."""
+    return bool(ask("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'look'"))
 
 
 def _nearest(ask: Ask, word: str) -> str:
     base = os.path.basename(word).removesuffix(".fits")
     names = [r["name"].removesuffix(".fits") for r in ask("SELECT DISTINCT name FROM content LIMIT 20000")]
     names += [r["name"] for r in ask("SELECT DISTINCT name FROM product LIMIT 20000")]
+    if _looks_are_kept(ask):
+        names += [r["name"] for r in ask("SELECT DISTINCT name FROM look LIMIT 20000")]
     return suggest(base, names)

@@ -132,6 +132,7 @@ def _add_commands() -> None:
         replay,
         report,
         service,
+        status,
         toolkit,
     )
 
@@ -139,7 +140,7 @@ def _add_commands() -> None:
         service.run,
         service.check_config,
         doctor.doctor,
-        report.status,
+        status.status,
         health.health,
         report.ledger,
         report.audit,

@@ -78,11 +78,11 @@ def _print(answer: dict[str, Any]) -> None:
     out = console()
     headline = Text(f"{printable(answer['name'])}  ", style="bold")
     out.print(headline + _state(answer["state"]) + Text(f"  since {_when(answer['since'])}", style="dim"))
-    for text in filter(None, answer["reason"].splitlines()):
-        out.print(Text(f"    {printable(text)}"))
-    for text in answer["waits_for"]:
-        if text != answer["reason"]:
-            out.print(Text(f"    waits for {printable(text)}", style="yellow"))
+    said = [(text, "") for text in filter(None, answer["reason"].splitlines())]
+    said += [(_waits(text), "yellow") for text in answer["waits_for"] if text != answer["reason"]]
+    for text, style in said:
+        for line in textwrap.wrap(printable(text), max(40, out.width - 4), break_on_hyphens=False):
+            out.print(Text(f"    {line}", style=style), soft_wrap=True)
     tell = {"file": _file, "path": _path, "group": _group, "job": _job, "product": _product, "look": _look}
     for label, text in tell[answer["kind"]](answer):
         width = max(40, out.width - 19)
@@ -90,6 +90,13 @@ def _print(answer: dict[str, Any]) -> None:
         for i, line in enumerate(lines or [""]):
             start = Text(f"  {label if i == 0 else '':<14}  ", style="dim") if line else Text("")
             out.print(start + Text(line), soft_wrap=True)
+
+
+def _waits(text: str) -> str:
+    """A reason may be what is missing, or a sentence."""
+    if text.startswith("no "):
+        return f"waits for a {text.removeprefix('no ')}"
+    return f"waits: {text}" if " no longer on disk" in text else f"waits for {text}"
 
 
 def _state(state: str) -> Any:
@@ -171,9 +178,17 @@ def _group_lines(group: dict[str, Any]) -> Iterator[Line]:
     yield "", group["reason"] or "nothing to say"
     if group["product"]:
         yield "product", _product_words(group["product"])
-    yield from _listed("to look at", group["looks"])
+    yield from _listed("to look at", _few(group["looks"]))
     if group["better"]:
         yield "better", f"{group['better']} is there, too far in time to remake it; nirid requeue takes it"
+
+
+def _few(looks: Sequence[str]) -> list[str]:
+    """The running stack, and of the first looks the newest."""
+    stacks = [path for path in looks if path.endswith("_running.fits")]
+    first = [path for path in looks if path not in stacks]
+    more = [f"and {len(first) - 2} more first looks"] if len(first) > 2 else []
+    return [*stacks, *first[-2:], *more]
 
 
 def _product_words(product: dict[str, Any]) -> str:
@@ -187,7 +202,8 @@ def _group(answer: dict[str, Any]) -> Iterator[Line]:
     if frames:
         first, last = frames[0]["name"], frames[-1]["name"]
         span = first if len(frames) == 1 else f"{first} ... {last}"
-        yield "frames", f"{answer['usable']} of {len(frames)} can be used: {span}"
+        usable = sum(frame["state"] == "ready" for frame in frames)
+        yield "frames", f"{usable} of {len(frames)} can be used: {span}"
         yield "taken", f"{_when(answer['first'])} to {_when(answer['last'])}"
         yield "last arrival", _when(answer["last_arrival"])
     left_out = [f for f in frames if f["state"] != "ready"]

@@ -57,6 +57,14 @@ NAGIOS = {"OK": 0, "WARNING": 1, "CRITICAL": 2}
     metavar="HOURS",
     help="How long a refused decision is told.",
 )
+@click.option(
+    "--killed",
+    type=click.IntRange(0),
+    default=2,
+    show_default=True,
+    metavar="N",
+    help="Times that a job may be killed.",
+)
 @click.option("--nagios", is_flag=True, help="Exit 1 for a warning, 2 for what is critical, 3 for unknown.")
 @json_option
 @click.pass_obj
@@ -70,6 +78,7 @@ def health(
     waiting: float,
     failed: int,
     refused: float,
+    killed: int,
     nagios: bool,
     as_json: bool,
 ) -> None:
@@ -90,7 +99,7 @@ def health(
 
     try:
         config = with_last_run(settings.load())
-        report = examine(config, Limits(still, last_frame, planned, waiting, failed, refused))
+        report = examine(config, Limits(still, last_frame, planned, waiting, failed, refused, killed))
     except (NiridError, OSError) as error:
         if not nagios:
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,10 +29,11 @@ def print_json(data: Any, *, one_line: bool = False) -> None:
 
 
 def console() -> Console:
-    """Standard output for people; wide enough for whole paths when it is not a terminal."""
+    """Standard output for people; wide enough for whole paths where neither it nor $COLUMNS says how wide."""
     from rich.console import Console
 
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    told = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit()
+    return Console(highlight=False, width=None if told else 160)
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any
@@ -47,106 +46,6 @@ def database(settings: Settings) -> Iterator[tuple[Any, sqlite3.Connection]]:
                 anew = "the next start of the daemon, or nirid rebuild, makes it anew"
                 raise NiridError(f"{config.database} is damaged ({why}): {anew}") from None
             raise
-
-
-@click.command(short_help="What runs, waits, failed; what is missing in each group.")
-@json_option
-@click.pass_obj
-def status(settings: Settings, as_json: bool) -> None:
-    """What is running, waiting and failed; per group what has arrived and what is missing."""
-    from rich.markup import escape
-
-    from daemon import instance, outdated, queries, requests
-    from daemon.health import span
-    from daemon.heart import setting_of
-
-    with database(settings) as (config, db):
-        running = instance.running(config)
-        answer = {
-            "daemon": running,
-            "paused": _paused(config, running),
-            "missing": [str(folder) for folder in config.drop_folders if not folder.is_dir()],
-            "requests": len(requests.waiting(config.state_folder)),
-            "outdated": outdated.count(
-                lambda sql, *v: db.execute(sql, v).fetchall(), setting_of(config), config.parameters
-            ),
-            **queries.status(db),
-            "now": queries.iso(time.time()),
-            "waits": queries.waits(db),
-            "refused": len(requests.refused(db, time.time() - 86400)),
-        }
-        products = queries.products(db)
-    if as_json:
-        print_json(answer)
-        return
-    out = console()
-    daemon = answer["daemon"]
-    out.print(
-        f"daemon    running, process {daemon['pid']}" if daemon else "daemon    not running", markup=False
-    )
-    waits = answer["waits"]
-    ago = "" if waits["arrival"] is None else span(time.time() - waits["arrival"])
-    last = f"last frame {waits['name']}, {ago} ago" if ago else "no frame yet"
-    out.print(f"clock     {answer['now'][:19].replace('T', ' ')} UTC; {last}", markup=False)
-    if daemon and daemon["stalled"]:
-        out.print(f"[bold red]stalled[/]   {escape(daemon['stalled'])}")
-    if daemon and daemon["links"]:
-        out.print(f"links     {daemon['links']} links in the drop folders are not followed", markup=False)
-    if waits["publishing"]:
-        out.print(f"waiting   {waits['publishing']} products are made and not in their places", markup=False)
-    if answer["paused"]:
-        out.print(f"[bold red]paused[/]    {escape(answer['paused'])}")
-    for folder in answer["missing"]:
-        out.print(f"[bold red]missing[/]   the drop folder {escape(folder)}: is it mounted?")
-    if daemon and daemon["engine"]:
-        out.print(f"[bold red]workers[/]   {escape(daemon['engine'])}")
-    if answer["requests"]:
-        out.print(f"requests  {answer['requests']} decisions wait to be applied", markup=False)
-    if answer["refused"]:
-        out.print(f"refused   {answer['refused']} decisions since yesterday (nirid requests)", markup=False)
-    if answer["outdated"]:
-        said = f"{answer['outdated']} products of an older release or configuration (requeue --outdated)"
-        out.print(f"outdated  {said}", markup=False)
-    for what in ("files", "jobs", "products"):
-        counted = ", ".join(f"{n} {state}" for state, n in sorted(answer["counts"][what].items()))
-        out.print(f"{what:9} {counted or 'none'}", markup=False)
-    for state in ("running", "planned", "waiting", "failed"):
-        if rows := answer[state]:
-            out.print()
-            out.print(table(("job", state, "recipe", "frames", "why"), [_job_row(row) for row in rows]))
-    if groups := answer["groups"]:
-        out.print()
-        out.print(
-            table(("group", "", "rule", "frames", "", "what is missing"), [_group_row(g) for g in groups])
-        )
-    if products:
-        out.print()
-        rows = [(p["night"], p["name"], p["version"], _waited(p), p["path"]) for p in products]
-        out.print(table(("night", "product", ">version", ">after its last frame", "path"), rows))
-
-
-def _paused(config: Any, running: dict[str, Any] | None) -> str:
-    """Why no job is started; asked of the disk itself, since a full one may keep the daemon from saying."""
-    from daemon import diskguard
-
-    said = running["paused"] if running else ""
-    return said or diskguard.of(config).check(0.0)
-
-
-def _job_row(job: dict[str, Any]) -> tuple[Any, ...]:
-    why = job["error"].strip().rpartition("\n")[2] or job["reason"]  # of a traceback what it says
-    return job["id"], job["name"] or f"group {job['group']}", job["recipe"], len(job["inputs"]), why
-
-
-def _waited(product: dict[str, Any]) -> str:
-    """Empty while frames that have come since are not in it."""
-    return "" if product["waited"] is None else f"{product['waited']:.1f} s"
-
-
-def _group_row(group: dict[str, Any]) -> tuple[Any, ...]:
-    names = [name.removesuffix(".fits") for name in group["names"]]
-    span = names[0] if len(names) == 1 else f"{names[0]} ... {names[-1]}" if names else ""
-    return group["id"], coloured(group["state"]), group["rule"], group["frames"], span, group["reason"]
 
 
 @click.command(short_help="Every content ever seen, its state, and why.")

@@ -179,3 +179,20 @@ def test_spans():
     assert [span(s) for s in (0, 89, 90, 5399, 5400, 3 * 86400)] == [
         "0 s", "89 s", "2 min", "90 min", "1.5 h", "3 d"
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("ending", ["killed", "memory", "died", "timeout"])
+def test_a_job_that_is_killed_again_and_again(place, ending):
+    daemon = fill(place, engine=FakeEngine(endings={"N20160102S0001_dark": [ending] * 2}))
+    times = len(daemon.rows("SELECT * FROM attempt WHERE outcome = ?", ending))
+    assert times == 2
+    with instance.only_one(place):
+        instance.tell(place, ready=True)
+        assert told(place, killed=1)[0] == "OK", "it was made in the end"
+        daemon.ledger.write(lambda tx: tx.run("DELETE FROM attempt WHERE outcome = 'done'"))
+        daemon.ledger.write(lambda tx: tx.run("UPDATE job SET state = 'planned'"))
+        assert told(place)[0] == "OK"
+        word, line = told(place, killed=1)
+        assert word == "CRITICAL"
+        assert f"job 1 was killed 2 times and is tried again: {ending}!" in line
+    daemon.close()

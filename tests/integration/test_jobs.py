@@ -392,7 +392,7 @@ def test_a_mask_waits_for_a_dark_that_is_gone_and_is_made_when_it_is_back(daemon
     daemon.run(600)
     assert set(daemon.current()) == {"N20160102S0021_flat"}
     reason = daemon.ask(queries.jobs, ["waiting"])[0]["reason"]
-    assert reason.startswith("N20160102S0042.fits is no longer on disk; goes on without in ")
+    assert reason.startswith("N20160102S0042.fits is no longer on disk: goes on without 15 min after ")
     daemon.land(short[1])
     daemon.run(600)
     assert set(daemon.current()) == {"N20160102S0021_flat", "N20160102S0021_bpm"}

@@ -10,7 +10,6 @@ import pytest
 import structlog
 
 from daemon.cli import main
-from daemon.cli.report import _job_row
 
 
 @pytest.fixture
@@ -113,13 +112,6 @@ def test_without_a_database_reports_say_so_in_one_line(nirid, command):
 
 def test_a_state_that_does_not_exist(nirid):
     assert "did you mean quarantined?" in nirid("ledger", "--state", "quarantine", code=2).err
-
-
-def test_status_says_of_a_traceback_only_what_went_wrong():
-    job = {"id": 7, "name": "N1_image", "recipe": "reduce", "inputs": ["N1.fits"], "reason": "complete"}
-    error = "Traceback (most recent call last):\n  File ...\nFileNotFoundError: no such file\n"
-    assert _job_row(job | {"error": error})[-1] == "FileNotFoundError: no such file"
-    assert _job_row(job | {"error": ""})[-1] == "complete"
 
 
 @pytest.fixture

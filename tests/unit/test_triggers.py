@@ -465,7 +465,11 @@ def test_a_missing_file_is_waited_for_until_its_grace_is_over():
     decision = decide(group("science", lost), world)
     assert (decision.action, decision.lost, decision.due) == ("wait", True, 600.0)
     name = SCIENCE[1].name
-    for said in (f"{name} is no longer on disk", "without in 10 min", f"nirid reject {name} --reason gone"):
+    for said in (
+        f"{name} is no longer on disk",
+        "without 15 min after",
+        f"nirid reject {name} --reason gone",
+    ):
         assert said in decision.reason
     lost[1] = replace(lost[1], gone_for=901.0)
     decision = decide(group("science", lost), world)
