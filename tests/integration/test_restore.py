@@ -91,6 +91,23 @@ def test_a_copy_learns_what_came_after_it(place, tmp_path, night):
     assert not list(place.state_folder.glob(".nirid.db.*"))
 
 
+def test_the_command_says_what_it_did(place, tmp_path, capsys):
+    decide(place, ("reject", DARKS[0]))
+    shutil.copy(place.drop_folders[0] / DARKS[0], place.drop_folders[0] / "copy.fits")
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as end:  # the folders are those of the last run
+        main(["--state", str(place.state_folder), "restore", "copy.db"])
+    said = capsys.readouterr().out.splitlines()
+    assert end.value.code == 0
+    assert said[0] == f"copy.db is in the place of {place.database}"
+    assert said[1].startswith(f"the database that was there is {place.database}.")
+    assert said[2:] == [
+        "taken in: 1 files, 0 products, 1 decisions",
+        "every file is in one known state, every product is whole",
+    ]
+    assert states(place)[DARKS[0]] == "excluded"
+
+
 def test_onto_a_new_disk(place, tmp_path):
     shutil.rmtree(place.state_folder)
     assert restore(place, tmp_path / "copy.db")["kept"] is None
