@@ -265,8 +265,8 @@ def rebuild_offline(config: Config) -> dict[str, Any]:
     """
     from daemon import rebuild
 
-    owner.become(config)
-    return offline(config, lambda: rebuild.put_aside_if_there(config.database))
+    with owner.acting(config):
+        return offline(config, lambda: rebuild.put_aside_if_there(config.database))
 
 
 def offline(config: Config, prepare: Callable[[], Path | None]) -> dict[str, Any]:

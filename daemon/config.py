@@ -1,7 +1,8 @@
 """The configuration: one TOML file -> frozen dataclasses, every mistake at once, the origin of each value.
 
 Defaults are here; the program runs without a file, and `config/nirid.toml` is the annotated copy for
-operators (a test keeps the two equal). Relative folders are relative to the working directory.
+operators (a test keeps the two equal). Relative folders are relative to the working directory; those of the
+service of this machine, asked from elsewhere, to its own (`daemon.service`).
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ class State:
     """What the daemon remembers."""
 
     folder: str = bounded(
-        "", doc="database, lock and requests; empty is $STATE_DIRECTORY of the service, else 'state'"
+        "", doc="database, lock and requests; empty is /var/lib/nirid of the service, else 'state'"
     )
 
 

@@ -231,6 +231,8 @@ def _follow(tx: Tx, content: int) -> Candidate | None:
     if cal is None:
         return None
     paths = _paths(tx, content)
+    if len(paths) > 1 and not os.path.lexists(cal["path"]):  # in a folder that is not watched any more
+        paths = [path for path in paths if path != cal["path"]]
     if cal["path"] not in paths:  # jobs that have not begun are planned anew
         if paths:
             tx.run("UPDATE calibration SET path = ? WHERE id = ?", paths[0], cal["id"])

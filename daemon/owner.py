@@ -1,15 +1,18 @@
 """Whose the state folder is: what a command writes into it must be the daemon's to use.
 
-become(config)       # root goes on as the account of the service; anybody else is told
+with acting(config):  # root as the account of the service; anybody else is told
 check(config)        # before the daemon starts: what it has to write, it may write
 in_words(error)      # a PermissionError, with who may
 """
 
 from __future__ import annotations
 
+import contextlib
 import grp
 import os
 import pwd
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from daemon.config import Config
@@ -26,29 +29,70 @@ def of(config: Config) -> os.stat_result | None:
     return place.stat() if place else None
 
 
-def become(config: Config) -> None:
-    """Go on as the owner of the state folder, for good; for others than root only a check.
+@contextlib.contextmanager
+def acting(config: Config) -> Iterator[None]:
+    """Root goes on as the owner of the state folder, for good; for others it is only a check.
 
-    Raises ConfigError, one line, when the folders may not be written, or the program not be read then.
+    Where that account cannot reach the folders or the program, root stays, and gives it what was made.
+    Raises ConfigError, one line, when the folders may not be written.
     """
     own = of(config)
-    if own is not None and os.geteuid() == 0 and own.st_uid != 0:
+    if own is None or os.geteuid() != 0 or own.st_uid == 0:
+        check(config)
+        yield
+    elif _reaches(own, config):
+        _become(own)
+        check(config)
+        yield
+    else:
+        began = time.time() - 1.0
         try:
-            if name := _account(own.st_uid):
-                os.initgroups(name, own.st_gid)
-            else:
-                os.setgroups([])
-            os.setgid(own.st_gid)
-            os.setuid(own.st_uid)
-        except PermissionError as error:
-            raise ConfigError(f"{config.state_folder} belongs to {_name(own.st_uid)}: {error}") from None
-        os.environ["HOME"] = pwd.getpwuid(own.st_uid).pw_dir if name else "/nonexistent"
-        make_sure_of_a_home()
-        if not os.access(__file__, os.R_OK):
-            raise ConfigError(
-                f"{Path(__file__).parent} cannot be read by {_name(own.st_uid)}: install it for all"
-            )
-    check(config)
+            yield
+        finally:
+            _give(own, began, config.state_folder, config.product_folder)
+
+
+def _reaches(own: os.stat_result, config: Config) -> bool:
+    """Whether the account that owns the folders can work in them with this program."""
+    groups = os.getgroups()
+    places = [(place, os.W_OK | os.X_OK) for place in (config.state_folder, config.product_folder)]
+    places += [(place, os.R_OK | os.X_OK) for place in config.drop_folders]
+    places += [(Path(__file__), os.R_OK)]
+    try:
+        os.setgroups(_groups(own))
+        os.setegid(own.st_gid)
+        os.seteuid(own.st_uid)
+        return all(os.access(place, how, effective_ids=True) for place, how in places)
+    except PermissionError:  # a container that may not change its account
+        return False
+    finally:
+        os.seteuid(0)
+        os.setegid(os.getgid())
+        with contextlib.suppress(PermissionError):
+            os.setgroups(groups)
+
+
+def _become(own: os.stat_result) -> None:
+    os.setgroups(_groups(own))
+    os.setgid(own.st_gid)
+    os.setuid(own.st_uid)
+    os.environ["HOME"] = pwd.getpwuid(own.st_uid).pw_dir if _account(own.st_uid) else "/nonexistent"
+    make_sure_of_a_home()
+
+
+def _groups(own: os.stat_result) -> list[int]:
+    name = _account(own.st_uid)
+    return os.getgrouplist(name, own.st_gid) if name else [own.st_gid]
+
+
+def _give(own: os.stat_result, since: float, *folders: Path) -> None:
+    """What root has made below these folders since then is the owner's."""
+    for top in folders:
+        for path in (top, *top.rglob("*")):
+            with contextlib.suppress(FileNotFoundError):
+                facts = path.lstat()
+                if facts.st_uid == 0 and facts.st_ctime >= since:
+                    os.chown(path, own.st_uid, own.st_gid, follow_symlinks=False)
 
 
 def check(config: Config) -> None:

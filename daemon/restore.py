@@ -22,24 +22,27 @@ from daemon.config import Config
 from pipeline.caldb import readonly_uri
 from pipeline.errors import NiridError
 
+PART = ".restored"
+
 
 def restore(config: Config, copy: Path) -> dict[str, Any]:
     """Put `copy` in the place of the database and bring it up to date.
 
     Answers {"file", "kept" (what was there, or None), "products", "decisions", "files", "left", "audit"}.
     Raises AlreadyRunning while a daemon runs; ConfigError for a copy of a newer program, and when the folders
-    may not be written; NiridError for what is no whole copy, and without a drop folder; OSError.
+    may not be written; NiridError for what is no whole copy, and without the folders; OSError.
     """
     check_copy(copy, config.database)
-    for folder in config.drop_folders:
+    folders = [("drop", folder) for folder in config.drop_folders] + [("products", config.product_folder)]
+    for name, folder in folders:
         if not folder.is_dir():
-            raise NiridError(f"{folder}: no such drop folder: is it mounted? Nothing was changed")
+            raise NiridError(f"{folder}: no such {name} folder: is it mounted? Nothing was changed")
     if instance.running(config) is not None:
         raise instance.AlreadyRunning(f"a daemon runs on {config.state_folder}: stop it first")
     part = _fetch(config, copy)
     try:
-        owner.become(config)
-        answer = app.offline(config, partial(_put_in_place, part, config.database))
+        with owner.acting(config):
+            answer = app.offline(config, partial(_put_in_place, part, config.database))
     finally:
         part.unlink(missing_ok=True)
     return {"file": str(copy), **answer}
@@ -76,7 +79,7 @@ def _fetch(config: Config, copy: Path) -> Path:
         config.state_folder.mkdir(mode=0o750, parents=True)
         if owner_before is not None and os.geteuid() == 0:
             os.chown(config.state_folder, owner_before.st_uid, owner_before.st_gid)
-    part = config.state_folder / f".nirid.db.{os.getpid()}.restored"
+    part = config.state_folder / f".{config.database.name}.{os.getpid()}{PART}"
     backup.copy_whole(copy, part)
     if owner_before is not None and os.geteuid() == 0:
         os.chown(part, owner_before.st_uid, owner_before.st_gid)
@@ -86,5 +89,7 @@ def _fetch(config: Config, copy: Path) -> Path:
 def _put_in_place(part: Path, database: Path) -> Path | None:
     kept = rebuild.put_aside_if_there(database)
     os.replace(part, database)
+    for stale in database.parent.glob(f".{database.name}.*{PART}"):  # of one that was killed
+        stale.unlink()
     moves.sync(database.parent)
     return kept

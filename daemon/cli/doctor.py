@@ -23,7 +23,7 @@ def doctor(
 
     \b
     nirid doctor                                   with the folders of the last run, or of --config
-    sudo -u nirid nirid --state /var/lib/nirid doctor
+    sudo -u nirid nirid doctor                     the service of this machine
     nirid doctor --drop /nfs/niri --json
 
     Does an event arrive for a touched file, or will the folder be polled? Which file systems are these?

@@ -391,6 +391,19 @@ def test_a_copy_elsewhere_keeps_the_content_alive(ledger):
     assert {s for _, s, _ in rows(ledger, "SELECT * FROM accounting")} == {"ready"}
 
 
+def test_a_calibration_follows_its_drop_folder_to_another_disk(ledger, tmp_path):
+    """The old folder is not watched any more, so that nobody says that its files are gone."""
+    old, new = tmp_path / "old.fits", tmp_path / "new.fits"
+    old.touch()
+    new.touch()
+    at = [replace(static_bpm(), path=str(path)) for path in (old, new)]
+    take(ledger, at[0], at[1])
+    assert rows(ledger, "SELECT path FROM calibration") == [(str(old).encode(),)]
+    old.unlink()
+    take(ledger, at[1])
+    assert rows(ledger, "SELECT path FROM calibration") == [(str(new).encode(),)]
+
+
 def test_an_edited_header_is_another_version_of_one_frame(ledger):
     old = frame("science", 1, 0)
     take(ledger, old)

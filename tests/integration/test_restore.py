@@ -79,6 +79,7 @@ def test_a_copy_learns_what_came_after_it(place, tmp_path, night):
     decide(place, ("reject", DARKS[0]), ("accept", DARKS[0]), ("reject", DARKS[1]))
     shutil.copy(night / DARKS[2], place.drop_folders[0])
     (tmp_path / "state/nirid.db-wal").write_bytes(b"")  # as a kill leaves it
+    (tmp_path / "state/.nirid.db.1.restored").write_bytes(b"")
     was = place.database.read_bytes()
     answer = restore(place, tmp_path / "copy.db")
     assert states(place) == {DARKS[0]: "ready", DARKS[1]: "excluded", DARKS[2]: "ready"}
@@ -89,6 +90,23 @@ def test_a_copy_learns_what_came_after_it(place, tmp_path, night):
     assert again["kept"] != answer["kept"]
     assert states(place)[DARKS[1]] == "excluded"
     assert not list(place.state_folder.glob(".nirid.db.*"))
+
+
+def test_the_command_says_what_it_did(place, tmp_path, capsys):
+    decide(place, ("reject", DARKS[0]))
+    shutil.copy(place.drop_folders[0] / DARKS[0], place.drop_folders[0] / "copy.fits")
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as end:  # the folders are those of the last run
+        main(["--state", str(place.state_folder), "restore", "copy.db"])
+    said = capsys.readouterr().out.splitlines()
+    assert end.value.code == 0
+    assert said[0] == f"copy.db is in the place of {place.database}"
+    assert said[1].startswith(f"the database that was there is {place.database}.")
+    assert said[2:] == [
+        "taken in: 1 files, 0 products, 1 decisions",
+        "every file is in one known state, every product is whole",
+    ]
+    assert states(place)[DARKS[0]] == "excluded"
 
 
 def test_onto_a_new_disk(place, tmp_path):
@@ -174,10 +192,11 @@ def test_nothing_is_changed_while_a_daemon_runs(place, tmp_path, capsys):
     assert contents(place.state_folder) == before
 
 
-def test_nothing_is_changed_without_the_drop_folder(place, tmp_path):
-    shutil.move(place.drop_folders[0], tmp_path / "gone")
+@pytest.mark.parametrize("name", ["drop", "products"])
+def test_nothing_is_changed_without_the_folders(place, tmp_path, name):
+    shutil.move(tmp_path / name, tmp_path / "gone")
     before = contents(place.state_folder)
-    with pytest.raises(NiridError, match="drop: no such drop folder"):
+    with pytest.raises(NiridError, match=f"{name}: no such {name} folder"):
         restore(place, tmp_path / "copy.db")
     assert contents(place.state_folder) == before
 
@@ -223,12 +242,22 @@ def in_a_child(work):
         return file.read()
 
 
-def test_what_root_restores_belongs_to_the_service(owned):
+@pytest.mark.parametrize("reached", [True, False])
+def test_what_root_restores_belongs_to_the_service(owned, reached):
+    """Also where its account cannot go, as in the home folder of root."""
     copy = owned.state_folder.parent / "copy.db"  # which only root can read
+    owned.state_folder.parent.chmod(0o755 if reached else 0o700)
+
+    def still_root(work):
+        work()
+        if (os.geteuid() == 0) is reached:
+            raise NiridError(f"goes on as {os.geteuid()}")
+
     for work in (lambda: restore(owned, copy), lambda: app.rebuild_offline(owned)):
-        assert in_a_child(work) == ""
-        strange = [p for p in owned.state_folder.rglob("*") if p.lstat().st_uid != 54321]
-        assert strange == []
+        assert in_a_child(lambda work=work: still_root(work)) == ""
+        for top in (owned.state_folder, owned.product_folder):
+            assert [p for p in (top, *top.rglob("*")) if p.lstat().st_uid != 54321] == []
+    assert copy.stat().st_uid == 0
     assert set(states(owned)) == set(DARKS[:2])
 
 
