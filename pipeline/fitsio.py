@@ -234,6 +234,9 @@ def card_of(key: str, value: Any, comment: str) -> fits.Card:
 
 
 def _unit(header: fits.Header) -> Unit:
+    """As BUNIT says, but for a raw frame: the detector counts in adu whatever stands there."""
+    if not any("PREPAR" in key or key.startswith("PROC") or key == "GEM-TLM" for key in header):
+        return "adu"
     return "electron" if str(header.get("BUNIT", "adu")).strip().lower().startswith("e") else "adu"
 
 
