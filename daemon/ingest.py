@@ -174,11 +174,17 @@ def _classified(path: str, signature: Signature, facts: FileFacts, patience: Pat
 
 def _processed(record: FileRecord) -> FileRecord:
     """BPM is tested first: one made of flats carries the tag FLAT as well, and counts as one made here."""
+    from pipeline.fitspixels import check_planes
+
     mask = CalKind.MADE_BPM if "FLAT" in record.tags else CalKind.STATIC_BPM
     kinds = (("BPM", mask), ("DARK", CalKind.DARK), ("FLAT", CalKind.FLAT))
     if "SPECT" not in record.tags and "PROCESSED_SCIENCE" not in record.tags:
         for tag, kind in kinds:
             if tag in record.tags:
+                try:
+                    check_planes(record.path, is_mask=tag == "BPM", follow=False)
+                except RefusedFile as error:
+                    return replace(record, state="refused", reason=f"no {kind.value}: {error}")
                 why = f"a {kind.value.replace('_', ' ')} from outside"
                 return replace(record, state="calibration", reason=why, kind=kind.value)
     return replace(
@@ -201,7 +207,7 @@ def _refusal(record: FileRecord, facts: FileFacts) -> str:
         return f"OBSTYPE is {facts_of.observation_type}: neither OBJECT, DARK nor FLAT"
     if facts_of.shape and max(facts_of.shape) > niri.ARRAY_SIZE:
         return f"{facts_of.shape[1]} x {facts_of.shape[0]} pixels, more than the array has"
-    if facts_of.exposure_time is None:
+    if not facts_of.exposure_time:  # none, or of 0 s
         return "no usable exposure time (EXPTIME)"
     if facts_of.ut_datetime is None:
         return "no usable date of observation (DATE-OBS, UT)"

@@ -31,7 +31,8 @@ from pipeline import logutils, zeropoint
 from pipeline.association import CalKind, Candidate, Found
 from pipeline.caldb import CalStore, external, open_store
 from pipeline.dataset import CannotOpen, Dataset
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, DamagedFile, RefusedFile
+from pipeline.fitspixels import check_planes
 from pipeline.fitsreader import hash_file
 from pipeline.params import suggest
 from pipeline.places import expanded
@@ -192,8 +193,9 @@ def as_calibration(path: str | os.PathLike[str]) -> Candidate:
         raise NotACalibration(f"{path} was not added: its QA state is Fail")
     place = os.path.abspath(path)
     try:
+        check_planes(place, is_mask=kind in (CalKind.STATIC_BPM, CalKind.MADE_BPM))
         return external(kind, place, hash_file(Path(place)), ad.facts)
-    except ValueError as error:
+    except (DamagedFile, RefusedFile, ValueError) as error:
         raise NotACalibration(f"not added: {error}") from error
 
 

@@ -50,16 +50,28 @@ WAVELENGTH_TOLERANCE = 1e-5
 MOST_DEEP = 40  # parentheses within parentheses
 
 
+MOST_TOLD = 120  # characters
+
+
 class ExpressionError(NiridError, ValueError):
     """An expression that makes no sense. `column` counts from 1."""
 
     def __init__(self, problem: str, text: str, column: int) -> None:
-        super().__init__(f"column {column}: {problem}; in {text!r}")
+        super().__init__(f"column {column}: {problem}; in {_around(text, column)!r}")
         self.problem, self.text, self.column = problem, text, column
 
     def pointer(self) -> str:
         """The expression, and a caret below the place."""
         return f"{self.text}\n{' ' * (self.column - 1)}^"
+
+
+def _around(text: str, column: int) -> str:
+    """So much of the expression as a line holds, with the column in it."""
+    if len(text) <= MOST_TOLD:
+        return text
+    first = max(0, min(column - MOST_TOLD // 2, len(text) - MOST_TOLD))
+    cut = text[first : first + MOST_TOLD]
+    return f"{'...' if first else ''}{cut}{'...' if first + MOST_TOLD < len(text) else ''}"
 
 
 @dataclass(frozen=True)

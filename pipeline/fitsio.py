@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -22,7 +22,7 @@ import numpy.typing as npt
 from astropy.io import fits
 
 from pipeline.errors import DamagedFile, RefusedFile
-from pipeline.fitspixels import KINDS, Pixels
+from pipeline.fitspixels import KINDS, Pixels, mask_of, planes_of, same_size
 from pipeline.fitsreader import Hdu, Path, load, read_structure
 from pipeline.fitstables import decode_table
 from pipeline.fitswrite import verify_product, write_product
@@ -48,7 +48,7 @@ def read_frame(path: Path, *, name: str | None = None, expect_data_sha: str | No
     hdus, data = load(path)
     if expect_data_sha is not None:
         _expect(path, hdus, data, expect_data_sha)
-    planes = _planes(path, hdus, data)
+    planes = planes_of(hdus)
     index = planes.get("SCI", planes.get("DQ", planes.get("")))
     if index is None:
         raise RefusedFile(f"{os.fspath(path)}: has no image")
@@ -56,13 +56,11 @@ def read_frame(path: Path, *, name: str | None = None, expect_data_sha: str | No
     called = name or _plain_name(path)
     pixels = Pixels(path, hdus, data)
     if "BPMASK" in header or "PROCBPM" in header:
-        held = [i for key, i in planes.items() if key in ("SCI", "DQ", "")]
-        _same_size(path, hdus, held)
-        mask = _mask(pixels, held)
+        mask = mask_of(path, hdus, data)
         nothing = np.broadcast_to(np.float32(0), mask.shape)
         return Frame(sci=nothing, dq=mask, header=header, unit="adu", name=called, notes=_notes(hdus, data))
     shape = hdus[index].shape
-    _same_size(
+    same_size(
         path, hdus, [i for key, i in planes.items() if key]
     )  # what has no name that is known is not read
     sci, void = pixels.values(index)
@@ -183,33 +181,6 @@ def _data_sha(path: Path, hdus: list[Hdu], data: memoryview) -> str:
     return sha.hexdigest()
 
 
-def _planes(path: Path, hdus: list[Hdu], data: memoryview) -> dict[str, int]:
-    """EXTNAME -> HDU number of the first image of that name; "" is the first image without a known name."""
-    known = ("SCI", "VAR", "DQ", "COVERAGE", "OBJMASK")
-    planes: dict[str, int] = {}
-    for index, hdu in enumerate(hdus):
-        if hdu.is_image:
-            planes.setdefault(hdu.name if hdu.name in known else "", index)
-    if "" in planes and "SCI" not in planes:
-        planes["SCI"] = planes[""]
-    return planes
-
-
-def _mask(pixels: Pixels, indices: Iterable[int]) -> MaskImage:
-    masks = [pixels.masks(index) for index in dict.fromkeys(indices)]
-    for other in masks[1:]:
-        masks[0] |= other
-    return masks[0]
-
-
-def _same_size(path: Path, hdus: list[Hdu], indices: Iterable[int]) -> None:
-    """Raises RefusedFile for planes of one file that do not belong to one image."""
-    sizes = {hdus[i].shape: hdus[i].name or "the image" for i in indices}
-    if len(sizes) > 1:
-        told = ", ".join(f"{name} has {nx}x{ny} pixels" for (ny, nx), name in sizes.items())
-        raise RefusedFile(f"{os.fspath(path)}: {told}")
-
-
 def _merged_header(phu: Hdu, image: Hdu | None) -> fits.Header:
     comments = {**(image.comments if image else {}), **phu.comments}
     return as_header(merge(phu.cards, image.cards if image else {}), comments)
@@ -234,6 +205,9 @@ def card_of(key: str, value: Any, comment: str) -> fits.Card:
 
 
 def _unit(header: fits.Header) -> Unit:
+    """As BUNIT says, but for a raw frame: the detector counts in adu whatever stands there."""
+    if not any("PREPAR" in key or key.startswith("PROC") or key == "GEM-TLM" for key in header):
+        return "adu"
     return "electron" if str(header.get("BUNIT", "adu")).strip().lower().startswith("e") else "adu"
 
 

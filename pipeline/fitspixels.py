@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Iterable, Sequence
 from threading import Lock
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import DamagedFile, RefusedFile
-from pipeline.fitsreader import Hdu, Path
+from pipeline.fitsreader import Hdu, Path, load
 from pipeline.frame import BoolImage, FloatImage, MaskImage
 from pipeline.headers import number
 
@@ -151,3 +152,45 @@ class Pixels:
         from astropy.io import fits
 
         return fits.open(self._path, memmap=False, do_not_scale_image_data=True)
+
+
+# --- the planes of a file ---------------------------------------------------------------------------------
+def planes_of(hdus: Sequence[Hdu]) -> dict[str, int]:
+    """EXTNAME -> HDU number of the first image of that name; "" is the first image without a known name."""
+    known = ("SCI", "VAR", "DQ", "COVERAGE", "OBJMASK")
+    planes: dict[str, int] = {}
+    for index, hdu in enumerate(hdus):
+        if hdu.is_image:
+            planes.setdefault(hdu.name if hdu.name in known else "", index)
+    if "" in planes and "SCI" not in planes:
+        planes["SCI"] = planes[""]
+    return planes
+
+
+def same_size(path: Path, hdus: Sequence[Hdu], indices: Iterable[int]) -> None:
+    """Raises RefusedFile for planes of one file that do not belong to one image."""
+    sizes = {hdus[i].shape: hdus[i].name or "the image" for i in indices}
+    if len(sizes) > 1:
+        told = ", ".join(f"{name} has {nx}x{ny} pixels" for (ny, nx), name in sizes.items())
+        raise RefusedFile(f"{os.fspath(path)}: {told}")
+
+
+def mask_of(path: Path, hdus: list[Hdu], data: memoryview) -> MaskImage:
+    """The values of a mask, of all images in its file together. Raises RefusedFile for what is none."""
+    held = dict.fromkeys(i for key, i in planes_of(hdus).items() if key in ("SCI", "DQ", ""))
+    if not held:
+        raise RefusedFile(f"{os.fspath(path)}: has no image")
+    same_size(path, hdus, held)
+    mask, *others = (Pixels(path, hdus, data).masks(index) for index in held)
+    for other in others:
+        mask |= other
+    return mask
+
+
+def check_planes(path: Path, *, is_mask: bool, follow: bool = True) -> None:
+    """Whether a calibration is one, by its pixels. Raises RefusedFile with the reason."""
+    hdus, data = load(path, follow=follow)
+    if is_mask:
+        mask_of(path, hdus, data)
+    else:
+        same_size(path, hdus, [index for name, index in planes_of(hdus).items() if name])

@@ -115,7 +115,7 @@ def _number(kind: type, value: Any) -> Any:
         return None
     try:
         result = float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if not math.isfinite(result) or (kind is int and result != int(result)):
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -130,13 +131,14 @@ def plan_run(
     Raises OverrideError, CalibrationNotFound, FrameMismatch, CannotOpen.
     """
     steps = [step.name for step in recipe.steps]
+    frames = sorted(frames, key=lambda ad: (ad.facts.ut_datetime is None, ad.facts.ut_datetime, ad.filename))
+    names = dict(zip((ad.path for ad in frames), told_apart([ad.path for ad in frames]), strict=True))
     overrides, by_path = produce.take_paths(overrides, steps)
+    overrides = {key: _as_names(value, names) for key, value in overrides.items()}
     if mode != "sq" and "prepare" in steps:
         overrides = {"prepare:mode": mode, **overrides}
     bound = recipe.bind(overrides, preset)
     stores.check(where)
-    frames = sorted(frames, key=lambda ad: (ad.facts.ut_datetime is None, ad.facts.ut_datetime, ad.filename))
-    names = dict(zip((ad.path for ad in frames), told_apart([ad.path for ad in frames]), strict=True))
     _check_words(bound, list(names.values()))
     used = _used(bound, frames, names)
     check_alike(recipe, used)
@@ -152,6 +154,18 @@ def plan_run(
         max(ends).isoformat() if ends else "",
         mode,
     )
+
+
+def _as_names(value: Any, names: Mapping[str, str]) -> Any:
+    """A parameter in which paths of frames are what these are called; any other value as it is."""
+    if isinstance(value, list | tuple):
+        return [_as_names(item, names) for item in value]
+    text = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+    if not isinstance(text, str) or os.sep not in text or "\0" in text:
+        return value
+    called = {os.path.realpath(path): name for path, name in names.items()}
+    words = text.split(",")
+    return ",".join(called.get(os.path.realpath(word.strip()), word) for word in words)
 
 
 def _check_words(bound: BoundRecipe, names: Sequence[str]) -> None:

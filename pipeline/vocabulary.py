@@ -12,6 +12,7 @@ from pipeline.params import suggest
 from pipeline.tags import RULES
 
 _ID = re.compile(r"_G\d{4}$")
+FEW = 7  # words that are all told where none is near
 
 KNOWN: dict[str, frozenset[str]] = {
     "filter_name": frozenset(
@@ -22,6 +23,7 @@ KNOWN: dict[str, frozenset[str]] = {
     "well_depth_setting": frozenset({*niri.WELL_ELECTRONS, "Unknown"}),
     "observation_type": frozenset({"OBJECT", "DARK", "FLAT", "ARC", "MASK", "BIAS", "CAL"}),
     "observation_class": frozenset({"science", "partnerCal", "progCal", "acq", "acqCal", "dayCal"}),
+    "qa_state": frozenset({"Pass", "Usable", "Fail", "CHECK", "Undefined"}),
     "instrument": frozenset({"NIRI"}),
     "tags": frozenset(tag for rule in RULES for tag in rule.tags.split()),
 }
@@ -33,4 +35,6 @@ def unknown(descriptor: str, word: str) -> str:
     if known is None or "&" in word or _ID.sub("", word) in known or word in known:
         return ""
     near = suggest(word, known) or suggest(word.lower(), known) or suggest(word.upper(), known)
+    if not near and len(known) <= FEW:
+        near = f"; there are {', '.join(sorted(known))}"
     return f"no NIRI frame has {descriptor} {word!r}{near}"

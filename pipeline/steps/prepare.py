@@ -18,6 +18,7 @@ from pipeline.tags import tags_of
 # Below this many frames a group whose other frames have no usable WCS is not worth reducing.
 FEWEST_WITH_WCS = 3
 SOFTWARE = "nirid"
+ADU = {"adu", "count", "counts", "dn", "data numbers"}
 LONGEST_EXPOSURE = 86400.0  # seconds, all coadds together; what is not below a day is no exposure
 
 
@@ -70,10 +71,6 @@ def _standardise(frame: Frame, mode: str) -> Frame:
     if "PREPARE" in frame.header:
         return frame
     facts = frame.descriptors
-    note = None
-    if facts.read_mode == "Unknown":
-        pair = (frame.header.get("LNRS"), frame.header.get("NDAVGS"))
-        note = f"{frame.name}: no read mode has (LNRS, NDAVGS) = {pair}; read noise of Medium Background used"
     cards = {
         "ORIGNAME": (frame.header.get("ORIGNAME", frame.name), "Original file name"),
         "PROCSOFT": (SOFTWARE, "Data processing software used"),
@@ -87,12 +84,27 @@ def _standardise(frame: Frame, mode: str) -> Frame:
         "SATLEVEL": (facts.saturation_level, "Saturation level [adu]") if facts.saturation_level else None,
         "NONLINEA": (facts.non_linear_level, "Non-linear regime [adu]") if facts.non_linear_level else None,
     }
-    if facts.saturation_level is None:
-        note = f"{frame.name}: well depth is unknown (A_VDDUC, A_VDET); saturation cannot be flagged"
+    for text in _assumed(frame):
+        frame = frame.evolve(note=f"{frame.name}: {text}")
     for stamp in ("VALDATA", "SDZSTRUC", "SDZHDRSG", "SDZHDRSI", "SDZWCS"):
         cards[stamp] = (frame.stamp, f"UT time stamp for {stamp}")
     # Cards of the total exposure are only right together with PREPARE, so they are set in one go.
-    return frame.stamped("PREPARE", cards=cards, note=note)
+    return frame.stamped("PREPARE", cards=cards)
+
+
+def _assumed(frame: Frame) -> list[str]:
+    """What the header of a raw frame does not say, or says wrong, and what is taken for it."""
+    facts, header, told = frame.descriptors, frame.header, []
+    if facts.read_mode == "Unknown":
+        pair = (header.get("LNRS"), header.get("NDAVGS"))
+        told.append(f"no read mode has (LNRS, NDAVGS) = {pair}; read noise of Medium Background used")
+    if facts.saturation_level is None:
+        told.append("well depth is unknown (A_VDDUC, A_VDET); saturation cannot be flagged")
+    if str(header.get("BUNIT") or "adu").strip().lower() not in ADU:
+        told.append(f"BUNIT is {header['BUNIT']!r}; a raw frame is in adu")
+    if facts.ut_datetime is None and not odd_date(header):
+        told.append("no time of the exposure in its header; taken for the last")
+    return told
 
 
 def _with_reading(frame: Frame) -> Frame:

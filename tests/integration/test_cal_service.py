@@ -9,6 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from daemon.ledger import Ledger
@@ -38,7 +39,8 @@ def elsewhere(tmp_path, monkeypatch):
 
 
 def write(path, cards, seed=0):
-    path.write_bytes(frame_bytes(cards, noise(seed=seed)))
+    pixels = np.full((64, 64), seed, "i2") if "BPMASK" in cards else noise(seed=seed)
+    path.write_bytes(frame_bytes(cards, pixels))
     return str(path)
 
 
@@ -155,6 +157,20 @@ def test_kinds_of_masks(caldb, tmp_path, raw):
     assert caldb.get_cal(raw, "processed_bpm") == static
     with pytest.raises(StoreError, match="did you mean processed_dark"):
         caldb.get_cal(raw, "procesed_dark")
+
+
+def test_what_is_called_a_mask_and_is_none_is_not_added(caldb, tmp_path):
+    path = tmp_path / "mine_bpm.fits"
+    for pixels in (
+        np.full((64, 64), 65536, "i4"),
+        np.full((64, 64), 0.5, "f4"),
+        np.full((64, 64), np.nan, "f4"),
+    ):
+        path.write_bytes(frame_bytes(MASK, pixels))
+        with pytest.raises(
+            NotACalibration, match=r"not added: .*: 4096 values of a mask are no 16 bits, such as"
+        ):
+            caldb.add_cal(str(path))
 
 
 def test_add_directory_tells_what_it_left_out(caldb, dark, raw, tmp_path, capsys):

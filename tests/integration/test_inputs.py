@@ -277,6 +277,8 @@ def test_lamps_of_other_names_are_told(top, work):
         ({"ucals": {5: "x"}}, "no kind of calibration 5"),
         ({"uparms": {"darkCorrect:drak": "x"}}, "did you mean dark?"),
         ({"uparms": {"stackDarks:skip_primitiv": "x"}}, "did you mean skip_primitive?"),
+        ({"uparms": {"stackDarks:hsigma": 10**400}}, "must be a number"),
+        ({"uparms": {"stackDarks:hsigma": "a/\0b"}}, "must be a number"),
     ],
 )
 def test_what_is_asked_for_is_one_line(top, work, how, why):
@@ -437,6 +439,15 @@ def test_a_mask_of_any_whole_numbers_is_used(top, work, kind, value):
 def test_a_name_that_no_frame_has_is_an_error(top, work, word):
     with pytest.raises(OverrideError, match=r"no frame is called N20160102S0299.fits; did you mean N2016"):
         Reduce(files=science(top), uparms={word: ["N20160102S0271.fits", "N20160102S0299.fits"]}).runr()
+
+
+@pytest.mark.parametrize(
+    "how", [str, Path, lambda p: [p], lambda p: (Path(p),), lambda p: f"{p}, 0273", os.path.relpath]
+)
+def test_a_frame_may_be_named_by_its_path(top, work, how):
+    path = science(top)[2]
+    Reduce(files=science(top), uparms={"removeFirstFrame:remove_files": how(path)}).runr()
+    assert "N20160102S0272.fits left out, as told by" in history("N20160102S0271_image.fits")
 
 
 def test_scalars_of_numpy_and_paths_are_taken(top, work):

@@ -176,6 +176,14 @@ def test_products_of_dragons_are_read(shared):
 # ---------------------------------------------------------------------------------------- writing
 
 
+@pytest.mark.parametrize(
+    ("cards", "unit"), [({}, "adu"), ({"PREPARE": STAMP}, "electron"), ({"PROCDARK": STAMP}, "electron")]
+)
+def test_raw_frames_are_in_adu_whatever_their_header_claims(tmp_path, cards, unit):
+    (tmp_path / "a.fits").write_bytes(frame_bytes({**DARK, "BUNIT": "electrons", **cards}, noise()))
+    assert read_frame(tmp_path / "a.fits").unit == unit
+
+
 def test_what_is_written_is_read_back(tmp_path):
     catalog = np.array([(1, 2.5, True, b"star")], [("ID", "i4"), ("X", "f8"), ("GOOD", "?"), ("CLASS", "S6")])
     frame = product("PROCSCI", coverage=np.full((64, 40), 65535, "u2"), catalog=catalog)

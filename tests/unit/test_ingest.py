@@ -90,8 +90,25 @@ def test_a_dark_with_a_grism_in_the_beam_is_a_dark(drop):
     ],
 )
 def test_processed_calibrations_are_registered_as_what_they_are(drop, cards, kind):
-    record = ingest(drop(frame_bytes(cards)))
+    pixels = np.zeros((64, 64), "i2") if "BPMASK" in cards else None
+    record = ingest(drop(frame_bytes(cards, pixels)))
     assert (record.state, record.kind) == ("calibration", kind)
+
+
+@pytest.mark.parametrize(("type_", "value"), [("i4", 65536), ("f4", 0.5), ("f4", np.nan), ("i2", -1)])
+@pytest.mark.parametrize("cards", [{**FLAT, **DONE}, {**DARK, "OBSTYPE": "BPM"}])
+def test_a_mask_that_is_none_is_refused_with_a_count(drop, cards, type_, value):
+    mask = np.zeros((64, 64), type_)
+    mask[3, 4:9] = value
+    record = ingest(drop(frame_bytes({**cards, "BPMASK": True}, mask)))
+    assert record.state == "refused"
+    assert "5 values of a mask are no 16 bits" in record.reason
+
+
+@pytest.mark.parametrize("seconds", [0, 0.0, -1.0, "none"])
+def test_no_exposure_is_refused(drop, seconds):
+    record = ingest(drop(frame_bytes({**DARK, "EXPTIME": seconds})))
+    assert (record.state, record.reason) == ("refused", "no usable exposure time (EXPTIME)")
 
 
 def test_a_mask_of_zeros_is_no_copy_that_stopped(drop):

@@ -61,6 +61,21 @@ def test_header_values():
     assert ready.header["PREPARE"] == "2016-01-02T06:00:20.002"
 
 
+@pytest.mark.parametrize(
+    ("cards", "told"),
+    [
+        ({"BUNIT": "electron"}, ["BUNIT is 'electron'; a raw frame is in adu"]),
+        ({"BUNIT": "ADU"}, []),
+        ({"DATE-OBS": "", "UT": "", "NAME": "x"}, ["no time of the exposure in its header"]),
+        ({"LNRS": 3, "A_VDDUC": 9.0}, ["no read mode has (LNRS, NDAVGS) = (3, 16)", "well depth is unknown"]),
+    ],
+)
+def test_what_is_assumed_is_told(cards, told):
+    (ready,) = prepare.run([frame(0, **cards).evolve(name=cards.get("NAME", "N1.fits"))])
+    assert len(ready.notes) == len(told)
+    assert all(text in note for text, note in zip(told, ready.notes, strict=True))
+
+
 def test_preparing_twice_changes_nothing():
     (once,) = prepare.run([frame(0)])
     (twice,) = prepare.run([once])

@@ -219,7 +219,7 @@ def test_processed_products_of_dragons_are_registered(shared):
     assert kinds == {
         "dark.fits": ("calibration", "processed_dark"),
         "flat.fits": ("calibration", "processed_flat"),
-        "bpm.fits": ("calibration", "static_bpm"),
+        "bpm.fits": ("calibration", "processed_bpm"),
         "image.fits": ("refused", ""),
     }
     mask = ingest(str(folder / "raw/bpm_20010317_niri_niri_11_full_1amp.fits.gz"))
