@@ -21,7 +21,7 @@ printf '#!/bin/sh\\nexec {python} -P -m daemon "$@"\\n' > "$(dirname "$0")/nirid
 chmod 755 "$(dirname "$0")/nirid"
 """
 STAND_INS = {
-    "apt-get": '#!/bin/sh\ntest "$*" = "install -y python3-venv"\n',
+    "apt-get": '#!/bin/sh\ntest "$*" = update || test "$*" = "install -y python3-venv"\n',
     "python3": (
         '#!/bin/sh\ntest "$1 $2" = "-m venv" && exec {python} -m venv --without-pip "$3" && exit\nexit 9\n'
     ),
