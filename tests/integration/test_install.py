@@ -66,7 +66,7 @@ def root(tmp_path_factory):
 
 def run(root, line, environment):
     if " && /opt/nirid/bin/pip" in line:  # the environment is real, but nothing is fetched for it
-        first, second = line.split(" && ", 1)
+        first, second = line.rsplit(" && ", 1)
         run(root, first, environment)
         pip = root / "opt/nirid/bin/pip"
         pip.write_text(PIP.replace("{python}", sys.executable))
