@@ -24,7 +24,7 @@ import numpy as np
 from astropy.io import fits
 
 from bench import common
-from daemon.engine import Outcome
+from daemon.model.jobs import Outcome
 
 SMALL: dict[str, Any] = {"files": 60, "idle_seconds": 0.2}
 
@@ -214,12 +214,13 @@ class _Instant:
 @contextlib.contextmanager
 def daemon_here(archive: Path, state: Path, *, hurry: bool = False) -> Iterator[Any]:
     """The parts of a daemon in this process."""
-    from daemon import app, config, logs
+    from daemon import app, logs
+    from daemon.config import load
 
     logs.configure("error", "json")
     state.mkdir(exist_ok=True)
     given = {"watch.folders": [str(archive / "drop")], "products.folder": str(archive / "products")}
-    daemon = app.build(config.load(None, given | {"state.folder": str(state)}), hurry=hurry)
+    daemon = app.build(load.load(None, given | {"state.folder": str(state)}), hurry=hurry)
     daemon.engine = daemon.heart.dispatcher.engine = _Instant()
     try:
         daemon.start()
@@ -298,8 +299,8 @@ def _questions(archive: Path, work: Path) -> list[dict[str, Any]]:
 
 def _inside(archive: Path, work: Path, nights: int) -> list[dict[str, Any]]:
     """Steps of the heart and of landing, ms each: median, most, and median of processor time."""
-    from daemon import jobs
-    from daemon.ingest import ingest
+    from daemon.arrivals.read import ingest
+    from daemon.ledger import jobs
 
     timer = _Timer()
     with daemon_here(archive, work / "state") as daemon, common.scratch() as elsewhere:

@@ -11,7 +11,7 @@ from typing import Any
 
 from bench import common
 from bench.ingest import registered
-from daemon.ingest import FileRecord
+from daemon.model.files import FileRecord
 from tests import night as world
 from tests.cluster import Cluster
 

@@ -39,7 +39,7 @@ def measure(
 
 
 def _row(data: Path, number: int, size: int) -> dict[str, Any]:
-    from daemon.engine.local import Limits, LocalEngine
+    from daemon.work.engine.local import Limits, LocalEngine
 
     spec = specification(data, number, size)
     with common.scratch() as work:
@@ -83,7 +83,7 @@ def _processor_seconds(pid: int) -> float:
 
 def specification(data: Path, number: int, size: int) -> Any:
     """The job of a group of dithers around one field, written below `data` when it is not there."""
-    from daemon.jobspec import CalInput, Input, JobSpec
+    from daemon.model.jobs import CalInput, Input, JobSpec
     from pipeline.fitsreader import read_file
 
     folder = data / f"group-{size}"

@@ -15,7 +15,7 @@ SMALL: dict[str, Any] = {"preset": "", "burst": 20}
 def measure(data: Path, preset: str = "example1", burst: int = 3000) -> dict[str, Any]:
     """Reading alone with 1 and 2 threads; then all: sweep, read, hash, describe, write into the ledger; then
     live, from the first rename of many small files at once to the last that is registered, less settling."""
-    from daemon.ingest import ingest
+    from daemon.arrivals.read import ingest
 
     with common.scratch() as work:
         if preset:
@@ -38,13 +38,14 @@ def measure(data: Path, preset: str = "example1", burst: int = 3000) -> dict[str
 
 def registered(drop: Path, work: Path) -> tuple[float, float]:
     """Sweep, read, hash and register all below `drop`, with a new database: wall and processor time, s."""
-    from daemon import app, config, logs
+    from daemon import app, logs
+    from daemon.config import load
 
     logs.configure("error", "json")
     folders = {"products.folder": work / "products", "state.folder": work / "state"}
     given = {"watch.folders": [str(drop)], **{name: str(path) for name, path in folders.items()}}
     (work / "state").mkdir(parents=True)
-    daemon = app.build(config.load(None, given), hurry=True)
+    daemon = app.build(load.load(None, given), hurry=True)
     try:
         daemon.landing.start()
         began, busy = time.monotonic(), time.process_time()

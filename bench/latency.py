@@ -200,7 +200,7 @@ class _Daemon:
 
 
 def _configuration(work: Path, workers: int, quiet: float, looks: bool) -> str:
-    from daemon.triggers import DEFAULT_RULES
+    from daemon.model.rules import DEFAULT_RULES
 
     lines = [
         f"watch = {{ folders = ['{work}/drop'], settle_seconds = 0.5, fast_settle_seconds = {SETTLE} }}",

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,18 +20,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from daemon import instance, logs, owner, systemd  # little: the workers start before the rest is imported
-from daemon.config import Config
-from daemon.engine import Engine, compiled
-from daemon.engine.local import STOP_SECONDS, Limits, LocalEngine
+from daemon import instance, logs, owner, systemd
+from daemon.config.load import Config
+from daemon.signals import Signals
+from daemon.work.engine import Engine, compiled
+from daemon.work.engine.local import STOP_SECONDS, Limits, LocalEngine
 from pipeline.errors import NiridError
 
 if TYPE_CHECKING:
-    from daemon.heart import Heart
-    from daemon.landing import Landing
-    from daemon.ledger import Ledger
-    from daemon.looks import Looks
-    from daemon.planner import Setting
+    from daemon.arrivals.intake import Landing
+    from daemon.ledger.store import Ledger
+    from daemon.loop import Heart
+    from daemon.model.groups import Setting
+    from daemon.work.previews import Looks
+
 
 LOOK_SECONDS = 10.0  # between two looks at the health of the parts
 REBUILD_SECONDS = 3600  # that the service manager is asked to wait for it
@@ -75,7 +75,7 @@ class Daemon:
 
     def start(self) -> None:
         """Workers begin to warm up; what a crash left is finished; folders are armed, then listed."""
-        from daemon import retention
+        from daemon.upkeep import retention
 
         self.engine.start()
         recovered = self.heart.recover(self.config.product_folder)
@@ -98,7 +98,7 @@ class Daemon:
 
     def _take_back(self) -> None:
         """Products and decisions that the ledger does not know: it is new, or older than they are."""
-        from daemon import rebuild
+        from daemon.upkeep import rebuild
 
         strange, lines = rebuild.unknown(self.ledger, self.config.product_folder)
         if not strange and not lines:
@@ -154,8 +154,8 @@ def engine_of(
         return LocalEngine(
             engine.workers, limits, log=log, shared=shared, most_failed_starts=most, on_change=on_change
         )
-    from daemon.engine.dask import DaskEngine, greeting
-    from daemon.engine.link import Link
+    from daemon.work.engine.dask import DaskEngine, greeting
+    from daemon.work.engine.link import Link
 
     folders = [str(folder) for folder in (*config.drop_folders, config.product_folder)]
     link = Link(engine.scheduler, greeting(limits, log, folders), engine.tls)
@@ -168,9 +168,9 @@ def build(config: Config, *, hurry: bool = False, start_workers: bool = False) -
     A drop folder is never made: what is not there may be a mount that is missing, or a mistyped name.
     start_workers : also the workers, which need a second, and get it while the other parts are imported
     """
-    from daemon import schema
+    from daemon.ledger import upgrade
 
-    schema.check(config.database)  # before anything is begun: a newer one stays as it is
+    upgrade.check(config.database)  # before anything is begun: a newer one stays as it is
     missing = [folder for folder in config.drop_folders if not folder.is_dir()]
     if missing and hurry:  # a service waits for the mount; here nothing would be found, and called done
         raise NiridError(f"{missing[0]}: no such folder")
@@ -185,19 +185,21 @@ def build(config: Config, *, hurry: bool = False, start_workers: bool = False) -
     engine = engine_of(config, hurry=hurry, on_change=lambda problem: tell(engine=problem))
     if start_workers:
         engine.start()
-    from daemon.ledger import Ledger, damaged
+    from daemon.ledger.cells import damaged
+    from daemon.ledger.store import Ledger
 
     whole = ThreadPoolExecutor(1)
     # Half a second for 100,000 files; meanwhile more is imported.
     why_not = whole.submit(damaged, config.database)
-    from daemon import diskguard
-    from daemon.dispatch import Dispatcher
-    from daemon.heart import Heart, setting_of
-    from daemon.landing import Landing
-    from daemon.requests import Requests
-    from daemon.requests import folder as folder_of_requests
-    from daemon.stability import Tracker
-    from daemon.watcher import Watcher
+    from daemon.arrivals.intake import Landing
+    from daemon.arrivals.settle import Tracker
+    from daemon.arrivals.watcher import Watcher
+    from daemon.config.setting import setting_of
+    from daemon.loop import Heart
+    from daemon.people.requests import Requests
+    from daemon.people.requests import folder as folder_of_requests
+    from daemon.work import diskguard
+    from daemon.work.dispatch import Dispatcher
 
     _put_aside_if_damaged(config, why_not.result())
     whole.shutdown()
@@ -241,7 +243,7 @@ def build(config: Config, *, hurry: bool = False, start_workers: bool = False) -
 
 
 def _looks_of(config: Config, setting: Setting) -> Looks:
-    from daemon.looks import Looks
+    from daemon.work.previews import Looks
 
     chosen = config.looks
     return Looks(config.product_folder, setting, _log, chosen.first_looks, chosen.running_stacks)
@@ -250,7 +252,7 @@ def _looks_of(config: Config, setting: Setting) -> Looks:
 def _put_aside_if_damaged(config: Config, why: str) -> None:
     """A damaged database is not worked on: it is kept under another name, and made anew from disk."""
     if why:
-        from daemon import rebuild
+        from daemon.upkeep import rebuild
 
         aside = rebuild.put_aside(config.database, datetime.now(UTC))
         logs.get().error("database_damaged", reason=why, kept=str(aside))
@@ -261,7 +263,7 @@ def rebuild_offline(config: Config) -> dict[str, Any]:
 
     Answers {"kept", "products", "decisions", "files", "left", "audit"}.
     """
-    from daemon import rebuild
+    from daemon.upkeep import rebuild
 
     with owner.acting(config):
         return offline(config, lambda: rebuild.put_aside_if_there(config.database))
@@ -273,7 +275,7 @@ def offline(config: Config, prepare: Callable[[], Path | None]) -> dict[str, Any
     prepare : puts the database in its place; returns where what was there is kept now
     Answers as `rebuild_offline`. Raises AlreadyRunning.
     """
-    from daemon import audit, rebuild
+    from daemon.upkeep import audit, rebuild
 
     with instance.only_one(config):
         kept = prepare()
@@ -321,7 +323,7 @@ def serve(config: Config) -> None:
 def _calendar(daemon: Daemon) -> Iterator[Callable[[], None]]:
     """What the calendar asks for; the look at it that is to be taken now and then, as it stops for good
     when the clock steps back."""
-    from daemon import schedule
+    from daemon.upkeep import schedule
 
     scheduler = schedule.start(daemon.config, daemon.ledger, daemon.heart.dispatcher.suspect)
     try:
@@ -371,12 +373,12 @@ def _problem(daemon: Daemon) -> str:
 
 
 def _status(daemon: Daemon) -> str:
-    from daemon import queries
-    from daemon.ledger import LedgerBusy
+    from daemon.ledger import questions
+    from daemon.ledger.store import LedgerBusy
 
     try:
         with daemon.ledger.read() as db:
-            counts = queries.counts(db)
+            counts = questions.counts(db)
     except LedgerBusy as error:
         return f"STATUS={error}"
     said = ", ".join(f"{n} {state}" for state, n in sorted(counts["jobs"].items())) or "none yet"
@@ -404,7 +406,7 @@ def batch(config: Config) -> dict[str, Any]:
     run, all that wait, the products made in this run, and, in words, what the system has kept from being
     done.
     """
-    from daemon import losses
+    from daemon.work import losses
 
     owner.check(config)
     with instance.only_one(config), Signals() as signals:
@@ -423,56 +425,12 @@ def batch(config: Config) -> dict[str, Any]:
 
 
 def _summary(daemon: Daemon, since: str) -> dict[str, Any]:
-    from daemon import queries
+    from daemon.ledger import questions
 
     with daemon.ledger.read() as db:
         return {
-            "failed": [job for job in queries.jobs(db, ["failed"]) if (job["changed"] or "") >= since],
-            "waiting": queries.jobs(db, ["waiting"]),
-            "products": [p for p in queries.products(db) if (p["published"] or "") >= since],
+            "failed": [job for job in questions.jobs(db, ["failed"]) if (job["changed"] or "") >= since],
+            "waiting": questions.jobs(db, ["waiting"]),
+            "products": [p for p in questions.products(db) if (p["published"] or "") >= since],
             "blocked": [*daemon.landing.in_the_way(), *daemon.heart.dispatcher.left_undone()],
         }
-
-
-class Signals:
-    """SIGTERM and SIGINT as a flag that can be waited for; SIGHUP is taken and changes nothing.
-
-    A threading.Event may not be set in a handler of the thread that waits for it (its lock may be
-    held), so the handler writes to a pipe.
-    """
-
-    also: Callable[[], None] | None = None
-
-    def __enter__(self) -> Signals:
-        self.caught = False
-        self._ear, self._bell = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._before = {
-            number: signal.signal(number, self._handle) for number in (signal.SIGTERM, signal.SIGINT)
-        }
-        self._before[signal.SIGHUP] = signal.signal(signal.SIGHUP, lambda number, frame: None)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        os.close(self._ear)
-        os.close(self._bell)
-
-    def _handle(self, number: int, frame: object) -> None:
-        self.caught = True
-        self.ring()
-        if self.also is not None:
-            self.also()
-
-    def ring(self) -> None:
-        """End the present wait. From any thread, or a handler."""
-        with contextlib.suppress(BlockingIOError):
-            os.write(self._bell, b"!")
-
-    def wait(self, seconds: float) -> bool:
-        """Wait so many seconds, or until something rings; True when a signal has come."""
-        if not self.caught:
-            select.select([self._ear], [], [], seconds)
-            with contextlib.suppress(BlockingIOError):
-                os.read(self._ear, 1024)
-        return self.caught

@@ -16,9 +16,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from daemon import app, backup, instance, moves, owner, rebuild, schema
-from daemon.cells import damaged_cells
-from daemon.config import Config
+from daemon import app, disk, instance, owner
+from daemon.config.load import Config
+from daemon.instance import AlreadyRunning
+from daemon.ledger import copy as ledger_copy
+from daemon.ledger import upgrade
+from daemon.ledger.cells import damaged_cells
+from daemon.ledger.upgrade import COMPONENT
+from daemon.upkeep import rebuild
 from pipeline.caldb import readonly_uri
 from pipeline.errors import NiridError
 
@@ -38,7 +43,7 @@ def restore(config: Config, copy: Path) -> dict[str, Any]:
         if not folder.is_dir():
             raise NiridError(f"{folder}: no such {name} folder: is it mounted? Nothing was changed")
     if instance.running(config) is not None:
-        raise instance.AlreadyRunning(f"a daemon runs on {config.state_folder}: stop it first")
+        raise AlreadyRunning(f"a daemon runs on {config.state_folder}: stop it first")
     part = _fetch(config, copy)
     try:
         with owner.acting(config):
@@ -65,9 +70,9 @@ def check_copy(copy: Path, database: Path) -> None:
         raise NiridError(f"{copy} is no copy of a database: {error}") from None
     if said != "ok" or cells:
         raise NiridError(f"{copy} is damaged: {', '.join(cells) + ' cannot be read' if cells else said}")
-    if schema.COMPONENT not in schema.versions(copy) or not {"frame", "content", "job"} <= tables:
+    if COMPONENT not in upgrade.versions(copy) or not {"frame", "content", "job"} <= tables:
         raise NiridError(f"{copy} is no copy of a daemon's database")
-    schema.check(copy)
+    upgrade.check(copy)
 
 
 def _fetch(config: Config, copy: Path) -> Path:
@@ -80,7 +85,7 @@ def _fetch(config: Config, copy: Path) -> Path:
         if owner_before is not None and os.geteuid() == 0:
             os.chown(config.state_folder, owner_before.st_uid, owner_before.st_gid)
     part = config.state_folder / f".{config.database.name}.{os.getpid()}{PART}"
-    backup.copy_whole(copy, part)
+    ledger_copy.copy_whole(copy, part)
     if owner_before is not None and os.geteuid() == 0:
         os.chown(part, owner_before.st_uid, owner_before.st_gid)
     return part
@@ -91,5 +96,5 @@ def _put_in_place(part: Path, database: Path) -> Path | None:
     os.replace(part, database)
     for stale in database.parent.glob(f".{database.name}.*{PART}"):  # of one that was killed
         stale.unlink()
-    moves.sync(database.parent)
+    disk.sync(database.parent)
     return kept

@@ -7,17 +7,16 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from daemon import files, queries
-from daemon.dispatch import Dispatcher
-from daemon.engine import Outcome
-from daemon.heart import Heart
-from daemon.ingest import FileRecord
-from daemon.ledger import Ledger
-from daemon.looks import Looks
-from daemon.planner import Setting
-from daemon.requests import Requests, submit
-from daemon.stability import Signature
-from daemon.triggers import DEFAULT_RULES
+from daemon.ledger import files, questions
+from daemon.ledger.store import Ledger
+from daemon.loop import Heart
+from daemon.model.files import FileRecord, Signature
+from daemon.model.groups import Setting
+from daemon.model.jobs import Outcome
+from daemon.model.rules import DEFAULT_RULES
+from daemon.people.requests import Requests, submit
+from daemon.work.dispatch import Dispatcher
+from daemon.work.previews import Looks
 from pipeline.association import CalKind
 from pipeline.descriptors import Descriptors
 from pipeline.params import NoParams, bounded
@@ -357,7 +356,7 @@ class Daemon:
 
     def current(self):
         """{name: content on disk} of the current products."""
-        return {p["name"]: Path(p["path"]).read_text() for p in self.ask(queries.products)}
+        return {p["name"]: Path(p["path"]).read_text() for p in self.ask(questions.products)}
 
     def close(self):
         self.heart.close()

@@ -19,7 +19,7 @@ from daemon import guard
 from daemon.cli.usage import in_one_line
 
 if TYPE_CHECKING:
-    from daemon.config import Config
+    from daemon.config.load import Config
 
 FAILED, BUSY, BAD_CONFIG = 1, 75, 78
 
@@ -38,12 +38,13 @@ class Settings:
         of_service : False for what is not the service's; with a state folder of one's own it never is
         command_line : watch_folders=..., for the option watch.folders; None where not given
         """
-        from daemon import config, logs
+        from daemon import logs
+        from daemon.config import load
 
         given = {name.replace("_", ".", 1): value for name, value in command_line.items()}
         given |= {"state.folder": self.state, "log.level": "debug" if self.verbose else None}
-        file = config.find_file(self.config, of_service=of_service and not self.state)
-        loaded = config.load(file, given)
+        file = load.find_file(self.config, of_service=of_service and not self.state)
+        loaded = load.load(file, given)
         if loaded.cache:  # of the service, beside it: its compiled loops are the ones that are meant
             os.environ.setdefault("NUMBA_CACHE_DIR", os.path.join(loaded.cache, "numba"))
         logs.configure(loaded.log.level, loaded.log.format)

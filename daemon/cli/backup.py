@@ -24,11 +24,11 @@ def backup(settings: Settings, file: Path, overwrite: bool, as_json: bool) -> No
 
     The daemon does it by itself every night (STATE/backups, the newest seven). nirid restore puts one back.
     """
-    from daemon import backup as copying
+    from daemon.upkeep import backup as upkeep_backup
 
     config = settings.load()
     with busy("copying and checking"):
-        size = copying.backup(config.database, file.absolute(), overwrite=overwrite)
+        size = upkeep_backup.backup(config.database, file.absolute(), overwrite=overwrite)
     if as_json:
         print_json({"file": str(file.absolute()), "bytes": size})
     else:
@@ -64,13 +64,13 @@ def restore(
     the folders may not be written; 1 when it is no whole copy, or the audit afterwards is not clean.
     """
     from daemon import instance
-    from daemon import restore as restoring
+    from daemon import restore as restore_
 
     config = settings.load(
         watch_folders=[absolute(folder) for folder in drop] or None, products_folder=absolute(products)
     )
     with busy("checking and restoring"):
-        answer = restoring.restore(instance.with_last_run(config), file.absolute())
+        answer = restore_.restore(instance.with_last_run(config), file.absolute())
     _tell(ctx, answer, as_json, f"{file} is in the place of {config.database}")
 
 
@@ -105,7 +105,7 @@ def rebuild(
 
 def _tell(ctx: click.Context, answer: dict[str, Any], as_json: bool, first: str = "") -> None:
     """What was taken in, and what is wrong afterwards: then exit 1."""
-    from daemon.audit import is_clean
+    from daemon.upkeep.audit import is_clean
 
     if as_json:
         print_json(answer)

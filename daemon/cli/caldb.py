@@ -122,8 +122,8 @@ def _ask_to_add(store: LocalDB, files: tuple[str, ...], walk: bool) -> None:
     from dataclasses import replace
     from pathlib import Path
 
-    from daemon.decisions import record_to_json
-    from daemon.ingest import ingest
+    from daemon.arrivals.read import ingest
+    from daemon.model.decisions import record_to_json
     from pipeline.cal_service import NotACalibration, as_calibration
     from pipeline.errors import NiridError
     from pipeline.select import fits_files
@@ -156,10 +156,10 @@ def _ask_to_remove(store: LocalDB, files: tuple[str, ...]) -> None:
 def _hand_over(store: LocalDB, request: dict[str, Any]) -> None:
     from contextlib import closing
 
-    from daemon import targets
     from daemon.cli import Settings
     from daemon.cli.decide import hand_over, say
-    from daemon.ledger import connect_readonly
+    from daemon.ledger import targets
+    from daemon.ledger.store import connect_readonly
 
     config = Settings(state=str(store.path.parent)).load()
     with closing(connect_readonly(store.path)) as db:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import sqlite3
     from pathlib import Path
 
-    from daemon.config import Config
+    from daemon.config.load import Config
 
 WAIT_SECONDS = 10.0  # for the daemon's answer
 
@@ -94,8 +94,8 @@ def list_requests(settings: Settings, cancel: str | None, days: float, as_json: 
     nirid requests
     nirid requests --cancel 20160102T050102.123456-0a1b2c3d
     """
-    from daemon import requests
     from daemon.logs import printable
+    from daemon.people import requests
 
     with database(settings) as (config, db):
         if cancel:
@@ -117,8 +117,8 @@ def list_requests(settings: Settings, cancel: str | None, days: float, as_json: 
 
 def _waiting(path: Path) -> dict[str, str]:
     """What a request says, as far as we may read it."""
-    from daemon import requests
-    from daemon.plain import clean
+    from daemon.model.plain import clean
+    from daemon.people import requests
     from pipeline.errors import NiridError
 
     try:
@@ -132,7 +132,7 @@ def _waiting(path: Path) -> dict[str, str]:
 
 def _decide(settings: Settings, action: str, said: str, as_json: bool, **more: Any) -> None:
     """Find out what is meant, hand it over, wait a little for the answer."""
-    from daemon import targets
+    from daemon.ledger import targets
 
     if not said.strip() and action != "requeue":  # which takes --outdated for a target
         raise click.UsageError("give a TARGET")
@@ -153,7 +153,8 @@ def _decide(settings: Settings, action: str, said: str, as_json: bool, **more: A
 
 def hand_over(config: Config, db: sqlite3.Connection, request: dict[str, Any]) -> dict[str, Any]:
     """{"request", "applied", "outcome"} of a request. Raises NiridError when the daemon refuses it."""
-    from daemon import instance, requests
+    from daemon import instance
+    from daemon.people import requests
     from pipeline.errors import NiridError
 
     before = db.execute("SELECT MAX(id) FROM event").fetchone()[0] or 0

@@ -15,7 +15,7 @@ from daemon.cli.output import console, json_option, print_json, table
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from daemon.demo import Made, Progress
+    from daemon.demo.night import Made, Progress
 
 
 class _WithPresets(click.Command):
@@ -86,15 +86,16 @@ def demo(folder: Path, preset: str, speed: float, picture: Path | None, as_json:
 
     Exit 0 only when all products exist and agree with what the simulation put in.
     """
-    from daemon import demo as demonstration
+    from daemon.demo import night
+    from daemon.demo.night import EXPECTED
     from pipeline import outputs
 
     if picture is not None:
         outputs.check(picture, "picture")
     began = time.monotonic()
-    screen = _Screen(demonstration.EXPECTED[preset], live=sys.stdout.isatty() and not as_json, quiet=as_json)
+    screen = _Screen(EXPECTED[preset], live=sys.stdout.isatty() and not as_json, quiet=as_json)
     with screen:
-        made, checks = demonstration.run(folder.absolute(), preset, speed, picture, screen.show)
+        made, checks = night.run(folder.absolute(), preset, speed, picture, screen.show)
     bad = [check for check in checks if not check.ok]
     seconds = round(time.monotonic() - began, 1)
     if as_json:

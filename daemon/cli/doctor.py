@@ -30,15 +30,15 @@ def doctor(
     Clock, permissions, free space and inodes, integrity of the database, version of SQLite, compiled loops.
     Exit 1 when something is wrong; notes alone are no fault.
     """
-    from daemon import doctor as examining
     from daemon.instance import with_last_run
+    from daemon.upkeep import doctor as upkeep_doctor
 
     config = with_last_run(
         settings.load(
             watch_folders=[absolute(folder) for folder in drop] or None, products_folder=absolute(products)
         )
     )
-    found = examining.examine(config)
+    found = upkeep_doctor.examine(config)
     wrong = [finding for finding in found if finding.level == "wrong"]
     if as_json:
         rows = [{"check": f.check, "level": f.level, "text": f.text} for f in found]

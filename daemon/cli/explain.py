@@ -31,14 +31,14 @@ def explain(settings: Settings, target: str, as_json: bool) -> None:
     nirid explain N20160102S0271_running a first look or running stack, by name, path or number in the log
     nirid explain 3f8a21c9               by the beginning of a SHA-256 or of a job key
     """
-    from daemon import explain as explaining
-    from daemon import targets
-    from daemon.heart import setting_of
-    from daemon.ledger import on_paper
+    from daemon.config.setting import setting_of
+    from daemon.ledger import targets
+    from daemon.ledger.store import on_paper
+    from daemon.people import explain as people_explain
 
     with database(settings) as (config, _), on_paper(config.database) as tx:
         found = targets.find(tx.rows, target, looks=True)
-        answer = explaining.explain(tx, found, setting_of(config), config.parameters)
+        answer = people_explain.explain(tx, found, setting_of(config), config.parameters)
         if is_under_way(answer):
             answer["waits_for"] = [*answer["waits_for"], *_in_the_way(config)]
     if as_json:

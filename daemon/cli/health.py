@@ -92,9 +92,9 @@ def health(
     Nothing is written, and the daemon is not asked: a hanging one is told as well as a dead one. See
     docs/operations.md for cron, systemd timers and monitors.
     """
-    from daemon.health import Limits, examine
     from daemon.instance import with_last_run
     from daemon.logs import printable
+    from daemon.upkeep.health import Limits, examine
     from pipeline.errors import NiridError
 
     try:

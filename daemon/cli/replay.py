@@ -36,12 +36,12 @@ def replay(folder: Path, into: Path, speed: float, as_json: bool) -> None:
     when it is complete.
     """
     from daemon import logs
-    from daemon import replay as replaying
+    from daemon.demo import replay as demo_replay
     from pipeline.errors import NiridError
 
     logs.configure()
     began = time.monotonic()
-    files = replaying.in_order(folder)
+    files = demo_replay.in_order(folder)
     if not files:
         raise NiridError(f"{folder}: no FITS file in it")
     shown = sys.stderr.isatty() and not as_json
@@ -55,7 +55,7 @@ def replay(folder: Path, into: Path, speed: float, as_json: bool) -> None:
         else:
             logs.get().info("file_replayed", file=str(path), number=count, of=len(files))
 
-    paths = replaying.replay(files, folder, into, speed, on_file=landed)
+    paths = demo_replay.replay(files, folder, into, speed, on_file=landed)
     seconds = round(time.monotonic() - began, 3)
     if as_json:
         print_json({"files": [str(path) for path in paths], "seconds": seconds})

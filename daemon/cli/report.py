@@ -17,9 +17,10 @@ from daemon.cli.words import Night, state_of_a_file
 @contextmanager
 def database(settings: Settings) -> Iterator[tuple[Any, sqlite3.Connection]]:
     """(configuration, connection that cannot write); one clear line when there is no database."""
-    from daemon import schema
     from daemon.instance import with_last_run
-    from daemon.ledger import connect_readonly, damaged
+    from daemon.ledger import upgrade
+    from daemon.ledger.cells import damaged
+    from daemon.ledger.store import connect_readonly
     from pipeline.errors import NiridError
 
     config = with_last_run(settings.load())
@@ -33,7 +34,7 @@ def database(settings: Settings) -> Iterator[tuple[Any, sqlite3.Connection]]:
         try:
             yield config, db
         except sqlite3.DatabaseError as error:
-            if schema.is_older(config.database):
+            if upgrade.is_older(config.database):
                 said = (
                     f"it is of an older schema ({error}); the next start of the daemon brings it up to date"
                 )
@@ -66,12 +67,12 @@ def ledger(settings: Settings, night: str | None, states: tuple[str, ...], as_js
     nirid ledger --state quarantined
     nirid ledger --night 2016-01-02 --state /var/lib/nirid --state excluded
     """
-    from daemon import queries
+    from daemon.ledger import questions
 
     wanted, folder = state_of_a_file(states)
     settings.state = folder or settings.state
     with database(settings) as (_, db):
-        rows = list(queries.ledger(db, night=night, state=wanted))
+        rows = list(questions.ledger(db, night=night, state=wanted))
     if as_json:
         for row in rows:
             print_json(row, one_line=True)
@@ -97,14 +98,14 @@ def ledger(settings: Settings, night: str | None, states: tuple[str, ...], as_js
 @click.pass_context
 def audit(ctx: click.Context, settings: Settings, deep: bool, as_json: bool) -> None:
     """Hold every file on disk against the ledger; exit 0 only if all are accounted for and whole."""
-    from daemon import audit as auditing
-    from daemon.cells import damaged_cells
+    from daemon.ledger.cells import damaged_cells
+    from daemon.upkeep import audit as upkeep_audit
     from pipeline.errors import NiridError
 
     with database(settings) as (config, db), busy("looking at every file and every product"):
         if cells := damaged_cells(db):
             raise NiridError(f"{config.database} is damaged: {', '.join(cells)} cannot be read")
-        answer = auditing.audit(db, config.drop_folders, config.product_folder, deep=deep)
+        answer = upkeep_audit.audit(db, config.drop_folders, config.product_folder, deep=deep)
     if as_json:
         print_json(answer)
     else:
@@ -117,5 +118,5 @@ def audit(ctx: click.Context, settings: Settings, deep: bool, as_json: bool) -> 
             out.print(table(("path", "why"), [(item["path"], item["why"]) for item in bad]))
         else:
             out.print("every file is in one known state, every product is whole", markup=False)
-    if not auditing.is_clean(answer):
+    if not upkeep_audit.is_clean(answer):
         ctx.exit(FAILED)

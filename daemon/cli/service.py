@@ -37,7 +37,8 @@ def run(
     With --until-idle: one sweep of the folders, every group reduced, exit 0. Exit 1 if a job failed, or a
     folder, a file or a disk was in the way. Same decisions and same products as the live daemon.
     """
-    from daemon import app, logs, service
+    from daemon import app, logs
+    from daemon.config import service
 
     config = settings.load(
         of_service=not (drop or products),
@@ -73,10 +74,10 @@ def run(
 @click.pass_obj
 def check_config(settings: Settings, as_json: bool) -> None:
     """Every option, its value, and where it came from. Exit 78 and one line for each mistake."""
-    from daemon import config
+    from daemon.config import load
 
     loaded = settings.load()
-    rows = list(config.options(loaded))
+    rows = list(load.options(loaded))
     if as_json:
         options = {name: {"value": value, "from": origin} for name, value, origin, _ in rows}
         where = {"found": _found_by(settings, loaded.path), "state": str(loaded.state_folder)}
@@ -93,7 +94,8 @@ def check_config(settings: Settings, as_json: bool) -> None:
 
 def _found_by(settings: Settings, path: str) -> str:
     """Why this file is in force, or why none is."""
-    from daemon import service
+    from daemon.config import service
+    from daemon.config.service import FILE
 
     if settings.config:
         return "of --config"
@@ -103,7 +105,7 @@ def _found_by(settings: Settings, path: str) -> str:
         return "of the service on this machine"
     if settings.state and (file := service.file()):
         return f"{file} is the service's, and --state means another state folder"
-    return f"{service.place(service.FILE)} is not there"
+    return f"{service.place(FILE)} is not there"
 
 
 def _short(value: object) -> str:

@@ -57,12 +57,16 @@ def _watch(out: Any, look: Callable[[], Iterator[Any]]) -> None:
 
 def answer_of(settings: Settings, night: str | None) -> dict[str, Any]:
     """Everything that status says, as its JSON has it."""
-    from daemon import health, instance, lookrows, outdated, queries, requests, tonight
-    from daemon.heart import setting_of
+    from daemon import instance
+    from daemon.config.setting import setting_of
+    from daemon.ledger import looks, outdated, questions
+    from daemon.people import requests, tonight
+    from daemon.upkeep import health
+    from daemon.upkeep.health import Limits
 
     with database(settings) as (config, db):
         running = instance.running(config)
-        report = health.examine(config, health.Limits(), whole=False)
+        report = health.examine(config, Limits(), whole=False)
         hangs = any(p.check == "drop folder" and "does not answer" in p.text for p in report.problems)
         named, rows = tonight.sequences(db, night)
         return {
@@ -73,15 +77,15 @@ def answer_of(settings: Settings, night: str | None) -> dict[str, Any]:
             "outdated": outdated.count(
                 lambda sql, *v: db.execute(sql, v).fetchall(), setting_of(config), config.parameters
             ),
-            **queries.status(db),
-            "now": queries.iso(time.time()),
-            "waits": queries.waits(db),
+            **questions.status(db),
+            "now": questions.iso(time.time()),
+            "waits": questions.waits(db),
             "refused": len(requests.refused(db, time.time() - 86400)),
-            "needs": [*_needed(report, config, db), *queries.for_a_person(db, time.time() - 86400)],
+            "needs": [*_needed(report, config, db), *questions.for_a_person(db, time.time() - 86400)],
             "night": named,
             "sequences": rows,
             "elsewhere": tonight.unfinished_elsewhere(db, rows),
-            "looking": lookrows.rows(db, "state = 'running'"),
+            "looking": looks.rows(db, "state = 'running'"),
             "looks": tonight.to_look_at(db, rows),
             "product_folder": str(config.product_folder),
         }
@@ -89,12 +93,14 @@ def answer_of(settings: Settings, night: str | None) -> dict[str, Any]:
 
 def _needed(report: Any, config: Any, db: Any) -> Iterator[dict[str, Any]]:
     """What `nirid health` finds, but for a start and for a daemon that was stopped when all was done."""
-    from daemon import health, instance, queries
+    from daemon import instance
+    from daemon.ledger import questions
+    from daemon.upkeep.health import NOT_RUNNING
 
-    jobs = queries.counts(db)["jobs"]
+    jobs = questions.counts(db)["jobs"]
     at_rest = instance.was_stopped(config) and not any(jobs.get(state) for state in ("planned", "running"))
     for problem in report.problems:
-        stopped = problem.text == health.NOT_RUNNING
+        stopped = problem.text == NOT_RUNNING
         starting = (problem.check, problem.level) == ("daemon", "warning")
         if not starting and not (stopped and at_rest):
             yield vars(problem)
@@ -102,7 +108,7 @@ def _needed(report: Any, config: Any, db: Any) -> Iterator[dict[str, Any]]:
 
 def _paused(config: Any, running: dict[str, Any] | None) -> str:
     """Why no job is started; asked of the disk itself, since a full one may keep the daemon from saying."""
-    from daemon import diskguard
+    from daemon.work import diskguard
 
     said = running["paused"] if running else ""
     return said or diskguard.of(config).check(0.0)
@@ -135,7 +141,7 @@ def _said(label: str, text: str, width: int, style: str = "") -> Iterator[Any]:
 
 
 def _head(answer: Mapping[str, Any], width: int) -> Iterator[Any]:
-    from daemon.health import span
+    from daemon.upkeep.health import span
 
     daemon, waits = answer["daemon"], answer["waits"]
     running = "not running" if daemon is None else f"running, process {daemon['pid']}"

@@ -141,7 +141,7 @@ def state_of_a_file(words: Iterable[str]) -> tuple[str | None, str | None]:
 
     A path, or what is there, is the folder of the database; the name of a state is always the state.
     """
-    from daemon.states import FileState
+    from daemon.model.states import FileState
     from pipeline.params import suggest
 
     state = folder = None

@@ -12,9 +12,9 @@ from tests.e2e.test_night import TINY, Place, frames, right, tiny_night  # noqa:
 # In the first child that begins a job: SIGKILL to the Dask worker that holds it, before its fourth step.
 KILLER = """
 import os, signal, sys
-if "daemon.engine.child" in sys.orig_argv:
-    import daemon.worker
-    run = daemon.worker.run
+if "daemon.work.engine.child" in sys.orig_argv:
+    import daemon.work.worker
+    run = daemon.work.worker.run
     def killing(job, should_stop):
         steps = []
         def in_the_middle():
@@ -29,7 +29,7 @@ if "daemon.engine.child" in sys.orig_argv:
                     signal.pause()
             return should_stop()
         return run(job, in_the_middle)
-    daemon.worker.run = killing
+    daemon.work.worker.run = killing
 """
 
 ENGINE = '[engine]\nkind = "dask"\nscheduler = "{address}"\n[log]\nlevel = "info"\n'

@@ -12,9 +12,11 @@ from types import SimpleNamespace
 import pytest
 import structlog
 
-from daemon import app, config, logs
-from daemon.app import PartDied, Signals
-from daemon.heart import Heart
+from daemon import app, logs
+from daemon.app import LOOK_SECONDS, STALLED_SECONDS, PartDied
+from daemon.config import load
+from daemon.loop import Heart
+from daemon.signals import Signals
 from pipeline.errors import NiridError
 
 
@@ -31,7 +33,7 @@ def json_logs():
 def settings(tmp_path):
     (tmp_path / "drop").mkdir()
     given = {"watch.folders": [str(tmp_path / "drop")], "products.folder": str(tmp_path / "products")}
-    return config.load(None, {**given, "state.folder": str(tmp_path / "state"), "engine.workers": 1})
+    return load.load(None, {**given, "state.folder": str(tmp_path / "state"), "engine.workers": 1})
 
 
 @pytest.fixture
@@ -103,7 +105,7 @@ def test_a_part_that_dies_of_a_bug_ends_the_daemon(settings, monkeypatch):
     began = time.monotonic()
     with pytest.raises(PartDied, match="the heart has ended by a bug"):
         app.serve(settings)
-    assert time.monotonic() - began < app.LOOK_SECONDS
+    assert time.monotonic() - began < LOOK_SECONDS
     app.batch(settings)  # everything was given back: another instance can start
 
 
@@ -126,7 +128,7 @@ def test_a_heart_without_progress_is_not_vouched_for(monkeypatch):
     said = []
     monkeypatch.setattr(app.systemd, "notify", lambda *lines: said.append(lines))
     monkeypatch.setattr(app, "LOOK_SECONDS", 0.0)
-    stalled = SimpleNamespace(progress_at=time.monotonic() - 2 * app.STALLED_SECONDS)
+    stalled = SimpleNamespace(progress_at=time.monotonic() - 2 * STALLED_SECONDS)
     lands = SimpleNamespace(progress_at=time.monotonic(), ignored={}, watcher=SimpleNamespace(modes={}))
     told = {}
     turns = iter([False, False, True])

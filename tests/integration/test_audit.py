@@ -6,10 +6,11 @@ import shutil
 
 import pytest
 
-from daemon import config, schedule
-from daemon.audit import audit, is_clean
-from daemon.ingest import ingest
-from daemon.ledger import Ledger, connect_readonly
+from daemon.arrivals.read import ingest
+from daemon.config import load
+from daemon.ledger.store import Ledger, connect_readonly
+from daemon.upkeep import schedule
+from daemon.upkeep.audit import audit, is_clean
 from pipeline.simulate import simulate_night
 from tests.night import Daemon, FakeEngine, example1
 
@@ -103,7 +104,7 @@ def test_products_that_are_lost_torn_or_strange(daemon, tmp_path):
 
 def test_the_nightly_check_logs_and_never_raises(tmp_path, capsys):
     given = {"watch.folders": [str(tmp_path / "drop")], "products.folder": str(tmp_path / "products")}
-    settings = config.load(None, {**given, "state.folder": str(tmp_path / "state")})
+    settings = load.load(None, {**given, "state.folder": str(tmp_path / "state")})
     assert schedule.deep_check(settings) is False  # there is no database
     (tmp_path / "state").mkdir()
     (tmp_path / "drop").mkdir()

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from daemon.ledger import Ledger
+from daemon.ledger.store import Ledger
 from pipeline import cal_service, logutils, stores
 from pipeline.association import CalKind, Found, Missing
 from pipeline.cal_service import LocalDB, NotACalibration

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from daemon.ledger import Ledger
+from daemon.ledger.store import Ledger
 from pipeline import caldb
 from pipeline.association import RULES, CalKind, Candidate, Found, Missing
 from pipeline.errors import ConfigError

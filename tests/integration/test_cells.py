@@ -7,8 +7,12 @@ import sqlite3
 import pytest
 from click.testing import CliRunner
 
-from daemon import cells, cli, config, doctor
-from daemon.ledger import connect_readonly, damaged
+from daemon import cli
+from daemon.config import load
+from daemon.ledger import cells
+from daemon.ledger.cells import _JSON, _MAY_BE_EMPTY, damaged
+from daemon.ledger.store import connect_readonly
+from daemon.upkeep import doctor
 from tests.night import example1, static_bpm
 
 DAMAGE = ("", "{", "nonsense", "7", '"x"', "[[", b"\xff\x00", None, "[" * 3000, "[]x")
@@ -57,13 +61,13 @@ def test_a_whole_database_has_no_damaged_cells(database):
         assert cells.damaged_cells(db) == []
 
 
-@pytest.mark.parametrize("place", [name for name in cells._JSON if not name.startswith(("intent", "search"))])
+@pytest.mark.parametrize("place", [name for name in _JSON if not name.startswith(("intent", "search"))])
 def test_every_kind_of_damage_to_every_cell_of_json_is_found(database, place):
     table, _, column = place.partition(".")
     whole = database.read_bytes()
     tried = 0
     for value in DAMAGE:
-        if value == "" and place in cells._MAY_BE_EMPTY:
+        if value == "" and place in _MAY_BE_EMPTY:
             continue
         database.write_bytes(whole)
         if spoil(database, table, column, value):
@@ -86,7 +90,7 @@ def test_commands_say_so_in_one_line(database, tmp_path):
     spoil(database, "job", "spec", "{")
     spoil(database, "content", "descriptors", "[")
     given = {"state.folder": str(database.parent), "watch.folders": [str(tmp_path / "drop")]}
-    (finding,) = doctor._database(config.load(None, given))
+    (finding,) = doctor._database(load.load(None, given))
     assert finding.level == "wrong"
     assert "job.spec" in finding.text
     cli._add_commands()
@@ -114,4 +118,4 @@ def test_json_is_what_the_ledger_writes(database):
                     text = isinstance(value, str) and value[:1] in ("[", "{")
                     if text and f"{table}.{column}" != "frame_group.key":  # never read, only compared
                         json.loads(value)
-                        assert f"{table}.{column}" in cells._JSON
+                        assert f"{table}.{column}" in _JSON

@@ -14,11 +14,12 @@ from pathlib import Path
 import pytest
 import structlog
 
-from daemon import config, doctor
-from daemon.engine import dask, link, remote
-from daemon.engine.dask import DaskEngine, greeting
-from daemon.engine.link import Link
-from daemon.engine.local import Limits
+from daemon.config import load
+from daemon.upkeep import doctor
+from daemon.work.engine import link, remote
+from daemon.work.engine.dask import DaskEngine, greeting
+from daemon.work.engine.link import Link
+from daemon.work.engine.local import Limits
 from tests.cluster import Cluster
 
 
@@ -148,7 +149,7 @@ def test_a_killed_worker_fails_its_own_job_only_and_is_replaced(cluster, make, t
 
 def test_a_worker_of_another_release_is_not_used(cluster, make, monkeypatch):
     said = []
-    monkeypatch.setattr(dask, "versions", lambda: {**remote.versions(), "numba": "0.1"})
+    monkeypatch.setattr(remote, "versions", lambda: {**remote.versions(), "numba": "0.1"})
     with structlog.testing.capture_logs() as logged:
         engine = make(cluster.address, workers=0)
         until(engine, lambda _: "none of the 2 workers" in engine.problem)
@@ -165,7 +166,7 @@ def test_a_scheduler_that_is_gone_costs_no_attempt_and_is_found_again(make, tmp_
         port = free.getsockname()[1]
     engine = make(f"tcp://127.0.0.1:{port}", workers=0)
     until(engine, lambda _: "cannot be used: " in engine.problem)
-    settings = config.load(None, {"engine.kind": "dask", "engine.scheduler": engine.link.address})
+    settings = load.load(None, {"engine.kind": "dask", "engine.scheduler": engine.link.address})
     (found,) = doctor._engine(settings)
     assert (found.level, found.text.partition(": ")[0]) == ("wrong", "cannot be used")
     lone = Cluster(tmp_path / "lone", workers=0)

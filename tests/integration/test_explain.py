@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from daemon import explain as explaining
-from daemon import files, queries, targets
-from daemon.ledger import on_paper
+from daemon.ledger import files, questions, targets
+from daemon.ledger.store import on_paper
+from daemon.ledger.targets import UnknownTarget
+from daemon.people import explain as people_explain
 from tests.night import FINAL, FakeEngine, example1, frame, static_bpm
 
 DARK, SCIENCE = "N20160102S0423_dark", "N20160102S0271_image"
@@ -15,7 +16,7 @@ DARK, SCIENCE = "N20160102S0423_dark", "N20160102S0271_image"
 def explain(daemon, said):
     with on_paper(daemon.ledger.path) as tx:
         target = targets.find(tx.rows, said)
-        return explaining.explain(tx, target, daemon.setting, daemon.heart.overrides)
+        return people_explain.explain(tx, target, daemon.setting, daemon.heart.overrides)
 
 
 def calibrations(answer):
@@ -119,10 +120,10 @@ def test_what_is_meant(daemons):
         raw = example1()[0]
         for said in (raw.path, "N20160102S0270.fits", "N20160102S0270", raw.file_sha, raw.file_sha[:10]):
             assert targets.find(tx.rows, said).text == f"sha256:{raw.file_sha}"
-        with pytest.raises(targets.UnknownTarget, match="did you mean N20160102S0271_image"):
+        with pytest.raises(UnknownTarget, match="did you mean N20160102S0271_image"):
             targets.find(tx.rows, "N20160102S0271_imgae.fits")
         for said in ("", "'; DROP TABLE job; --", "group:99", "sha256:zz", "%", "0" * 9):
-            with pytest.raises(targets.UnknownTarget):
+            with pytest.raises(UnknownTarget):
                 targets.find(tx.rows, said)
 
 
@@ -214,6 +215,6 @@ def test_a_waiting_job_counts_the_frames_that_it_has(daemons):
     daemon = daemons()
     daemon.land(*example1()[:10])
     daemon.run(300)
-    job = daemon.ask(queries.jobs, ["waiting"])[0]
+    job = daemon.ask(questions.jobs, ["waiting"])[0]
     assert len(job["inputs"]) == 10
     assert explain(daemon, f"job:{job['id']}")["inputs"] == job["inputs"]

@@ -18,7 +18,7 @@ from astropy.io import fits
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from daemon.ingest import ingest
+from daemon.arrivals.read import ingest
 from pipeline import Reduce, cal_service, dataselect, logutils
 from pipeline.errors import NiridError, OverrideError
 from pipeline.expression import ExpressionError, expr_parser

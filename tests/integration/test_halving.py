@@ -4,9 +4,10 @@ import json
 
 import pytest
 
-from daemon import halving, queries, requests
-from daemon.engine import Outcome
-from daemon.halving import Search
+from daemon.ledger import questions, searches
+from daemon.model.jobs import Outcome
+from daemon.people import requests
+from daemon.plan.halving import Search
 from tests.night import FINAL, Daemon, FakeEngine, example1, frame
 
 DARK = "N20160102S0001_dark"
@@ -39,7 +40,7 @@ def darks(count, **more):
 
 
 def states(daemon):
-    rows = daemon.ask(lambda db: list(queries.ledger(db)))
+    rows = daemon.ask(lambda db: list(questions.ledger(db)))
     return {row["paths"][0][-10:-5]: (row["state"], row["reason"]) for row in rows}
 
 
@@ -112,7 +113,7 @@ def test_each_half_has_its_share_of_every_ingredient_and_what_waits_goes_on_wait
     assert states(daemon)[f"S{number:04}"][0] == "quarantined"
     names = [spec.name for spec in daemon.engine.ran]
     assert names.count("N20160102S0271_image") == 1  # not without it, not twice
-    assert daemon.ask(queries.counts)["jobs"].keys() <= {"done", "dropped"}
+    assert daemon.ask(questions.counts)["jobs"].keys() <= {"done", "dropped"}
 
 
 @pytest.mark.parametrize(
@@ -127,7 +128,7 @@ def test_when_no_single_frame_is_to_blame_the_job_stays_failed(daemons, engine, 
     daemon = daemons(engine)
     daemon.land(*darks(8))
     daemon.run(900)
-    (failed,) = daemon.ask(queries.jobs, ["failed"])
+    (failed,) = daemon.ask(questions.jobs, ["failed"])
     assert why in failed["reason"]
     assert {state for state, _ in states(daemon).values()} == {"ready"}
     ran = len(daemon.engine.ran)
@@ -154,7 +155,7 @@ def test_once_is_enough(daemons):
     daemon.decide("requeue", DARK)
     daemon.run(900)
     assert len(daemon.engine.ran) == ran + 1  # the rest fails as well: these frames were halved before
-    assert [job["state"] for job in daemon.ask(queries.jobs, ["failed"])] == ["failed"]
+    assert [job["state"] for job in daemon.ask(questions.jobs, ["failed"])] == ["failed"]
     daemon.decide("accept", "N20160102S0002.fits")
     daemon.run(900)
     assert states(daemon)["S0002"][0] == "ready"  # a person has the last word
@@ -218,5 +219,5 @@ def test_tries_are_counted_before_they_start(daemons):
         daemon.heart.tick(daemon.now)
         daemon.now += 1
     before = daemon.rows("SELECT tries FROM search")[0]["tries"]
-    daemon.ledger.write(halving.next_try)
+    daemon.ledger.write(searches.next_try)
     assert daemon.rows("SELECT tries FROM search")[0]["tries"] == before + 1

@@ -6,8 +6,12 @@ import time
 
 import pytest
 
-from daemon import cli, config, instance, requests
-from daemon.health import Limits, examine, span
+from daemon import cli, instance
+from daemon.config import load
+from daemon.instance import NOTE
+from daemon.people import requests
+from daemon.people.requests import FOLDER
+from daemon.upkeep.health import Limits, examine, span
 from tests.night import Daemon, FakeEngine, frame
 
 
@@ -22,7 +26,7 @@ def place(tmp_path):
         "disk.low_water_mb": 0,
         "disk.low_water_inodes": 0,
     }
-    settings = config.load(None, given)
+    settings = load.load(None, given)
     settings.state_folder.mkdir()
     settings.product_folder.mkdir()
     return settings
@@ -79,7 +83,7 @@ def test_what_the_daemon_says_of_itself(well, note, word, says):
 
 def test_a_daemon_that_does_not_move(well):
     old = time.time() - 300
-    os.utime(well.state_folder / instance.NOTE, (old, old))
+    os.utime(well.state_folder / NOTE, (old, old))
     assert "has not moved for 5 min" in told(well)[1]
     assert told(well, still=400)[0] == "OK"
     instance.alive(well)
@@ -138,7 +142,7 @@ def test_decisions_that_wait_or_were_refused(place):
     with instance.only_one(place):
         instance.tell(place, ready=True)
         old = time.time() - 100
-        os.utime(place.state_folder / requests.FOLDER / f"{name}.json", (old, old))
+        os.utime(place.state_folder / FOLDER / f"{name}.json", (old, old))
         assert "1 decisions wait" in told(place)[1]
         daemon.run(10)
         assert "were refused" in told(place)[1]

@@ -6,8 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from daemon import files, planning, queries
-from daemon.planner import plan
+from daemon.ledger import files, questions
+from daemon.model.states import FileState
+from daemon.plan import planner
+from daemon.plan.planner import plan
+from daemon.work import rounds
 from pipeline.association import CalKind
 from tests.night import FINAL, FakeEngine, busy_night, example1, frame, many_nights, sha, static_bpm
 
@@ -23,7 +26,7 @@ def test_a_night_at_once_makes_each_product_once(daemons):
     daemon.until_idle()
     assert set(daemon.current()) == FINAL
     assert sorted(spec.name for spec in daemon.engine.ran) == sorted(FINAL)  # nothing is made twice
-    jobs = daemon.ask(queries.counts)["jobs"]
+    jobs = daemon.ask(questions.counts)["jobs"]
     assert jobs == {"done": 5}
     science = json.loads(daemon.current()["N20160102S0271_image"])
     roles = {role: name for role, _, name in science["cals"]}
@@ -48,7 +51,7 @@ def test_jobs_are_handed_out_while_thousands_of_groups_are_planned(daemons, monk
     heart.tick(daemon.now)  # all is noticed
     daemon.now += 7200
     now = daemon.now
-    monkeypatch.setattr(planning, "AT_ONCE", 1)
+    monkeypatch.setattr(rounds, "AT_ONCE", 1)
     monkeypatch.setattr(heart, "clock", lambda: now + 3600)  # each round takes an hour
     assert heart.tick(now) == 0.0
     with daemon.ledger.read() as db:
@@ -68,7 +71,7 @@ def test_a_night_in_its_order_waits_says_so_and_heals(daemons):
         daemon.land(record)
         daemon.run(5)
     daemon.run(300)
-    waiting = daemon.ask(queries.jobs, ["waiting"])
+    waiting = daemon.ask(questions.jobs, ["waiting"])
     assert {w["rule"] for w in waiting} == {"science", "standard"}
     assert all("no processed_flat for" in w["reason"] for w in waiting)
     for record in night[15:45]:
@@ -122,7 +125,7 @@ def test_final_products_do_not_depend_on_the_order_of_arrival(daemons, night_of,
     daemon.run(13 * 3600, step=600)
     assert daemon.current() == at_once.current()
     assert daemon.rows("SELECT MAX(runs) AS n FROM accounting")[0]["n"] == 1
-    assert daemon.ask(queries.counts)["jobs"].keys() <= {"done", "dropped"}
+    assert daemon.ask(questions.counts)["jobs"].keys() <= {"done", "dropped"}
     if seed == 107:  # its darks are cut one way, another way, and the first way again
         assert "product_restored" in {event for event, _ in daemon.events}
 
@@ -131,7 +134,7 @@ def test_a_calibration_costs_no_more_where_many_nights_wait_for_theirs(daemons, 
     """What has chosen a nearer one is not decided on again; most others are too far for that here."""
     looked_at = []
     monkeypatch.setattr(
-        planning, "plan", lambda groups, *more: looked_at.append(len(groups)) or plan(groups, *more)
+        planner, "plan", lambda groups, *more: looked_at.append(len(groups)) or plan(groups, *more)
     )
     a_job = []
     for count in (5, 20):
@@ -181,7 +184,7 @@ def test_what_is_short_waits_for_its_hours_and_is_then_made_with_a_warning(daemo
     daemon.land(*(frame("dark", n, 30 * n) for n in (1, 2)))
     daemon.run(11 * 3600, step=600)
     assert daemon.current() == {}
-    assert [g["reason"] for g in daemon.ask(queries.groups)] == ["incomplete: 2 of 3"]
+    assert [g["reason"] for g in daemon.ask(questions.groups)] == ["incomplete: 2 of 3"]
     daemon.run(1.5 * 3600, step=600)
     assert "fewer frames than wanted: 2 of 3" in daemon.current()["N20160102S0001_dark"]
 
@@ -201,7 +204,7 @@ def test_science_without_a_dark_waits_for_its_hours_and_heals_within_days_only(d
     daemon.land(*far)
     daemon.run(600)
     assert "processed_dark" not in str(json.loads(daemon.current()["N20160102S0271_image"])["cals"])
-    group = next(g for g in daemon.ask(queries.groups) if g["rule"] == "science")
+    group = next(g for g in daemon.ask(questions.groups) if g["rule"] == "science")
     assert group["better"] == "processed_dark N20160107S0001_dark"
     near = [frame("dark", n, 86400 + 30 * n, day="20160103") for n in range(1, 5)]
     daemon.land(*near)
@@ -213,10 +216,10 @@ def test_a_programme_that_has_moved_on_ends_the_wait(daemons):
     daemon = daemons()
     daemon.land(*(frame("science", n, 30 * n, exposure_time=300.0) for n in range(1, 5)))
     daemon.run(60)
-    assert [g["state"] for g in daemon.ask(queries.groups)] == ["open"]
+    assert [g["state"] for g in daemon.ask(questions.groups)] == ["open"]
     daemon.land(frame("science", 9, 1000, filter_name="J_G0202"))
     daemon.run(1)
-    group = next(g for g in daemon.ask(queries.groups) if g["frames"] == 4)
+    group = next(g for g in daemon.ask(questions.groups) if g["frames"] == 4)
     assert (group["state"], group["settled"]) == ("waiting", True)
 
 
@@ -234,7 +237,7 @@ def test_endings_are_handled_by_their_class(daemons):
         )
     daemon.run(200, step=1)
     assert set(daemon.current()) == {"N20160102S0001_dark", "N20160102S0031_dark"}
-    failed = {j["name"]: j for j in daemon.ask(queries.jobs, ["failed"])}
+    failed = {j["name"]: j for j in daemon.ask(questions.jobs, ["failed"])}
     assert set(failed) == {"N20160102S0011_dark", "N20160102S0021_dark"}
     assert failed["N20160102S0011_dark"]["reason"] == "died! (3 times)"
     tries = [spec.name for spec in daemon.engine.ran]
@@ -250,7 +253,7 @@ def test_batch_ends_with_jobs_that_wait_and_files_that_cannot_be_read(daemons):
     daemon.land(*night[:10], *night[35:45])  # no flats
     daemon.until_idle()
     assert daemon.current() == {}
-    jobs = {j["rule"]: j for j in daemon.ask(queries.jobs)}
+    jobs = {j["rule"]: j for j in daemon.ask(questions.jobs)}
     assert "no processed_flat" in jobs["science"]["reason"]
     assert jobs["makeProcessedDark"]["state"] == "planned"
 
@@ -282,7 +285,7 @@ def test_a_qa_state_of_fail_takes_the_frame_out_and_remakes_what_used_it(daemons
     daemon.land(edited)
     daemon.run(300)
     assert "N20160102S0003.fits" not in json.loads(daemon.current()["N20160102S0001_dark"])["inputs"]
-    states = {row["sha256"][:4]: row["state"] for row in daemon.ask(lambda db: list(queries.ledger(db)))}
+    states = {row["sha256"][:4]: row["state"] for row in daemon.ask(lambda db: list(questions.ledger(db)))}
     assert states["ffff"] == "excluded"
     assert states[darks[2].file_sha[:4]] == "superseded"
 
@@ -300,7 +303,7 @@ def test_the_same_bytes_under_another_name_change_nothing(daemons):
     )
     daemon.run(300)
     assert len(daemon.engine.ran) == 1
-    assert len(list(daemon.ask(lambda db: list(queries.ledger(db))))) == 4
+    assert len(list(daemon.ask(lambda db: list(questions.ledger(db))))) == 4
 
 
 def test_an_idle_heart_writes_nothing_and_old_groups_cost_nothing(daemons):
@@ -356,7 +359,7 @@ def test_a_job_whose_calibration_is_replaced_while_it_runs_gives_way_to_its_succ
     assert "N20160102S0373_bpm" in daemon.current()
     daemon.engine.slow = False
     daemon.run(3600)
-    assert daemon.ask(queries.counts)["jobs"].keys() <= {"done", "dropped"}
+    assert daemon.ask(questions.counts)["jobs"].keys() <= {"done", "dropped"}
     at_once = daemons()
     at_once.land(*example1())
     at_once.until_idle()
@@ -371,7 +374,7 @@ def test_what_was_right_before_is_brought_back_not_made_again(daemons):
     first = daemon.current()
     for state, reason in (("EXCLUDED", "rejected"), ("READY", "accepted"), ("EXCLUDED", "rejected")):
         daemon.ledger.write(
-            lambda tx, s=state, r=reason: files.set_state(tx, 5, files.FileState[s], r, daemon.setting)
+            lambda tx, s=state, r=reason: files.set_state(tx, 5, FileState[s], r, daemon.setting)
         )
         daemon.run(300)
         assert (daemon.current() == first) == (state == "READY")
@@ -381,7 +384,7 @@ def test_what_was_right_before_is_brought_back_not_made_again(daemons):
     assert len(list(daemon.products.rglob("N*.png"))) == 2
     kept = next(daemon.products.rglob("*.v0001.fits"))
     kept.unlink()  # as retention does
-    daemon.ledger.write(lambda tx: files.set_state(tx, 5, files.FileState.READY, "accepted", daemon.setting))
+    daemon.ledger.write(lambda tx: files.set_state(tx, 5, FileState.READY, "accepted", daemon.setting))
     daemon.run(300)
     assert len(daemon.engine.ran) == 3
     assert daemon.engine.ran[2].key != daemon.engine.ran[0].key

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from daemon import files, moves, publish, queries
-from daemon.engine import Outcome
-from daemon.ledger import LedgerBusy
+from daemon.ledger import files, publications, questions
+from daemon.ledger.store import LedgerBusy
+from daemon.model.jobs import Outcome
+from daemon.model.names import STAGING, staging_path
+from daemon.work import moving
 from tests.night import FakeEngine, frame
 
 
@@ -33,14 +35,14 @@ def killer(point, nth=1):
 
 def whole(daemon):
     """Every product on record is on disk with its hash, and nothing else is."""
-    rows = daemon.ask(queries.products, current=False)
+    rows = daemon.ask(questions.products, current=False)
     assert rows
     for row in rows:
         assert hashlib.sha256(Path(row["path"]).read_bytes()).hexdigest() == row["sha256"]
-    on_disk = {str(p) for p in daemon.products.rglob("*.fits") if publish.STAGING not in p.parts}
+    on_disk = {str(p) for p in daemon.products.rglob("*.fits") if STAGING not in p.parts}
     assert on_disk == {row["path"] for row in rows}
     assert all(Path(path).with_suffix(".png").exists() for path in on_disk)
-    assert not list((daemon.products / publish.STAGING).iterdir())
+    assert not list((daemon.products / STAGING).iterdir())
     assert len({row["group"] for row in rows if row["current"]}) == len([r for r in rows if r["current"]])
     cals = daemon.rows("SELECT path FROM calibration WHERE removed IS NULL")
     assert {os.fsdecode(c["path"]) for c in cals} == {r["path"] for r in rows if r["current"]}
@@ -73,7 +75,7 @@ def test_a_kill_at_any_point_of_a_publication(daemons, point, renamed):
     again.heart.recover(again.products)
     again.run(300)
     assert set(again.current()) == {name}
-    assert len(again.ask(queries.jobs, ["done"])) == 2
+    assert len(again.ask(questions.jobs, ["done"])) == 2
     assert [a["outcome"] for a in again.rows("SELECT outcome FROM attempt ORDER BY id")] == ["done", "done"]
     assert len(again.engine.ran) == 0  # the work itself was not lost
     whole(again)
@@ -84,7 +86,7 @@ def test_a_kill_while_a_job_runs_uses_one_attempt(daemons):
     daemon.engine.held = True
     daemon.land(*(frame("dark", n, n) for n in (2, 3, 4)))
     daemon.run(300)
-    half = daemon.products / publish.STAGING / "half.fits"
+    half = daemon.products / STAGING / "half.fits"
     half.parent.mkdir(parents=True)
     half.write_bytes(b"torn")
     daemon.ledger.close()
@@ -104,7 +106,7 @@ def test_a_staged_file_that_is_lost_is_made_again(daemons):
     daemon.land(*(frame("dark", n, n) for n in (2, 3, 4)))
     with pytest.raises(Killed):
         daemon.run(300)
-    for staged in (daemon.products / publish.STAGING).iterdir():
+    for staged in (daemon.products / STAGING).iterdir():
         staged.unlink()
     daemon.ledger.close()
     again = daemons()
@@ -124,7 +126,7 @@ def test_a_full_disk_delays_a_publication_and_loses_nothing(daemons, monkeypatch
             raise OSError(errno.ENOSPC, "No space left on device")
         rename(source, target)
 
-    monkeypatch.setattr(publish.os, "replace", replace)
+    monkeypatch.setattr(publications.os, "replace", replace)
     daemon.land(*(frame("dark", n, n) for n in (2, 3, 4)))
     daemon.run(600, step=1)
     assert daemon.current() == {}
@@ -149,7 +151,7 @@ def test_an_attempt_that_lost_its_job_publishes_nothing(daemons):
     daemon.dispatcher.finish(Outcome(job, attempt, "done", 1.0, result=result))
     daemon.dispatcher.finish(Outcome(job, attempt, "failed", 1.0, error="too late"))
     assert set(daemon.current()) == {"N20160102S0002_dark"}
-    assert daemon.ask(queries.counts)["jobs"] == {"done": 1}
+    assert daemon.ask(questions.counts)["jobs"] == {"done": 1}
 
 
 @pytest.mark.parametrize("name", ["../../evil", ".hidden", "a/b", "x" * 65, "a\nb"])
@@ -162,8 +164,8 @@ def test_a_name_that_leads_elsewhere_fails_the_job(daemons, name):
     daemon.dispatcher.finish(
         Outcome(job, attempt, "done", 1.0, result={**FakeEngine().stage(spec), "name": name})
     )
-    assert daemon.ask(queries.counts)["jobs"] == {"failed": 1}
-    assert "cannot be called" in daemon.ask(queries.jobs)[0]["reason"]
+    assert daemon.ask(questions.counts)["jobs"] == {"failed": 1}
+    assert "cannot be called" in daemon.ask(questions.jobs)[0]["reason"]
 
 
 def test_a_file_that_nobody_knows_is_kept_not_overwritten(daemons):
@@ -212,7 +214,7 @@ def test_a_calibration_replaced_while_a_job_reads_it_is_not_trusted(daemons):
     daemon.run(300)
     outcomes = [a["outcome"] for a in daemon.rows("SELECT outcome FROM attempt ORDER BY id")]
     assert outcomes.count("stopped") == 1
-    flat = next(p for p in daemon.ask(queries.products) if p["name"].endswith("_flat"))
+    flat = next(p for p in daemon.ask(questions.products) if p["name"].endswith("_flat"))
     assert flat["sha256"] in daemon.current()["N20160102S0032_image"]
 
 
@@ -220,14 +222,14 @@ def test_links_that_are_refused_become_copies(daemons, monkeypatch):
     def refuse(*args, **more):
         raise PermissionError(errno.EPERM, "Operation not permitted")
 
-    monkeypatch.setattr(publish.os, "link", refuse)
+    monkeypatch.setattr(publications.os, "link", refuse)
     daemon = daemons()
     daemon.land(*(frame("dark", n, n) for n in (2, 3, 4)))
     daemon.run(300)
     daemon.land(frame("dark", 5, 5))
     daemon.run(300)
     whole(daemon)
-    assert len(daemon.ask(queries.products, current=False)) == 2
+    assert len(daemon.ask(questions.products, current=False)) == 2
 
 
 def test_stopping_returns_running_jobs_uncounted(daemons):
@@ -267,18 +269,18 @@ def test_a_staged_file_that_goes_when_the_database_is_busy_is_made_again(daemons
     def gone(plan, at):
         if not lost:
             lost.append(plan)
-            for staged in (daemon.products / publish.STAGING).iterdir():
+            for staged in (daemon.products / STAGING).iterdir():
                 staged.unlink()
             refusals = iter(range(3))
             monkeypatch.setattr(daemon.ledger, "write", lambda fn: busy(refusals, fn))
-        return moves.move_files(plan, at)
+        return moving.move_files(plan, at)
 
     def busy(refusals, fn):
         if next(refusals, None) is not None:
             raise LedgerBusy("database: locked")
         return write(fn)
 
-    monkeypatch.setattr("daemon.dispatch.move_files", gone)
+    monkeypatch.setattr("daemon.work.moving.move_files", gone)
     daemon.land(*(frame("dark", n, n) for n in (2, 3, 4)))
     daemon.run(300, step=1)
     assert len(lost) == 1
@@ -288,7 +290,7 @@ def test_a_staged_file_that_goes_when_the_database_is_busy_is_made_again(daemons
 
 def test_a_start_is_not_kept_from_work_by_what_cannot_be_tidied(daemons):
     daemon = daemons()
-    (daemon.products / publish.STAGING / "a folder").mkdir(parents=True)
+    (daemon.products / STAGING / "a folder").mkdir(parents=True)
     daemon.heart.recover(daemon.products)
     daemon.land(*(frame("dark", n, n) for n in (2, 3, 4)))
     daemon.run(300)
@@ -375,7 +377,7 @@ def test_the_product_of_a_group_without_frames_is_withdrawn(daemons):
             )
         )
     daemon.run(600)
-    rows = daemon.ask(queries.products, current=False)
+    rows = daemon.ask(questions.products, current=False)
     assert [(row["name"], row["current"]) for row in rows if row["current"]] == [
         ("N20160102S0002_dark", True)
     ]
@@ -391,7 +393,7 @@ def test_a_mask_waits_for_a_dark_that_is_gone_and_is_made_when_it_is_back(daemon
     daemon.land(*flats("lampoff", (11, 12, 13), 20_000), *flats("lampon", (21, 22, 23), 20_100))
     daemon.run(600)
     assert set(daemon.current()) == {"N20160102S0021_flat"}
-    reason = daemon.ask(queries.jobs, ["waiting"])[0]["reason"]
+    reason = daemon.ask(questions.jobs, ["waiting"])[0]["reason"]
     assert reason.startswith("N20160102S0042.fits is no longer on disk: goes on without 15 min after ")
     daemon.land(short[1])
     daemon.run(600)
@@ -404,7 +406,7 @@ def test_what_was_staged_for_nothing_goes(daemons):
     daemon.land(*(frame("dark", n, n) for n in (2, 3, 4)))
     daemon.run(300)
     job, attempt, spec = daemon.engine.running[0]
-    stem = publish.staging_path(spec, attempt - 1)
+    stem = staging_path(spec, attempt - 1)
     Path(stem).parent.mkdir(parents=True, exist_ok=True)
     for suffix in (".fits", ".png"):
         Path(f"{stem}{suffix}").touch()

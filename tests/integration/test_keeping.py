@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from daemon import backup, config, queries, retention, schedule
-from daemon.audit import audit
-from daemon.config import Retention
-from daemon.ledger import Ledger, on_paper
+from daemon.config import load
+from daemon.config.load import Retention
+from daemon.ledger import questions
+from daemon.ledger.store import Ledger, on_paper
+from daemon.upkeep import backup, retention, schedule
+from daemon.upkeep.audit import audit
 from pipeline.errors import NiridError
 from tests.night import FINAL, Daemon, example1, frame, static_bpm
 
@@ -61,7 +63,7 @@ def test_a_restored_copy_goes_on_where_it_was(daemons, tmp_path):
     daemon = daemons()
     daemon.land(*example1(), static_bpm())
     daemon.until_idle()
-    before = daemon.ask(queries.counts)
+    before = daemon.ask(questions.counts)
     copy = tmp_path / "copy.db"
     assert backup.backup(daemon.ledger.path, copy) == copy.stat().st_size
     folder = daemon.folder
@@ -71,7 +73,7 @@ def test_a_restored_copy_goes_on_where_it_was(daemons, tmp_path):
     shutil.copy(copy, folder / "nirid.db")
     again = Daemon(folder)
     try:
-        assert again.ask(queries.counts) == before
+        assert again.ask(questions.counts) == before
         again.land(*example1(), static_bpm())
         again.until_idle()
         assert again.engine.ran == []
@@ -103,7 +105,7 @@ def test_a_copy_that_fails_leaves_the_old_one(daemons, tmp_path, monkeypatch):
 
 
 def test_nightly_copies_are_seven(tmp_path):
-    settings = config.load(None, {"state.folder": str(tmp_path / "state")})
+    settings = load.load(None, {"state.folder": str(tmp_path / "state")})
     (tmp_path / "state" / "backups").mkdir(parents=True)
     Ledger(settings.database).close()
     for day in range(1, 10):
@@ -116,7 +118,7 @@ def test_nightly_copies_are_seven(tmp_path):
 
 
 def test_the_calendar_has_its_jobs_and_a_first_backup(tmp_path):
-    settings = config.load(None, {"state.folder": str(tmp_path / "state")})
+    settings = load.load(None, {"state.folder": str(tmp_path / "state")})
     settings.state_folder.mkdir()
     ledger = Ledger(settings.database)
     scheduler = schedule.start(settings, ledger)
@@ -156,7 +158,7 @@ def grown(daemons):
 
 
 def versions(daemon):
-    rows = daemon.ask(queries.products, current=False)
+    rows = daemon.ask(questions.products, current=False)
     on_disk = {p for p in daemon.products.rglob("*.fits") if ".staging" not in p.parts}
     assert {Path(row["path"]) for row in rows} == on_disk
     return sorted(row["version"] for row in rows)
@@ -197,13 +199,13 @@ def test_what_a_current_product_was_made_with_stays(daemons):
     daemon.land(darks[3])
     daemon.run(600)
     dark = {
-        p["version"]: p["key"] for p in daemon.ask(queries.products, current=False) if "dark" in p["name"]
+        p["version"]: p["key"] for p in daemon.ask(questions.products, current=False) if "dark" in p["name"]
     }
     used = daemon.rows("SELECT ident FROM job_calibration WHERE role = 'processed_dark'")
     assert [row["ident"] for row in used] == [dark[1]]
     daemon.now += 400 * DAY
     assert retention.prune(daemon.ledger, Retention(keep_versions=0)) == 0
-    assert {p["version"] for p in daemon.ask(queries.products, current=False) if "dark" in p["name"]} == {
+    assert {p["version"] for p in daemon.ask(questions.products, current=False) if "dark" in p["name"]} == {
         1,
         2,
     }

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from daemon import queries
-from daemon.ingest import FileRecord, ingest
-from daemon.landing import Landing
-from daemon.ledger import Ledger, LedgerBusy
-from daemon.stability import Tracker, signature_of
-from daemon.watcher import Watcher
+from daemon.arrivals.intake import Landing
+from daemon.arrivals.read import ingest
+from daemon.arrivals.settle import Tracker
+from daemon.arrivals.watcher import Watcher
+from daemon.ledger import questions
+from daemon.ledger.store import Ledger, LedgerBusy
+from daemon.model.files import FileRecord, signature_of
 from pipeline.simulate import simulate_night
 from tests.night import Daemon, frame, setting, sha
 
@@ -57,7 +58,7 @@ def landing(tmp_path):
 
 def states(landing):
     with landing.ledger.read() as db:
-        return {os.path.basename(r["path"]): r["state"] for r in queries.files_on_record(db)}
+        return {os.path.basename(r["path"]): r["state"] for r in questions.files_on_record(db)}
 
 
 def drop(landing, number, content=None):
@@ -105,7 +106,7 @@ def test_batch_tries_again_and_goes_on(landing):
         "N20160102S0003.fits": "quarantined",
     }
     with landing.ledger.read() as db:
-        reasons = {os.path.basename(r["path"]): r["reason"] for r in queries.files_on_record(db)}
+        reasons = {os.path.basename(r["path"]): r["reason"] for r in questions.files_on_record(db)}
     assert reasons["N20160102S0002.fits"] == "cannot be read now: gone bad"
     assert reasons["N20160102S0003.fits"] == "could not be read: ZeroDivisionError: a bug"
 
@@ -168,7 +169,7 @@ def test_what_was_read_and_went_while_the_daemon_was_down_is_not_there_any_more(
     again.take_all()
     again.stop()
     with landing.ledger.read() as db:
-        there = {os.path.basename(r["path"]): r["present"] for r in queries.files_on_record(db)}
+        there = {os.path.basename(r["path"]): r["present"] for r in questions.files_on_record(db)}
     assert there == {"N20160102S0001.fits": False, "N20160102S0002.fits": True}
 
 

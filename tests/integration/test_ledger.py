@@ -13,12 +13,10 @@ from dataclasses import replace
 
 import pytest
 
-from daemon import files, jobs, queries
-from daemon import ledger as module
-from daemon.ingest import FileRecord
-from daemon.ledger import Ledger, LedgerBusy, connect_readonly, on_paper
-from daemon.stability import Signature
-from daemon.states import IllegalTransition
+from daemon.ledger import files, jobs, questions, schema, store
+from daemon.ledger.store import Ledger, LedgerBusy, connect_readonly, on_paper
+from daemon.model.files import FileRecord, Signature
+from daemon.model.states import FileState, IllegalTransition
 from pipeline.errors import ConfigError
 from tests.night import Daemon, example1, frame, setting, static_bpm
 
@@ -37,7 +35,7 @@ def take(ledger, *records):
 
 def states(ledger):
     with ledger.read() as db:
-        return {os.path.basename(r["path"]): r["state"] for r in queries.files_on_record(db)}
+        return {os.path.basename(r["path"]): r["state"] for r in questions.files_on_record(db)}
 
 
 def rows(ledger, sql):
@@ -141,7 +139,7 @@ def test_a_closed_ledger_is_one_file_that_others_can_read(tmp_path):
     ledger.close()
     assert [p.name for p in tmp_path.iterdir()] == ["nirid.db"]
     db = connect_readonly(tmp_path / "nirid.db")
-    assert queries.counts(db)["files"] == {"ready": 1}
+    assert questions.counts(db)["files"] == {"ready": 1}
     db.close()
     with on_paper(tmp_path / "nirid.db") as tx:
         assert tx.rows("SELECT * FROM content")
@@ -153,12 +151,12 @@ def test_readers_see_what_is_only_in_the_log(tmp_path):
     ledger.write(lambda tx: tx.run("PRAGMA wal_autocheckpoint = 0"))
     take(ledger, frame("dark", 1, 0))
     with closing(connect_readonly(tmp_path / "nirid.db")) as db:
-        assert queries.counts(db)["files"] == {"ready": 1}
+        assert questions.counts(db)["files"] == {"ready": 1}
     (tmp_path / "killed").mkdir()
     for file in tmp_path.glob("nirid.db*"):  # as kill -9 leaves them
         shutil.copy(file, tmp_path / "killed")
     with closing(connect_readonly(tmp_path / "killed/nirid.db")) as db:
-        assert queries.counts(db)["files"] == {"ready": 1}
+        assert questions.counts(db)["files"] == {"ready": 1}
     ledger.close()
 
 
@@ -254,8 +252,8 @@ def test_what_the_heart_asks_goes_by_index(tmp_path, monkeypatch):
 
         return opened
 
-    monkeypatch.setattr(module, "_reader", traced(module._reader, lambda made, uri: made))
-    monkeypatch.setattr(module, "_create", traced(module._create, lambda made, db: db.connection()))
+    monkeypatch.setattr(store, "_reader", traced(store._reader, lambda made, uri: made))
+    monkeypatch.setattr(schema, "_create", traced(schema.create_all, lambda made, db: db.connection()))
     daemon = Daemon(tmp_path)
     night = example1()
     daemon.land(*night[:5])
@@ -286,7 +284,7 @@ def test_what_the_heart_asks_goes_by_index(tmp_path, monkeypatch):
 def test_what_was_said_to_be_done_survives_a_kill(tmp_path):
     """kill -9 right after a write has returned, many times over: nothing of it is lost or half done."""
     program = (
-        "import os, sys\nfrom daemon.ledger import Ledger\nledger = Ledger(sys.argv[1])\n"
+        "import os, sys\nfrom daemon.ledger.store import Ledger\nledger = Ledger(sys.argv[1])\n"
         "print(ledger.write(lambda tx: tx.counter('n')), flush=True)\nos.kill(os.getpid(), 9)"
     )
     for expected in (1, 2, 3):
@@ -440,19 +438,19 @@ def test_of_two_header_versions_at_once_the_same_counts_whichever_came_first(tmp
 def test_a_persons_exclusion_stays_when_the_same_bytes_come_again(ledger):
     record = frame("dark", 1, 0)
     take(ledger, record)
-    ledger.write(lambda tx: files.set_state(tx, 1, files.FileState.EXCLUDED, "rejected by me", setting()))
+    ledger.write(lambda tx: files.set_state(tx, 1, FileState.EXCLUDED, "rejected by me", setting()))
     take(ledger, replace(record, path="/drop/again.fits"))
     assert rows(ledger, "SELECT state, reason FROM content") == [("excluded", "rejected by me")]
     with pytest.raises(IllegalTransition):
-        ledger.write(lambda tx: files.set_state(tx, 1, files.FileState.SEEN, "x", setting()))
+        ledger.write(lambda tx: files.set_state(tx, 1, FileState.SEEN, "x", setting()))
 
 
 def test_odd_names_are_data(ledger):
     path = b"/drop/\xff'; DROP TABLE content; --\n.fits".decode(errors="surrogateescape")
     take(ledger, replace(frame("dark", 1, 0), path=path))
     with ledger.read() as db:
-        assert [r["paths"] for r in queries.ledger(db)] == [[path]]
-        assert [p for p, _ in queries.settled_files(db)] == [path]
+        assert [r["paths"] for r in questions.ledger(db)] == [[path]]
+        assert [p for p, _ in questions.settled_files(db)] == [path]
 
 
 # -- jobs --------------------------------------------------------------------------------------
@@ -517,7 +515,7 @@ def test_a_running_group_gives_out_no_second_job(daemon):
     assert daemon.ledger.write(jobs.claim) is not None
     daemon.land(frame("dark", 9, 9010))
     daemon.run(300)
-    assert daemon.ask(queries.counts)["jobs"] == {"running": 1, "planned": 1}
+    assert daemon.ask(questions.counts)["jobs"] == {"running": 1, "planned": 1}
     assert daemon.ledger.write(jobs.claim) is None
 
 
@@ -540,21 +538,21 @@ def test_a_group_runs_one_job_at_a_time(daemon):
     daemon.run(200)
     daemon.land(frame("dark", 9, 9))
     daemon.run(200)
-    assert daemon.ask(queries.counts)["jobs"] == {"running": 1, "planned": 1}
+    assert daemon.ask(questions.counts)["jobs"] == {"running": 1, "planned": 1}
     daemon.engine.held = False
     daemon.run(10)
-    product = daemon.ask(queries.products)[0]
-    assert (product["version"], len(daemon.ask(queries.jobs, ["done"])[0]["inputs"])) == (2, 4)
+    product = daemon.ask(questions.products)[0]
+    assert (product["version"], len(daemon.ask(questions.jobs, ["done"])[0]["inputs"])) == (2, 4)
 
 
 def test_a_product_did_not_wait_for_a_frame_that_came_after_it(daemon):
     daemon.land(*(frame("dark", n, n) for n in range(1, 4)))
     daemon.run(200)
-    assert daemon.ask(queries.products)[0]["waited"] > 0
+    assert daemon.ask(questions.products)[0]["waited"] > 0
     daemon.engine.workers = 0
     daemon.now += 100
     daemon.land(frame("dark", 9, 9))
-    assert daemon.ask(queries.products)[0]["waited"] is None
+    assert daemon.ask(questions.products)[0]["waited"] is None
 
 
 def test_fresh_work_goes_first_and_now_and_then_the_oldest(daemon):
@@ -582,7 +580,7 @@ def test_what_a_fresh_job_waits_for_goes_before_other_calibrations(daemon):
     priority = {
         j["name"]: p["priority"]
         for j, p in zip(
-            sorted(daemon.ask(queries.jobs), key=lambda j: j["id"]),
+            sorted(daemon.ask(questions.jobs), key=lambda j: j["id"]),
             daemon.rows("SELECT priority FROM job ORDER BY id"),
             strict=True,
         )
@@ -622,6 +620,6 @@ def test_names_that_are_swapped_change_nothing_but_the_paths(daemon):
     daemon.run(300)
     assert len(daemon.engine.ran) == 1
     with daemon.ledger.read() as db:
-        paths = {row["sha256"]: row["path"] for row in queries.files_on_record(db)}
+        paths = {row["sha256"]: row["path"] for row in questions.files_on_record(db)}
     assert paths[darks[0].file_sha] == darks[1].path
     assert paths[darks[1].file_sha] == darks[0].path

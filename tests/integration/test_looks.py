@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from daemon import explain, queries, retention, targets
-from daemon.config import Retention
-from daemon.ledger import LedgerBusy, on_paper
+from daemon.config.load import Retention
+from daemon.ledger import questions, targets
+from daemon.ledger.store import LedgerBusy, on_paper
+from daemon.ledger.targets import UnknownTarget
+from daemon.people import explain
+from daemon.upkeep import retention
 from tests.night import FINAL, FakeEngine, busy_night, example1, frame
 
 
@@ -95,7 +98,7 @@ def test_what_is_not_there_yet_is_done_without(daemons):
 def test_a_stack_under_way_when_the_group_turns_quiet_is_the_job(daemons):
     daemon = daemons()
     adopt_a_stack(daemon)
-    assert daemon.ask(queries.counts)["jobs"]["running"] == 1
+    assert daemon.ask(questions.counts)["jobs"]["running"] == 1
     assert daemon.engine.busy() == 1
     daemon.engine.held = False
     daemon.run(0)
@@ -113,7 +116,7 @@ def test_the_end_of_an_adopted_stack_is_written_down_when_the_ledger_is_free_aga
         raise LedgerBusy("database is locked")
 
     with monkeypatch.context() as patch:
-        patch.setattr("daemon.publish.intend", busy)
+        patch.setattr("daemon.ledger.publications.intend", busy)
         for _ in range(3):
             daemon.heart.tick(daemon.now)
     assert daemon.current().keys().isdisjoint({"N20160102S0271_image"})
@@ -126,9 +129,9 @@ def test_the_end_of_an_adopted_stack_is_written_down_when_the_ledger_is_free_aga
 def test_an_adopted_stack_that_is_stopped_with_the_daemon_counts_for_nothing(daemons):
     daemon = daemons()
     adopt_a_stack(daemon)
-    assert daemon.ask(queries.counts)["jobs"]["running"] == 1
+    assert daemon.ask(questions.counts)["jobs"]["running"] == 1
     daemon.dispatcher.stop(1.0)
-    assert "running" not in daemon.ask(queries.counts)["jobs"]
+    assert "running" not in daemon.ask(questions.counts)["jobs"]
     assert daemon.rows("SELECT SUM(interruptions + deaths) AS n FROM job") == [{"n": 0}]
 
 
@@ -280,7 +283,7 @@ def test_looks_change_nothing_in_what_is_made_in_the_end(daemons, night_of_frame
     daemon.run(13 * 3600, step=600)
     assert daemon.current() == at_once.current()
     assert daemon.rows("SELECT MAX(runs) AS n FROM accounting")[0]["n"] == 1
-    assert daemon.ask(queries.counts)["jobs"].keys() <= {"done", "dropped"}
+    assert daemon.ask(questions.counts)["jobs"].keys() <= {"done", "dropped"}
     assert seen(daemon) == set()
     if night_of_frames is example1:
         assert set(daemon.current()) == FINAL
@@ -337,7 +340,7 @@ def test_explain_knows_them_by_the_names_and_numbers_that_people_see(daemons):
     assert (stack["state"], stack["there"]) == ("gone", False)
     assert stack["reason"].startswith("N20160102S0271_image, version 1, is there")
     assert stack["job"] == next(
-        p["job"] for p in daemon.ask(queries.products) if p["group"] == stack["group"]["group"]
+        p["job"] for p in daemon.ask(questions.products) if p["group"] == stack["group"]["group"]
     )
 
 
@@ -347,7 +350,7 @@ def test_of_a_look_nothing_is_decided_and_numbers_go_on_after_a_restart(daemons,
     daemon.run(10)
     numbers = [row["id"] for row in daemon.rows("SELECT id FROM look")]
     assert len(numbers) == len(set(numbers)) >= 5
-    with pytest.raises(targets.UnknownTarget, match="nothing can be decided of a look"):
+    with pytest.raises(UnknownTarget, match="nothing can be decided of a look"):
         daemon.ledger.write(lambda tx: targets.find(tx.rows, "N20160102S0270_running"))
     daemon.ledger.write(lambda tx: tx.run("UPDATE look SET state = 'running' WHERE id = ?", numbers[-1]))
     daemon.dispatcher.recover(daemon.products)  # as at a start

@@ -11,10 +11,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from daemon import files, losses, queries, schedule
-from daemon.audit import audit
-from daemon.engine import Outcome
-from daemon.ledger import connect_readonly
+from daemon.ledger import files, questions
+from daemon.ledger.store import connect_readonly
+from daemon.model.jobs import Outcome
+from daemon.upkeep import schedule
+from daemon.upkeep.audit import audit
+from daemon.work import losses
 from pipeline import fitsio, preview
 from tests.night import Daemon, FakeEngine, frame, static_bpm
 
@@ -47,7 +49,7 @@ def daemon(tmp_path):
 
 
 def path_of(daemon, name):
-    return next(Path(p["path"]) for p in daemon.ask(queries.products) if p["name"] == name)
+    return next(Path(p["path"]) for p in daemon.ask(questions.products) if p["name"] == name)
 
 
 def science_lands(daemon):
@@ -79,7 +81,7 @@ def test_a_calibration_that_a_job_cannot_use_is_made_again_and_waited_for(daemon
     science_lands(daemon)
     assert "N20160102S0001_image" in daemon.current()
     assert dark.read_bytes() != before  # of another key
-    again = next(p for p in daemon.ask(queries.products) if p["name"] == "N20160102S0041_dark")
+    again = next(p for p in daemon.ask(questions.products) if p["name"] == "N20160102S0041_dark")
     assert again["sha256"] in daemon.current()["N20160102S0001_image"]
     assert daemon.rows("SELECT * FROM job WHERE state NOT IN ('done', 'dropped')") == []
     assert [fields["reason"] for event, fields in daemon.events if event == "product_lost"]
@@ -93,7 +95,7 @@ def test_what_was_made_with_it_is_made_with_the_new_one(daemon):
     path_of(daemon, "N20160102S0041_dark").unlink()
     daemon.dispatcher.recover(daemon.products)  # as at the start
     daemon.run(600)
-    again = next(p for p in daemon.ask(queries.products) if p["name"] == "N20160102S0041_dark")
+    again = next(p for p in daemon.ask(questions.products) if p["name"] == "N20160102S0041_dark")
     assert again["sha256"] in daemon.current()["N20160102S0001_image"]
     assert accounted(daemon)
 
@@ -111,7 +113,7 @@ def test_the_deep_check_finds_what_nobody_uses(daemon, monkeypatch):
 
 
 def test_a_disk_that_is_not_mounted_is_not_believed(daemon, tmp_path):
-    paths = [p["path"] for p in daemon.ask(queries.products)]
+    paths = [p["path"] for p in daemon.ask(questions.products)]
     ran = len(daemon.engine.ran)
     os.rename(daemon.products, tmp_path / "away")
     daemon.products.mkdir()
@@ -120,7 +122,7 @@ def test_a_disk_that_is_not_mounted_is_not_believed(daemon, tmp_path):
     assert len(daemon.engine.ran) == ran
     shutil.rmtree(daemon.products)
     os.rename(tmp_path / "away", daemon.products)
-    assert [p["path"] for p in daemon.ask(queries.products)] == paths
+    assert [p["path"] for p in daemon.ask(questions.products)] == paths
     assert all(losses.harm(Path(path), "") for path in paths)
     daemon.run(100)
     assert len(daemon.engine.ran) == ran

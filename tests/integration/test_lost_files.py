@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from daemon import files, queries
-from daemon.explain import explain
-from daemon.targets import find
+from daemon.ledger import files, questions
+from daemon.ledger.targets import find
+from daemon.people.explain import explain
 from tests.night import frame
 
 LAMPS = {"exposure_time": 42.0, "coadds": 1}
@@ -35,7 +35,7 @@ def daemon(daemons):
 
 def test_after_its_grace_the_group_goes_on_without_and_says_so(daemon):
     assert "N20160102S0002_image" not in daemon.current()
-    waits = daemon.ask(queries.jobs, ["waiting"])[0]
+    waits = daemon.ask(questions.jobs, ["waiting"])[0]
     assert "nirid reject N20160102S0003.fits --reason gone" in waits["reason"]
     answer = daemon.ledger.write(
         lambda tx: explain(tx, find(tx.rows, f"group:{waits['group']}"), daemon.setting, lambda r, d: {})
@@ -96,4 +96,4 @@ def test_calibrations_too_and_their_masks(daemons, kind):
     if kind == "dark":
         assert short[1].path.rpartition("/")[2] not in used(daemon, "N20160102S0021_bpm")
     else:  # two lamp-on frames are left: fewer than wanted, so more are waited for as ever
-        assert daemon.ask(queries.groups, unfinished=True)[0]["reason"].startswith("incomplete")
+        assert daemon.ask(questions.groups, unfinished=True)[0]["reason"].startswith("incomplete")

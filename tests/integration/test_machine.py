@@ -12,9 +12,14 @@ from pathlib import Path
 import pytest
 import structlog
 
-from daemon import config, diskguard, logs, moves, schedule
-from daemon.engine import WorkersDoNotStart, compiled
-from daemon.engine.local import LocalEngine
+from daemon import disk, logs
+from daemon.config import load
+from daemon.model.publication import PublishPlan
+from daemon.upkeep import schedule
+from daemon.work import diskguard, moving
+from daemon.work.diskguard import DiskGuard
+from daemon.work.engine import WorkersDoNotStart, compiled
+from daemon.work.engine.local import LocalEngine
 from pipeline import places
 from pipeline.errors import ConfigError
 from tests.night import FakeEngine, frame
@@ -22,7 +27,7 @@ from tests.night import FakeEngine, frame
 
 @pytest.fixture(autouse=True)
 def plain_logs(monkeypatch):
-    monkeypatch.setattr("daemon.engine.local.RESTART_SECONDS", (0.05, 0.1))
+    monkeypatch.setattr("daemon.work.engine.local.RESTART_SECONDS", (0.05, 0.1))
     yield
     structlog.reset_defaults()
 
@@ -61,7 +66,7 @@ def test_a_batch_does_not_wait_for_workers_that_do_not_come():
 
 def test_what_a_worker_prints_is_one_object_a_line_of_the_log(capfd):
     logs.configure(format="json")
-    from daemon.engine.words import Words
+    from daemon.work.engine.words import Words
 
     ear, mouth = os.pipe()
     words = Words(ear)
@@ -181,7 +186,7 @@ def read_all(fd):
 def test_the_calendar_runs_whatever_the_time_zone(tmp_path, monkeypatch, zone):
     monkeypatch.setenv("TZ", zone)
     (tmp_path / "state").mkdir()
-    settings = config.load(
+    settings = load.load(
         None, {"state.folder": str(tmp_path / "state"), "watch.folders": [str(tmp_path / "d")]}
     )
     scheduler = schedule.start(settings, None)
@@ -195,8 +200,8 @@ def plan_of(tmp_path):
     staged.parent.mkdir()
     staged.write_bytes(b"new")
     staged.with_suffix(".png").write_bytes(b"picture")
-    sha = moves._hash(staged)
-    return moves.PublishPlan(1, 1, "b", "night", str(staged), str(final), sha, 1, (), {}), final
+    sha = disk.hash_of(staged)
+    return PublishPlan(1, 1, "b", "night", str(staged), str(final), sha, 1, (), {}), final
 
 
 def test_a_night_on_another_file_system_is_published_by_a_copy(tmp_path, monkeypatch):
@@ -209,8 +214,8 @@ def test_a_night_on_another_file_system_is_published_by_a_copy(tmp_path, monkeyp
         replace_(source, target)
 
     monkeypatch.setattr(os, "replace", apart_)
-    moves.move_files(plan)
-    moves.move_files(plan)
+    moving.move_files(plan)
+    moving.move_files(plan)
     assert (final.read_bytes(), final.with_suffix(".png").read_bytes()) == (b"new", b"picture")
     assert not list((tmp_path / "staging").iterdir())
     assert sorted(p.name for p in final.parent.iterdir()) == ["b.fits", "b.png"]
@@ -226,15 +231,15 @@ def test_a_file_system_that_cannot_sync_folders_is_told_of_once(tmp_path, monkey
         fsync(fd)
 
     monkeypatch.setattr(os, "fsync", odd)
-    monkeypatch.setattr(moves, "_unsynced", [])
-    moves.move_files(plan)
+    monkeypatch.setattr(disk, "_unsynced", [])
+    moving.move_files(plan)
     assert final.exists()
-    assert len(moves._unsynced) == 1
+    assert len(disk._unsynced) == 1
 
 
 def test_a_products_folder_that_may_not_be_written_is_a_pause_with_its_reason(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: False)
-    guard = diskguard.DiskGuard({"products": tmp_path}, 0, 0, look=diskguard.room_to_write)
+    guard = DiskGuard({"products": tmp_path}, 0, 0, look=diskguard.room_to_write)
     assert "may not be written: Permission denied" in guard.check(0.0)
     monkeypatch.undo()
     assert guard.check(100.0) == ""
@@ -243,7 +248,7 @@ def test_a_products_folder_that_may_not_be_written_is_a_pause_with_its_reason(tm
 def test_a_file_system_that_tells_nothing_of_its_room_has_enough(monkeypatch, tmp_path):
     nothing = os.statvfs_result((4096, 4096, 0, 0, 0, 0, 0, 0, 0, 255))
     monkeypatch.setattr(os, "statvfs", lambda path: nothing)
-    assert diskguard.DiskGuard({"products": tmp_path}, 1e12, 1000).check(0.0) == ""
+    assert DiskGuard({"products": tmp_path}, 1e12, 1000).check(0.0) == ""
 
 
 def test_what_the_system_kept_from_being_done_is_told_at_the_end(apart):

@@ -11,7 +11,7 @@ import pytest
 from astropy.io import fits
 
 from daemon import cli
-from daemon.ledger import Ledger
+from daemon.ledger.store import Ledger
 from pipeline import outputs
 from pipeline.simulate import simulate_night
 

@@ -8,8 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from daemon import explain, outdated, queries, requests, targets
-from daemon.decisions import record_to_json
+from daemon.ledger import outdated, questions, targets
+from daemon.model.decisions import record_to_json
+from daemon.people import explain, requests
+from daemon.people.requests import DECISIONS, FOLDER
 from tests.night import frame, static_bpm
 
 NOT_UTF8 = "d\udce9cal\udce9"
@@ -104,7 +106,7 @@ def every_mutation():
 
 
 def folder(daemon):
-    place = daemon.folder / "state" / requests.FOLDER
+    place = daemon.folder / "state" / FOLDER
     place.mkdir(parents=True, exist_ok=True)
     return place
 
@@ -119,7 +121,7 @@ def answers(daemon):
 
 def look(daemon):
     """All that a person may ask must still be answered."""
-    for question in (queries.status, queries.products, lambda db: list(queries.ledger(db))):
+    for question in (questions.status, questions.products, lambda db: list(questions.ledger(db))):
         daemon.ask(question)
     daemon.ledger.write(lambda tx: outdated.groups(tx, daemon.setting, lambda r, d: {}))
     for said in ("group:1", "N20160102S0002.fits"):
@@ -203,7 +205,7 @@ def test_a_reason_and_a_name_with_bytes_that_are_no_text(small):
 def test_a_damaged_line_of_the_decisions_file_is_passed_over(small, content):
     small.decide("reject", "N20160102S0002", reason="trailed")
     small.run(60)
-    file = small.products / requests.DECISIONS
+    file = small.products / DECISIONS
     whole = file.read_bytes()
     file.write_bytes(content.replace(b"\n", b" ") + b"\n" + whole)
     (line,), _ = requests.read_decisions(small.products)
@@ -211,7 +213,7 @@ def test_a_damaged_line_of_the_decisions_file_is_passed_over(small, content):
 
 
 def test_a_folder_in_the_place_of_the_decisions_file_makes_room(small):
-    file = small.products / requests.DECISIONS
+    file = small.products / DECISIONS
     file.mkdir(parents=True)
     small.decide("reject", "N20160102S0002", reason="trailed")
     small.run(60)

@@ -14,10 +14,14 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from daemon import backup, moves, queries, rebuild
-from daemon.jobspec import JobSpec, job_key
-from daemon.ledger import Ledger, damaged
-from daemon.worker import _cards
+from daemon.ledger import questions
+from daemon.ledger.cells import damaged
+from daemon.ledger.store import Ledger
+from daemon.model.jobs import JobSpec, job_key
+from daemon.upkeep import backup, rebuild
+from daemon.upkeep import provenance as upkeep_provenance
+from daemon.work import moving
+from daemon.work.worker import _cards
 from pipeline.fitswrite import write_product
 from pipeline.frame import Frame
 from tests.night import FINAL, Daemon, FakeEngine, example1, frame, static_bpm
@@ -78,9 +82,9 @@ def daemons(tmp_path, keep):
 def rows(daemon):
     """What counts: jobs by key, products by place, files by state; without numbers and times."""
     jobs = daemon.rows("SELECT key, recipe, state, remake FROM job ORDER BY key")
-    products = daemon.ask(queries.products, current=False)
+    products = daemon.ask(questions.products, current=False)
     shown = ("path", "name", "night", "sha256", "version", "current", "key", "notes", "quality")
-    states = {(r["sha256"], r["state"], r["runs"]) for r in daemon.ask(lambda db: list(queries.ledger(db)))}
+    states = {(r["sha256"], r["state"], r["runs"]) for r in daemon.ask(lambda db: list(questions.ledger(db)))}
     cals = daemon.rows(
         """SELECT kind, key, name, ident, origin, facts, ut FROM calibration
         WHERE removed IS NULL ORDER BY name"""
@@ -125,7 +129,7 @@ def night(daemons):
 @pytest.fixture(autouse=True)
 def _current_as_bytes(monkeypatch):
     def current(self):
-        return {p["name"]: Path(p["path"]).read_bytes() for p in self.ask(queries.products)}
+        return {p["name"]: Path(p["path"]).read_bytes() for p in self.ask(questions.products)}
 
     monkeypatch.setattr(Daemon, "current", current)
 
@@ -205,7 +209,7 @@ def test_a_publication_that_was_cut_short_by_the_loss(daemons):
     assert {p.name for p in folder.glob("*.fits")} == {"N20160102S0001_dark.fits"}
     assert {p.name for p in folder.rglob("superseded/*.fits")} == {kept.name}
     assert again.rows("SELECT name FROM calibration WHERE removed IS NULL") == [{"name": newer.stem}]
-    known = {p["path"] for p in again.ask(queries.products, current=False)}
+    known = {p["path"] for p in again.ask(questions.products, current=False)}
     assert known == {str(newer), str(kept)}
 
 
@@ -235,7 +239,7 @@ def test_a_backup_learns_what_has_happened_since(daemons, tmp_path):
     assert again.current() == made
     assert rows(again)["files"] == files
     on_disk = {str(p) for p in again.products.rglob("*.fits")}
-    assert {p["path"] for p in again.ask(queries.products, current=False)} == on_disk
+    assert {p["path"] for p in again.ask(questions.products, current=False)} == on_disk
 
 
 BPM = "N20160102S0373_bpm"
@@ -296,7 +300,7 @@ def test_what_retention_has_removed_since_the_backup_is_not_missed(night, daemon
     again = daemons()
     disk = Disk(again, [*example1(), static_bpm()])
     rebuild.take_back(again.ledger, disk, again.setting, again.heart.overrides)
-    known = {p["path"] for p in again.ask(queries.products, current=False)}
+    known = {p["path"] for p in again.ask(questions.products, current=False)}
     assert str(gone) not in known
     assert str(other) in known
 
@@ -344,7 +348,7 @@ def test_what_is_no_product_of_ours_is_left_and_told(daemons):
 
 
 def test_a_product_that_cannot_be_read_now_is_not_gone_on_without(night, daemons, monkeypatch):
-    before, read, records = night.current(), rebuild.read, [*example1(), static_bpm()]
+    before, read, records = night.current(), upkeep_provenance.read, [*example1(), static_bpm()]
 
     def fails(path, products):
         if path.name.startswith(DARK):
@@ -352,7 +356,7 @@ def test_a_product_that_cannot_be_read_now_is_not_gone_on_without(night, daemons
         return read(path, products)
 
     with monkeypatch.context() as patch:
-        patch.setattr(rebuild, "read", fails)
+        patch.setattr(upkeep_provenance, "read", fails)
         with pytest.raises(OSError, match="Too many open files"):
             lose(night, daemons, records)
     again = daemons()
@@ -383,7 +387,7 @@ def test_what_is_being_published_or_withdrawn_is_finished_otherwise(night):
 
     night.decide("reject", DARK, reason="light leak")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(moves, "withdraw", die)
+        patch.setattr(moving, "withdraw", die)
         with pytest.raises(KeyboardInterrupt):
             night.until_idle()
     path = night.products / "20160102" / f"{DARK}.fits"
@@ -401,7 +405,7 @@ def test_what_is_being_published_or_withdrawn_is_finished_otherwise(night):
     assert rebuild.unknown(night.ledger, night.products) == ([], [])
     assert DARK not in night.current()
     on_disk = {str(p) for p in night.products.rglob("*.fits")}
-    assert {p["path"] for p in night.ask(queries.products, current=False)} == on_disk
+    assert {p["path"] for p in night.ask(questions.products, current=False)} == on_disk
 
 
 def test_a_ledger_that_knows_everything_is_left_alone(night):

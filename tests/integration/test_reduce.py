@@ -14,7 +14,7 @@ from astropy.io import fits
 
 import pipeline
 from daemon import cli
-from daemon.ledger import Ledger
+from daemon.ledger.store import Ledger
 from pipeline import Reduce, cal_service, logutils
 from pipeline.cal_service import LocalDB
 from pipeline.dataset import CannotOpen

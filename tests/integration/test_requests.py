@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from daemon import moves, queries, requests, verdicts
+from daemon.ledger import decisions, questions
+from daemon.people import requests
+from daemon.people.requests import DECISIONS
+from daemon.work import moving
 from tests.night import FINAL, FakeEngine, example1, frame, static_bpm
 
 DARK, SCIENCE = "N20160102S0423_dark", "N20160102S0271_image"
@@ -33,7 +36,7 @@ def inputs(daemon, name):
 
 
 def states(daemon):
-    rows = daemon.ask(lambda db: list(queries.ledger(db)))
+    rows = daemon.ask(lambda db: list(questions.ledger(db)))
     return {Path(path).name: (row["state"], row["reason"]) for row in rows for path in row["paths"]}
 
 
@@ -97,7 +100,7 @@ def test_a_rejected_calibration_is_withdrawn_and_another_taken(night):
     kept = night.products / "20160102" / "superseded" / f"{DARK}.v0001"
     assert kept.with_name(f"{kept.name}.fits").exists()
     assert not (night.products / "20160102" / f"{DARK}.fits").exists()
-    reason = next(g["reason"] for g in night.ask(queries.groups) if "light leak" in g["reason"])
+    reason = next(g["reason"] for g in night.ask(questions.groups) if "light leak" in g["reason"])
     assert reason.startswith("rejected by ")
     night.decide("accept", DARK)
     night.run(600)
@@ -149,7 +152,7 @@ def test_a_crash_after_the_decision_was_written_finishes_it(night, monkeypatch):
     def die(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(moves, "withdraw", die)
+    monkeypatch.setattr(moving, "withdraw", die)
     with pytest.raises(KeyboardInterrupt):
         night.run()
     path = night.products / "20160102" / f"{DARK}.fits"
@@ -186,10 +189,10 @@ def test_a_qa_state_of_fail_can_be_overruled(daemons):
     daemon.decide("accept", "N20160102S0004.fits")
     daemon.run(600)
     assert len(inputs(daemon, "N20160102S0001_dark")) == 4
-    again = daemon.ledger.write(lambda tx: verdicts.judged(tx, failed))  # as when the ledger is made anew
+    again = daemon.ledger.write(lambda tx: decisions.judged(tx, failed))  # as when the ledger is made anew
     assert again.state == "ready"
     other = replace(failed, file_sha="e" * 64)  # another header of that frame says Fail by itself
-    assert daemon.ledger.write(lambda tx: verdicts.judged(tx, other)).state == "excluded"
+    assert daemon.ledger.write(lambda tx: decisions.judged(tx, other)).state == "excluded"
 
 
 def test_requeue_makes_again_and_tries_again(daemons):
@@ -198,7 +201,7 @@ def test_requeue_makes_again_and_tries_again(daemons):
     daemon.land(*(frame("dark", n, 30 * n, exposure_time=31.0) for n in (11, 12, 13)))
     daemon.run(600)
     assert set(daemon.current()) == {"N20160102S0001_dark"}
-    (failed,) = daemon.ask(queries.jobs, ["failed"])
+    (failed,) = daemon.ask(questions.jobs, ["failed"])
     daemon.decide("requeue", f"job:{failed['id']}")
     daemon.decide("requeue", "N20160102S0001_dark")
     daemon.run(600)
@@ -267,7 +270,7 @@ def test_what_until_idle_finds_it_applies_too(daemons):
 
 
 def test_a_torn_line_of_the_decisions_file_is_left_out(tmp_path):
-    file = tmp_path / requests.DECISIONS
+    file = tmp_path / DECISIONS
     line = {"at": "2016-01-02T05:00:00+00:00", "request": "1", "subject": "content aa", "action": "reject"}
     requests.append(file, [json.dumps(line)])
     with file.open("a") as out:

@@ -12,11 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from daemon import app, backup, config, instance, owner, queries, schema
+from daemon import app, instance, owner
 from daemon.cli import main
-from daemon.ledger import Ledger, connect_readonly
-from daemon.requests import submit
+from daemon.config import load
+from daemon.ledger import copy as ledger_copy
+from daemon.ledger import questions, upgrade
+from daemon.ledger.store import Ledger, connect_readonly
+from daemon.ledger.upgrade import STEPS, VERSION
+from daemon.people.requests import submit
 from daemon.restore import restore
+from daemon.upkeep import backup
 from pipeline.caldb import open_store
 from pipeline.errors import ConfigError, NiridError
 from pipeline.simulate import simulate_night
@@ -43,10 +48,10 @@ def made(folder, night):
     drop.mkdir()
     for name in DARKS[:2]:
         shutil.copy(night / name, drop)
-    settings = config.load(
+    settings = load.load(
         None, {n: str(folder / n.split(".")[0]) for n in ("state.folder", "products.folder")}
     )
-    settings = config.load(None, {"watch.folders": [str(drop)], **given(settings)})
+    settings = load.load(None, {"watch.folders": [str(drop)], **given(settings)})
     app.rebuild_offline(settings)
     backup.backup(settings.database, folder / "copy.db")
     return settings
@@ -66,7 +71,7 @@ def decide(settings, *decisions):
 
 def states(settings):
     with closing(connect_readonly(settings.database)) as db:
-        return {Path(row["paths"][0]).name: row["state"] for row in queries.ledger(db)}
+        return {Path(row["paths"][0]).name: row["state"] for row in questions.ledger(db)}
 
 
 def contents(folder):
@@ -326,10 +331,10 @@ def next_release(monkeypatch):
 
     class Release:
         def __enter__(self):
-            more = f"ALTER TABLE job ADD COLUMN colour{schema.VERSION} TEXT NOT NULL DEFAULT ''"
+            more = f"ALTER TABLE job ADD COLUMN colour{VERSION} TEXT NOT NULL DEFAULT ''"
             self.patch = pytest.MonkeyPatch()
-            self.patch.setattr(schema, "STEPS", {**schema.STEPS, schema.VERSION: (more,)})
-            self.patch.setattr(schema, "VERSION", schema.VERSION + 1)
+            self.patch.setattr(upgrade, "STEPS", {**STEPS, VERSION: (more,)})
+            self.patch.setattr(upgrade, "VERSION", VERSION + 1)
 
         def __exit__(self, *_):
             self.patch.undo()
@@ -338,12 +343,12 @@ def next_release(monkeypatch):
 
 
 def test_up_and_down_again(place, tmp_path, night, next_release, capsys):
-    old, kept = schema.versions(place.database), place.state_folder / f"nirid.db.schema-{schema.VERSION}"
+    old, kept = upgrade.versions(place.database), place.state_folder / f"nirid.db.schema-{VERSION}"
     assert not kept.exists()  # nothing was older than it should be
     with next_release:
         decide(place, ("reject", DARKS[0]))
-        assert schema.versions(place.database) == {**old, "ledger": old["ledger"] + 1}
-    assert schema.versions(kept) == old
+        assert upgrade.versions(place.database) == {**old, "ledger": old["ledger"] + 1}
+    assert upgrade.versions(kept) == old
     upgraded = place.database.read_bytes()
     tree = sorted(p.name for p in place.state_folder.iterdir())
     words = [
@@ -366,7 +371,7 @@ def test_up_and_down_again(place, tmp_path, night, next_release, capsys):
     assert place.database.read_bytes() == upgraded
     assert sorted(p.name for p in place.state_folder.iterdir()) == tree
     answer = restore(place, kept)
-    assert schema.versions(place.database) == old
+    assert upgrade.versions(place.database) == old
     assert Path(answer["kept"]).read_bytes() == upgraded
     assert states(place) == {DARKS[0]: "excluded", DARKS[1]: "ready"}  # decided with the newer release
     with next_release:
@@ -380,7 +385,7 @@ def test_without_room_for_the_copy_nothing_is_brought_up_to_date(place, next_rel
     def full(source, target):
         raise OSError(28, "No space left on device", str(target))
 
-    monkeypatch.setattr(backup, "copy_whole", full)
+    monkeypatch.setattr(ledger_copy, "copy_whole", full)
     with next_release, pytest.raises(NiridError, match=r"not brought up to schema \d+: .*No space left"):
         Ledger(place.database)
     assert place.database.read_bytes() == before
@@ -390,7 +395,7 @@ def test_a_reader_of_the_next_release_says_what_is_to_be_done(place, next_releas
     def new(db, *args, **more):
         return db.execute("SELECT colour FROM job").fetchall()
 
-    monkeypatch.setattr(queries, "counts", new)
+    monkeypatch.setattr(questions, "counts", new)
     with next_release, pytest.raises(SystemExit) as end:
         main(["--state", str(place.state_folder), "status"])
     assert end.value.code == 1

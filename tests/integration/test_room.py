@@ -2,7 +2,7 @@
 
 import pytest
 
-from daemon.diskguard import DiskGuard, Room
+from daemon.work.diskguard import DiskGuard, Room
 from pipeline.errors import NiridError
 from tests.night import Daemon, FakeEngine, frame
 

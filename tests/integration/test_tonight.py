@@ -7,9 +7,10 @@ from functools import partial
 import pytest
 from click.testing import CliRunner
 
-from daemon import files, queries, requests, tonight
 from daemon.cli import decide, status
-from daemon.config import State, load
+from daemon.config.load import State, load
+from daemon.ledger import files, questions
+from daemon.people import requests, tonight
 from tests.night import FakeEngine, example1, frame, static_bpm
 
 FIFTH = "N20160102S0274.fits"
@@ -89,11 +90,11 @@ def test_what_needs_a_person(daemon):
     daemon.land(replace(damaged, state="quarantined", reason="cut off"))
     daemon.run(300)
     since = 1.6e9 + daemon.now - 86400
-    told = {need["check"]: need["text"] for need in daemon.ask(queries.for_a_person, since)}
+    told = {need["check"]: need["text"] for need in daemon.ask(questions.for_a_person, since)}
     assert "nirid reject N20160102S0273.fits --reason gone" in told["lost file"]
     assert told["unread"] == "1 files cannot be read now: Permission denied, as /drop/closed.fits"
     assert told["damaged"] == "a file is damaged, as N20160102S0290.fits (nirid ledger --state quarantined)"
-    assert "damaged" not in {n["check"] for n in daemon.ask(queries.for_a_person, since + 2e5)}
+    assert "damaged" not in {n["check"] for n in daemon.ask(questions.for_a_person, since + 2e5)}
 
 
 class Settings:

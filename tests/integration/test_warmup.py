@@ -8,7 +8,8 @@ PROGRAM = """
 import json, sys
 from pathlib import Path
 from numba.core.dispatcher import Dispatcher
-from daemon import logs, worker, warmup
+from daemon import logs
+from daemon.work import worker, warmup
 from pipeline import algorithms, fitsio
 from pipeline.primitive import Calibrations, run_recipe
 from pipeline.recipes import RECIPES

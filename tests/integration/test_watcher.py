@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from daemon.stability import signature_of
-from daemon.watcher import Watcher, filesystem_of, is_ours, next_sweep
+from daemon.arrivals.sweep import is_ours, next_sweep
+from daemon.arrivals.watcher import Watcher, filesystem_of
+from daemon.model.files import signature_of
 from tests.fitsfiles import frame_bytes
 
 PATIENCE = 5.0  # s; only a failure takes this long
@@ -278,7 +279,7 @@ def test_a_folder_that_fails_keeps_its_files(make, monkeypatch):
             raise OSError(116, "Stale file handle")
         return real(folder)
 
-    monkeypatch.setattr("daemon.sweep.os.scandir", scandir)
+    monkeypatch.setattr("daemon.arrivals.sweep.os.scandir", scandir)
     found = drop.watcher.sweep()
     assert found.gone == []
     assert found.errors == {str(drop.folder / "stale"): "Stale file handle"}
@@ -349,7 +350,7 @@ def test_without_inotify_it_polls_by_itself(make, monkeypatch):
     def none_left():
         raise OSError(24, "inotify instance limit reached")
 
-    monkeypatch.setattr("daemon.watcher.Observer", none_left)
+    monkeypatch.setattr("daemon.arrivals.watcher.Observer", none_left)
     drop = make()
     assert "polling: events cannot be had" in drop.watcher.modes[str(drop.folder)]
     drop.put("a.fits")
@@ -373,7 +374,7 @@ def test_polling_sees_what_comes_into_folders_old_and_new(make):
 
 
 def test_network_file_systems_are_polled(make, monkeypatch):
-    monkeypatch.setattr("daemon.watcher.filesystem_of", lambda path: "nfs4")
+    monkeypatch.setattr("daemon.arrivals.watcher.filesystem_of", lambda path: "nfs4")
     assert make().watcher.modes.popitem()[1] == "polling: nfs4 sends no events"
     assert make(observer="native").watcher.modes.popitem()[1] == "native"
 

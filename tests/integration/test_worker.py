@@ -7,8 +7,9 @@ import pytest
 import structlog
 from astropy.io import fits
 
-from daemon import logs, worker
-from daemon.jobspec import CalInput, Input, JobSpec
+from daemon import logs
+from daemon.model.jobs import CalInput, Input, JobSpec
+from daemon.work import worker
 from pipeline.errors import BadFrame, StopRequested
 from pipeline.fitsio import read_provenance
 from pipeline.fitsreader import read_file

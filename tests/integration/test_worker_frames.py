@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from daemon import worker
-from daemon.jobspec import CalInput, Input, JobSpec
+from daemon.model.jobs import CalInput, Input, JobSpec
+from daemon.work import worker
 from pipeline.errors import BadFrame
 from pipeline.fitsio import read_frame, write_product
 from pipeline.fitsreader import read_file

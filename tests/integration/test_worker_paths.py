@@ -2,8 +2,8 @@
 
 import pytest
 
-from daemon import worker
-from daemon.jobspec import Input, JobSpec
+from daemon.model.jobs import Input, JobSpec
+from daemon.work import worker
 from pipeline.fitsio import read_frame, read_provenance
 from pipeline.fitsreader import read_file
 from pipeline.simulate import simulate_night

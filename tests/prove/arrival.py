@@ -23,9 +23,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from daemon import requests
-from daemon.ledger import connect_readonly
-from daemon.states import FileState
+from daemon.ledger.store import connect_readonly
+from daemon.model.states import FileState
+from daemon.people import requests
 from tests.prove.counts import Counts
 from tests.prove.crash import changed_their_mind, late_and_rewritten, night_lands, place
 from tests.prove.world import GRACE, World, problems, products_of, raw, small_night, torn

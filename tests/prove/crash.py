@@ -20,8 +20,8 @@ from pathlib import Path
 
 import peewee as pw
 
-from daemon import requests
-from daemon.ledger import connect_readonly
+from daemon.ledger.store import connect_readonly
+from daemon.people import requests
 from tests.prove.counts import Counts
 from tests.prove.effects import Effects
 from tests.prove.world import (

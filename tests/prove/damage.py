@@ -19,7 +19,7 @@ from astropy.io import fits
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from daemon import ingest as reading
+from daemon.arrivals import read
 from tests.fitsfiles import DARK, frame_bytes, header_bytes, noise, real_file
 from tests.night import Daemon
 from tests.prove.counts import Counts
@@ -65,7 +65,7 @@ class Judge:
         bad: dict[str, list[str]] = {}
         state = "?"
         try:
-            record = reading.ingest(str(self.path), patience=patience)
+            record = read.ingest(str(self.path), patience=patience)
             state = record.state
             if state in never:
                 bad["torn"] = [f"was found {state}: {record.reason}"]

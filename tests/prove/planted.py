@@ -19,11 +19,17 @@ from unittest.mock import patch
 
 import peewee as pw
 
-from daemon import dispatch, ingest, jobs, ledger, moves, publish, stability, states, sweep
-from daemon.dispatch import Dispatcher
-from daemon.landing import Landing
-from daemon.ledger import Ledger, LedgerBusy
-from daemon.states import JobState
+from daemon import disk
+from daemon.arrivals import read as arrivals_read
+from daemon.arrivals import settle, sweep
+from daemon.arrivals.intake import Landing
+from daemon.ledger import jobs, publications
+from daemon.ledger.store import _PRAGMAS, Ledger, LedgerBusy
+from daemon.model import files, states
+from daemon.model.files import FileRecord, Signature
+from daemon.model.states import JOB_TRANSITIONS, JobState
+from daemon.work import dispatch, moving
+from daemon.work.dispatch import Dispatcher
 from pipeline import fitsreader, streams
 from tests.prove import world as worlds
 from tests.prove.counts import Counts
@@ -220,8 +226,8 @@ def _counted_after():
 
 def _commit_first():
     def publish_(self, plan):
-        self.ledger.write(lambda tx: publish.commit(tx, plan, self.policy))
-        moves.move_files(plan)
+        self.ledger.write(lambda tx: publications.commit(tx, plan, self.policy))
+        moving.move_files(plan)
 
     return [patch.object(Dispatcher, "_publish", publish_)]
 
@@ -242,9 +248,9 @@ def _forgetful():
 
 def _staged_name_not_synced():
     """What it leaves would be tidied up at the next start, which finds one product at two places."""
-    sync = moves.sync
+    sync = disk.sync
     return [
-        patch.object(moves, "sync", lambda path: None if path.name == ".staging" else sync(path)),
+        patch.object(moving, "sync", lambda path: None if path.name == ".staging" else sync(path)),
         patch.object(worlds.rebuild, "unknown", lambda ledger, products: ([], [])),
     ]
 
@@ -264,11 +270,11 @@ def _written_in_place():
         def __getattr__(self, name):
             return copy if name == "replace" else getattr(os, name)
 
-    return [patch.object(moves, "os", Os())]
+    return [patch.object(moving, "os", Os())]
 
 
 def _no_intent():
-    return [patch.object(publish, "_intent", lambda tx, plan: plan)]
+    return [patch.object(publications, "_intent", lambda tx, plan: plan)]
 
 
 def _identity_is_the_path():
@@ -286,16 +292,16 @@ def _identity_is_the_path():
 
 def _mtime_only():
     def signature_of(st):
-        return stability.Signature(st.st_dev, 0, st.st_size, st.st_mtime_ns, 0)
+        return Signature(st.st_dev, 0, st.st_size, st.st_mtime_ns, 0)
 
-    return [patch.object(module, "signature_of", signature_of) for module in (stability, worlds, sweep)]
+    return [patch.object(module, "signature_of", signature_of) for module in (settle, worlds, sweep)]
 
 
 def _created_means_complete():
     def whole(path, why, patience):
-        return ingest.FileRecord(path, "ready", "it is there", stability.signature_of(os.lstat(path)))
+        return FileRecord(path, "ready", "it is there", files.signature_of(os.lstat(path)))
 
-    return [patch.object(ingest, "_cut_short", whole)]
+    return [patch.object(arrivals_read, "_cut_short", whole)]
 
 
 def _sweeps_once():
@@ -311,7 +317,7 @@ def _sweeps_once():
 
 def _runs_again():
     """A job that is done may be started again."""
-    legal = {**states.JOB_TRANSITIONS, JobState.DONE: frozenset({JobState.PLANNED})}
+    legal = {**JOB_TRANSITIONS, JobState.DONE: frozenset({JobState.PLANNED})}
 
     def reopen(tx, plan, policy):
         commit(tx, plan, policy)
@@ -319,8 +325,8 @@ def _runs_again():
             tx.run("UPDATE job SET state = 'planned' WHERE id = ?", plan.job)
             tx.run("DELETE FROM product WHERE job_id = ?", plan.job)
 
-    commit = publish.commit
-    return [patch.object(states, "JOB_TRANSITIONS", legal), patch.object(publish, "commit", reopen)]
+    commit = publications.commit
+    return [patch.object(states, "JOB_TRANSITIONS", legal), patch.object(publications, "commit", reopen)]
 
 
 def _few_crashes() -> Counts:
@@ -328,10 +334,10 @@ def _few_crashes() -> Counts:
 
 
 BUGS = (
-    Bug("no folder is flushed after a rename", _swap(moves, sync=_nothing), _few_crashes),
+    Bug("no folder is flushed after a rename", _swap(moving, sync=_nothing), _few_crashes),
     Bug("the name of a staged file is not flushed", _staged_name_not_synced,
         lambda: crashes(1600, chapters=3)),
-    Bug("SQLite flushes now and then only", lambda: [patch.dict(ledger._PRAGMAS, synchronous="normal")],
+    Bug("SQLite flushes now and then only", lambda: [patch.dict(_PRAGMAS, synchronous="normal")],
         power_cut_safe, short=True),
     Bug("transactions begin deferred", _deferred, two_writers),
     Bug("folders are listed at the start only", _sweeps_once, late_frames, short=True),
@@ -342,7 +348,7 @@ BUGS = (
     Bug("no intent is written before publishing", _no_intent, _few_crashes),
     Bug("the commit comes before the rename", _commit_first, _few_crashes),
     Bug("products are written in place", _written_in_place, _few_crashes),
-    Bug("the old product is not kept", _swap(moves, _keep=_nothing), _few_crashes),
+    Bug("the old product is not kept", _swap(moving, _keep=_nothing), _few_crashes),
     Bug("running jobs are forgotten at a start", _swap(dispatch, recover_interrupted=lambda tx: 0),
         idle_restart),
     Bug("an ending is dropped when the database is busy", _forgetful, lambda: errors(700)),

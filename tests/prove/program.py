@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from daemon.ledger import connect_readonly
+from daemon.ledger.store import connect_readonly
 from pipeline.simulate import simulate_night
 from tests.fitsfiles import DARK, frame_bytes, noise
 from tests.prove.counts import Counts

@@ -14,21 +14,22 @@ from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
-from daemon import publish, queries, rebuild, retention
-from daemon.audit import audit, is_clean
-from daemon.config import Retention
-from daemon.dispatch import Dispatcher
-from daemon.engine import Outcome
-from daemon.heart import Heart
-from daemon.ingest import FileRecord
-from daemon.jobspec import FIRST_LOOK_NUMBER, JobSpec, input_key
-from daemon.landing import Landing
-from daemon.ledger import Ledger, connect_readonly
-from daemon.looks import QUICKLOOK, Looks
-from daemon.products import Found
-from daemon.requests import Requests
-from daemon.stability import Tracker, signature_of
-from daemon.watcher import Watcher
+from daemon.arrivals.intake import Landing
+from daemon.arrivals.settle import Tracker
+from daemon.arrivals.watcher import Watcher
+from daemon.config.load import Retention
+from daemon.ledger import questions
+from daemon.ledger.store import Ledger, connect_readonly
+from daemon.loop import Heart
+from daemon.model.files import FileRecord, signature_of
+from daemon.model.jobs import FIRST_LOOK_NUMBER, JobSpec, Outcome, input_key
+from daemon.model.names import QUICKLOOK, STAGING
+from daemon.people.requests import Requests
+from daemon.upkeep import rebuild, retention
+from daemon.upkeep.audit import audit, is_clean
+from daemon.upkeep.provenance import Found
+from daemon.work.dispatch import Dispatcher
+from daemon.work.previews import Looks
 from tests.fitsfiles import header_bytes, padded
 from tests.night import FakeEngine, describe, frame, setting, sha
 
@@ -63,7 +64,7 @@ def small_night() -> dict[str, bytes]:
 
 
 def read(path, *, patience="live") -> FileRecord:
-    """Stands for `daemon.ingest.ingest`, on the files of `raw`."""
+    """Stands for `daemon.arrivals.read.ingest`, on the files of `raw`."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -149,7 +150,7 @@ class Engine(FakeEngine):
 
 
 def read_product(path: Path, products: Path) -> Found:
-    """Stands for `daemon.products.read`: what `Engine.stage` has written beside it."""
+    """Stands for `daemon.upkeep.provenance.read`: what `Engine.stage` has written beside it."""
     content = path.read_bytes()
     spec = JobSpec.from_json(json.loads(path.with_suffix(".png").read_text()))
     superseded = "superseded" in path.parts
@@ -323,7 +324,7 @@ class World:
 def products_of(folder: Path) -> dict[str, bytes]:
     """{name: bytes} of the current products, by the ledger."""
     with contextlib.closing(connect_readonly(folder / "state" / "nirid.db")) as db:
-        there = [(p["name"], Path(p["path"])) for p in queries.products(db)]
+        there = [(p["name"], Path(p["path"])) for p in questions.products(db)]
     return {name: path.read_bytes() if path.exists() else b"" for name, path in there}
 
 
@@ -425,7 +426,7 @@ def problems(
         on_record |= {(job, n) for job, most in tries.items() for n in range(1, most + 1)}
         lost += [f"begun, not on record: {b}" for b in set(began) - on_record]
         lost += overdue_looks(folder, ask)
-    place = folder / "products" / publish.STAGING
+    place = folder / "products" / STAGING
     if staging and place.exists():
         # A running stack stays until its group is reduced, which may have to wait.
         lost += [f"left behind: {p.name}" for p in place.iterdir() if ".look" not in p.name]

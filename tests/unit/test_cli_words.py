@@ -6,7 +6,7 @@ import pytest
 from daemon import cli
 from daemon.cli import main
 from daemon.cli.words import Night, existing, sorted_out, state_of_a_file
-from daemon.states import FileState
+from daemon.model.states import FileState
 from pipeline.errors import NiridError
 from pipeline.simulate import PRESETS
 

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from daemon import config, service
-from daemon.config import Config, load
+from daemon.config import load as config_load
+from daemon.config.load import Config, load
+from daemon.config.service import CACHE, FILE, FOLDERS, STATE
 from pipeline.descriptors import Descriptors
 from pipeline.errors import ConfigError
 
@@ -32,16 +33,16 @@ def problems(path, **given):
 def test_the_annotated_file_says_the_defaults_and_all_of_them():
     loaded = load(SHIPPED / "nirid.toml")
     assert replace(loaded, origins={}, path="") == Config()
-    missing = [name for name, _, origin, _ in config.options(loaded) if origin != "file"]
+    missing = [name for name, _, origin, _ in config_load.options(loaded) if origin != "file"]
     assert missing == ["override"]  # there is none by default
 
 
 def test_the_annotated_file_says_what_the_code_says_of_each_option():
     text = " ".join((SHIPPED / "nirid.toml").read_text().replace('"', "").split())
-    for name, _, _, doc in config.options(Config()):
+    for name, _, _, doc in config_load.options(Config()):
         if doc:
             assert f"{name.rpartition('.')[2]} = " in text
-    assert all(doc for name, _, _, doc in config.options(Config()) if "." in name)
+    assert all(doc for name, _, _, doc in config_load.options(Config()) if "." in name)
 
 
 def test_the_developers_file_loads_and_keeps_the_shipped_rules():
@@ -53,16 +54,16 @@ def test_the_developers_file_loads_and_keeps_the_shipped_rules():
 def test_without_a_file_everything_is_default():
     loaded = load()
     assert loaded == Config()
-    assert {origin for _, _, origin, _ in config.options(loaded)} == {"default"}
+    assert {origin for _, _, origin, _ in config_load.options(loaded)} == {"default"}
 
 
 def test_the_shipped_rules_name_what_exists():
-    config.check_triggers(Config())
+    config_load.check_triggers(Config())
 
 
 def test_origins(file):
     loaded = load(file("[engine]\nworkers = 3\n[watch]\nfolders = ['a']\n"), {"watch.folders": ["b"]})
-    origins = {name: (value, origin) for name, value, origin, _ in config.options(loaded)}
+    origins = {name: (value, origin) for name, value, origin, _ in config_load.options(loaded)}
     assert origins["engine.workers"] == (3, "file")
     assert origins["watch.folders"] == (["b"], "command line")
     assert origins["watch.observer"] == ("auto", "default")
@@ -205,26 +206,26 @@ def test_overrides_reach_what_they_match(file):
 def test_which_file(monkeypatch, tmp_path):
     monkeypatch.delenv("NIRID_CONFIG", raising=False)
     monkeypatch.delenv("CONFIGURATION_DIRECTORY", raising=False)
-    assert config.find_file() is None
+    assert config_load.find_file() is None
     monkeypatch.setenv("CONFIGURATION_DIRECTORY", str(tmp_path))
-    assert config.find_file() is None
+    assert config_load.find_file() is None
     (tmp_path / "nirid.toml").touch()
-    assert config.find_file() == tmp_path / "nirid.toml"
+    assert config_load.find_file() == tmp_path / "nirid.toml"
     monkeypatch.setenv("NIRID_CONFIG", "/a/b.toml")
-    assert config.find_file() == Path("/a/b.toml")
-    assert config.find_file("c.toml") == Path("c.toml")
+    assert config_load.find_file() == Path("/a/b.toml")
+    assert config_load.find_file("c.toml") == Path("c.toml")
 
 
 def test_the_service_of_this_machine_is_found(monkeypatch, tmp_path):
     for name in ("NIRID_CONFIG", "CONFIGURATION_DIRECTORY", "STATE_DIRECTORY", "CACHE_DIRECTORY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NIRID_ROOT", str(tmp_path))
-    assert config.find_file() is None
+    assert config_load.find_file() is None
     file = tmp_path / "etc/nirid/nirid.toml"
     file.parent.mkdir(parents=True)
     file.write_bytes((SHIPPED / "nirid.toml").read_bytes())
-    assert config.find_file() == file
-    assert config.find_file(of_service=False) is None
+    assert config_load.find_file() == file
+    assert config_load.find_file(of_service=False) is None
     loaded = load(file)
     assert loaded.drop_folders == (tmp_path / "srv/nirid/drop",)
     assert loaded.product_folder == tmp_path / "srv/nirid/products"
@@ -248,8 +249,8 @@ def test_the_service_of_this_machine_is_found(monkeypatch, tmp_path):
 def test_commands_and_unit_mean_the_same_folders():
     unit = (SHIPPED.parent / "systemd/nirid.service").read_text().splitlines()
     said = dict(line.partition("=")[::2] for line in unit)
-    assert said["WorkingDirectory"] == f"/{service.FOLDERS}"
-    assert f"/var/lib/{said['StateDirectory']}" == f"/{service.STATE}"
-    assert f"/var/cache/{said['CacheDirectory']}" == f"/{service.CACHE}"
+    assert said["WorkingDirectory"] == f"/{FOLDERS}"
+    assert f"/var/lib/{said['StateDirectory']}" == f"/{STATE}"
+    assert f"/var/cache/{said['CacheDirectory']}" == f"/{CACHE}"
     assert said["Environment"] == "NUMBA_CACHE_DIR=%C/nirid/numba"  # as Settings.load has it
-    assert f"/etc/{said['ConfigurationDirectory']}/nirid.toml" == f"/{service.FILE}"
+    assert f"/etc/{said['ConfigurationDirectory']}/nirid.toml" == f"/{FILE}"

@@ -8,11 +8,11 @@ import sys
 
 import pytest
 
-from daemon import config
-from daemon.engine import WorkersDoNotStart, remote
-from daemon.engine.dask import GRACE_SECONDS, HURRIED_SECONDS, DaskEngine, greeting
-from daemon.engine.link import Link, News, exposed, safe
-from daemon.engine.local import STOP_SECONDS, Limits
+from daemon.config import load
+from daemon.work.engine import WorkersDoNotStart, remote
+from daemon.work.engine.dask import GRACE_SECONDS, HURRIED_SECONDS, DaskEngine, greeting
+from daemon.work.engine.link import Link, News, exposed, safe
+from daemon.work.engine.local import STOP_SECONDS, Limits
 from pipeline.errors import ConfigError
 
 A, B = "tcp://127.0.0.1:1001", "tcp://127.0.0.1:1002"
@@ -229,14 +229,14 @@ def test_in_a_hurry_it_gives_up_when_nothing_will_come():
 )
 def test_a_scheduler_that_others_could_talk_to_is_refused(address, says):
     with pytest.raises(ConfigError, match=says) as caught:
-        config.load(None, {"engine.kind": "dask", "engine.scheduler": address})
+        load.load(None, {"engine.kind": "dask", "engine.scheduler": address})
     assert len(str(caught.value).splitlines()) == 1
-    config.load(None, {"engine.scheduler": address})  # not used, not minded
+    load.load(None, {"engine.scheduler": address})  # not used, not minded
 
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:8786", "tcp://[::1]:8786", "tcp://localhost:1"])
 def test_loopback_needs_no_tls(address):
-    loaded = config.load(None, {"engine.kind": "dask", "engine.scheduler": address})
+    loaded = load.load(None, {"engine.kind": "dask", "engine.scheduler": address})
     assert loaded.engine.tls == {}
     assert safe(address)
 
@@ -265,7 +265,7 @@ def test_a_scheduler_that_listens_to_the_network_without_tls_is_not_used(asked, 
 def test_tls_wants_its_files_and_they_must_be_what_they_say(tmp_path):
     files = {name: str(tmp_path / name) for name in ("tls_ca", "tls_cert", "tls_key")}
     given = {f"engine.{name}": path for name, path in files.items()}
-    loaded = config.load(None, {"engine.kind": "dask", "engine.scheduler": "tls://n1:8786", **given})
+    loaded = load.load(None, {"engine.kind": "dask", "engine.scheduler": "tls://n1:8786", **given})
     with pytest.raises(ConfigError, match="TLS files cannot be used"):
         Link(loaded.engine.scheduler, "{}", loaded.engine.tls)
     for path in files.values():
@@ -283,8 +283,8 @@ def test_a_missing_package_gives_one_line(monkeypatch):
 
 def test_without_a_cluster_nothing_of_dask_is_imported():
     program = (
-        "import sys, daemon.cli\nfrom daemon import app, config, doctor\n"
-        "app.engine_of(config.load())\n"
+        "import sys, daemon.cli\nfrom daemon import app\nfrom daemon.config.load import load\n"
+        "import daemon.upkeep.doctor\napp.engine_of(load())\n"
         "print(*[m for m in sys.modules if m.split('.')[0] in ('dask', 'distributed')])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.diskguard import DiskGuard, Room, room, tells_of_full_disk
+from daemon.work.diskguard import DiskGuard, Room, room, tells_of_full_disk
 
 FOLDERS = {"products": Path("/products"), "state": Path("/state")}
 

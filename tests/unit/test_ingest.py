@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from daemon import ingest as module
-from daemon.ingest import FileChanged, ingest
-from daemon.stability import signature_of
+from daemon.arrivals.read import ZERO_WATCH, ingest
+from daemon.model.files import FileChanged, signature_of
 from pipeline.association import CalKind
 from tests.fitsfiles import BLOCK, DARK, frame_bytes, header_bytes, image_bytes, noise
 
@@ -166,7 +165,7 @@ def test_reserved_space_that_is_not_filled_yet(drop):
     ]  # fmt: skip
     empty = frame_bytes(pixels=np.zeros((128, 128), "f4"))
     live = ingest(drop(empty))
-    assert (live.state, live.watch) == ("incomplete", module.ZERO_WATCH)
+    assert (live.state, live.watch) == ("incomplete", ZERO_WATCH)
     assert [ingest(drop(empty), patience=p).state for p in ("overdue", "batch")] == ["ready", "ready"]
     more = frame_bytes() + bytes(10 * BLOCK)
     assert [ingest(drop(more), patience=p).state for p in ("live", "overdue")] == ["incomplete", "ready"]

@@ -10,8 +10,8 @@ import sys
 import pytest
 
 from daemon import instance
-from daemon.config import Config, Products, State, Watch
-from daemon.instance import AlreadyRunning, only_one, running, with_last_run
+from daemon.config.load import Config, Products, State, Watch
+from daemon.instance import NOTE, AlreadyRunning, only_one, running, with_last_run
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def test_the_second_one_is_told_who_is_there(settings):
 
 def test_a_lock_ends_with_its_process_however_it_ends(settings, tmp_path):
     program = (
-        "import os, sys\nfrom daemon.config import Config, State\nfrom daemon.instance import only_one\n"
+        "import os, sys\nfrom daemon.config.load import Config, State\nfrom daemon.instance import only_one\n"
         f"with only_one(Config(state=State({str(tmp_path / 'state')!r}))):\n    os.kill(os.getpid(), 9)"
     )
     assert subprocess.run([sys.executable, "-c", program]).returncode == -9
@@ -47,7 +47,7 @@ def test_a_lock_ends_with_its_process_however_it_ends(settings, tmp_path):
 
 def test_a_number_that_belongs_to_somebody_else_by_now_is_not_a_daemon(settings):
     with only_one(settings):
-        note = settings.state_folder / instance.NOTE
+        note = settings.state_folder / NOTE
         held = json.loads(note.read_text())
         note.write_text(json.dumps(held | {"pid": 1}))  # as from another container
         assert running(settings) is not None

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from daemon import diskguard, health, service
 from daemon.cli import BAD_CONFIG, BUSY, FAILED, main
 from daemon.cli.health import NAGIOS
+from daemon.config.service import CACHE, FILE, FOLDERS, STATE
+from daemon.upkeep import health
+from daemon.work.diskguard import DiskGuard, Room
 
 REPOSITORY = Path(__file__).parents[2]
 RUNBOOK = (REPOSITORY / "docs/operations.md").read_text()
@@ -73,10 +75,10 @@ def test_every_exit_code_has_its_line():
 
 
 def test_every_pause_has_its_line(tmp_path):
-    guard = diskguard.DiskGuard({"products": tmp_path / "none"}, 1e9, 10)
+    guard = DiskGuard({"products": tmp_path / "none"}, 1e9, 10)
     said = {
-        "GB free for products": guard.lacking("products", diskguard.Room(0, None)),
-        "inodes free for products": guard.lacking("products", diskguard.Room(1 << 40, 1)),
+        "GB free for products": guard.lacking("products", Room(0, None)),
+        "inodes free for products": guard.lacking("products", Room(1 << 40, 1)),
         "the folder for products": guard.check(0.0),
     }
     guard.full("No space left on device", 0.0)
@@ -93,5 +95,5 @@ def test_a_page_is_a_page():
 
 
 def test_the_places_are_those_of_the_service():
-    for name in (service.FILE, service.STATE, service.CACHE, service.FOLDERS):
+    for name in (FILE, STATE, CACHE, FOLDERS):
         assert f"`/{name}" in RUNBOOK

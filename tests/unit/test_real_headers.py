@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from daemon.ingest import FileRecord, ingest
+from daemon.arrivals.read import ingest
+from daemon.model.files import FileRecord
 from pipeline.association import CalKind
 from pipeline.descriptors import strip_ids
 from pipeline.fitsio import read_frame

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from daemon.cli.replay import replay as command
-from daemon.replay import in_order, replay
+from daemon.demo.replay import in_order, replay
 from pipeline.errors import NiridError
 from pipeline.simulate import Shot
 

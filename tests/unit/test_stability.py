@@ -6,7 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from daemon.stability import Due, Tracker, signature_of
+from daemon.arrivals.settle import Due, Tracker
+from daemon.model.files import signature_of
 
 P = "/drop/N20160102S0270.fits"
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from daemon.states import (
+from daemon.model.states import (
     FILE_TRANSITIONS,
     JOB_TRANSITIONS,
     FileState,

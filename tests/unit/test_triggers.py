@@ -5,9 +5,11 @@ from datetime import timedelta
 
 import pytest
 
-from daemon.grouping import Member, Point, admits, canonical_name, name_order, night_of, partition, role_of
-from daemon.planner import Current, Group, Setting, forced_in, plan, quiet_needed, rank
-from daemon.triggers import DEFAULT_RULES
+from daemon.model.groups import Current, Group, Member, Point, Setting, forced_in
+from daemon.model.names import canonical_name, name_order, night_of
+from daemon.model.rules import DEFAULT_RULES
+from daemon.plan.grouping import admits, partition, role_of
+from daemon.plan.planner import plan, quiet_needed, rank
 from pipeline import association
 from pipeline.association import RULES, SKY_FACTS, CalKind, Candidate
 from pipeline.params import bounded

@@ -1,0 +1,21 @@
+"""What the planner needs of the configuration."""
+
+from __future__ import annotations
+
+from daemon.config.load import Config
+from daemon.model.groups import Setting
+
+
+def setting_of(config: Config, *, hurry: bool = False) -> Setting:
+    """What planning needs of the configuration."""
+    from pipeline.recipes import RECIPES
+
+    return Setting(
+        rules={rule.title: rule for rule in config.trigger},
+        recipes=RECIPES,
+        policy=config.planning,
+        preset=config.reduction.preset,
+        products=str(config.product_folder),
+        hurry=hurry,
+        grace_seconds=config.watch.grace_seconds,
+    )

@@ -1,0 +1,111 @@
+"""What people have decided about a content, a frame or a product, and that it stays so.
+
+A decision belongs to a subject, a text that means the same after a restart, in another folder and in a
+database that was made anew:
+
+| subject | what is meant |
+|---|---|
+| `frame DATA_SHA LABEL` | an exposure, whatever its files are called and whatever else their headers say |
+| `content SHA256` | these bytes |
+| `product JOBKEY` | what a job made |
+| `judgement DATA_SHA LABEL` | what the pipeline finds of an exposure: accepted, it is used all the same |
+
+The pipeline's own verdicts (`pipeline.verdict`) are in the products, never here.
+Of several decisions about one thing the last counts.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from daemon.ledger.store import Tx
+from daemon.model.decisions import ACCEPT, BLAME, REJECT, in_words, of_content, of_frame, of_product
+from daemon.model.files import FileRecord
+from daemon.model.plain import clean
+from daemon.model.states import FileState
+
+
+def of_judgement(label: str, data_sha: str) -> str:
+    return f"judgement {data_sha} {label}"
+
+
+def is_forced_in(tx: Tx, label: str, data_sha: str) -> bool:
+    """True when a person wants the frame used that the pipeline may have left out."""
+    row = standing(tx, of_judgement(label, data_sha))
+    return row is not None and row["action"] == ACCEPT
+
+
+def standing(tx: Tx, *subjects: str) -> sqlite3.Row | None:
+    """The decision that is in force about any of these; None when nobody said anything."""
+    marks = ", ".join("?" * len(subjects))
+    return tx.one(
+        f"""SELECT * FROM decision WHERE subject IN ({marks})
+        AND action IN ('reject', 'accept', 'quarantine') ORDER BY id DESC LIMIT 1""",
+        *subjects,
+    )
+
+
+def judged(tx: Tx, record: FileRecord) -> FileRecord:
+    """What ingest found, as people have decided about it."""
+    subjects = [of_content(record.file_sha)]
+    if record.data_sha:
+        subjects.append(of_frame(record.data_label, record.data_sha))
+    row = standing(tx, *subjects)
+    if row is None:
+        return record
+    state = FileState(record.state)
+    new = state
+    if row["action"] == REJECT and state in (FileState.READY, FileState.CALIBRATION):
+        new = FileState.EXCLUDED
+    elif row["action"] == BLAME and state is FileState.READY:
+        new = FileState.QUARANTINED
+    elif row["action"] == ACCEPT and state is FileState.EXCLUDED:  # as its header says: of these bytes alone
+        these = standing(tx, subjects[0])
+        if these is not None and these["action"] == ACCEPT:
+            new = FileState.CALIBRATION if record.kind else FileState.READY
+    if new is state:
+        return record
+    return replace(record, state=new.value, reason=in_words(row))
+
+
+def is_rejected(tx: Tx, key: str) -> str:
+    """Why the product of a job is not wanted; "" when nobody has rejected it."""
+    row = standing(tx, of_product(key))
+    return in_words(row) if row is not None and row["action"] == REJECT else ""
+
+
+def decided(tx: Tx, request: str) -> list[sqlite3.Row]:
+    """What a request has led to, when it was applied before."""
+    return tx.rows("SELECT * FROM decision WHERE request = ? ORDER BY id", request)
+
+
+def remember(
+    tx: Tx,
+    request: Mapping[str, Any],
+    subject: str,
+    outcome: str,
+    *,
+    moves: list[list[str]] | None = None,
+    more: Mapping[str, Any] | None = None,
+    at: float | None = None,
+    written: bool = False,
+) -> None:
+    """Write one decision down."""
+    tx.insert(
+        "decision",
+        request=request["request"],
+        subject=clean(subject),
+        action=request["action"],
+        said=clean(request.get("said", "")),
+        reason=clean(request.get("reason", "")),
+        user=clean(request["user"]),
+        at=tx.now if at is None else at,
+        outcome=clean(outcome),
+        moves=json.dumps(moves or []),
+        more=json.dumps(dict(more or {})),
+        written=written,
+    )

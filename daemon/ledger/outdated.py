@@ -1,0 +1,57 @@
+"""Current products that a newer release or another configuration would make differently.
+
+They stay current: a release never starts to reduce an archive again by itself. `status` counts them and
+`nirid requeue --outdated` has them made again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from daemon.ledger.targets import Ask
+from daemon.model.groups import Overrides, Setting, forced_in
+
+# Decided by the planner for each group, not by the operator.
+PLANNED = {
+    "removeFirstFrame:remove_first",
+    "darkCorrect:do_cal",
+    "flatCorrect:do_cal",
+    "separateSky:ref_sky",
+}
+
+
+def groups(tx: Any, setting: Setting, overrides: Overrides, night: str | None = None) -> list[int]:
+    """Ids of the groups, in order of time."""
+    return [row["group_id"] for row in _products(tx.rows, night) if _differs(row, setting, overrides)]
+
+
+def count(ask: Ask, setting: Setting, overrides: Overrides) -> int:
+    return sum(_differs(row, setting, overrides) for row in _products(ask, None))
+
+
+def _products(ask: Ask, night: str | None) -> Sequence[Any]:
+    where, values = ("AND p.night = ?", (night,)) if night else ("", ())
+    return ask(
+        f"""SELECT p.group_id, j.recipe, j.version, j.spec,
+        (SELECT f.descriptors FROM job_input i JOIN frame f ON f.id = i.frame_id
+         WHERE i.job_id = j.id ORDER BY i.position LIMIT 1) AS descriptors
+        FROM product p JOIN job j ON j.id = p.job_id JOIN frame_group g ON g.id = p.group_id
+        WHERE p.current AND NOT g.closed {where} ORDER BY g.first_ut, g.id""",
+        *values,
+    )
+
+
+def _differs(row: Any, setting: Setting, overrides: Overrides) -> bool:
+    recipe = setting.recipes.get(row["recipe"])
+    spec = json.loads(row["spec"]) if row["spec"] else {}
+    if recipe is None or not spec:
+        return False
+    if row["version"] != recipe.version or spec.get("preset") != setting.preset:
+        return True
+    wanted = dict(overrides(row["recipe"], json.loads(row["descriptors"] or "{}")))
+    used = spec.get("parameters", {})
+    planned = PLANNED | forced_in(used).keys()  # what a person accepted is planned at once
+    given = {name: value for name, value in used.items() if name not in planned or name in wanted}
+    return given != wanted

@@ -1,0 +1,115 @@
+"""Products that are replaced, taken back, lost or due to be removed, in the ledger."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from daemon.config.load import Retention
+from daemon.ledger import decisions, groups
+from daemon.ledger.store import Tx
+from daemon.model.decisions import ACCEPT, of_product
+from daemon.model.jobs import JobSpec
+from daemon.model.publication import DAMAGED, Old
+
+
+def used_by(db: sqlite3.Connection, job: int) -> list[str]:
+    """Paths of our own products that a job is to be calibrated with."""
+    rows = db.execute(
+        """SELECT p.path FROM job_calibration c JOIN job j ON j.key = c.ident
+        JOIN product p ON p.job_id = j.id WHERE c.job_id = ? AND p.current""",
+        (job,),
+    )
+    return [os.fsdecode(row[0]) for row in rows]
+
+
+def gone(db: sqlite3.Connection) -> Iterator[str]:
+    """Paths of current products where nothing lies."""
+    for row in db.execute("SELECT path FROM product WHERE current").fetchall():
+        if not os.path.lexists(row[0]):
+            yield os.fsdecode(row[0])
+
+
+def withdraw(tx: Tx, group: int) -> int:
+    """Have a product taken away that holds frames which are out, when it cannot be made without them now.
+
+    Of frames that nobody knows any more (the ledger was made anew without them) nothing bad is known.
+    """
+    product = tx.one(
+        "SELECT j.* FROM product p JOIN job j ON j.id = p.job_id WHERE p.group_id = ? AND p.current", group
+    )
+    if product is None:
+        return 0
+    inputs = JobSpec.from_json(json.loads(product["spec"])).inputs
+    rows = tx.rows(
+        """SELECT i.position, f.data_sha, f.facts, f.usable FROM job_input i
+        JOIN frame f ON f.id = i.frame_id WHERE i.job_id = ?""",
+        product["id"],
+    )
+    known = [(inputs[row["position"]], row) for row in rows]
+    spoilt = any(
+        not row["usable"] or (was.facts and (was.data_sha, was.facts) != (row["data_sha"], row["facts"]))
+        for was, row in known
+    )
+    accepted = decisions.standing(tx, of_product(product["key"]))
+    if not spoilt or (accepted and accepted["action"] == ACCEPT):
+        return 0
+    return tx.run("UPDATE frame_group SET restore = 0 WHERE id = ? AND restore IS NOT 0", group)
+
+
+def remake(tx: Tx, group: int) -> None:
+    """What was made before is to be made again, under a new key."""
+    tx.run("UPDATE frame_group SET remake = remake + 1, restore = NULL WHERE id = ?", group)
+    groups.touch(tx, group)
+
+
+def give_way(products: str, product: int, row: Mapping[str, Any]) -> Old:
+    """Where the file of a product stays that is not the current one any more."""
+    folder = Path(products) / row["night"] / "superseded"
+    for number in itertools.count(row["version"]):
+        kept = str(folder / f"{row['name']}.v{number:04d}.fits")
+        if not os.path.lexists(kept) and not os.path.lexists(kept + DAMAGED):
+            break
+    return Old(product, os.fsdecode(row["path"]), kept, row["sha256"] if product else "")
+
+
+def forget(tx: Tx, product: int, why: str) -> None:
+    """A product that is nowhere: the ledger still has its job."""
+    row = tx.one("SELECT job_id, path FROM product WHERE id = ?", product)
+    if row is not None:
+        tx.run("DELETE FROM product WHERE id = ?", product)
+        tx.event("product_lost", job=row["job_id"], product=os.fsdecode(row["path"]), reason=why)
+
+
+def forget_kept(tx: Tx, kept: str) -> None:
+    """A product was to be kept there, and nothing of it is."""
+    for row in tx.rows("SELECT id FROM product WHERE path = ? AND NOT current", os.fsencode(kept)):
+        forget(tx, row["id"], "its file was gone when it was rejected, or is not kept any more")
+
+
+DAY = 86400.0
+
+
+def superseded_rows(tx: Tx, rules: Retention) -> list[Any]:
+    """Old enough since a later one was published, and used by no current product."""
+    return tx.rows(
+        """WITH old AS (
+            SELECT p.*, j.key, ROW_NUMBER() OVER (PARTITION BY p.group_id ORDER BY p.version DESC) AS nth,
+            COALESCE((SELECT MIN(l.published) FROM product l
+                WHERE l.group_id = p.group_id AND l.version > p.version), p.published) AS replaced
+            FROM product p JOIN job j ON j.id = p.job_id WHERE NOT p.current)
+        SELECT * FROM old o WHERE nth > ? AND replaced < ?
+        AND NOT EXISTS (SELECT 1 FROM job_calibration c JOIN product p ON p.job_id = c.job_id
+            WHERE c.ident = o.key AND p.current)
+        AND NOT EXISTS (SELECT 1 FROM calibration c WHERE c.ident = o.key AND c.removed IS NULL)
+        AND NOT EXISTS (SELECT 1 FROM frame_group g WHERE g.restore = o.job_id)
+        AND NOT EXISTS (SELECT 1 FROM job j WHERE j.group_id = o.group_id AND j.state = 'running')
+        AND NOT EXISTS (SELECT 1 FROM intent)""",
+        rules.keep_versions,
+        tx.now - rules.superseded_days * DAY,
+    )

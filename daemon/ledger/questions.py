@@ -1,0 +1,351 @@
+"""What others may know of the ledger: read-only questions, each answered with plain data.
+
+    with ledger.read() as db: ...                  # in the daemon
+    db = connect_readonly(config.database)         # in a command, whether the daemon runs or not
+
+Times in answers are ISO, UTC. Names, reasons and paths may hold anything that a header or a file name
+can: they are data, to be escaped where they are shown.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from daemon.model.files import Signature
+from daemon.model.names import night_of
+
+Row = dict[str, Any]
+
+_STATE = "COALESCE(c.state, s.state)"  # a file's: its content's, or its own until the content is known
+
+
+def settled_files(db: sqlite3.Connection) -> Iterator[tuple[str, Signature]]:
+    """(path, signature) of every file on disk that has had its final verdict, for the watcher."""
+    sql = f"""SELECT s.path, s.dev, s.ino, s.size, s.mtime_ns, s.ctime_ns FROM sighting s
+        LEFT JOIN content c ON c.id = s.content_id
+        WHERE s.current AND s.present AND s.size IS NOT NULL AND {_STATE} NOT IN ('seen', 'incomplete')"""
+    for path, dev, ino, size, mtime, ctime in db.execute(sql):
+        yield os.fsdecode(path), Signature(dev, int(ino), size, mtime, ctime)
+
+
+def unread_files(db: sqlite3.Connection) -> list[str]:
+    """Paths that were there at the last look and whose content is not known yet, or not whole."""
+    sql = f"""SELECT s.path FROM sighting s LEFT JOIN content c ON c.id = s.content_id
+        WHERE s.current AND s.present AND {_STATE} IN ('seen', 'incomplete') ORDER BY s.path"""
+    return [os.fsdecode(row[0]) for row in db.execute(sql)]
+
+
+def files_on_record(db: sqlite3.Connection) -> Iterator[Row]:
+    """path, state, reason, sha256 (or None), present: the latest sighting at every path, for the audit."""
+    sql = f"""SELECT s.path, {_STATE} AS state, COALESCE(c.reason, s.reason) AS reason, c.sha256, s.present
+        FROM sighting s LEFT JOIN content c ON c.id = s.content_id WHERE s.current ORDER BY s.path"""
+    for row in db.execute(sql):
+        yield {**dict(row), "path": os.fsdecode(row["path"]), "present": bool(row["present"])}
+
+
+def being_removed(db: sqlite3.Connection) -> set[str]:
+    """Paths of superseded products that retention has given up, and not unlinked yet."""
+    return {os.path.realpath(os.fsdecode(row[0])) for row in db.execute("SELECT path FROM removal")}
+
+
+def counts(db: sqlite3.Connection) -> dict[str, dict[str, int]]:
+    """{"files": {state: n}, "jobs": {state: n}, "products": {"current": n, "superseded": n}}.
+
+    Files count by content, those whose content is not known yet by path.
+    """
+    files = """SELECT state, COUNT(*) FROM (SELECT state FROM content UNION ALL
+        SELECT state FROM sighting WHERE current AND content_id IS NULL) GROUP BY state"""
+    products = (
+        "SELECT CASE WHEN current THEN 'current' ELSE 'superseded' END, COUNT(*) FROM product GROUP BY 1"
+    )
+    by_state = {
+        "files": files,
+        "jobs": "SELECT state, COUNT(*) FROM job GROUP BY state",
+        "products": products,
+    }
+    return {what: {row[0]: row[1] for row in db.execute(sql)} for what, sql in by_state.items()}
+
+
+def jobs(db: sqlite3.Connection, states: Sequence[str] = (), limit: int = 1000) -> list[Row]:
+    """Jobs, the latest change first. waits_for : ids of the jobs that make what it needs.
+
+    inputs : names of its frames; while it waits, of those that its group has
+    """
+    where = f"WHERE j.state IN ({', '.join('?' * len(states))})" if states else ""
+    sql = f"""SELECT j.*, g.rule, p.path AS product FROM job j JOIN frame_group g ON g.id = j.group_id
+        LEFT JOIN product p ON p.job_id = j.id {where} ORDER BY j.changed DESC, j.id DESC LIMIT ?"""
+    return [job(db, row) for row in db.execute(sql, (*states, limit))]
+
+
+def _by_role(calibrations: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Role -> name; of several standards of a night the second is "zero_point 2", and so on."""
+    named: dict[str, str] = {}
+    for item in calibrations:
+        number = 1 + sum(role.partition(" ")[0] == item["role"] for role in named)
+        named[item["role"] if number == 1 else f"{item['role']} {number}"] = item["name"]
+    return named
+
+
+def job(db: sqlite3.Connection, row: sqlite3.Row) -> Row:
+    spec = json.loads(row["spec"]) if row["spec"] else {}
+    waits = db.execute(
+        "SELECT p.id FROM dependency d JOIN job p ON p.id = d.producer_id WHERE d.job_id = ?", (row["id"],)
+    )
+    return {
+        "id": row["id"],
+        "key": row["key"],
+        "group": row["group_id"],
+        "rule": row["rule"],
+        "recipe": row["recipe"],
+        "version": row["version"],
+        "state": row["state"],
+        "reason": row["reason"],
+        "name": spec.get("name", ""),
+        "night": spec.get("night", ""),
+        "inputs": [item["name"] for item in spec["inputs"]]
+        if spec
+        else _names(db, row["group_id"], usable=True),
+        "calibrations": _by_role(spec.get("calibrations", [])),
+        "notes": spec.get("notes", []),
+        "attempts": row["attempts"],
+        "error": row["error"],
+        "seconds": row["seconds"],
+        "peak_mb": row["peak_mb"],
+        "planned": iso(row["planned_at"]),
+        "changed": iso(row["changed"]),
+        "product": os.fsdecode(row["product"]) if row["product"] else None,
+        "waits_for": [r[0] for r in waits],
+    }
+
+
+def groups(db: sqlite3.Connection, *, unfinished: bool = False) -> list[Row]:
+    """Groups in order of time. frames, names : what has arrived; reason : what is missing
+    state : open (not quiet yet), planned, waiting, running, done, failed or idle
+
+    unfinished : only those that are not done
+    """
+    sql = """SELECT g.*,
+        (SELECT j.state FROM job j WHERE j.group_id = g.id AND j.state <> 'dropped'
+         ORDER BY j.changed DESC, j.id DESC LIMIT 1) AS job_state,
+        EXISTS (SELECT 1 FROM product p WHERE p.group_id = g.id AND p.current) AS has_product,
+        (SELECT COUNT(*) FROM membership m WHERE m.group_id = g.id) AS n
+        FROM frame_group g WHERE NOT g.closed"""
+    if unfinished:
+        sql += """ AND (NOT g.settled OR g.touched > 0 OR NOT EXISTS
+            (SELECT 1 FROM product p WHERE p.group_id = g.id AND p.current))"""
+    answer = []
+    for row in db.execute(f"{sql} ORDER BY g.first_ut, g.rank, g.id"):
+        state = row["job_state"] or ("done" if row["has_product"] else "idle")
+        if not row["settled"]:
+            state = "open" if state in ("done", "idle") else state
+        answer.append(
+            {
+                "id": row["id"],
+                "rule": row["rule"],
+                "key": row["key"],
+                "state": state,
+                "reason": row["reason"],
+                "frames": row["n"],
+                "names": _names(db, row["id"]) if unfinished else [],
+                "settled": bool(row["settled"]),
+                "better": row["better"],
+                "first": iso(row["first_ut"]),
+                "last": iso(row["last_ut"]),
+                "last_arrival": iso(row["last_arrival"]),
+            }
+        )
+    return answer
+
+
+def _names(db: sqlite3.Connection, group: int, *, usable: bool = False) -> list[str]:
+    sql = """SELECT f.name FROM membership m JOIN frame f ON f.id = m.frame_id
+        WHERE m.group_id = ? AND (f.usable OR NOT ?) ORDER BY f.ut, f.label"""
+    return [row[0] for row in db.execute(sql, (group, usable))]
+
+
+def products(db: sqlite3.Connection, *, current: bool = True) -> list[Row]:
+    """Published products. waited : seconds from the arrival of the group's last frame to the publication;
+    None when that frame came after it"""
+    sql = f"""SELECT p.*, j.recipe, j.key, j.seconds, g.last_arrival, g.rule FROM product p
+        JOIN job j ON j.id = p.job_id JOIN frame_group g ON g.id = p.group_id
+        {"WHERE p.current" if current else ""} ORDER BY p.night, p.name, p.version"""
+    return [
+        {
+            "path": os.fsdecode(row["path"]),
+            "name": row["name"],
+            "night": row["night"],
+            "sha256": row["sha256"],
+            "version": row["version"],
+            "current": bool(row["current"]),
+            "recipe": row["recipe"],
+            "rule": row["rule"],
+            "job": row["job_id"],
+            "key": row["key"],
+            "group": row["group_id"],
+            "seconds": row["seconds"],
+            "published": iso(row["published"]),
+            "last_arrival": iso(row["last_arrival"]),
+            "waited": round(late, 3) if (late := row["published"] - row["last_arrival"]) >= 0 else None,
+            "notes": json.loads(row["notes"]),
+            "quality": json.loads(row["quality"]),
+        }
+        for row in db.execute(sql)
+    ]
+
+
+def ledger(db: sqlite3.Connection, *, night: str | None = None, state: str | None = None) -> Iterator[Row]:
+    """Every content ever seen, for `nirid ledger`; then files of unknown content, with sha256 None."""
+    sql = """SELECT c.*, a.runs, f.ut FROM content c JOIN accounting a ON a.sha256 = c.sha256
+        LEFT JOIN frame f ON f.id = c.frame_id"""
+    where, values = (" WHERE c.state = ?", [state]) if state else ("", [])
+    for row in db.execute(f"{sql}{where} ORDER BY c.name, c.id", values).fetchall():
+        when = datetime.fromtimestamp(row["ut"], UTC) if row["ut"] is not None else _ut(row["descriptors"])
+        its_night = night_of(row["name"], when or datetime.fromtimestamp(row["first_seen"], UTC))
+        if night in (None, its_night):
+            yield _content(db, row, its_night)
+    if night is None:
+        where = f"WHERE s.current AND s.content_id IS NULL{' AND s.state = ?' if state else ''}"
+        for row in db.execute(f"SELECT s.* FROM sighting s {where} ORDER BY s.path", values).fetchall():
+            yield {
+                "sha256": None,
+                "paths": [os.fsdecode(row["path"])],
+                "state": row["state"],
+                "reason": row["reason"],
+                "first_seen": iso(row["first_seen"]),
+                "night": None,
+                "tags": [],
+                "group": [],
+                "jobs": [],
+                "products": [],
+                "runs": 0,
+            }
+
+
+def _content(db: sqlite3.Connection, row: sqlite3.Row, night: str) -> Row:
+    paths = db.execute(
+        "SELECT DISTINCT path FROM sighting WHERE content_id = ? ORDER BY current DESC, path", (row["id"],)
+    )
+    of_frame = (row["frame_id"],)
+    groups = db.execute("SELECT group_id FROM membership WHERE frame_id = ? ORDER BY group_id", of_frame)
+    jobs = db.execute("SELECT DISTINCT job_id FROM job_input WHERE frame_id = ? ORDER BY job_id", of_frame)
+    made = db.execute(
+        """SELECT DISTINCT p.path FROM product p JOIN job_input i ON i.job_id = p.job_id
+        WHERE i.frame_id = ? AND p.current ORDER BY p.path""",
+        of_frame,
+    )
+    return {
+        "sha256": row["sha256"],
+        "paths": [os.fsdecode(r[0]) for r in paths],
+        "state": row["state"],
+        "reason": row["reason"],
+        "first_seen": iso(row["first_seen"]),
+        "night": night,
+        "tags": json.loads(row["tags"]),
+        "group": [r[0] for r in groups],
+        "jobs": [r[0] for r in jobs],
+        "products": [os.fsdecode(r[0]) for r in made],
+        "runs": row["runs"],
+    }
+
+
+def status(db: sqlite3.Connection) -> Row:
+    """What is running, waiting and failed; per group what has arrived and what is missing."""
+    return {
+        "counts": counts(db),
+        "running": jobs(db, ["running"]),
+        "waiting": jobs(db, ["waiting"]),
+        "planned": jobs(db, ["planned"]),
+        "failed": failed(db),
+        "groups": groups(db, unfinished=True),
+    }
+
+
+# Of failed jobs those that nothing has made good: no product of the group since, no other job that may.
+_NOT_MADE_GOOD = """j.state = 'failed' AND NOT EXISTS (SELECT 1 FROM product p WHERE p.group_id = j.group_id
+    AND p.current AND p.published >= j.changed) AND NOT EXISTS (SELECT 1 FROM frame_group g
+    WHERE g.id = j.group_id AND g.closed) AND NOT EXISTS (SELECT 1 FROM job k WHERE k.group_id = j.group_id
+    AND k.id > j.id AND k.state IN ('done', 'failed'))"""
+
+
+def failed(db: sqlite3.Connection) -> list[Row]:
+    """Failed jobs that need a person, the latest first."""
+    rows = db.execute(f"SELECT j.id FROM job j WHERE {_NOT_MADE_GOOD}").fetchall()
+    ids = {row[0] for row in rows}
+    return [job for job in jobs(db, ["failed"], limit=1_000_000) if job["id"] in ids]
+
+
+def killed(db: sqlite3.Connection, most: int) -> list[Row]:
+    """Jobs that are still to be done, and more than `most` of whose attempts ended with their worker.
+
+    Attempts since the last that ended otherwise count. id, times, why : the last words
+    """
+    ended = "('died', 'killed', 'memory', 'timeout', 'interrupted')"
+    sql = f"""SELECT j.id, COUNT(*) AS times, (SELECT b.error FROM attempt b WHERE b.job_id = j.id
+            AND b.outcome IN {ended} ORDER BY b.n DESC LIMIT 1) AS why
+        FROM job j JOIN attempt a ON a.job_id = j.id
+        WHERE j.state IN ('planned', 'waiting', 'running') AND a.outcome IN {ended}
+        AND a.n > COALESCE((SELECT MAX(c.n) FROM attempt c WHERE c.job_id = j.id
+            AND c.outcome IN ('done', 'failed')), 0)
+        GROUP BY j.id HAVING COUNT(*) > ? ORDER BY times DESC, j.id"""
+    rows = db.execute(sql, (most,)).fetchall()
+    return [{**dict(row), "why": row["why"] or "the daemon ended meanwhile"} for row in rows]
+
+
+def for_a_person(db: sqlite3.Connection, since: float) -> list[Row]:
+    """Files that somebody should look after: {"level", "check", "text"} as `health` has its problems.
+
+    since : seconds since the epoch; what was damaged before is an old story
+    """
+    lost = "SELECT reason FROM job WHERE state = 'waiting' AND reason LIKE '% no longer on disk%' ORDER BY id"
+    texts = [("lost file", row[0]) for row in db.execute(lost)]
+    unread = db.execute(
+        """SELECT COUNT(*), MIN(path), MIN(reason) FROM sighting WHERE current AND present
+        AND state IN ('seen', 'incomplete') AND reason LIKE 'cannot be read%'"""
+    ).fetchone()
+    if unread[0]:
+        texts.append(("unread", f"{unread[0]} files {unread[2]}, as {os.fsdecode(unread[1])}"))
+    damaged = "SELECT name FROM content WHERE state = 'quarantined' AND changed > ? ORDER BY changed DESC"
+    if names := [row[0] for row in db.execute(damaged, (since,))]:
+        several = f"{len(names)} files are" if len(names) > 1 else "a file is"
+        texts.append(("damaged", f"{several} damaged, as {names[0]} (nirid ledger --state quarantined)"))
+    return [{"level": "warning", "check": check, "text": text} for check, text in texts]
+
+
+def waits(db: sqlite3.Connection) -> Row:
+    """How long things have waited: seconds since the epoch, None where nothing waits.
+
+    startable : since when the oldest job that needs nothing but a worker is planned
+    calibration : since when the oldest job waits for a calibration
+    publishing : how many products are made and not in their places yet; made : the oldest, since when
+    arrival, name : when the last frame came, and what it is called
+    unread : files that cannot be read, or not yet
+    """
+    startable = """SELECT MIN(j.changed) FROM job j JOIN frame_group g ON g.id = j.group_id
+        WHERE j.state = 'planned' AND g.settled AND NOT g.closed"""
+    one = {
+        "startable": startable,
+        "calibration": "SELECT MIN(changed) FROM job WHERE state = 'waiting'",
+        "publishing": "SELECT COUNT(*) FROM intent",
+        "made": "SELECT MIN(j.changed) FROM intent i JOIN job j ON j.id = i.job_id",
+        "unread": f"""SELECT COUNT(*) FROM sighting s LEFT JOIN content c ON c.id = s.content_id
+            WHERE s.current AND s.present AND {_STATE} IN ('seen', 'incomplete')""",
+    }
+    answer: Row = {name: db.execute(sql).fetchone()[0] for name, sql in one.items()}
+    last = db.execute("SELECT first_seen, name FROM content ORDER BY first_seen DESC LIMIT 1").fetchone()
+    return {**answer, "arrival": last[0] if last else None, "name": last[1] if last else ""}
+
+
+def iso(seconds: float | None) -> str | None:
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+
+
+def _ut(descriptors: str) -> datetime | None:
+    values = json.loads(descriptors) or {}
+    return datetime.fromisoformat(values["ut_datetime"]) if values.get("ut_datetime") else None

@@ -1,0 +1,1 @@
+"""The nouns: files, groups, jobs, publications, decisions and their states. No input, no output, no clock."""

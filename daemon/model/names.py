@@ -1,0 +1,55 @@
+"""Names: of nights, of frames, and where a staged file, a first look or a running stack lies."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from daemon.model.jobs import JobSpec
+from pipeline import names
+from pipeline.headers import ascii_name
+
+GEMINI_NAME = re.compile(r"[NS](\d{8})S\d{4,}")
+_COMPRESSED = re.compile(r"\.(gz|bz2|fz)$", re.IGNORECASE)
+
+
+def night_of(name: str, ut: datetime) -> str:
+    """The date in a Gemini file name, else the UT date of the exposure, as 20160102."""
+    found = GEMINI_NAME.match(name)
+    return found[1] if found else f"{ut:%Y%m%d}"
+
+
+def stem_of(name: str) -> str:
+    """What products are named after, of a frame's name: safe in a path, whatever the name is."""
+    return re.sub(r"[^A-Za-z0-9_.+-]", "_", name.removesuffix(".fits")).lstrip(".")[:48] or "frame"
+
+
+def canonical_name(file_name: str) -> str:
+    """A file's name as raw NIRI frames have it: printable, without compression suffix, ending in .fits."""
+    plain = _COMPRESSED.sub("", ascii_name(file_name))
+    return (plain[:-5] if plain.lower().endswith(".fits") else plain) + ".fits"
+
+
+def name_order(name: str) -> tuple[int, str]:
+    """Sorts the names of one frame: Gemini's own first, then those that only begin so, as that of a copy."""
+    return names.canonical_first(name)
+
+
+QUICKLOOK = "quicklook"
+FIRST, RUNNING = "firstlook", "running"
+
+
+def paths(products: Path, name: str, ut: datetime, kinds: Sequence[str] = (FIRST, RUNNING)) -> Iterator[Path]:
+    """Where the looks at a frame are, or would be."""
+    folder = products / night_of(name, ut) / QUICKLOOK
+    return (folder / f"{stem_of(name)}_{kind}.fits" for kind in kinds)
+
+
+STAGING = ".staging"
+
+
+def staging_path(spec: JobSpec, attempt: int) -> str:
+    """Where an attempt's product is staged, without ".fits"."""
+    return str(Path(spec.products) / STAGING / f"{spec.key}.{attempt}")

@@ -1,0 +1,338 @@
+"""Is this a place where the daemon can work? Probes, each of which says what it found.
+
+    findings = examine(config)         # [Finding(check, level, text), ...]
+
+Levels: "ok"; "note", worth knowing; "wrong", to be put right. Nothing of a running daemon is disturbed: the
+drop folder is written to only with a hidden file, which the daemon does not look at, and only where this
+user may; raw frames are never touched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import sqlite3
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from daemon import instance
+from daemon.arrivals.watcher import NETWORK, filesystem_of
+from daemon.config.load import Config
+from daemon.ledger.cells import damaged_cells
+from daemon.ledger.store import connect_readonly
+from daemon.work import diskguard
+from daemon.work.engine import compiled
+from daemon.work.engine.local import warm_marker
+from pipeline.errors import ConfigError, NiridError
+
+EVENT_SECONDS = 3.0
+SAFE_SQLITE = (3, 51, 3)  # earlier ones have a rare fault in resetting the write-ahead log
+EARLIEST = datetime(2024, 1, 1, tzinfo=UTC)  # the program is younger than that
+LATEST = datetime(2099, 1, 1, tzinfo=UTC)
+SKEW_SECONDS = 5.0  # between our clock and that of a file system
+_UNSYNCHRONISED = 5  # TIME_ERROR, what adjtimex answers
+_MEMORY_ONLY = ("tmpfs", "ramfs")
+
+
+@dataclass(frozen=True)
+class Finding:
+    check: str
+    level: Literal["ok", "note", "wrong"]
+    text: str
+
+
+def examine(config: Config) -> list[Finding]:
+    """Every probe; one that fails in an unforeseen way is a finding too."""
+    found: list[Finding] = []
+    for probe in (_drop, _folders, _space, _database, _sqlite, _clock, _numba, _engine, _instance):
+        try:
+            found += probe(config)
+        except Exception as error:
+            name = probe.__name__.strip("_")
+            found.append(Finding(name, "wrong", f"cannot be examined: {type(error).__name__}: {error}"))
+    return found
+
+
+# -- drop folders ----------------------------------------------------------------------------
+
+
+def _drop(config: Config) -> Iterator[Finding]:
+    wanted = config.watch.observer
+    for folder in config.drop_folders:
+        check = f"drop folder {folder}"
+        if not folder.is_dir():
+            yield Finding(check, "wrong", "is missing: is it mounted? The daemon waits for it")
+            continue
+        if not os.access(folder, os.R_OK | os.X_OK):
+            yield Finding(check, "wrong", f"{_user()} may not list it")
+            continue
+        kind = filesystem_of(str(folder))
+        network = kind.startswith(NETWORK)
+        arrived, how = event_arrives(folder)
+        yield Finding(check, "ok", f"on {kind}{', a network file system' if network else ''}; {how}")
+        if wanted == "native" and (network or arrived is False):
+            why = f"{kind} tells nothing of what other hosts write" if network else "no event arrives"
+            yield Finding(check, "wrong", f'observer = "native", but {why}: set it to "auto" or "polling"')
+        choice = "polling" if wanted == "polling" or network or arrived is False else "events"
+        why = {"auto": "chosen by itself"}.get(wanted, f'as observer = "{wanted}" says')
+        sweep = f"; a sweep every {config.watch.sweep_seconds:g} s finds the rest"
+        yield Finding(check, "ok", f"{choice}, {why}{sweep}")
+    if limit := _inotify_limit():
+        yield limit
+
+
+def event_arrives(folder: Path, seconds: float = EVENT_SECONDS) -> tuple[bool | None, str]:
+    """(whether an event arrives for a touched file, how that is known); None where no file can be made."""
+    from watchdog.events import FileSystemEvent, FileSystemEventHandler
+    from watchdog.observers import Observer
+
+    name, heard = f".nirid-doctor-{os.getpid()}", threading.Event()
+
+    class Ear(FileSystemEventHandler):
+        def on_any_event(self, event: FileSystemEvent) -> None:
+            if os.path.basename(os.fsdecode(event.src_path)) == name:
+                heard.set()
+
+    if not os.access(folder, os.W_OK):
+        return None, f"{_user()} may not write there, as it should be, so no event was tried"
+    observer: Any = Observer()
+    try:
+        observer.schedule(Ear(), os.path.realpath(folder))
+        observer.start()
+    except (OSError, RuntimeError) as error:
+        return False, f"events cannot be had: {error}"
+    try:
+        began = time.monotonic()
+        (folder / name).touch()
+        arrived = heard.wait(seconds)
+        took = time.monotonic() - began
+    except OSError as error:
+        return None, f"no file can be made there ({error.strerror}), so no event was tried"
+    finally:
+        with contextlib.suppress(OSError):
+            (folder / name).unlink()
+        observer.stop()
+        observer.join(5)
+    if arrived:
+        return True, f"an event arrives {1000 * took:.0f} ms after a file is touched"
+    return False, f"no event arrived within {seconds:g} s of touching a file"
+
+
+def _inotify_limit() -> Finding | None:
+    """The kernel's number of watches, one for each folder, shared by all programs of a user."""
+    with contextlib.suppress(OSError, ValueError):
+        watches = int(Path("/proc/sys/fs/inotify/max_user_watches").read_text())
+        if watches < 8192:
+            text = f"only {watches} watches (fs.inotify.max_user_watches): one for every night's folder"
+            return Finding("inotify", "note", text)
+    return None
+
+
+# -- folders of our own ----------------------------------------------------------------------
+
+
+def _folders(config: Config) -> Iterator[Finding]:
+    for what, folder in (("products folder", config.product_folder), ("state folder", config.state_folder)):
+        check = f"{what} {folder}"
+        place = _nearest(folder)
+        kind = filesystem_of(str(place))
+        if place != folder:
+            may = os.access(place, os.W_OK)
+            text = f"is not there yet; {_user()} may {'make it' if may else f'not make it in {place}'}"
+            yield Finding(check, "ok" if may else "wrong", text)
+            continue
+        problem = _write_link_and_sync(folder)
+        yield Finding(
+            check, "wrong" if problem else "ok", problem or f"on {kind}, can be written, linked, synced"
+        )
+        if what == "state folder" and kind.startswith(NETWORK):
+            text = f"on {kind}: SQLite's locks cannot be trusted there; it belongs on a local disk"
+            yield Finding(check, "wrong", text)
+        if kind in _MEMORY_ONLY:
+            yield Finding(check, "note", f"on {kind}: it does not survive a restart of the machine")
+    requests = config.state_folder / "requests"
+    if requests.is_dir() and not os.access(requests, os.W_OK):
+        text = (
+            f"{_user()} may not leave decisions there (reject, accept, requeue): join the group of the folder"
+        )
+        yield Finding("requests", "note", text)
+
+
+def _write_link_and_sync(folder: Path) -> str:
+    """What publishing needs of a file system; "" when it has all of it."""
+    if not os.access(folder, os.W_OK):
+        return f"{_user()} may not write there"
+    try:
+        with tempfile.TemporaryDirectory(prefix=".nirid-doctor-", dir=folder) as place:
+            one, two = Path(place, "one"), Path(place, "two")
+            began = time.time()
+            with one.open("wb") as file:
+                file.write(b"nirid")
+                file.flush()
+                os.fsync(file.fileno())
+            skew = one.stat().st_mtime - began
+            os.link(one, two)
+            os.replace(one, two)
+    except OSError as error:
+        return f"cannot be written as it must be: {error.strerror} ({error.filename})"
+    if abs(skew) > SKEW_SECONDS:
+        return f"its clock is {skew:+.0f} s from ours"
+    return ""
+
+
+def _space(config: Config) -> Iterator[Finding]:
+    guard = diskguard.of(config)
+    for name, folder in guard.folders.items():
+        place = _nearest(folder)
+        room = diskguard.room(place)
+        low = guard.lacking(name, room)
+        inodes = "" if room.inodes is None else f", {room.inodes} inodes"
+        text = low or f"{room.bytes / 1e9:.1f} GB free{inodes} (pauses below {guard.low_bytes / 1e9:.1f} GB)"
+        yield Finding(f"space for {name}", "wrong" if low else "ok", text)
+
+
+# -- database --------------------------------------------------------------------------------
+
+
+def _database(config: Config) -> Iterator[Finding]:
+    path = config.database
+    if not path.exists():
+        yield Finding(
+            "database", "ok", f"{path} is not there yet: the first run makes it, of what is on disk"
+        )
+        return
+    try:
+        with contextlib.closing(connect_readonly(path)) as db:
+            said = [row[0] for row in db.execute("PRAGMA integrity_check(5)")]
+            cells = damaged_cells(db) if said == ["ok"] else []
+            versions = {row[0]: row[1] for row in db.execute("SELECT component, version FROM schema")}
+    except sqlite3.Error as error:
+        yield Finding("database", "wrong", f"{path}: {error}")
+        return
+    except ConfigError as error:  # of a newer program
+        yield Finding("database", "wrong", str(error))
+        return
+    if said != ["ok"]:
+        yield Finding("database", "wrong", f"{path} is damaged ({said[0]}): nirid rebuild makes it anew")
+        return
+    if cells:
+        text = f"{path}: {', '.join(cells)} cannot be read: the next start, or nirid rebuild, makes it anew"
+        yield Finding("database", "wrong", text)
+        return
+    schema = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
+    size = path.stat().st_size / 1e6
+    yield Finding("database", "ok", f"{path} is whole ({size:.1f} MB; schema {schema})")
+
+
+def _sqlite(config: Config) -> Iterator[Finding]:
+    version = sqlite3.sqlite_version
+    if sqlite3.sqlite_version_info < SAFE_SQLITE:
+        text = (
+            f"{version}: before 3.51.3 a log that is reset while others read can, very rarely, be damaged. "
+            "The daemon writes and checkpoints by one connection, which avoids it"
+        )
+        yield Finding("SQLite", "note", text)
+    else:
+        yield Finding("SQLite", "ok", version)
+
+
+# -- the machine -----------------------------------------------------------------------------
+
+
+def _clock(config: Config) -> Iterator[Finding]:
+    now = datetime.now(UTC)
+    said = f"{now:%Y-%m-%d %H:%M:%S} UTC"
+    if not EARLIEST <= now <= LATEST:
+        text = f"{said} cannot be; the daemon works all the same (waits run on another clock)"
+        yield Finding("clock", "wrong", text)
+        return
+    newest = max((p.stat().st_mtime for p in _some_files(config)), default=0.0)
+    if newest > now.timestamp() + 86400:
+        when = f"{datetime.fromtimestamp(newest, UTC):%Y-%m-%d %H:%M}"
+        yield Finding("clock", "note", f"{said}, but a file in a drop folder is of {when}")
+    elif _adjtimex() == _UNSYNCHRONISED:
+        yield Finding("clock", "note", f"{said}, not synchronised by NTP as far as the kernel knows")
+    else:
+        yield Finding("clock", "ok", said)
+
+
+def _some_files(config: Config) -> Iterator[Path]:
+    for folder in (f for f in config.drop_folders if os.access(f, os.R_OK | os.X_OK)):
+        with os.scandir(folder) as entries:
+            for entry, _ in zip(entries, range(1000), strict=False):
+                if entry.is_file(follow_symlinks=False):
+                    yield Path(entry.path)
+
+
+def _adjtimex() -> int:
+    """The state of the kernel's clock; -1 when it cannot be asked."""
+    with contextlib.suppress(OSError, AttributeError):
+        ask: Callable[[Any], int] = ctypes.CDLL(None).adjtimex
+        return ask(ctypes.create_string_buffer(512))  # all zero: only asks
+    return -1
+
+
+def _numba(config: Config) -> Iterator[Finding]:
+    """Compiled loops are kept on disk; without that every worker compiles for minutes."""
+    compiled.settle(config.cache_folder)
+    folder = warm_marker().parent
+    place = _nearest(folder)
+    if not os.access(place, os.W_OK):
+        text = f"{_user()} may not write {folder}: every start compiles for minutes; set NUMBA_CACHE_DIR"
+        yield Finding("compiled loops", "note" if warm_marker().exists() else "wrong", text)
+        return
+    ready = "are ready" if warm_marker().exists() else "will be made by the first worker, in about a minute"
+    yield Finding("compiled loops", "ok", f"{ready}, in {folder}")
+
+
+def _engine(config: Config) -> Iterator[Finding]:
+    """Of a Dask cluster: does the scheduler answer, and which of its workers are like us?"""
+    engine = config.engine
+    if engine.kind == "local":
+        return
+    from daemon.work.engine import dask, link, remote
+    from daemon.work.engine.local import Limits
+
+    check = f"Dask scheduler {engine.scheduler}"
+    folders = [str(folder) for folder in (*config.drop_folders, config.product_folder)]
+    try:
+        said = link.introductions(engine.scheduler, engine.tls, dask.greeting(Limits(), {}, folders))
+    except (NiridError, OSError) as error:
+        yield Finding(check, "wrong", f"cannot be used: {link.words(error)}")
+        return
+    bad = {worker: answer["problem"] for worker, answer in said.items() if answer["problem"]}
+    mine = ", ".join(f"{name} {version}" for name, version in remote.versions().items())
+    text = f"{len(said) - len(bad)} of {len(said)} workers can be used ({mine})"
+    yield Finding(check, "ok" if len(bad) < len(said) else "wrong", text)
+    for worker, problem in bad.items():
+        yield Finding(f"Dask worker {worker}", "wrong", f"is not used: {problem}")
+
+
+def _instance(config: Config) -> Iterator[Finding]:
+    daemon = instance.running(config)
+    text = f"runs, process {daemon['pid']}" if daemon else "does not run"
+    yield Finding("daemon", "ok", text)
+    for name in ("engine", "paused", "stalled"):
+        if daemon and daemon[name]:
+            yield Finding("workers" if name == "engine" else "daemon", "wrong", daemon[name])
+
+
+def _nearest(folder: Path) -> Path:
+    """The folder, or the nearest above it that is there."""
+    return next(place for place in (folder, *folder.parents) if place.is_dir())
+
+
+def _user() -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return f"uid {os.geteuid()}"

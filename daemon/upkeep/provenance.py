@@ -1,0 +1,141 @@
+"""A product file, read for what it says of itself: enough to know which job made it, of what, and how."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from daemon.model.jobs import QUALITY
+from pipeline.association import CalKind
+from pipeline.descriptors import Descriptors, describe
+from pipeline.errors import DamagedFile
+from pipeline.headers import merge
+
+_SUPERSEDED = re.compile(r"(.+)\.v\d{4,}")
+_FIRST = "removeFirstFrame:remove_first"  # always the daemon's decision, never left to the default
+
+
+@dataclass(frozen=True)
+class Found:
+    """key, group : JOBKEY and GROUPID; input_key : of all inputs, by pixels and facts
+    inputs : (name, SHA-256 as delivered), in order; calibrations : (name, SHA-256, role)
+    parameters : those that were not the recipe's own
+    written : seconds since the epoch; ut : of its latest input
+    superseded : it lies among those that were replaced
+    """
+
+    path: Path
+    name: str
+    night: str
+    superseded: bool
+    sha256: str
+    key: str
+    group: str
+    input_key: str
+    recipe: str
+    version: int
+    preset: str
+    inputs: tuple[tuple[str, str], ...]
+    calibrations: tuple[tuple[str, str, str], ...]
+    parameters: Mapping[str, Any]
+    notes: tuple[str, ...]
+    quality: Mapping[str, Any]
+    descriptors: Descriptors
+    time_stamp: str
+    written: float
+    ut: float
+
+
+def read(path: Path, products: Path) -> Found:
+    """Raises DamagedFile when it is not whole, or does not say which job made it; OSError."""
+    try:
+        return _read(path, products)
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
+        raise DamagedFile(f"{path}: what it says of itself makes no sense: {error}") from error
+
+
+def _read(path: Path, products: Path) -> Found:
+    from pipeline import fitsio
+
+    facts = fitsio.verify_product(path)
+    cards = facts.phu
+    missing = [k for k in ("JOBKEY", "GROUPID", "RECIPE", "VERSION", "PRESET") if not cards.get(k)]
+    if missing:
+        raise DamagedFile(f"{path}: its header has no {', '.join(missing)}: it was not made by the daemon")
+    provenance, history = fitsio.read_provenance(path)
+    relative = path.relative_to(products)
+    superseded = _SUPERSEDED.fullmatch(path.stem) if "superseded" in relative.parts else None
+    recipe, preset = str(cards["RECIPE"]), str(cards["PRESET"])
+    image = facts.hdus[facts.image].cards if facts.image else {}
+    merged, stamp = merge(cards, image), str(cards.get("DATE", ""))
+    return Found(
+        path=path,
+        name=superseded[1] if superseded else path.stem,
+        night=relative.parts[0],
+        superseded="superseded" in relative.parts,
+        sha256=facts.file_sha,
+        key=str(cards["JOBKEY"]),
+        group=str(cards["GROUPID"]),
+        input_key=str(cards.get("INPUTKEY", "")),
+        recipe=recipe,
+        version=int(str(cards["VERSION"])),
+        preset=preset,
+        inputs=tuple((name, sha) for name, sha, role in provenance if role == "input"),
+        calibrations=tuple(row for row in provenance if row[2] in set(CalKind)),
+        parameters=_chosen(recipe, preset, history),
+        notes=fitsio.read_notes(path) or tuple(_notes(path)),
+        quality={name: merged[name] for name in QUALITY if name in merged}
+        | ({"frames": rows} if (rows := fitsio.read_members(path)) else {}),
+        descriptors=describe(merged, filename=path.name),
+        time_stamp=stamp,
+        written=path.stat().st_mtime,
+        ut=_seconds(stamp),
+    )
+
+
+def _chosen(
+    recipe: str, preset: str, history: Sequence[tuple[str, Mapping[str, Any], str]]
+) -> dict[str, Any]:
+    """The parameters that somebody chose: those that the recipe would not have had by itself."""
+    from pipeline.recipes import RECIPES
+
+    if recipe not in RECIPES:
+        return {}
+    own = {bound.step.name: bound.values() for bound in RECIPES[recipe].bind({}, preset=preset).steps}
+    plain = json.loads(json.dumps(own, default=str))
+    return {
+        f"{step}:{name}": value
+        for step, values, _ in history
+        for name, value in values.items()
+        if f"{step}:{name}" == _FIRST or (step in plain and plain[step].get(name) != value)
+    }
+
+
+def _notes(path: Path) -> list[str]:
+    """The same of a release that wrote no NOTES. A long text is cut into cards of 72 characters, and loses
+    the blank that it was cut at."""
+    from astropy.io import fits
+
+    notes: list[str] = []
+    room = 0
+    for card in fits.getheader(path).get("HISTORY", []):
+        text = str(card)
+        if notes and room <= 1:
+            notes[-1] += " " * room + text
+        else:
+            notes.append(text)
+        room = 72 - len(text)
+    return notes
+
+
+def _seconds(iso: str) -> float:
+    try:
+        when = datetime.fromisoformat(iso)
+    except ValueError:
+        return 0.0
+    return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()

@@ -1,0 +1,1 @@
+"""From a plan to a product on disk: rounds of planning, workers, publication, previews."""

@@ -1,0 +1,115 @@
+"""The files of a publication: the new one becomes visible by rename, the old ones are kept.
+
+`move_files` may be called again after any interruption, with the plan that is in the ledger.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from daemon.disk import hash_of, make_folder, sync, there
+from daemon.model.publication import DAMAGED, PublishPlan, StagedFileGone
+
+
+def move_files(plan: PublishPlan, at: Callable[[str], None] = lambda point: None) -> None:
+    """Make the new file visible and keep the old ones. May be called again after any interruption.
+
+    at : called with the name of each point, for tests that stop there
+    """
+    if plan.withdrawn:
+        for old in plan.old:
+            withdraw(Path(old.path), Path(old.kept), plan.sha256)
+            if plan.result.get("lost"):
+                _put_aside(Path(old.path), Path(old.kept))
+        at("withdrawn")
+        return
+    final, staged = Path(plan.final), Path(plan.staged)
+    if not there(staged) and not _is_published(plan):
+        raise StagedFileGone(errno.ENOENT, "the staged product is gone", plan.staged)
+    make_folder(final.parent)
+    if there(staged):
+        sync(staged.parent)  # its name must not go once something else has been done for it
+        for old in plan.old:
+            _keep(Path(old.path), Path(old.kept), old.sha256)
+            at("kept")
+        preview = staged.with_suffix(".png")
+        if there(preview):
+            _rename(preview, final.with_suffix(".png"))
+            at("preview")
+        _rename(staged, final)
+        at("renamed")
+    for old in plan.old:
+        if old.path != plan.final:
+            Path(old.path).unlink(missing_ok=True)
+            Path(old.path).with_suffix(".png").unlink(missing_ok=True)
+            at("unlinked")
+    for folder in dict.fromkeys([final.parent, *(Path(old.path).parent for old in plan.old)]):
+        sync(folder)
+    at("synced")
+
+
+def _rename(staged: Path, final: Path) -> None:
+    """Where a night's folder lies on another file system than the staging folder, by a copy beside it."""
+    try:
+        os.replace(staged, final)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        temporary = final.with_name(f".{final.name}.tmp")
+        shutil.copyfile(staged, temporary)
+        sync(temporary)
+        os.replace(temporary, final)
+        staged.unlink()
+
+
+def _keep(old: Path, kept: Path, sha256: str = "") -> None:
+    """Hard link, so that the product is at no time without its file; a copy where links are refused."""
+    make_folder(kept.parent)
+    if not there(old) or there(kept):  # kept by an earlier try: nobody else takes that name
+        return
+    if sha256 and hash_of(old) != sha256:
+        _put_aside(old, kept)
+        return
+    if old.suffix == ".fits":
+        _keep(old.with_suffix(".png"), kept.with_suffix(".png"))
+    try:
+        os.link(old, kept)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.EXDEV):
+            raise
+        temporary = kept.with_name(f".{kept.name}.tmp")
+        shutil.copyfile(old, temporary)
+        sync(temporary)
+        os.replace(temporary, kept)
+    sync(kept.parent)
+
+
+def withdraw(old: Path, kept: Path, sha256: str) -> None:
+    """A product that is not wanted any more goes among the superseded ones. May be called again.
+
+    sha256 : of the product; what else may lie at its path by now stays
+    """
+    if hash_of(old) == sha256:
+        _keep(old, kept)
+        old.unlink()
+        old.with_suffix(".png").unlink(missing_ok=True)
+        sync(old.parent)
+
+
+def _put_aside(old: Path, kept: Path) -> None:
+    """What is no product any more is kept for a person to look at, under a name that no product has."""
+    if there(old):
+        make_folder(kept.parent)
+        os.replace(old, f"{kept}{DAMAGED}")
+        old.with_suffix(".png").unlink(missing_ok=True)
+        sync(kept.parent)
+        sync(old.parent)
+
+
+def _is_published(plan: PublishPlan) -> bool:
+    """True when the rename was done before an interruption."""
+    return hash_of(Path(plan.final)) == plan.sha256

@@ -1,0 +1,300 @@
+"""First looks and running stacks on their way: something to see while a sequence is still being taken.
+
+They are nobody's calibrations, and the ledger has a record of them and no more (`ledger.looks`): what is
+lost with the daemon is made again when the next frame comes, and what has become of no interest is not begun.
+They lie in PRODUCTS/NIGHT/quicklook until the product of their group is there.
+
+A running stack of all frames is the group's product, made early. When the group turns quiet and the very
+same job is planned, its product is taken instead of being made a second time, and when it is still under
+way, its end is waited for (`adopt`, `ended`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+
+from daemon.disk import make_folder
+from daemon.ledger.store import Ledger, Log, placeholders
+from daemon.model.groups import Group, Member, Setting, World
+from daemon.model.jobs import FIRST_LOOK_NUMBER, SHOWN, JobSpec, Look, Outcome
+from daemon.model.names import FIRST, QUICKLOOK, RUNNING, paths, stem_of
+from daemon.plan.previews import early
+
+PAUSE = 0.3  # s without a new frame before a stack is begun: several may be landing together
+MOST_WAITING = 8  # first looks; of more the older ones are dropped: who watches wants to see the newest
+
+
+@dataclass
+class Looks:
+    """What is wanted, under way and made. All methods are called by the heart.
+
+    first, running : whether such are made at all
+    """
+
+    products: Path
+    setting: Setting
+    log: Log
+    first: bool = True
+    running: bool = True
+    clock: Callable[[], float] = time.monotonic
+    _first: dict[str, tuple[int, JobSpec]] = field(default_factory=dict)  # waiting, by key, the newest last
+    _stacks: dict[int, tuple[JobSpec, float]] = field(default_factory=dict)  # waiting, by group; until when
+    _under_way: dict[int, Look] = field(default_factory=dict)  # by number
+    _made: dict[int, Look] = field(default_factory=dict)  # the latest running stack, by group
+    _given_up: dict[int, str] = field(default_factory=dict)  # keys of stacks that have failed, by group
+    _overdue: set[Path] = field(default_factory=set)  # could not be removed
+    _seen: dict[int, set[tuple[str, str]]] = field(default_factory=dict)  # frames that have had their look
+    last: int = FIRST_LOOK_NUMBER  # number that was given away
+
+    # -- what is wanted -----------------------------------------------------------------------
+
+    def consider(self, group: Group, world: World) -> None:
+        """A group that is not quiet, with the frames and calibrations of this moment."""
+        seen = self._seen.setdefault(group.id, set())
+
+        def looked_at(member: Member) -> bool:
+            path = self._path(member.night, f"{member.stem}_{FIRST}")
+            return not self.first or (member.data_sha, member.facts) in seen or os.path.exists(path)
+
+        found = early(group, self.setting, world, looked_at)
+        if found is None:
+            return
+        seen |= {(m.data_sha, m.facts) for m in group.members}
+        self._first |= {spec.key: (group.id, spec) for spec in reversed(found.first)}
+        for key in list(self._first)[:-MOST_WAITING]:
+            del self._first[key]
+        before = self._stacks.pop(group.id, None)
+        known = {look.spec.key for look in self._stacks_of(group.id)} | {self._given_up.get(group.id)}
+        if self.running and found.running is not None and found.running.key not in known:
+            same = before is not None and before[0].key == found.running.key
+            due = before[1] if before and same else self.clock() + PAUSE
+            self._stacks[group.id] = (found.running, due)
+
+    def settled(self, group: int) -> None:
+        """The group is quiet: what has not begun is not wanted any more."""
+        self._stacks.pop(group, None)
+        self._seen.pop(group, None)
+        self._given_up.pop(group, None)
+        self._first = {key: item for key, item in self._first.items() if item[0] != group}
+
+    def _stacks_of(self, group: int) -> Iterator[Look]:
+        looks = [*self._under_way.values(), *self._made.values()]
+        return (look for look in looks if look.group == group and look.kind == RUNNING)
+
+    # -- on their way -------------------------------------------------------------------------
+
+    def next_first(self) -> Look | None:
+        """The newest frame that waits for its look."""
+        if not self._first:
+            return None
+        _, (group, spec) = self._first.popitem()
+        return self._begin(group, spec, FIRST)
+
+    def next_stack(self) -> Look | None:
+        """One at a time, the group that has changed last first: the other workers are for fresh work."""
+        now = self.clock()
+        due = [group for group, (_, when) in self._stacks.items() if when <= now]
+        if not due or any(look.kind == RUNNING for look in self._under_way.values()):
+            return None
+        return self._begin(due[-1], self._stacks.pop(due[-1])[0], RUNNING)
+
+    def next_due(self) -> float | None:
+        """When a stack that waits for more frames has waited long enough; None when none does."""
+        now = self.clock()
+        return min((when for _, when in self._stacks.values() if when > now), default=None)
+
+    def _begin(self, group: int, spec: JobSpec, kind: str) -> Look:
+        self.last += 1
+        staging = str(self.products / ".staging" / f"{spec.key}.look{self.last - FIRST_LOOK_NUMBER}")
+        spec = replace(spec, attempt=1, staging=staging, group_id=group)
+        look = self._under_way[self.last] = Look(self.last, group, spec, kind)
+        return look
+
+    def waiting(self) -> bool:
+        return bool(self._first)
+
+    def in_the_way(self) -> int | None:
+        """A running stack that may be stopped when something more urgent finds no worker."""
+        ours = (n for n, look in self._under_way.items() if look.kind == RUNNING and not look.adopted)
+        return next(ours, None)
+
+    def early(self) -> list[Look]:
+        """Running stacks, made or under way, that may prove to be what a job shall make."""
+        under_way = (k for k in self._under_way.values() if k.kind == RUNNING and not k.adopted)
+        return [*self._made.values(), *under_way]
+
+    def adopt(self, look: Look, job: int, attempt: int, stem: str) -> Outcome | None:
+        """A job is what this running stack was made for: its outcome, or None while it is under way."""
+        if look.outcome is None:
+            look.adopted = (job, attempt)
+            return None
+        del self._made[look.group]
+        return _as_outcome_of(look, look.outcome, job, attempt, stem)
+
+    def ended(self, outcome: Outcome, stem: str = "") -> Outcome | None:
+        """How one ended; the outcome of the job that has adopted it, where there is one.
+
+        stem : where that job stages its product
+        """
+        look = self._under_way.pop(outcome.job_id)
+        if look.adopted:
+            return _as_outcome_of(look, outcome, *look.adopted, stem)
+        if outcome.ending != "done":
+            look.discard()
+            if outcome.ending != "stopped":
+                self._given_up[look.group] = look.spec.key
+                self.log("look_failed", kind=look.kind, group=look.group, name=look.name, error=outcome.error)
+            elif look.kind == RUNNING and look.group in self._seen:  # it made room: another time
+                self._stacks.setdefault(look.group, (look.spec, self.clock()))
+            return None
+        look.outcome = outcome
+        try:
+            self._show(look)
+        except OSError as error:
+            self.log("look_failed", kind=look.kind, group=look.group, name=look.name, error=str(error))
+        if look.kind == FIRST:
+            look.discard()
+        else:
+            if before := self._made.pop(look.group, None):
+                before.discard()
+            self._made[look.group] = look
+        return None
+
+    def path_of(self, look: Look) -> Path:
+        """Where it is seen."""
+        return self._path(look.spec.night, look.name)
+
+    def adopted_by(self, number: int) -> tuple[int, int] | None:
+        return self._under_way[number].adopted
+
+    # -- what is there to see -----------------------------------------------------------------
+
+    def _show(self, look: Look) -> None:
+        path = self.path_of(look)
+        make_folder(path.parent)
+        shown = Path(f"{look.spec.staging}{SHOWN}")
+        picture = shown if shown.exists() else Path(f"{look.spec.staging}.png")
+        for source, suffix in ((picture, ".png"), (Path(f"{look.spec.staging}.fits"), ".fits")):
+            _put(source, path.with_suffix(suffix))
+        if look.kind == RUNNING:  # the name goes by the first frame used, which may be another one now
+            self._clear(((i.name, datetime.fromisoformat(i.ut)) for i in look.spec.inputs), (RUNNING,), path)
+        self.log(
+            "look_made",
+            kind=look.kind,
+            group=look.group,
+            product=str(path),
+            frames=len(look.spec.inputs),
+            seconds=look.outcome.seconds if look.outcome else None,
+        )
+
+    def published(self, group: int, frames: Iterable[tuple[str, datetime]]) -> None:
+        """The product of a group is there, and shows more than its looks.
+
+        frames : names and times of those that are in it, or will not be
+        """
+        if before := self._made.pop(group, None):
+            before.discard()
+        self._clear(frames, (FIRST, RUNNING))
+
+    def tidy(self, ledger: Ledger) -> None:
+        """At start: the looks of groups whose product is there go, if a crash has left them."""
+        images = [name for name, recipe in self.setting.recipes.items() if recipe.makes is None]
+        left: list[Path] = []
+        with contextlib.suppress(OSError):  # another start tidies
+            left = list(self.products.glob(f"*/{QUICKLOOK}/*"))
+        for path in left:
+            if path.name.startswith("."):  # was being put there
+                self._remove(path)
+                continue
+            name = f"{path.stem.rpartition('_')[0]}.fits"
+            with ledger.read() as db:
+                done = db.execute(
+                    f"""SELECT 1 FROM frame f JOIN job_input i ON i.frame_id = f.id
+                    JOIN job j ON j.id = i.job_id JOIN product p ON p.job_id = j.id AND p.current
+                    WHERE f.name = ? AND j.recipe IN ({placeholders(images)})""",
+                    (name, *images),
+                ).fetchone()
+            if done:
+                self._remove(path)
+        for folder in self.products.glob(f"*/{QUICKLOOK}"):
+            self.forget_renamed(ledger, folder.parent.name)
+
+    def forget_renamed(self, ledger: Ledger, night: str) -> None:
+        """Looks that are called after no frame any more go: it has got another name since. Raises OSError."""
+        folder = self.products / night / QUICKLOOK
+        found = {path: path.stem.rpartition("_")[0] for path in folder.glob("[!.]*.fits")}
+        try:
+            begin, day = datetime.strptime(f"{night}+0000", "%Y%m%d%z").timestamp(), 86400
+        except ValueError:  # names may have any digits for a date
+            return
+        with ledger.read() as db:
+            near = db.execute(
+                "SELECT name FROM frame WHERE ut BETWEEN ? AND ?", (begin - day, begin + 2 * day)
+            )
+            known = {stem_of(row["name"]) for row in near}
+            for path, stem in found.items():  # a clock may have been wrong, and a stem has _ for what is odd
+                like = "SELECT 1 FROM frame WHERE name LIKE ? LIMIT 1"
+                if stem not in known and not db.execute(like, (f"{stem}%",)).fetchone():
+                    self._remove(path)
+
+    def _clear(
+        self, frames: Iterable[tuple[str, datetime]], kinds: Sequence[str], but: Path | None = None
+    ) -> None:
+        for name, ut in frames:
+            for path in paths(self.products, name, ut, kinds):
+                if path != but:
+                    self._remove(path)
+
+    def _remove(self, path: Path) -> None:
+        if not remove(path):
+            self._overdue.add(path)
+
+    def try_again(self) -> None:
+        """Remove what could not be removed before."""
+        self._overdue = {path for path in self._overdue if not remove(path)}
+
+    def _path(self, night: str, name: str) -> Path:
+        return self.products / night / QUICKLOOK / f"{name}.fits"
+
+
+def remove(path: Path) -> bool:
+    """One look, with its preview. False when that cannot be now."""
+    gone = True
+    for suffix in (".fits", ".png"):
+        try:
+            path.with_suffix(suffix).unlink(missing_ok=True)
+        except OSError:
+            gone = False
+    return gone
+
+
+def _as_outcome_of(look: Look, outcome: Outcome, job: int, attempt: int, stem: str) -> Outcome:
+    if outcome.ending == "done":
+        try:
+            look.move(stem)
+        except OSError as error:
+            return replace(outcome, job_id=job, attempt=attempt, ending="io", error=str(error), result=None)
+    return replace(outcome, job_id=job, attempt=attempt)
+
+
+def _put(source: Path, target: Path) -> None:
+    """The same file under a second name, in place of what lies there; a copy where links are refused."""
+    part = target.with_name(f".{target.name}")
+    part.unlink(missing_ok=True)
+    try:
+        try:
+            os.link(source, part)
+        except OSError:
+            shutil.copyfile(source, part)
+        os.replace(part, target)
+    except OSError:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise

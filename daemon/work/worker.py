@@ -1,0 +1,225 @@
+"""One job, in a child process: read frames and calibrations by path, run the recipe, stage the product.
+
+    result = run({**spec.to_json(), "job_id": 7}, should_stop)
+
+The worker never sees the database. It writes the product beside others that are staged, reads it back,
+and answers with path, hash and what was found; the daemon alone publishes. The same function runs on
+another machine when the engine is a cluster: it needs nothing but the paths.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import importlib
+import math
+import resource
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from daemon import logs
+from daemon.model.jobs import FIRST_LOOK_NUMBER, QUALITY, SHOWN, JobSpec, input_key
+from pipeline import preview, produce
+from pipeline.errors import StopRequested
+from pipeline.fitsio import plain_rows
+from pipeline.fitsreader import hash_file, read_structure
+from pipeline.frame import Frame, Frames
+from pipeline.parallel import each, threads
+from pipeline.primitive import run_recipe
+from pipeline.produce import Source
+from pipeline.quickcards import quick_cards
+from pipeline.recipes import RECIPES
+from pipeline.scratch import planes_on_disk
+from pipeline.tags import tags_of
+
+# What the steps and the preview import when they run. What only some data need is left out.
+_ALGORITHMS = (
+    "background", "calibrate", "combine", "flagging", "grids", "interpolate", "levels", "matching",
+    "objectmasks", "photometry", "profiles", "resampling", "sources",
+)  # fmt: skip
+_OF_JOBS = (*(f"pipeline.algorithms.{name}" for name in _ALGORITHMS), "PIL.ImageDraw", "PIL.ImageFont")
+
+PLANE_BYTES = 11  # of a pixel: SCI, VAR, DQ and the mask of objects
+# Of what a worker may have; a step needs up to twice as much, and room to work in. Thirty full frames, as
+# of a bad-pixel mask, must fit into the default 1500 MB: through a file that job takes 0.4 s longer.
+MEMORY_FOR_PLANES = 0.25
+
+
+def warm_up(compiled: bool) -> None:
+    """Get ready for the first job.
+
+    compiled : every loop is on disk already; each is loaded when it is first called, in milliseconds.
+        Otherwise all are compiled now.
+    """
+    for name in _OF_JOBS:
+        importlib.import_module(name)
+    if compiled:
+        from pipeline.algorithms.calibrate import noise
+
+        noise(np.zeros((1, 1), np.float32), 1.0, 1.0, 0.0)  # the compiler's own start
+    else:
+        from daemon.work.warmup import run_every_recipe
+
+        run_every_recipe()
+
+
+def run(job: Mapping[str, Any], should_stop: Callable[[], bool]) -> dict[str, Any]:
+    """Make one product and say what it is.
+
+    job : a JobSpec as JSON, and `job_id`, its number in the ledger, for the logs; `cache`, a folder on a
+        disk of this machine, for the planes of large groups; `threads`, how many may work on it
+    Answers with fits and png (the staged paths), sha256, name, descriptors, tags, quality, notes, steps,
+    seconds. Raises ReductionError when these data cannot be reduced so, StopRequested when asked to
+    stop, OSError when a file cannot be read or written now. Nothing stays behind then.
+    """
+    spec = JobSpec.from_json(job)
+    inputs = _told_apart([Source(i.path, i.name, i.file_sha, data_sha=i.data_sha) for i in spec.inputs])
+    calibrations = [Source(c.path, c.name, c.sha, c.role) for c in spec.calibrations]
+    number = abs(job.get("job_id", 0))  # negative for a part of a failed job: it belongs to the same story
+    scratch = Path(job.get("cache") or Path(spec.staging).parent)
+    told = logs.job_context(number, spec.recipe, spec.group_id)
+    with told, _room_for(inputs, scratch), threads(job.get("threads", 1)), quick_cards():
+        began, progress = time.monotonic(), _Progress(should_stop)
+        bound = RECIPES[spec.recipe].bind(spec.parameters, preset=spec.preset)
+        with progress.timed("read"):
+            _unchanged(calibrations)
+            calibrations = _with_those_of_a_person(spec, calibrations)
+            frames, cals = produce.load(inputs, calibrations)
+        show = produce.intermediates(Path(spec.products) / spec.night / "intermediate", inputs)
+        product = run_recipe(bound, _handed_over(frames), cals, progress, show)
+        with progress.timed("write"):
+            written = produce.write(
+                Path(spec.staging),
+                product,
+                inputs,
+                calibrations,
+                time_stamp=spec.time_stamp,
+                name=spec.name,
+                cards=_cards(spec),
+                notes=spec.notes,
+            )
+            if number > FIRST_LOOK_NUMBER and not RECIPES[spec.recipe].last_only:
+                _draw_running(spec, written.frame)
+        return {
+            "fits": str(written.fits),
+            "png": str(written.png),
+            "sha256": written.sha256,
+            "name": spec.name,
+            "descriptors": written.frame.descriptors.to_json(),
+            "tags": sorted(tags_of(written.frame.header)),
+            "quality": _quality(written.frame),
+            "notes": list(dict.fromkeys((*spec.notes, *product.notes))),
+            "steps": progress.steps,
+            "seconds": round(time.monotonic() - began, 3),
+        }
+
+
+def _draw_running(spec: JobSpec, frame: Frame) -> None:
+    """A running stack may become the product: its own picture, called as the file it is shown beside."""
+    named = frame.evolve(name=f"{spec.name.rpartition('_')[0]}_running.fits")
+    preview.save(Path(f"{spec.staging}{SHOWN}"), preview.drawn(named))
+
+
+def _room_for(inputs: Sequence[Source], folder: Path) -> contextlib.AbstractContextManager[None]:
+    """Where the planes of these frames go: memory, or, where all of them would take too much, a file."""
+    limit = resource.getrlimit(resource.RLIMIT_DATA)[0]
+    if limit == resource.RLIM_INFINITY or len(inputs) < 2:
+        return contextlib.nullcontext()
+    first = produce.of_the_frame(inputs[0], lambda: read_structure(inputs[0].path))
+    shape = first.hdus[first.image].shape if first.image is not None else ()
+    planes = len(inputs) * math.prod(shape) * PLANE_BYTES
+    return planes_on_disk(folder) if planes > limit * MEMORY_FOR_PLANES else contextlib.nullcontext()
+
+
+def _quality(frame: Frame) -> dict[str, Any]:
+    """What the product, and each frame in it, is worth."""
+    quality: dict[str, Any] = {key: frame.header[key] for key in QUALITY if key in frame.header}
+    return quality | ({"frames": plain_rows(frame.members)} if frame.members is not None else {})
+
+
+def _handed_over(frames: Frames) -> Iterator[Frame]:
+    """The frames, and no list that keeps the raw pixels in memory until the end."""
+    while frames:
+        yield frames.pop(0)
+
+
+@dataclass
+class _Progress:
+    """Called around every step: times it, logs what a person should know, and stops between two steps."""
+
+    should_stop: Callable[[], bool]
+    steps: list[dict[str, Any]] = field(default_factory=list)
+    _began: float = 0.0
+
+    def __call__(self, step: str, done: bool, frames: Frames, notes: tuple[str, ...]) -> None:
+        if not done:
+            self._begin(step)
+            return
+        for note in notes:
+            logs.get().info("note", step=step, text=note)
+        self._finish(step, frames=len(frames))
+
+    @contextlib.contextmanager
+    def timed(self, step: str) -> Iterator[None]:
+        """The same for what happens before and after the recipe."""
+        self._begin(step)
+        yield
+        self._finish(step)
+
+    def _begin(self, step: str) -> None:
+        self._began = time.monotonic()
+        if self.should_stop():
+            raise StopRequested(f"before {step}")
+
+    def _finish(self, step: str, **more: Any) -> None:
+        seconds = round(time.monotonic() - self._began, 3)
+        self.steps.append({"step": step, "seconds": seconds})
+        logs.get().info("step_finished", step=step, seconds=seconds, **more)
+
+
+def _unchanged(calibrations: list[Source]) -> None:
+    """A calibration that has been made again since the job was planned lies at the same path.
+
+    The daemon knows, and plans again; until then this attempt is no failure, so OSError.
+    """
+
+    def compare(source: Source) -> None:
+        if hash_file(source.path) != source.sha256:
+            raise OSError(errno.ESTALE, "replaced since this job was planned", source.path)
+
+    each(compare, calibrations)
+
+
+def _told_apart(inputs: list[Source]) -> list[Source]:
+    """The inputs, those of one name with the beginning of their hash in it: a name means one frame."""
+    count = Counter(source.name for source in inputs)
+    return [
+        replace(source, name=f"{source.name.removesuffix('.fits')}-{source.data_sha[:8]}.fits")
+        if count[source.name] > 1
+        else source
+        for source in inputs
+    ]
+
+
+def _with_those_of_a_person(spec: JobSpec, calibrations: list[Source]) -> list[Source]:
+    """With masks named by path in the configuration: user_bpm beside the chosen, static_bpm instead."""
+    _, paths = produce.take_paths(spec.parameters, ["addDQ"])
+    given = [Source(path, Path(path).name, hash_file(path), role) for role, path in paths.items() if path]
+    return [source for source in calibrations if source.role not in paths] + given
+
+
+def _cards(spec: JobSpec) -> dict[str, Any]:
+    return {
+        "RECIPE": (spec.recipe, "recipe that made this file"),
+        "VERSION": (spec.recipe_version, "version of the recipe"),
+        "PRESET": (spec.preset, "preset of its parameters"),
+        "JOBKEY": spec.key,  # all 64 digits; there is no room for a comment
+        "GROUPID": (spec.group, "group of frames that it was made of"),
+        "INPUTKEY": input_key(spec.inputs),
+    }
