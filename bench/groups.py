@@ -39,7 +39,8 @@ def measure(
 
 
 def _row(data: Path, number: int, size: int) -> dict[str, Any]:
-    from daemon.work.engine.local import Limits, LocalEngine
+    from daemon.work.engine.limits import Limits
+    from daemon.work.engine.local import LocalEngine
 
     spec = specification(data, number, size)
     with common.scratch() as work:

@@ -12,8 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -21,10 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from daemon import instance, logs, owner, systemd
-from daemon.config.load import Config
-from daemon.signals import Signals
+from daemon.config.options import Config
 from daemon.work.engine import Engine, compiled
-from daemon.work.engine.local import STOP_SECONDS, Limits, LocalEngine
+from daemon.work.engine.limits import Limits
+from daemon.work.engine.local import STOP_SECONDS, LocalEngine
 from pipeline.errors import NiridError
 
 if TYPE_CHECKING:
@@ -34,10 +33,7 @@ if TYPE_CHECKING:
     from daemon.model.groups import Setting
     from daemon.work.previews import Looks
 
-
-LOOK_SECONDS = 10.0  # between two looks at the health of the parts
 REBUILD_SECONDS = 3600  # that the service manager is asked to wait for it
-STALLED_SECONDS = 60.0  # without progress of the heart: no more pings, the service manager restarts us
 _LEVELS = {
     "job_failed": "error",
     "look_failed": "warning",
@@ -52,10 +48,6 @@ _LEVELS = {
     "request_refused": "warning",
     "requests_delayed": "warning",
 }
-
-
-class PartDied(NiridError):
-    """A part of the daemon ended by a bug; the service manager starts all of it again."""
 
 
 @dataclass
@@ -299,138 +291,3 @@ def offline(config: Config, prepare: Callable[[], Path | None]) -> dict[str, Any
 
 def _log(event: str, **fields: Any) -> None:
     getattr(logs.get(), _LEVELS.get(event, "info"))(event, **fields)
-
-
-def serve(config: Config) -> None:
-    """The daemon, until it is told to stop. Raises PartDied when a part ended by itself."""
-    owner.check(config)
-    with instance.only_one(config) as held, Signals() as signals:
-        daemon = build(config, start_workers=True)
-        daemon.on_death = signals.ring
-        try:
-            daemon.start()
-            daemon.run_threads()
-            with _calendar(daemon) as look:
-                daemon.tell(ready=True, stalled="", watched=daemon.landing.watcher.modes.copy())
-                systemd.notify("READY=1", _status(daemon))
-                _watch_over(daemon, signals, held, look)
-            systemd.notify("STOPPING=1", "STATUS=draining")
-        finally:
-            daemon.close()
-
-
-@contextlib.contextmanager
-def _calendar(daemon: Daemon) -> Iterator[Callable[[], None]]:
-    """What the calendar asks for; the look at it that is to be taken now and then, as it stops for good
-    when the clock steps back."""
-    from daemon.upkeep import schedule
-
-    scheduler = schedule.start(daemon.config, daemon.ledger, daemon.heart.dispatcher.suspect)
-    try:
-        yield scheduler.wakeup
-    finally:
-        scheduler.shutdown(wait=False)
-
-
-def _watch_over(
-    daemon: Daemon, signals: Signals, held: Callable[[], bool], look: Callable[[], None] = lambda: None
-) -> None:
-    """The main loop: pings the service manager only while the parts make progress."""
-    watchdog = systemd.watchdog_seconds()
-    pause = min(LOOK_SECONDS, watchdog / 4) if watchdog else LOOK_SECONDS
-    while not signals.wait(pause):
-        look()
-        if daemon.died:
-            raise PartDied(f"the {daemon.died[0]} has ended by a bug; the log has its traceback")
-        if not held():
-            raise PartDied(
-                f"{daemon.config.state_folder} was removed or replaced: its database is not ours any more"
-            )
-        problem = _problem(daemon)
-        ignored = daemon.landing.ignored
-        daemon.tell(
-            stalled=problem or _landing_problem(daemon),
-            watched=daemon.landing.watcher.modes.copy(),
-            links=ignored.get("symbolic link", 0),
-        )
-        if problem:
-            logs.get().error("stalled", reason=problem)
-            systemd.notify(f"STATUS=stalled: {problem}")
-        else:
-            instance.alive(daemon.config)
-            systemd.notify("WATCHDOG=1", _status(daemon))
-
-
-def _problem(daemon: Daemon) -> str:
-    """Why the daemon is not well; "" when it is.
-
-    The landing thread may hang with a network folder for as long as it likes: that is said, but
-    restarting would not help.
-    """
-    if time.monotonic() - daemon.heart.progress_at > STALLED_SECONDS:
-        return f"the heart has made no progress for {time.monotonic() - daemon.heart.progress_at:.0f} s"
-    return ""
-
-
-def _status(daemon: Daemon) -> str:
-    from daemon.ledger import questions
-    from daemon.ledger.store import LedgerBusy
-
-    try:
-        with daemon.ledger.read() as db:
-            counts = questions.counts(db)
-    except LedgerBusy as error:
-        return f"STATUS={error}"
-    said = ", ".join(f"{n} {state}" for state, n in sorted(counts["jobs"].items())) or "none yet"
-    text = f"{sum(counts['files'].values())} files; jobs: {said}"
-    if daemon.heart.dispatcher.paused:
-        text += f"; PAUSED: {daemon.heart.dispatcher.paused}"
-    for folder in daemon.landing.watcher.missing():
-        text += f"; THE DROP FOLDER {folder} IS MISSING"
-    if problem := getattr(daemon.engine, "problem", ""):
-        text += f"; WAITING: {problem}"
-    if problem := _landing_problem(daemon):
-        text += f"; {problem}"
-    return f"STATUS={text}"
-
-
-def _landing_problem(daemon: Daemon) -> str:
-    hangs = time.monotonic() - daemon.landing.progress_at > STALLED_SECONDS
-    return "a drop folder does not answer" if hangs else ""
-
-
-def batch(config: Config) -> dict[str, Any]:
-    """Everything that is there, until nothing is left to do.
-
-    Answers {"failed": [...], "waiting": [...], "products": [...], "blocked": [...]}: jobs that failed in this
-    run, all that wait, the products made in this run, and, in words, what the system has kept from being
-    done.
-    """
-    from daemon.work import losses
-
-    owner.check(config)
-    with instance.only_one(config), Signals() as signals:
-        began = datetime.now(UTC).isoformat(timespec="milliseconds")
-        daemon = build(config, hurry=True, start_workers=True)
-        signals.also = daemon.stop.set  # nobody waits for it, so that a handler may set it
-        try:
-            daemon.start()
-            daemon.heart.until_idle(daemon.landing.take_all, daemon.stop)
-            if signals.caught:
-                raise NiridError("stopped before everything was done; run it again to go on")
-            losses.draw_previews(config.database, daemon.heart.dispatcher.suspect)
-            return _summary(daemon, began)
-        finally:
-            daemon.close()
-
-
-def _summary(daemon: Daemon, since: str) -> dict[str, Any]:
-    from daemon.ledger import questions
-
-    with daemon.ledger.read() as db:
-        return {
-            "failed": [job for job in questions.jobs(db, ["failed"]) if (job["changed"] or "") >= since],
-            "waiting": questions.jobs(db, ["waiting"]),
-            "products": [p for p in questions.products(db) if (p["published"] or "") >= since],
-            "blocked": [*daemon.landing.in_the_way(), *daemon.heart.dispatcher.left_undone()],
-        }

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from daemon.config.load import Config
+from daemon.config.options import Config
 from pipeline.errors import NiridError
 
 NOTE = "daemon.json"  # who runs, on which folders; stays when it ends

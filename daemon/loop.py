@@ -21,7 +21,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-from daemon.ledger import groups
+from daemon.ledger import marks
 from daemon.ledger.store import Ledger, LedgerBusy, Log, Tx
 from daemon.ledger.world import Clocks
 from daemon.model.groups import Overrides, Setting
@@ -163,7 +163,7 @@ class Heart:
 
     def _plan(self, now: float) -> Planned:
         if over := [group for group, until in self._lost.items() if until <= now]:
-            self.ledger.write(lambda tx: groups.touch(tx, *over))
+            self.ledger.write(lambda tx: marks.touch(tx, *over))
             self._lost = {group: until for group, until in self._lost.items() if group not in over}
         skip = self._not_due(now)
         if skip is None:

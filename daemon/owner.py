@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from daemon.config.load import Config
+from daemon.config.options import Config
 from pipeline.errors import ConfigError
 from pipeline.places import make_sure_of_a_home
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from daemon import app, disk, instance, owner
-from daemon.config.load import Config
+from daemon.config.options import Config
 from daemon.instance import AlreadyRunning
 from daemon.ledger import copy as ledger_copy
 from daemon.ledger import upgrade

@@ -23,7 +23,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import re
 import threading
 from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Any, Literal, NamedTuple
@@ -39,27 +38,13 @@ from watchdog.events import (
 )
 from watchdog.observers import Observer
 
+from daemon.arrivals.filesystems import NETWORK, filesystem_of
 from daemon.arrivals.sweep import Index, Sweep, is_ours
 from daemon.model.files import Signature, signature_of
 
 __all__ = ["Hints", "Signature", "Sweep", "Watcher", "filesystem_of", "is_ours"]
 
 ObserverKind = Literal["auto", "native", "polling"]
-# File systems on which another host, or a process behind the kernel's back, writes without an event.
-NETWORK = (
-    "nfs",
-    "cifs",
-    "smb",
-    "fuse",
-    "9p",
-    "afs",
-    "ceph",
-    "lustre",
-    "gpfs",
-    "beegfs",
-    "virtiofs",
-    "vboxsf",
-)
 EVENTS: list[type[FileSystemEvent]] = [
     FileCreatedEvent,
     FileClosedEvent,
@@ -371,19 +356,3 @@ class Watcher:
                         self.hint(entry.path)
                 elif entry.is_dir(follow_symlinks=False) and entry.name[0] != "." and entry.path not in known:
                     self.hint(entry.path, folder=True)
-
-
-def filesystem_of(path: str, mounts: str = "/proc/self/mountinfo") -> str:
-    """The type of the file system that holds a path, as the kernel calls it: "ext4", "nfs4", or "unknown"."""
-    real, best, kind = os.path.realpath(path), "", "unknown"
-    try:
-        with open(mounts, encoding="utf-8", errors="surrogateescape") as table:
-            for line in table:
-                fields, _, after = line.partition(" - ")
-                place = re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), fields.split()[4])
-                inside = real == place or real.startswith(place.rstrip("/") + "/")
-                if inside and len(place) >= len(best):
-                    best, kind = place, after.split()[0]
-    except (OSError, ValueError, IndexError):
-        return "unknown"
-    return kind

@@ -19,7 +19,7 @@ from daemon import guard
 from daemon.cli.usage import in_one_line
 
 if TYPE_CHECKING:
-    from daemon.config.load import Config
+    from daemon.config.options import Config
 
 FAILED, BUSY, BAD_CONFIG = 1, 75, 78
 

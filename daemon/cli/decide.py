@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import sqlite3
     from pathlib import Path
 
-    from daemon.config.load import Config
+    from daemon.config.options import Config
 
 WAIT_SECONDS = 10.0  # for the daemon's answer
 

@@ -37,7 +37,8 @@ def run(
     With --until-idle: one sweep of the folders, every group reduced, exit 0. Exit 1 if a job failed, or a
     folder, a file or a disk was in the way. Same decisions and same products as the live daemon.
     """
-    from daemon import app, logs
+    from daemon import logs
+    from daemon import run as run_
     from daemon.config import service
 
     config = settings.load(
@@ -51,9 +52,9 @@ def run(
         ask = f"nirid --state {config.state_folder} status"
         logs.get().info("not_the_service", passed_over=str(service_file), ask=ask)
     if not until_idle:
-        app.serve(config)
+        run_.serve(config)
         return
-    answer = app.batch(config)
+    answer = run_.batch(config)
     if as_json:
         print_json(answer)
     else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from daemon.config.load import Config
+from daemon.config.options import Config
 from daemon.model.groups import Setting
 
 

@@ -11,7 +11,7 @@ import json
 import os
 from typing import Any
 
-from daemon.ledger import decisions, groups
+from daemon.ledger import decisions, groups, marks
 from daemon.ledger.store import Tx
 from daemon.model.files import USABLE, FileRecord, Signature
 from daemon.model.groups import Setting
@@ -89,7 +89,7 @@ def record(tx: Tx, record: FileRecord, setting: Setting) -> None:
             _register(tx, record, record.descriptors, setting)
         _refresh_frame(tx, content, setting, came_back=came_back)
         if (calibration := _follow(tx, content)) and came_back:
-            groups.touch_users(tx, calibration, setting.policy)
+            marks.touch_users(tx, calibration, setting.policy)
 
 
 def set_state(tx: Tx, content: int, state: FileState, reason: str, setting: Setting) -> None:
@@ -204,7 +204,7 @@ def _change(tx: Tx, content: int, state: FileState, reason: str) -> None:
     )
     if row["kind"] and state is not FileState.CALIBRATION:
         for removed in tx.cals.remove_ident(row["sha256"], reason, now=tx.now):
-            groups.touch_withdrawn(tx, removed.ident)
+            marks.touch_withdrawn(tx, removed.ident)
 
 
 def _register(tx: Tx, record: FileRecord, descriptors: Descriptors, setting: Setting) -> None:
@@ -215,7 +215,7 @@ def _register(tx: Tx, record: FileRecord, descriptors: Descriptors, setting: Set
     except ValueError as error:
         tx.event("calibration_unusable", path=record.path, reason=str(error))
         return
-    groups.touch_users(tx, tx.cals.add(entry, now=tx.now), setting.policy)
+    marks.touch_users(tx, tx.cals.add(entry, now=tx.now), setting.policy)
     tx.event("calibration_registered", path=record.path, key=str(CalibrationKey.of(kind, entry.facts)))
 
 
@@ -241,7 +241,7 @@ def _follow(tx: Tx, content: int) -> Candidate | None:
             WHERE c.ident = ? AND j.state IN ('planned', 'running')""",
             cal["ident"],
         )
-        groups.touch(tx, *(row[0] for row in rows))
+        marks.touch(tx, *(row[0] for row in rows))
     return next((c for c in tx.cals.list(CalKind(cal["kind"])) if c.ident == cal["ident"]), None)
 
 
@@ -346,4 +346,4 @@ def _refresh_frame(tx: Tx, content: int, setting: Setting, *, came_back: bool = 
     if first_time or any(frame[k] != new[k] for k in ("facts", "usable", "ut", "tags")):
         groups.place(tx, frame["id"], tags, descriptors, setting, moved=moved)
     else:
-        groups.touch_waiting(tx, frame["id"], done=came_back)
+        marks.touch_waiting(tx, frame["id"], done=came_back)

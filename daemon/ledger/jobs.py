@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from daemon.ledger import decisions, groups, products, searches
+from daemon.ledger import decisions, marks, products, searches
 from daemon.ledger.store import Tx, placeholders
 from daemon.ledger.world import candidate_to_json
 from daemon.model.groups import Decision, Setting
@@ -133,9 +133,9 @@ def end(tx: Tx, outcome: Outcome, setting: Setting | None = None) -> JobState | 
         blame = setting is not None and outcome.ending != "timeout"
         if not blame or setting is None or not searches.begin(tx, row, setting):
             products.withdraw(tx, row["group_id"])
-        groups.release(tx, row["id"])
+        marks.release(tx, row["id"])
     else:  # what was right when it started may not be now: a calibration may have been replaced meanwhile
-        groups.touch(tx, row["group_id"])
+        marks.touch(tx, row["group_id"])
     tx.event(
         "job_failed" if failed else "job_interrupted",
         job=row["id"],
@@ -181,7 +181,7 @@ def recover_interrupted(tx: Tx) -> int:
         )
     # The code or the configuration may be another one now: what has not begun is planned anew.
     unfinished = tx.rows("SELECT DISTINCT group_id FROM job WHERE state IN ('planned', 'waiting')")
-    groups.touch(tx, *(row[0] for row in unfinished))
+    marks.touch(tx, *(row[0] for row in unfinished))
     return len(rows)
 
 
@@ -201,7 +201,7 @@ def move(tx: Tx, job: int, old: str, new: JobState, reason: str) -> None:
 
 def drop(tx: Tx, job: Any, reason: str) -> int:
     move(tx, job["id"], job["state"], JobState.DROPPED, reason)
-    groups.release(tx, job["id"])
+    marks.release(tx, job["id"])
     tx.event("job_dropped", job=job["id"], reason=reason)
     return 1
 
@@ -224,7 +224,7 @@ def plan_job(tx: Tx, group: int, decision: Decision, spec: JobSpec) -> int:
             return changed
         if tx.one("SELECT 1 FROM product WHERE job_id = ?", known["id"]) is None:  # removed since: a remake
             tx.run("UPDATE frame_group SET remake = remake + 1 WHERE id = ?", group)
-            groups.touch(tx, group)
+            marks.touch(tx, group)
             return changed + 1
         # Made before, and replaced since: it takes its place again (`publish.intend_restoration`).
         sql = "UPDATE frame_group SET restore = ? WHERE id = ? AND restore IS NOT ?"

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from daemon.config.load import Retention
-from daemon.ledger import decisions, groups
+from daemon.config.options import Retention
+from daemon.ledger import decisions, marks
 from daemon.ledger.store import Tx
 from daemon.model.decisions import ACCEPT, of_product
 from daemon.model.jobs import JobSpec
@@ -65,7 +65,7 @@ def withdraw(tx: Tx, group: int) -> int:
 def remake(tx: Tx, group: int) -> None:
     """What was made before is to be made again, under a new key."""
     tx.run("UPDATE frame_group SET remake = remake + 1, restore = NULL WHERE id = ?", group)
-    groups.touch(tx, group)
+    marks.touch(tx, group)
 
 
 def give_way(products: str, product: int, row: Mapping[str, Any]) -> Old:

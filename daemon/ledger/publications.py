@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from daemon import disk
-from daemon.ledger import groups, jobs, world
+from daemon.ledger import jobs, marks, world
 from daemon.ledger.products import forget, give_way, remake
 from daemon.ledger.store import Tx
 from daemon.model.jobs import JobSpec
@@ -76,7 +76,7 @@ def intend_restoration(tx: Tx, group: int) -> PublishPlan | None:
         group,
     )
     tx.run("UPDATE frame_group SET restore = NULL WHERE id = ?", group)
-    groups.touch(tx, group)
+    marks.touch(tx, group)
     if row is None:
         return None
     if not disk.there(os.fsdecode(row["path"])):
@@ -218,7 +218,7 @@ def commit(tx: Tx, plan: PublishPlan, policy: Policy = DEFAULT_POLICY) -> None:
             given_way += tx.cals.remove_ident(row["key"], replaced, now=tx.now)
     if not made:
         for gone in given_way:
-            groups.touch_withdrawn(tx, gone.ident)
+            marks.touch_withdrawn(tx, gone.ident)
     if plan.restored:
         tx.run(
             "UPDATE product SET current = 1, path = ?, name = ?, published = ? WHERE id = ?",
@@ -243,10 +243,10 @@ def commit(tx: Tx, plan: PublishPlan, policy: Policy = DEFAULT_POLICY) -> None:
             quality=json.dumps(result.get("quality") or {}),
         )
     if made:
-        groups.touch_users(tx, tx.cals.add(made, now=tx.now), policy, given_way)
-    groups.release(tx, plan.job)
+        marks.touch_users(tx, tx.cals.add(made, now=tx.now), policy, given_way)
+    marks.release(tx, plan.job)
     tx.run("UPDATE frame_group SET reason = 'product is current' WHERE id = ?", job["group_id"])
-    groups.touch(tx, job["group_id"])  # while it ran, something else may have become right
+    marks.touch(tx, job["group_id"])  # while it ran, something else may have become right
     tx.run("DELETE FROM intent WHERE job_id = ?", plan.job)
     tx.event(
         "product_restored" if plan.restored else "job_done",
@@ -276,7 +276,7 @@ def _commit_withdrawal(tx: Tx, plan: PublishPlan, job: Any) -> None:
         remake(tx, group[0] if group else 0)
     why = lost or f"{plan.name} was made of frames that are not its group's any more"
     for gone in tx.cals.remove_ident(job["key"], why, now=tx.now):
-        groups.touch_withdrawn(tx, gone.ident)
+        marks.touch_withdrawn(tx, gone.ident)
     tx.run("DELETE FROM intent WHERE job_id = ?", plan.job)
     tx.event("product_withdrawn", job=plan.job, group=job["group_id"], product=plan.final, reason=why)
 

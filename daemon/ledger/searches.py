@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from daemon.ledger import decisions, files, groups, products
+from daemon.ledger import decisions, files, marks, products
 from daemon.ledger.store import Tx, placeholders
 from daemon.model.decisions import BLAME, of_content
 from daemon.model.groups import Setting
@@ -142,7 +142,7 @@ def _end(tx: Tx, job: Any, why: str) -> None:
     tx.run(
         "UPDATE job SET reason = ?, changed = ? WHERE id = ?", f"{job['reason']}; {why}", tx.now, job["id"]
     )
-    groups.release(tx, job["id"])
+    marks.release(tx, job["id"])
     products.withdraw(tx, job["group_id"])
     tx.event("halving_ended", job=job["id"], group=job["group_id"], outcome=why)
 
@@ -169,4 +169,4 @@ def _blame(tx: Tx, job: Any, search: Any, position: int, setting: Setting) -> No
     for content in tx.rows("SELECT * FROM content WHERE frame_id = ? AND state = 'ready'", frame["frame_id"]):
         decisions.remember(tx, request, of_content(content["sha256"]), f"{item.name} is quarantined")
         files.set_state(tx, content["id"], FileState.QUARANTINED, evidence, setting)
-    groups.release(tx, job["id"])
+    marks.release(tx, job["id"])

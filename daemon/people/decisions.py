@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from daemon.ledger import decisions, files, groups, outdated
+from daemon.ledger import decisions, files, marks, outdated
 from daemon.ledger.jobs import move
 from daemon.ledger.products import give_way, remake
 from daemon.ledger.store import Tx
@@ -92,8 +92,8 @@ def _reject_product(tx: Tx, request: Request, product: Any, setting: Setting) ->
     subject = of_product(product["key"])
     decisions.remember(tx, request, subject, outcome, moves=moves, more={"name": product["name"]})
     for gone in tx.cals.remove_ident(product["key"], in_words({**request}), now=tx.now):
-        groups.touch_withdrawn(tx, gone.ident)
-    groups.touch(tx, product["group_id"])
+        marks.touch_withdrawn(tx, gone.ident)
+    marks.touch(tx, product["group_id"])
     return outcome
 
 
@@ -106,7 +106,7 @@ def _accept(tx: Tx, request: Request, setting: Setting, overrides: Overrides) ->
     outcome = f"{product['name']} is {'in use again' if back else 'accepted, and kept'}"
     decisions.remember(tx, request, of_product(product["key"]), outcome)
     if back:  # planning finds that what it wants was made before, and has it brought back
-        groups.touch(tx, product["group_id"])
+        marks.touch(tx, product["group_id"])
     return outcome
 
 
@@ -147,7 +147,7 @@ def touch_users_of_frame(tx: Tx, frame: int) -> None:
         frame,
         frame,
     )
-    groups.touch(tx, *(row["id"] for row in rows))
+    marks.touch(tx, *(row["id"] for row in rows))
 
 
 def _exposure(tx: Tx, content: Any) -> tuple[str, str]:
@@ -189,7 +189,7 @@ def _again(tx: Tx, group: int) -> str:
     assert row is not None
     title = f"group {group}, {row['rule']}"
     failed = tx.one("SELECT * FROM job WHERE group_id = ? AND state = 'failed' ORDER BY id DESC", group)
-    groups.touch(tx, group)
+    marks.touch(tx, group)
     if failed is not None:
         move(tx, failed["id"], failed["state"], JobState.PLANNED, "requeued by a person")
         tx.run("UPDATE job SET deaths = 0, interruptions = 0 WHERE id = ?", failed["id"])

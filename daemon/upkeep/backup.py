@@ -13,7 +13,7 @@ import re
 from datetime import UTC, datetime
 from pathlib import Path
 
-from daemon.config.load import Config
+from daemon.config.options import Config
 from daemon.ledger.copy import copy_whole
 from pipeline import outputs
 from pipeline.errors import NiridError

@@ -23,13 +23,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from daemon import instance
-from daemon.arrivals.watcher import NETWORK, filesystem_of
-from daemon.config.load import Config
+from daemon.arrivals.filesystems import NETWORK, filesystem_of
+from daemon.config.options import Config
 from daemon.ledger.cells import damaged_cells
 from daemon.ledger.store import connect_readonly
 from daemon.work import diskguard
 from daemon.work.engine import compiled
-from daemon.work.engine.local import warm_marker
+from daemon.work.engine.compiled import warm_marker
 from pipeline.errors import ConfigError, NiridError
 
 EVENT_SECONDS = 3.0
@@ -298,7 +298,7 @@ def _engine(config: Config) -> Iterator[Finding]:
     if engine.kind == "local":
         return
     from daemon.work.engine import dask, link, remote
-    from daemon.work.engine.local import Limits
+    from daemon.work.engine.limits import Limits
 
     check = f"Dask scheduler {engine.scheduler}"
     folders = [str(folder) for folder in (*config.drop_folders, config.product_folder)]

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from daemon import instance
-from daemon.config.load import Config
+from daemon.config.options import Config
 from daemon.ledger import questions
 from daemon.ledger.cells import damaged
 from daemon.ledger.store import connect_readonly

@@ -26,7 +26,8 @@ from typing import TYPE_CHECKING, Any
 
 from daemon import disk
 from daemon.ledger import decisions as ledger_decisions
-from daemon.ledger import files, groups, publications
+from daemon.ledger import files, publications
+from daemon.ledger import marks as ledger_marks
 from daemon.ledger import products as ledger_products
 from daemon.ledger.store import Ledger, Tx, damages_all
 from daemon.ledger.world import LedgerWorld, candidate_to_json
@@ -243,7 +244,7 @@ def _look_again(tx: Tx, lines: Iterable[Mapping[str, Any]]) -> None:
                 people_decisions.touch_users_of_frame(tx, row["id"])
         elif kind == "product":
             for row in tx.rows("SELECT group_id FROM job WHERE key = ?", what):
-                groups.touch(tx, row["group_id"])
+                ledger_marks.touch(tx, row["group_id"])
 
 
 def _forget_gone(tx: Tx) -> None:
@@ -329,9 +330,9 @@ def _moved(tx: Tx, found: Found, setting: Setting) -> bool:
         return True
     tx.run("UPDATE product SET path = ?, current = 0 WHERE id = ?", os.fsencode(found.path), row["id"])
     for gone in tx.cals.remove_ident(found.key, rejected or "replaced by a later version", now=tx.now):
-        groups.touch_withdrawn(tx, gone.ident)
+        ledger_marks.touch_withdrawn(tx, gone.ident)
     if rejected:
-        groups.touch(tx, row["group_id"])
+        ledger_marks.touch(tx, row["group_id"])
     return True
 
 

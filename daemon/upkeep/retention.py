@@ -14,7 +14,7 @@ import os
 from pathlib import Path
 
 from daemon import disk
-from daemon.config.load import Retention
+from daemon.config.options import Retention
 from daemon.ledger import decisions, looks
 from daemon.ledger.products import superseded_rows
 from daemon.ledger.store import Ledger, Tx

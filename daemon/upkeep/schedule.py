@@ -19,7 +19,7 @@ from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.date import DateTrigger
 
 from daemon import logs
-from daemon.config.load import Config
+from daemon.config.options import Config
 from daemon.ledger.store import Ledger, connect_readonly
 from daemon.upkeep import backup, retention
 from daemon.upkeep.audit import audit, is_clean

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from daemon.config.load import Config
+    from daemon.config.options import Config
 
 
 RESUME = 1.5  # times low water

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from daemon.ledger import groups
+from daemon.ledger import marks
 from daemon.ledger.jobs import drop, open, plan_job, wait_job
 from daemon.ledger.products import withdraw
 from daemon.ledger.store import Tx, placeholders
@@ -120,7 +120,7 @@ def _keep(tx: Tx, row: Any, decision: Decision, clocks: Clocks, setting: Setting
     if row["pool"].startswith("join:"):  # settled now, or one of its frames is out or in again
         for rule in setting.rules.values():
             if rule.join and rule.join.rule == row["rule"]:
-                groups.touch_joined(tx, row, rule.join.within_days)
+                marks.touch_joined(tx, row, rule.join.within_days)
     if decision.action == "plan":
         assert decision.spec is not None
         return plan_job(tx, row["id"], decision, decision.spec)

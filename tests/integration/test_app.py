@@ -12,10 +12,10 @@ from types import SimpleNamespace
 import pytest
 import structlog
 
-from daemon import app, logs
-from daemon.app import LOOK_SECONDS, STALLED_SECONDS, PartDied
+from daemon import app, logs, run
 from daemon.config import load
 from daemon.loop import Heart
+from daemon.run import LOOK_SECONDS, STALLED_SECONDS, PartDied
 from daemon.signals import Signals
 from pipeline.errors import NiridError
 
@@ -61,7 +61,7 @@ def test_what_systemd_hears_from_start_to_end(settings, manager, monkeypatch):
     listener = threading.Thread(target=listen)
     listener.start()
     before = signal.getsignal(signal.SIGTERM)
-    app.serve(settings)
+    run.serve(settings)
     listener.join()
     assert heard[0] == "READY=1\nSTATUS=0 files; jobs: none yet"
     assert heard[1].startswith("WATCHDOG=1\nSTATUS=")
@@ -75,7 +75,7 @@ def test_a_drop_folder_that_is_missing_is_not_made_but_looked_for(settings, mana
     drop = settings.drop_folders[0]
     drop.rmdir()
     with pytest.raises(NiridError, match=f"{drop}: no such folder"):
-        app.batch(settings)
+        run.batch(settings)
     settings = replace(settings, watch=replace(settings.watch, sweep_seconds=0.2))
     heard = []
 
@@ -91,7 +91,7 @@ def test_a_drop_folder_that_is_missing_is_not_made_but_looked_for(settings, mana
 
     listener = threading.Thread(target=listen)
     listener.start()
-    app.serve(settings)
+    run.serve(settings)
     listener.join()
     assert heard[0] == f"READY=1\nSTATUS=0 files; jobs: none yet; THE DROP FOLDER {drop} IS MISSING"
     assert not settings.database.with_name("nirid.db-wal").exists()
@@ -104,14 +104,14 @@ def test_a_part_that_dies_of_a_bug_ends_the_daemon(settings, monkeypatch):
     monkeypatch.setattr(Heart, "run", bug)
     began = time.monotonic()
     with pytest.raises(PartDied, match="the heart has ended by a bug"):
-        app.serve(settings)
+        run.serve(settings)
     assert time.monotonic() - began < LOOK_SECONDS
-    app.batch(settings)  # everything was given back: another instance can start
+    run.batch(settings)  # everything was given back: another instance can start
 
 
 def test_the_daemon_ends_when_its_state_folder_is_replaced(settings, monkeypatch):
     """Else another would start beside it, on the same drop folder and the same products."""
-    monkeypatch.setattr(app, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(run, "LOOK_SECONDS", 0.05)
     ready = app.systemd.notify
 
     def replace(*lines):
@@ -121,18 +121,18 @@ def test_the_daemon_ends_when_its_state_folder_is_replaced(settings, monkeypatch
 
     monkeypatch.setattr(app.systemd, "notify", replace)
     with pytest.raises(PartDied, match="was removed or replaced"):
-        app.serve(settings)
+        run.serve(settings)
 
 
 def test_a_heart_without_progress_is_not_vouched_for(monkeypatch):
     said = []
     monkeypatch.setattr(app.systemd, "notify", lambda *lines: said.append(lines))
-    monkeypatch.setattr(app, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(run, "LOOK_SECONDS", 0.0)
     stalled = SimpleNamespace(progress_at=time.monotonic() - 2 * STALLED_SECONDS)
     lands = SimpleNamespace(progress_at=time.monotonic(), ignored={}, watcher=SimpleNamespace(modes={}))
     told = {}
     turns = iter([False, False, True])
-    app._watch_over(
+    run._watch_over(
         SimpleNamespace(heart=stalled, died=[], landing=lands, tell=told.update),
         SimpleNamespace(wait=lambda seconds: next(turns)),
         lambda: True,

@@ -18,8 +18,8 @@ from daemon.config import load
 from daemon.upkeep import doctor
 from daemon.work.engine import link, remote
 from daemon.work.engine.dask import DaskEngine, greeting
+from daemon.work.engine.limits import Limits
 from daemon.work.engine.link import Link
-from daemon.work.engine.local import Limits
 from tests.cluster import Cluster
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from daemon.config import load
-from daemon.config.load import Retention
+from daemon.config.options import Retention
 from daemon.ledger import questions
 from daemon.ledger.store import Ledger, on_paper
 from daemon.upkeep import backup, retention, schedule

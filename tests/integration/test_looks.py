@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.config.load import Retention
+from daemon.config.options import Retention
 from daemon.ledger import questions, targets
 from daemon.ledger.store import LedgerBusy, on_paper
 from daemon.ledger.targets import UnknownTarget

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon import app, instance, owner
+from daemon import app, instance, owner, run
 from daemon.cli import main
 from daemon.config import load
 from daemon.ledger import copy as ledger_copy
@@ -296,7 +296,7 @@ def test_who_may_not_write_is_told_and_changes_nothing(owned):
         os.setuid(54322)
         work()
 
-    for work in (lambda: restore(owned, copy), lambda: app.rebuild_offline(owned), lambda: app.serve(owned)):
+    for work in (lambda: restore(owned, copy), lambda: app.rebuild_offline(owned), lambda: run.serve(owned)):
         said = in_a_child(lambda work=work: by_another(work))
         assert said.startswith(
             f"ConfigError: {owned.state_folder} belongs to uid 54321, and uid 54322 may not"
@@ -313,7 +313,7 @@ def test_a_database_that_root_has_copied_there_is_told_at_the_start(owned):
         os.setgroups([])
         os.setgid(54321)
         os.setuid(54321)
-        app.serve(owned)
+        run.serve(owned)
 
     said = in_a_child(as_the_service)
     assert said == (

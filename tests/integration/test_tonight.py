@@ -8,7 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 from daemon.cli import decide, status
-from daemon.config.load import State, load
+from daemon.config.load import load
+from daemon.config.options import State
 from daemon.ledger import files, questions
 from daemon.people import requests, tonight
 from tests.night import FakeEngine, example1, frame, static_bpm

@@ -17,7 +17,7 @@ from unittest import mock
 from daemon.arrivals.intake import Landing
 from daemon.arrivals.settle import Tracker
 from daemon.arrivals.watcher import Watcher
-from daemon.config.load import Retention
+from daemon.config.options import Retention
 from daemon.ledger import questions
 from daemon.ledger.store import Ledger, connect_readonly
 from daemon.loop import Heart

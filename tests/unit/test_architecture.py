@@ -130,7 +130,7 @@ FLOORS = (
     {"people", "demo"},
     {"upkeep", "loop"},
     {"app"},
-    {"restore"},
+    {"restore", "run"},
     {"cli"},
     {"__main__"},
 )

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from daemon.config import check
 from daemon.config import load as config_load
-from daemon.config.load import Config, load
+from daemon.config.load import load
+from daemon.config.options import Config
 from daemon.config.service import CACHE, FILE, FOLDERS, STATE
 from pipeline.descriptors import Descriptors
 from pipeline.errors import ConfigError
@@ -58,7 +60,7 @@ def test_without_a_file_everything_is_default():
 
 
 def test_the_shipped_rules_name_what_exists():
-    config_load.check_triggers(Config())
+    check.check_triggers(Config())
 
 
 def test_origins(file):

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from daemon import instance
-from daemon.config.load import Config, Products, State, Watch
+from daemon.config.options import Config, Products, State, Watch
 from daemon.instance import NOTE, AlreadyRunning, only_one, running, with_last_run
 
 

@@ -21,8 +21,9 @@ from typing import Any, Protocol
 from daemon import logs
 from daemon.model.jobs import Ending, Outcome, Spec
 from daemon.work.engine import WorkersDoNotStart
+from daemon.work.engine.limits import Limits
 from daemon.work.engine.link import News
-from daemon.work.engine.local import STOP_SECONDS, Limits
+from daemon.work.engine.local import STOP_SECONDS
 from daemon.work.engine.remote import versions
 
 GRACE_SECONDS = 30.0  # beyond a limit that the worker itself enforces, until it is given up

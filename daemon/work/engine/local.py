@@ -9,7 +9,6 @@ thread of its own (`daemon.work.engine.words`).
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import signal
@@ -18,17 +17,16 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib import metadata
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 from typing import Any
 
-import pipeline
 from daemon import logs
 from daemon.model.jobs import Ending, Outcome, Spec
 from daemon.work.engine import WorkersDoNotStart
-from daemon.work.engine.compiled import AGAIN
-from daemon.work.engine.words import Words
+from daemon.work.engine.compiled import AGAIN, warm_marker
+from daemon.work.engine.limits import Limits
+from daemon.work.engine.words import Words, exit_words
 from pipeline.parallel import cores as cores_here
 from pipeline.places import home
 
@@ -37,7 +35,6 @@ BURY_SECONDS = 1.0  # that a killed process is waited for
 STOP_SECONDS = 5.0  # between asking a job to stop and killing it
 START_SECONDS = 600.0  # compiling everything takes about a minute; a worker that is silent for longer hangs
 RESTART_SECONDS = (1.0, 60.0)  # first and longest pause after a worker that did not come up
-LARGE_GROUP = 50  # frames; a job of more may take longer in proportion
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 # The C library shall keep the memory of planes and give it to the next ones: else the kernel takes it back
 # after every step, and zeroes it again, for up to a third of a job's time. Not in large pages
@@ -50,19 +47,6 @@ KEEP_MEMORY = {
     "MALLOC_ARENA_MAX": "1",  # one store for all threads of a job
 }
 NOT_FOR_CHILDREN = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")  # only the daemon talks to systemd
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one job may take, and when a worker is replaced by a fresh one."""
-
-    seconds: float = 900.0
-    memory_mb: int = 1500  # private memory, compiled code included; more is a MemoryError in the job
-    jobs_per_worker: int = 200
-
-    def seconds_for(self, job: Mapping[str, Any]) -> float:
-        """What this job may take."""
-        return self.seconds * max(1.0, len(job.get("inputs", ())) / LARGE_GROUP)
 
 
 @dataclass
@@ -221,7 +205,7 @@ class LocalEngine:
                     last_words=last,
                 )
                 if not worker.ready and not any(w.ready for w in self._workers):
-                    why = "silent while it started" if how == "silent" else _exit_words(code)
+                    why = "silent while it started" if how == "silent" else exit_words(code)
                     self._tell(
                         f"no worker can start ({self.failed_starts} tried; the last one: {why}"
                         + (f", {last!r})" if last else ", without a word)")
@@ -232,8 +216,8 @@ class LocalEngine:
         if ending == "died" and by_signal and not self._stopping:
             ending = "killed"
         said = {
-            "killed": f"the worker was killed ({_exit_words(code)}: by the kernel, if memory ran out)",
-            "died": f"the worker died ({_exit_words(code)})" + (f": {last}" if last else ""),
+            "killed": f"the worker was killed ({exit_words(code)}: by the kernel, if memory ran out)",
+            "died": f"the worker died ({exit_words(code)})" + (f": {last}" if last else ""),
             "timeout": f"over the time limit of {running.allowed:g} s, {how}",
             "stopped": "did not stop in time, killed",
         }
@@ -351,25 +335,3 @@ class LocalEngine:
             theirs.close()
             os.close(mouth)
         return _Worker(process, ours, born=self.clock(), words=words)
-
-
-def _exit_words(code: int) -> str:
-    if code >= 0:
-        return f"exit {code}"
-    try:
-        return signal.Signals(-code).name
-    except ValueError:
-        return f"signal {-code}"
-
-
-def warm_marker() -> Path:
-    """The file that says: for this release on this machine the loops are compiled and on disk.
-
-    It lies where numba keeps its code: $NUMBA_CACHE_DIR (the service sets it), else beside the sources.
-    """
-    sources = Path(pipeline.__file__).parent / "algorithms"
-    digest = hashlib.sha256(metadata.version("numba").encode() + sys.version.encode())
-    for source in sorted(sources.glob("*.py")):
-        digest.update(f"{source.name} {source.stat().st_mtime_ns} {source.stat().st_size}\n".encode())
-    folder = Path(os.environ.get("NUMBA_CACHE_DIR") or sources / "__pycache__")
-    return folder / f"warm-{digest.hexdigest()[:16]}"

@@ -26,7 +26,8 @@ from typing import Any
 
 from daemon.model.jobs import Outcome
 from daemon.work.engine import WorkersDoNotStart
-from daemon.work.engine.local import Limits, LocalEngine
+from daemon.work.engine.limits import Limits
+from daemon.work.engine.local import LocalEngine
 
 # What the bits of a product depend on; with another of these they would depend on who made it.
 PACKAGES = ("nirid", "numpy", "scipy", "astropy", "numba", "sep")

@@ -8,10 +8,21 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import threading
 from collections import deque
 
 from daemon import logs
+
+
+def exit_words(code: int) -> str:
+    if code >= 0:
+        return f"exit {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
+
 
 KEPT, LONGEST = 12, 500  # lines, letters of each
 

@@ -1,0 +1,149 @@
+"""Which groups must be looked at again: those whose frames, calibrations or neighbours have changed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from daemon.ledger.store import Tx, placeholders
+from daemon.model.groups import Point, Setting
+from daemon.model.rules import Policy, TriggerRule
+from daemon.plan.grouping import join_key
+from daemon.plan.planner import takes
+from pipeline import association
+from pipeline.association import CalibrationKey, CalKind, Candidate
+from pipeline.descriptors import Descriptors
+
+DARK_SPAN = 180 * 86400.0  # s, as far as a dark may be from a frame
+
+
+def touch(tx: Tx, *ids: int) -> None:
+    """These groups are to be planned again."""
+    if ids:
+        marks = placeholders(ids)
+        tx.run(f"UPDATE frame_group SET touched = ? WHERE id IN ({marks})", tx.counter("touch"), *ids)
+
+
+def touch_users(tx: Tx, calibration: Candidate, policy: Policy, given_way: Sequence[Candidate] = ()) -> None:
+    """A calibration appeared: mark the groups that it may remake, or that have a job to do, by index.
+
+    given_way : those of its kind that it replaces; it may be farther than they were
+    What was taken too long before or after it is not looked at, only told that something better is there, and
+    nothing that has chosen what was taken nearer to it; so the cost grows neither with the archive nor with
+    the backlog.
+    """
+    rule = association.RULES[calibration.kind]
+    ut, heals = calibration.ut.timestamp(), policy.healing_days * 86400
+    span = rule.within.total_seconds() if rule.within else 1e12
+    static = calibration.kind is CalKind.STATIC_BPM  # dated long before: what counts is when it came
+    near = "ABS(g.last_arrival - ?) <= ?" if static else "ABS(d.ut - ?) <= ?"
+    here = calibration.added if static else ut
+    users = """FROM demand d JOIN frame_group g ON g.id = d.group_id
+        LEFT JOIN product p ON p.group_id = g.id AND p.current
+        WHERE d.key = ? AND d.ut BETWEEN ? AND ? AND ABS(d.exposure - ?) < ?"""
+    values = (
+        str(CalibrationKey.of(calibration.kind, calibration.facts)),
+        ut if rule.earlier_only else ut - span,
+        ut + span,
+        calibration.facts.get("exposure_time") or 0.0,
+        rule.tolerance.get("exposure_time", 1e12),
+    )
+    # Times are those of first frames, and the one that counts is somewhere in its group.
+    wanted = "(d.chosen IS NULL OR ABS(? - d.ut) <= ABS(d.chosen - d.ut) + 2 * (g.last_ut - g.first_ut))"
+    for then in {ut, *(old.ut.timestamp() for old in given_way)}:
+        tx.run(
+            f"""UPDATE frame_group SET touched = ? WHERE NOT closed AND id IN
+            (SELECT g.id {users} AND {wanted} AND (p.id IS NULL OR {near} OR EXISTS (SELECT 1 FROM job o
+                WHERE o.group_id = g.id AND o.state IN ('planned', 'waiting', 'running'))))""",
+            tx.counter("touch"),
+            *values,
+            then,
+            here,
+            heals,
+        )
+    tx.run(
+        f"""UPDATE frame_group SET better = ? WHERE id IN
+        (SELECT g.id {users} AND p.id IS NOT NULL AND NOT {near}
+        AND NOT EXISTS (SELECT 1 FROM job_calibration j JOIN calibration c ON c.ident = j.ident
+            WHERE j.job_id = p.job_id AND j.role = ? AND ABS(c.ut - d.ut) <= ABS(? - d.ut)))""",
+        f"{calibration.kind} {calibration.name}",
+        *values,
+        here,
+        heals,
+        calibration.kind.value,
+        ut,
+    )
+
+
+def touch_withdrawn(tx: Tx, ident: str) -> None:
+    """A calibration was taken out of use: whatever was made with it is looked at, however old."""
+    tx.run(
+        """UPDATE frame_group SET touched = ? WHERE NOT closed AND id IN
+        (SELECT j.group_id FROM job_calibration c JOIN job j ON j.id = c.job_id WHERE c.ident = ?)""",
+        tx.counter("touch"),
+        ident,
+    )
+
+
+def touch_joined(tx: Tx, group: Any, days: float) -> None:
+    """A group of short darks is complete or changed: mark the groups that may use it."""
+    span = days * 86400
+    tx.run(
+        """UPDATE frame_group SET touched = ? WHERE NOT closed AND id IN
+        (SELECT group_id FROM demand WHERE key = ? AND ut BETWEEN ? AND ?)""",
+        tx.counter("touch"),
+        group["pool"],
+        group["first_ut"] - span,
+        group["first_ut"] + span,
+    )
+
+
+def touch_waiting(tx: Tx, frame: int, *, done: bool = False) -> None:
+    """A file of this frame is back, or gone: mark the groups that have a job to do, those too that borrow it.
+
+    done : also those whose product is made, maybe without it
+    """
+    rows = tx.rows(
+        """WITH own AS (SELECT g.id, g.pool FROM frame_group g JOIN membership m ON m.group_id = g.id
+            WHERE m.frame_id = ?)
+        SELECT DISTINCT group_id FROM job WHERE (? OR state IN ('planned', 'waiting')) AND group_id IN (
+            SELECT id FROM own
+            UNION SELECT d.group_id FROM demand d JOIN own ON own.pool = d.key
+            UNION SELECT g.id FROM frame_group g JOIN own ON own.pool = g.pool AND own.pool LIKE 'sky:%')""",
+        frame,
+        done,
+    )
+    if rows:
+        touch(tx, *(row[0] for row in rows))
+
+
+def release(tx: Tx, job: int) -> None:
+    """A job will not be waited for any more: its waiters are planned again."""
+    rows = tx.rows(
+        "SELECT j.group_id FROM dependency d JOIN job j ON j.id = d.job_id WHERE d.producer_id = ?", job
+    )
+    tx.run("DELETE FROM dependency WHERE producer_id = ? OR job_id = ?", job, job)
+    touch(tx, *{row[0] for row in rows})
+
+
+def demand(
+    tx: Tx, group: int, rule: TriggerRule, descriptors: Descriptors, first: Point, setting: Setting
+) -> None:
+    """Note what the group can use, so that it is found when such a thing appears."""
+    keys = [str(CalibrationKey.of(kind, descriptors)) for kind in takes(rule, setting.recipes[rule.recipe])]
+    if rule.join:
+        keys.append(join_key(rule.join.rule, rule.join.agree, descriptors))
+    tx.run("DELETE FROM demand WHERE group_id = ?", group)
+    for key in keys:
+        tx.insert("demand", group_id=group, key=key, exposure=first.exposure, ut=first.ut)
+    if CalKind.DARK in setting.recipes[rule.recipe].takes:  # short darks that nobody needed until now
+        tx.run(
+            """UPDATE frame_group SET touched = ? WHERE offers = ? AND first_ut BETWEEN ? AND ?
+            AND ABS(exposure - ?) < 0.02 AND NOT closed
+            AND NOT EXISTS (SELECT 1 FROM job j WHERE j.group_id = frame_group.id)""",
+            tx.counter("touch"),
+            str(CalibrationKey.of(CalKind.DARK, descriptors)),
+            first.ut - DARK_SPAN,
+            first.ut + DARK_SPAN,
+            first.exposure,
+        )
