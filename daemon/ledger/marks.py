@@ -8,8 +8,8 @@ from typing import Any
 from daemon.ledger.store import Tx, placeholders
 from daemon.model.groups import Point, Setting
 from daemon.model.rules import Policy, TriggerRule
+from daemon.plan.case import takes
 from daemon.plan.grouping import join_key
-from daemon.plan.planner import takes
 from pipeline import association
 from pipeline.association import CalibrationKey, CalKind, Candidate
 from pipeline.descriptors import Descriptors

@@ -12,7 +12,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from daemon.model.groups import Group
-from daemon.plan.planner import plan, takes
+from daemon.plan.case import takes
+from daemon.plan.planner import plan
 from pipeline import association
 from pipeline.association import CalKind, Candidate, Found, Match, NotApplicable
 from pipeline.descriptors import Descriptors

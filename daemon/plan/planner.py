@@ -14,18 +14,16 @@ and a `World` to ask for calibrations, the short darks of a mask and the like.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence, Set
-from dataclasses import replace
-from datetime import datetime
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from daemon.model.groups import Current, Decision, Group, Member, Setting, World, forced_in
+from daemon.model.groups import Decision, Group, Member, Setting, World
 from daemon.model.jobs import CalInput, Input, JobSpec, digest, job_key
-from daemon.model.rules import LAMP_TAGS, Ingredient, Join, TriggerRule
-from daemon.plan.grouping import angular_offsets, pointings
+from daemon.model.rules import TriggerRule
+from daemon.plan import calibrations, frames
+from daemon.plan.case import Case, Chosen, Matched, gives
 from pipeline import association
-from pipeline.association import CalKind, Candidate, Found, Match, NotApplicable
-from pipeline.descriptors import Descriptors
+from pipeline.association import CalKind, Candidate
 from pipeline.primitive import Recipe
 from pipeline.steps.photometry import gives_zero_point
 
@@ -42,17 +40,6 @@ def rank(rule: TriggerRule, recipes: Mapping[str, Recipe]) -> int:
     order = (CalKind.DARK, CalKind.MADE_BPM, CalKind.FLAT, CalKind.ZERO_POINT)
     makes = gives(rule, recipes[rule.recipe])
     return order.index(makes) if makes in order else len(order)
-
-
-def gives(rule: TriggerRule, recipe: Recipe) -> CalKind | None:
-    """The kind of calibration that groups of a rule make; the image of a standard has a zero point."""
-    standard = rule.role == "standard" and CalKind.ZERO_POINT in recipe.takes
-    return recipe.makes or (CalKind.ZERO_POINT if standard else None)
-
-
-def takes(rule: TriggerRule, recipe: Recipe) -> frozenset[CalKind]:
-    """The kinds of calibrations that groups of a rule use: a standard gives a zero point and takes none."""
-    return recipe.takes - {CalKind.ZERO_POINT} if rule.role == "standard" else recipe.takes
 
 
 def _decide(group: Group, setting: Setting, world: World) -> Decision:
@@ -72,13 +59,161 @@ def _decide(group: Group, setting: Setting, world: World) -> Decision:
 
 
 def decide_now(group: Group, rule: TriggerRule, setting: Setting, world: World) -> Decision:
-    """What would be done about a group if it were quiet."""
-    return _Planner(group, rule, setting, world).decision()
+    """What would be done about a group if it were quiet: frames first, then calibrations, then what of it."""
+    case = Case.of(group, rule, setting, world)
+    why, note = frames.lacking(case)
+    if why:
+        due = case.patience * 3600 if case.patience > 0 else None
+        return case.say("idle", why, short=due is not None, due=due)
+    notes = [*case.notes, *([note] if note else [])]
+    if idle := _not_needed(case):
+        return idle
+    darks: Sequence[Member] = ()
+    if rule.join:
+        darks, said = frames.joined_darks(case, rule.join)
+        notes += said
+        if not darks:
+            days = rule.join.within_days
+            return case.say("idle", f"no complete group of short darks within {days:g} days")
+    chosen = frames.chosen(case, darks)
+    named = case.primary(chosen.usable)
+    overrides = dict(world.parameters(case.recipe.name, case.primary(case.usable).descriptors))
+    found = calibrations.matched(case, named.descriptors, case.origin(chosen.usable), overrides)
+    parameters = chosen.parameters | found.parameters | _decided_for(case, chosen.inputs) | overrides
+    notes += [*chosen.notes, *found.notes]
+    return _judged(case, chosen, found, _spec(case, chosen, found, parameters, notes))
+
+
+def _not_needed(case: Case) -> Decision | None:
+    """Why nothing is made of frames that are enough: nobody needs it, or better is at hand."""
+    target, makes = case.primary(case.usable).descriptors, case.recipe.makes
+    if makes is None:
+        return None
+    below = case.rule.only_if_needed_below
+    if (target.exposure_time or 0.0) <= below and not case.world.needed(makes, target):
+        return case.say("idle", f"no OBJECT frame of {target.exposure_time:g} s needs a {makes}")
+    if case.rule.thermal and (given := calibrations.given(case, makes, target)):
+        if given.pending:
+            return case.say("wait", f"{makes} {given.name} is being made", producers=(given.ident,))
+        return case.say("idle", f"{makes} {given.name} serves, none is made of the sky")
+    return None
+
+
+def _decided_for(case: Case, inputs: Sequence[Member]) -> dict[str, Any]:
+    """Parameters that neither the preset nor the operator decides.
+
+    The scaling of the sky follows from where the sky was taken, with either preset. A frame that a person
+    has accepted is used whatever the steps think of it that judge frames.
+    """
+    wanted: dict[str, Any] = {}
+    if case.setting.preset == "dragons":
+        wanted["skyCorrect:scale_sky"] = None
+    if names := [m.name for m in inputs if case.world.forced_in(m)]:
+        wanted |= {f"{step.name}:accept": names for step in case.recipe.steps}
+    return {name: value for name, value in wanted.items() if case.recipe.has(name)}
+
+
+def _judged(case: Case, chosen: Chosen, found: Matched, spec: JobSpec) -> Decision:
+    """Whether a job that could be made is: made, waited with, or as good as what there is."""
+    said: dict[str, Any] = {"matches": found.matches, "nearest": found.nearest}
+    current = case.group.current
+    if current is not None:
+        target = case.primary(chosen.usable).descriptors
+        wanted, better = calibrations.remake_wanted(case, current, spec, found.chosen, target)
+        if not wanted:
+            return case.say("idle", current.rejected or "product is current", better=better, **said)
+    if lost := [m for m in chosen.inputs if not m.path]:
+        return _waits_for_files(case, lost, **said)
+    pending = [c for several in found.chosen.values() for c in several if c.pending]
+    if pending or found.blocked:
+        making = [f"{c.kind} {c.name} is being made" for c in pending]
+        return case.say(
+            "wait",
+            "; ".join([*found.blocked, *making]),
+            short=found.passing,
+            due=case.patience * 3600 if found.passing and not pending else None,
+            producers=tuple(c.ident for c in pending),
+            makes=_makes(case, chosen.usable, spec) if not found.blocked else None,
+            **said,
+        )
+    return case.say(
+        "plan",
+        "complete",
+        spec=spec,
+        latest=max(m.ut for m in chosen.inputs),
+        makes=_makes(case, chosen.usable, spec),
+        remake=case.group.remake,
+        members=tuple(m.frame_id for m in chosen.inputs),
+        **said,
+    )
+
+
+def _waits_for_files(case: Case, lost: Sequence[Member], **said: Any) -> Decision:
+    """Until the grace of the last of them is over; for ever for what the current product was made of."""
+    names = " ".join(m.name for m in lost[:3]) + (f" and {len(lost) - 3} more" if len(lost) > 3 else "")
+    what = f"{names} {'is' if len(lost) == 1 else 'are'} no longer on disk"
+    release = f"nirid reject {lost[0].name} --reason gone"
+    if any((m.data_sha, m.facts) in case.used for m in lost):
+        return case.say("wait", f"{what}, and the product has it: put it back, or {release}", **said)
+    due = max(0.0, *(case.setting.grace_seconds - m.gone_for for m in lost))
+    grace = f"{case.setting.grace_seconds / 60:.3g} min"  # and not what is left of it, which is soon untrue
+    why = f"{what}: goes on without {grace} after that was seen, at once by {release}"
+    return case.say("wait", why, lost=True, due=due, **said)
+
+
+def _spec(
+    case: Case, chosen: Chosen, found: Matched, parameters: Mapping[str, Any], notes: Sequence[str]
+) -> JobSpec:
+    recipe = case.recipe
+    named = case.primary(chosen.usable)
+    if parameters.get("removeFirstFrame:remove_first"):
+        named = chosen.usable[1]
+    inputs = tuple(
+        Input(m.path, m.name, m.file_sha, m.data_sha, m.facts, m.ut.isoformat()) for m in chosen.inputs
+    )
+    there = [c for several in found.chosen.values() for c in several if not c.pending]
+    cals = tuple(CalInput(c.kind.value, c.path, c.name, c.sha256, c.ident) for c in there)
+    preset, remake = case.setting.preset, case.group.remake
+    return JobSpec(
+        key=job_key(recipe.name, recipe.version, inputs, cals, parameters, preset, remake),
+        recipe=recipe.name,
+        recipe_version=recipe.version,
+        group=digest([case.rule.title, case.group.key, chosen.usable[0].ident], 16),
+        inputs=inputs,
+        calibrations=cals,
+        parameters=dict(parameters),
+        preset=preset,
+        notes=tuple(notes),
+        name=f"{named.stem}{recipe.suffix}",
+        night=named.night,
+        time_stamp=max(m.descriptors.ut_end or m.ut for m in chosen.inputs).isoformat(),
+        products=case.setting.products,
+    )
 
 
 def makes_of(group: Group, setting: Setting, world: World, spec: JobSpec) -> Candidate | None:
     """The calibration that a job of this group's frames makes."""
-    return _Planner(group, setting.rules[group.rule], setting, world).makes(spec)
+    case = Case.of(group, setting.rules[group.rule], setting, world)
+    return _makes(case, case.usable, spec)
+
+
+def _makes(case: Case, usable: Sequence[Member], spec: JobSpec) -> Candidate | None:
+    kind, facts = gives(case.rule, case.recipe), case.primary(usable).descriptors
+    if kind is None or (kind is CalKind.ZERO_POINT and not gives_zero_point(facts)):
+        return None
+    rule = association.RULES[kind]
+    names = (*rule.match, *rule.tolerance, "gcal_lamp")
+    # What a closed lamp says in the header of a frame of the sky says nothing of its flat.
+    sky = association.SKY_FACTS if kind is CalKind.FLAT and case.rule.role else {}
+    return Candidate(
+        kind=kind,
+        name=spec.name,
+        ident=spec.key,
+        facts={**{name: getattr(facts, name) for name in names}, **sky},
+        ut=usable[0].ut,
+        origin=case.origin(usable),
+        pending=True,
+    )
 
 
 def quiet_needed(rule: TriggerRule, members: Sequence[Member]) -> float:
@@ -91,393 +226,3 @@ def quiet_needed(rule: TriggerRule, members: Sequence[Member]) -> float:
         rule.quiet_cadence * longest,
         rule.quiet_exposures * exposure + rule.quiet_overhead,
     )
-
-
-class _Planner:
-    """One group that is quiet, on its way to a decision."""
-
-    def __init__(self, group: Group, rule: TriggerRule, setting: Setting, world: World) -> None:
-        self.rule, self.setting, self.world = rule, setting, world
-        self.notes: list[str] = []
-        used = set(group.current.inputs) if group.current else set()
-        self.group = replace(group, members=self.without_lost(group.members, used))
-        self.recipe = setting.recipes[rule.recipe]
-        self.takes = takes(rule, self.recipe)
-        self.policy = setting.policy
-        self.usable = [m for m in self.group.members if m.usable]
-        self.parameters: dict[str, Any] = {}
-        self.matches: dict[CalKind, Match] = {}
-        self.nearest: dict[CalKind, datetime] = {}
-
-    def say(self, action: Literal["plan", "wait", "idle"], reason: str, **more: Any) -> Decision:
-        matches, nearest = self.matches, self.nearest
-        return Decision(self.group.id, action, reason, settled=True, matches=matches, nearest=nearest, **more)
-
-    def without_lost(
-        self, members: Sequence[Member], used: Set[tuple[str, str]] = frozenset()
-    ) -> tuple[Member, ...]:
-        """The members. What is gone for good, as far as anybody can tell, is not used, and that is noted.
-
-        used : what the current product was made of: that stays, when an operator tidies the drop folder
-        """
-        grace = 0.0 if self.setting.hurry else self.setting.grace_seconds
-        kept = []
-        for m in members:
-            if m.usable and not m.path and m.gone_for >= grace and (m.data_sha, m.facts) not in used:
-                self.notes.append(f"{m.name} left out: its file is no longer on disk")
-                m = replace(m, usable=False)
-            kept.append(m)
-        return tuple(kept)
-
-    @property
-    def patience(self) -> float:
-        """Hours left of the time that something missing is waited for."""
-        return 0.0 if self.setting.hurry else self.policy.calibration_wait_hours - self.group.waited
-
-    def decision(self) -> Decision:
-        if lacking := self.lacking():
-            due = self.patience * 3600 if self.patience > 0 else None
-            return self.say("idle", lacking, short=due is not None, due=due)
-        first = self.primary()
-        target = first.descriptors
-        makes = self.recipe.makes
-        below = self.rule.only_if_needed_below
-        if makes and (target.exposure_time or 0.0) <= below and not self.world.needed(makes, target):
-            return self.say("idle", f"no OBJECT frame of {target.exposure_time:g} s needs a {makes}")
-        if self.rule.thermal and makes and (given := self.given(makes, target)):
-            if given.pending:
-                return self.say("wait", f"{makes} {given.name} is being made", producers=(given.ident,))
-            return self.say("idle", f"{makes} {given.name} serves, none is made of the sky")
-        inputs = list(self.usable)
-        if self.rule.join:
-            darks = self.joined_darks(self.rule.join)
-            if not darks:
-                days = self.rule.join.within_days
-                return self.say("idle", f"no complete group of short darks within {days:g} days")
-            inputs += darks
-        if any(step.name == "removeFirstFrame" for step in self.recipe.steps):
-            inputs = self.object_inputs(inputs)
-        inputs.sort(key=lambda m: m.order)
-        overrides = dict(self.world.parameters(self.recipe.name, target))
-        return self.with_calibrations(inputs, overrides)
-
-    # -- frames -------------------------------------------------------------------------------
-
-    def count(self, ingredient: Ingredient) -> int:
-        return sum(ingredient.takes(m.tags, m.descriptors) for m in self.usable)
-
-    def lacking(self) -> str:
-        """Why there are too few frames; "" when there are enough, or as many as there will be."""
-        wanted = [(i, self.count(i)) for i in self.rule.ingredients]
-        few = [(i, n) for i, n in wanted if n < i.at_least]
-        if not few:
-            seen = pointings([m.descriptors for m in self.usable], self.policy.same_pointing_arcsec)
-            want = self.rule.pointings
-            return "" if seen >= want else f"incomplete: {seen} of {want} different pointings"
-        several = len(wanted) > 1
-        counts = ", ".join(f"{_label(i) + ' ' if several else ''}{n} of {i.at_least}" for i, n in wanted)
-        if (self.patience <= 0 or self.spoilt()) and self.usable and all(n >= i.least for i, n in wanted):
-            self.notes.append(f"warning: fewer frames than wanted: {counts}")
-            return ""
-        return f"incomplete: {counts}"
-
-    def spoilt(self) -> bool:
-        """True when the current product was made with a frame that is out by now: waiting only keeps it."""
-        used = set(self.group.current.inputs) if self.group.current else set()
-        return any(not m.usable and (m.data_sha, m.facts) in used for m in self.group.members)
-
-    def primary(self) -> Member:
-        """The frame that names the product: the first of the first ingredient (a flat's first lamp-on)."""
-        first = self.rule.ingredients[0]
-        return next((m for m in self.usable if first.takes(m.tags, m.descriptors)), self.usable[0])
-
-    def joined_darks(self, join: Join) -> list[Member]:
-        """The usable frames of the nearest complete group of short darks."""
-        start = self.usable[0].ut
-        complete = []
-        for other in self.world.joined(join, self.group):
-            frames = [m for m in self.without_lost(other.members) if m.usable]
-            if len(frames) >= join.at_least:
-                complete.append(frames)
-        if not complete:
-            return []
-
-        def order(frames: list[Member]) -> tuple[float, float, tuple[str, str]]:
-            ut = frames[0].ut
-            return (abs((ut - start).total_seconds()), -ut.timestamp(), frames[0].ident)
-
-        return min(complete, key=order)
-
-    def object_inputs(self, inputs: list[Member]) -> list[Member]:
-        """Decide on the first exposure of the sequence, and borrow sky for a group that has none."""
-        policy, first, count = self.policy, self.first_exposure(), len(inputs)
-        remove = first.usable and count - 1 >= policy.keep_frames
-        if first.usable and not remove:
-            self.notes.append(f"first frame {first.name} kept: only {count - 1} would remain")
-        borrowed = self.borrowed_sky()
-        if borrowed and remove:  # the step would take the earliest of the list, which may be borrowed
-            inputs, remove = [m for m in inputs if m is not first], False
-            self.usable = inputs
-            self.notes.append(f"first frame {first.name} left out")
-        if borrowed:
-            names = ",".join(m.name for m in borrowed)
-            self.parameters["separateSky:ref_sky"] = names
-            self.notes.append(f"sky borrowed from {names}")
-        self.parameters["removeFirstFrame:remove_first"] = remove
-        return inputs + borrowed
-
-    def first_exposure(self) -> Member:
-        """The first of the whole group, lost or not; whole, if it came both damaged and whole."""
-        first = self.group.members[0]
-        same = (m for m in self.usable if (m.ut, m.label) == (first.ut, first.label))
-        return next(same, first)
-
-    def borrowed_sky(self) -> list[Member]:
-        policy, base = self.policy, self.usable[0].descriptors
-        if self.rule.role != "science" or base.shape is None or not base.pixel_scale:
-            return []
-        own = [angular_offsets(m.descriptors, base) for m in self.usable]
-        if any(o is None or max(map(abs, o)) > policy.same_pointing_arcsec for o in own):
-            return []
-        field_arcsec = min(base.shape) * base.pixel_scale
-        start, end = self.usable[0].ut, self.usable[-1].ut
-        sky = []
-        for m in self.without_lost(self.world.neighbours(self.group)):
-            away = angular_offsets(m.descriptors, base)
-            late = max((start - m.ut).total_seconds(), (m.ut - end).total_seconds())
-            far = away is not None and max(map(abs, away)) > policy.sky_field_fraction * field_arcsec
-            if m.usable and far and late <= policy.borrow_sky_seconds:
-                sky.append(m)
-        return sorted(sky, key=lambda m: m.order)
-
-    # -- calibrations -------------------------------------------------------------------------
-
-    def given(self, kind: CalKind, target: Descriptors) -> Candidate | None:
-        """A calibration that was not made of the sky, if one serves."""
-        others = [c for c in self.world.candidates(kind, target) if not association.of_sky(c)]
-        match = association.best_match(association.RULES[kind], target, others)
-        return match.candidate if isinstance(match, Found) else None
-
-    def with_calibrations(self, inputs: list[Member], overrides: dict[str, Any]) -> Decision:
-        target = self.primary().descriptors
-        blocked: list[str] = []  # why it waits
-        passing = False  # all that it waits for is only preferred
-        chosen: dict[CalKind, tuple[Candidate, ...]] = {}
-        origin = self.origin()
-        for kind in sorted(self.takes, key=lambda k: (k is not CalKind.FLAT, k)):
-            if overrides.get(_SWITCH.get(kind, "")) == "skip":
-                continue
-            rule = association.RULES[kind]
-            candidates = self.world.candidates(kind, target)
-            match = association.best_match(rule, target, candidates, prefer_origin=origin)
-            self.matches[kind] = match
-            if kind is CalKind.ZERO_POINT:  # the job is given all of the night, and compares them
-                chosen[kind] = tuple(association.of_the_night(rule, target, candidates))
-            elif isinstance(match, Found):
-                chosen[kind] = (match.candidate,)
-            if isinstance(match, Found):
-                # A lamp's flat is preferred to one of the sky, and the mask of the same flats to any other.
-                own = kind is not CalKind.MADE_BPM or match.candidate.origin == origin
-                own &= kind is not CalKind.ZERO_POINT
-                if own and not association.of_sky(match.candidate):
-                    self.nearest[kind] = match.candidate.ut
-                if kind is CalKind.FLAT:
-                    origin = match.candidate.origin
-                continue
-            wait, note = self.without(kind, match)
-            if wait:
-                blocked.append(wait)
-                passing = kind not in self.recipe.needs
-            elif kind in _SWITCH:
-                self.parameters[_SWITCH[kind]] = "skip"
-            if note:
-                self.notes.append(note)
-        if len(blocked) > 1:
-            passing = False
-        self.parameters |= self.decided_for(inputs) | overrides
-        found = [c for several in chosen.values() for c in several]
-        spec = self.spec(inputs, [c for c in found if not c.pending])
-        pending = [c for c in found if c.pending]
-        return self.judge(spec, chosen, pending, blocked, passing, inputs)
-
-    def decided_for(self, inputs: Sequence[Member]) -> dict[str, Any]:
-        """Parameters that neither the preset nor the operator decides.
-
-        The scaling of the sky follows from where the sky was taken, with either preset. A frame that a person
-        has accepted is used whatever the steps think of it that judge frames.
-        """
-        wanted: dict[str, Any] = {}
-        if self.setting.preset == "dragons":
-            wanted["skyCorrect:scale_sky"] = None
-        if names := [m.name for m in inputs if self.world.forced_in(m)]:
-            wanted |= {f"{step.name}:accept": names for step in self.recipe.steps}
-        return {name: value for name, value in wanted.items() if self.recipe.has(name)}
-
-    def without(self, kind: CalKind, match: Match) -> tuple[str, str]:
-        """(why to wait, or "" to go on; note for the product) when no calibration of a kind is there."""
-        if isinstance(match, NotApplicable):
-            return "", f"{kind} not applied: {match.why}"
-        if kind in self.recipe.needs:
-            return match.why, ""
-        preferred = kind in self.recipe.prefers and self.rule.role != "standard"
-        if preferred and self.patience > 0:
-            return match.why, ""
-        # Of a mask or a zero point nothing needs to be said: the other kind, or none, is the normal case.
-        return "", f"{kind} not applied: {match.why}" if kind in _SWITCH else ""
-
-    def judge(
-        self,
-        spec: JobSpec,
-        chosen: Mapping[CalKind, Sequence[Candidate]],
-        pending: list[Candidate],
-        blocked: list[str],
-        passing: bool,
-        inputs: list[Member],
-    ) -> Decision:
-        current = self.group.current
-        better: tuple[str, ...] = ()
-        if current is not None:
-            wanted, better = self.remake_wanted(current, spec, chosen)
-            if not wanted:
-                return self.say("idle", current.rejected or "product is current", better=better)
-        if lost := [m for m in inputs if not m.path]:
-            return self.waits_for_files(lost)
-        if pending or blocked:
-            making = [f"{c.kind} {c.name} is being made" for c in pending]
-            due = self.patience * 3600 if passing and not pending else None
-            return self.say(
-                "wait",
-                "; ".join(blocked + making),
-                short=passing,
-                due=due,
-                producers=tuple(c.ident for c in pending),
-                makes=self.makes(spec) if not blocked else None,
-            )
-        latest = max(m.ut for m in inputs)
-        return self.say(
-            "plan",
-            "complete",
-            spec=spec,
-            latest=latest,
-            makes=self.makes(spec),
-            remake=self.group.remake,
-            members=tuple(m.frame_id for m in inputs),
-        )
-
-    def waits_for_files(self, lost: Sequence[Member]) -> Decision:
-        """Until the grace of the last of them is over; for ever for what the current product was made of."""
-        used = set(self.group.current.inputs) if self.group.current else set()
-        names = " ".join(m.name for m in lost[:3]) + (f" and {len(lost) - 3} more" if len(lost) > 3 else "")
-        what = f"{names} {'is' if len(lost) == 1 else 'are'} no longer on disk"
-        release = f"nirid reject {lost[0].name} --reason gone"
-        if any((m.data_sha, m.facts) in used for m in lost):
-            return self.say("wait", f"{what}, and the product has it: put it back, or {release}")
-        due = max(0.0, *(self.setting.grace_seconds - m.gone_for for m in lost))
-        grace = (
-            f"{self.setting.grace_seconds / 60:.3g} min"  # and not what is left of it, which is soon untrue
-        )
-        why = f"{what}: goes on without {grace} after that was seen, at once by {release}"
-        return self.say("wait", why, lost=True, due=due)
-
-    def remake_wanted(
-        self, current: Current, spec: JobSpec, chosen: Mapping[CalKind, Sequence[Candidate]]
-    ) -> tuple[bool, tuple[str, ...]]:
-        """(whether the product is to be made again, calibrations that are better but too far in time).
-
-        Frames that came or went always count, a calibration only near in time (or when the one that was
-        used has been withdrawn), a new release or override not by itself.
-        """
-        content = tuple((i.data_sha, i.facts) for i in spec.inputs)
-        first = spec.parameters.get("removeFirstFrame:remove_first")
-        same = content == current.inputs and first == current.remove_first
-        same = same and forced_in(spec.parameters) == current.forced_in
-        if not same or self.group.remake != current.remake:
-            return spec.key != current.key, ()  # the same key is the same product, whatever is known of it
-        if current.rejected:
-            return False, ()
-        better = []
-        for kind in self.takes:
-            now, old = chosen.get(kind, ()), current.calibrations.get(kind.value, ())
-            gone = set(old) - {c.ident for c in now}
-            for new in now:
-                if new.ident in old:
-                    continue
-                if self.heals(new):
-                    return True, ()
-                better.append(f"{kind} {new.name}")
-            if any(self.world.withdrawn(ident) for ident in gone):
-                return True, ()
-        return False, tuple(better)
-
-    def heals(self, new: Candidate) -> bool:
-        limit = self.policy.healing_days * 86400
-        if new.kind is CalKind.STATIC_BPM:  # dated years before what it serves: what counts is when it came
-            return abs(new.added - self.group.last_arrival) <= limit
-        target = self.primary().descriptors.ut_datetime
-        return target is not None and abs((new.ut - target).total_seconds()) <= limit
-
-    # -- the job ------------------------------------------------------------------------------
-
-    def origin(self) -> str:
-        """Identity of the group's frames, the same for a flat and for the mask of the same flats."""
-        return digest([self.group.key, self.usable[0].ident], 16)
-
-    def spec(self, inputs: list[Member], calibrations: list[Candidate]) -> JobSpec:
-        recipe = self.recipe
-        named = self.primary()
-        if self.parameters.get("removeFirstFrame:remove_first"):
-            named = self.usable[1]
-        frames = tuple(
-            Input(m.path, m.name, m.file_sha, m.data_sha, m.facts, m.ut.isoformat()) for m in inputs
-        )
-        cals = tuple(CalInput(c.kind.value, c.path, c.name, c.sha256, c.ident) for c in calibrations)
-        key = job_key(
-            recipe.name,
-            recipe.version,
-            frames,
-            cals,
-            self.parameters,
-            self.setting.preset,
-            self.group.remake,
-        )
-        return JobSpec(
-            key=key,
-            recipe=recipe.name,
-            recipe_version=recipe.version,
-            group=digest([self.rule.title, self.group.key, self.usable[0].ident], 16),
-            inputs=frames,
-            calibrations=cals,
-            parameters=dict(self.parameters),
-            preset=self.setting.preset,
-            notes=tuple(self.notes),
-            name=f"{named.stem}{recipe.suffix}",
-            night=named.night,
-            time_stamp=max(m.descriptors.ut_end or m.ut for m in inputs).isoformat(),
-            products=self.setting.products,
-        )
-
-    def makes(self, spec: JobSpec) -> Candidate | None:
-        kind, facts = gives(self.rule, self.recipe), self.primary().descriptors
-        if kind is None or (kind is CalKind.ZERO_POINT and not gives_zero_point(facts)):
-            return None
-        rule = association.RULES[kind]
-        names = (*rule.match, *rule.tolerance, "gcal_lamp")
-        # What a closed lamp says in the header of a frame of the sky says nothing of its flat.
-        sky = association.SKY_FACTS if kind is CalKind.FLAT and self.rule.role else {}
-        return Candidate(
-            kind=kind,
-            name=spec.name,
-            ident=spec.key,
-            facts={**{name: getattr(facts, name) for name in names}, **sky},
-            ut=self.usable[0].ut,
-            origin=self.origin(),
-            pending=True,
-        )
-
-
-# The parameter by which a step goes on without a calibration.
-_SWITCH = {CalKind.DARK: "darkCorrect:do_cal", CalKind.FLAT: "flatCorrect:do_cal"}
-
-
-def _label(ingredient: Ingredient) -> str:
-    return "+".join(sorted(ingredient.tags - LAMP_TAGS)) or "frames"

@@ -1,0 +1,122 @@
+"""Which calibrations a job gets, whether it waits for one, and whether a better one has it made again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from daemon.model.groups import Current, forced_in
+from daemon.model.jobs import JobSpec
+from daemon.plan.case import Case, Matched
+from pipeline import association
+from pipeline.association import CalKind, Candidate, Found, Match, NotApplicable
+from pipeline.descriptors import Descriptors
+
+# The parameter by which a step goes on without a calibration.
+_SWITCH = {CalKind.DARK: "darkCorrect:do_cal", CalKind.FLAT: "flatCorrect:do_cal"}
+
+
+def given(case: Case, kind: CalKind, target: Descriptors) -> Candidate | None:
+    """A calibration that was not made of the sky, if one serves."""
+    others = [c for c in case.world.candidates(kind, target) if not association.of_sky(c)]
+    match = association.best_match(association.RULES[kind], target, others)
+    return match.candidate if isinstance(match, Found) else None
+
+
+def matched(case: Case, target: Descriptors, origin: str, overrides: Mapping[str, Any]) -> Matched:
+    """The calibrations at hand for a job.
+
+    target : of the frame that names it; origin : of its frames (`Case.origin`)
+    overrides : what the operator has set; a calibration that is switched off there is not looked for
+    """
+    matches, nearest = {}, {}
+    chosen: dict[CalKind, tuple[Candidate, ...]] = {}
+    parameters: dict[str, Any] = {}
+    blocked, notes, passing = [], [], False
+    for kind in sorted(case.takes, key=lambda k: (k is not CalKind.FLAT, k)):
+        if overrides.get(_SWITCH.get(kind, "")) == "skip":
+            continue
+        rule = association.RULES[kind]
+        candidates = case.world.candidates(kind, target)
+        match = association.best_match(rule, target, candidates, prefer_origin=origin)
+        matches[kind] = match
+        if kind is CalKind.ZERO_POINT:  # the job is given all of the night, and compares them
+            chosen[kind] = tuple(association.of_the_night(rule, target, candidates))
+        elif isinstance(match, Found):
+            chosen[kind] = (match.candidate,)
+        if isinstance(match, Found):
+            # A lamp's flat is preferred to one of the sky, and the mask of the same flats to any other.
+            own = kind is not CalKind.MADE_BPM or match.candidate.origin == origin
+            own &= kind is not CalKind.ZERO_POINT
+            if own and not association.of_sky(match.candidate):
+                nearest[kind] = match.candidate.ut
+            if kind is CalKind.FLAT:
+                origin = match.candidate.origin
+            continue
+        wait, note = _without(case, kind, match)
+        if wait:
+            blocked.append(wait)
+            passing = kind not in case.recipe.needs
+        elif kind in _SWITCH:
+            parameters[_SWITCH[kind]] = "skip"
+        if note:
+            notes.append(note)
+    passing = passing and len(blocked) == 1
+    return Matched(matches, nearest, chosen, tuple(blocked), passing, parameters, tuple(notes))
+
+
+def _without(case: Case, kind: CalKind, match: Match) -> tuple[str, str]:
+    """(why to wait, or "" to go on; note for the product) when no calibration of a kind is there."""
+    if isinstance(match, NotApplicable):
+        return "", f"{kind} not applied: {match.why}"
+    if kind in case.recipe.needs:
+        return match.why, ""
+    preferred = kind in case.recipe.prefers and case.rule.role != "standard"
+    if preferred and case.patience > 0:
+        return match.why, ""
+    # Of a mask or a zero point nothing needs to be said: the other kind, or none, is the normal case.
+    return "", f"{kind} not applied: {match.why}" if kind in _SWITCH else ""
+
+
+def remake_wanted(
+    case: Case,
+    current: Current,
+    spec: JobSpec,
+    chosen: Mapping[CalKind, Sequence[Candidate]],
+    target: Descriptors,
+) -> tuple[bool, tuple[str, ...]]:
+    """(whether the product is to be made again, calibrations that are better but too far in time).
+
+    Frames that came or went always count, a calibration only near in time (or when the one that was
+    used has been withdrawn), a new release or override not by itself.
+    """
+    content = tuple((i.data_sha, i.facts) for i in spec.inputs)
+    first = spec.parameters.get("removeFirstFrame:remove_first")
+    same = content == current.inputs and first == current.remove_first
+    same = same and forced_in(spec.parameters) == current.forced_in
+    if not same or case.group.remake != current.remake:
+        return spec.key != current.key, ()  # the same key is the same product, whatever is known of it
+    if current.rejected:
+        return False, ()
+    better = []
+    for kind in case.takes:
+        now, old = chosen.get(kind, ()), current.calibrations.get(kind.value, ())
+        gone = set(old) - {c.ident for c in now}
+        for new in now:
+            if new.ident in old:
+                continue
+            if _is_near(case, new, target):
+                return True, ()
+            better.append(f"{kind} {new.name}")
+        if any(case.world.withdrawn(ident) for ident in gone):
+            return True, ()
+    return False, tuple(better)
+
+
+def _is_near(case: Case, new: Candidate, target: Descriptors) -> bool:
+    """Whether a calibration is near enough for a product to be made again with it."""
+    limit = case.policy.healing_days * 86400
+    if new.kind is CalKind.STATIC_BPM:  # dated years before what it serves: what counts is when it came
+        return abs(new.added - case.group.last_arrival) <= limit
+    taken = target.ut_datetime
+    return taken is not None and abs((new.ut - taken).total_seconds()) <= limit
