@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import sys
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -22,7 +22,7 @@ WATCH_SECONDS = 2.0
 
 @click.command(short_help="The night: what runs, waits, needs a person; seeing, zero points, looks.")
 @click.option("--night", type=Night(), metavar="NIGHT", help="This UT date instead of the latest.")
-@click.option("--watch", is_flag=True, help="Again every 2 s, until Ctrl-C; once where nobody looks.")
+@click.option("--watch", is_flag=True, help="Again every 2 s, until Ctrl-C.")
 @json_option
 @click.pass_obj
 def status(settings: Settings, night: str | None, watch: bool, as_json: bool) -> None:
@@ -35,24 +35,36 @@ def status(settings: Settings, night: str | None, watch: bool, as_json: bool) ->
         print_json(answer_of(settings, night))
         return
     out = console()
-    if watch and sys.stdout.isatty():
+    if watch:
         _watch(out, lambda: lines(answer_of(settings, night), out.width))
-    for line in lines(answer_of(settings, night), out.width):  # after watching too: the screen goes
-        out.print(line, soft_wrap=True)
+    if not watch or out.is_terminal:  # after watching, too: its screen goes
+        for line in lines(answer_of(settings, night), out.width):
+            out.print(line, soft_wrap=True)
 
 
 def _watch(out: Any, look: Callable[[], Iterator[Any]]) -> None:
-    """Show it again and again, until Ctrl-C."""
+    """Show it again and again, until Ctrl-C or SIGTERM; where there is no terminal one after the other."""
     from rich.console import Group
     from rich.live import Live
 
-    with (
-        contextlib.suppress(KeyboardInterrupt),
-        Live(console=out, screen=True, auto_refresh=False, vertical_overflow="crop") as live,
-    ):
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # or the terminal would stay as it is
+    if out.is_terminal:
+        live = Live(console=out, screen=True, auto_refresh=False, vertical_overflow="crop")
+    with contextlib.suppress(KeyboardInterrupt), live if out.is_terminal else contextlib.nullcontext():
         while True:
-            live.update(Group(*look()), refresh=True)
+            shown = Group(*_or_why_not(look))
+            live.update(shown, refresh=True) if out.is_terminal else out.print(shown, "", soft_wrap=True)
             time.sleep(WATCH_SECONDS)
+
+
+def _or_why_not(look: Callable[[], Iterator[Any]]) -> list[Any]:
+    """A daemon that starts has no database yet; one that is busy has it later."""
+    from pipeline.errors import NiridError
+
+    try:
+        return list(look())
+    except (NiridError, OSError) as error:
+        return list(_said("waits", str(error), console().width))
 
 
 def answer_of(settings: Settings, night: str | None) -> dict[str, Any]:
