@@ -156,11 +156,9 @@ def _head(answer: Mapping[str, Any], width: int) -> Iterator[Any]:
     last = waits["name"].removesuffix(".fits")
     ago = "" if waits["arrival"] is None else span(time.time() - waits["arrival"])
     yield from _said("arrival", f"{last}, {ago} ago" if ago else "no frame yet", width)
+    jobs = {**answer["counts"]["jobs"], "failed": len(answer["failed"])}  # of those that need somebody
     counted = []
-    for what in ("files", "jobs"):
-        states = answer["counts"][what]
-        if what == "jobs":  # one that was made good since needs nobody
-            states = {**states, "failed": len(answer["failed"])}
+    for what, states in (("files", answer["counts"]["files"]), ("jobs", jobs)):
         counted.append(f"{what} " + (", ".join(f"{n} {s}" for s, n in sorted(states.items()) if n) or "none"))
     yield from _said("so far", "; ".join(counted), width)
     more = []
