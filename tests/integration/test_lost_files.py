@@ -107,8 +107,9 @@ def test_a_mask_stays_when_some_of_its_darks_are_tidied_away(daemons):
     before, ran = used(daemon, "N20160102S0021_bpm"), len(daemon.engine.ran)
     for record in (short[1], FLATS[1]):
         go(daemon, record)
+    daemon.run(1000)
     daemon.ledger.write(lambda tx: tx.run("UPDATE frame_group SET touched = 1"))
-    daemon.run(2000)
+    daemon.run(1000)
     assert used(daemon, "N20160102S0021_bpm") == before
     assert len(daemon.engine.ran) == ran
 
