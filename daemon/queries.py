@@ -342,7 +342,8 @@ def waits(db: sqlite3.Connection) -> Row:
             WHERE s.current AND s.present AND {_STATE} IN ('seen', 'incomplete')""",
     }
     answer: Row = {name: db.execute(sql).fetchone()[0] for name, sql in one.items()}
-    last = db.execute("SELECT first_seen, name FROM content ORDER BY first_seen DESC LIMIT 1").fetchone()
+    newest = "SELECT first_seen, name FROM content ORDER BY first_seen DESC, id DESC LIMIT 1"
+    last = db.execute(newest).fetchone()
     return {**answer, "arrival": last[0] if last else None, "name": last[1] if last else ""}
 
 
