@@ -248,7 +248,7 @@ def _write(
 
     png : where its picture goes; when that fails, the old file stays
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part = path.with_name(f".{path.name[:200]}.{os.getpid()}")  # a name may have 255 bytes
     part.unlink(missing_ok=True)  # left by a process of the same number
 
     def written() -> str:

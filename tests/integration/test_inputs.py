@@ -402,6 +402,8 @@ def patch(kind, value, size=256):
         (lambda top, w: mask(top, w / "m.fits", patch("f4", np.nan)), "900 values of a mask are no 16 bits"),
         (lambda top, w: mask(top, w / "m.fits", patch("u1", 1, 128)), "128x128 pixels do not cover 256x256"),
         (lambda top, w: mask(top, w / "m.fits", patch("u1", 1, 257)), "257x257 pixels do not cover 256x256"),
+        (lambda top, w: mask(top, w / "m.fits", np.zeros((256, 258), "u1")), "258x256 pixels do not"),
+        (lambda top, w: mask(top, w / "m.fits", np.zeros((512, 256), "u1")), "256x512 pixels do not"),
         (lambda top, w: str(w / "absent.fits"), "no such file"),
         (lambda top, w: str(w), "not a regular file"),
     ],
@@ -538,6 +540,17 @@ def test_products_go_elsewhere_from_a_folder_that_is_read_only(top, work, monkey
     with pytest.raises(StoreError, match="is to store calibrations, and cannot be written"):
         Reduce(files=raw(top, range(423, 426)), out=work / "no", config_file=str(work / "rc")).runr()
     assert not (work / "no").exists()
+
+
+def test_a_name_as_long_as_names_may_be(top, work):
+    name = "x" * 245
+    long = copy(raw(top, [423])[0], work / f"{name}.fits")
+    Reduce(files=[long], preview=True).runr()
+    assert (work / f"{name}_dark.fits").exists()
+    assert (work / f"{name}_dark.png").exists()
+    with pytest.raises(OSError, match="name too long"):
+        Reduce(files=[long], suffix="_flat_field").runr()
+    assert len(list(work.iterdir())) == 4
 
 
 def test_a_name_in_capitals(top, work):
