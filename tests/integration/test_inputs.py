@@ -494,6 +494,7 @@ def test_what_is_no_exposure_is_one_line(top, work, cards, why):
         ("2016-01-01 20:02:45-10:00", ""),
         ("2016-13-45", "DATE-OBS '2016-13-45' is no date; 2016-01-02 06:02:45, from elsewhere, is taken"),
         ("soon", "DATE-OBS 'soon' is no date"),
+        ("", ""),
     ],
 )
 def test_a_date_is_read_or_said(top, work, date, said):
@@ -505,6 +506,7 @@ def test_a_date_is_read_or_said(top, work, date, said):
     one = copy(files[0], work / "one" / Path(files[0]).name)
     Reduce(files=[one]).runr()
     assert open_dataset(one).ut_datetime().isoformat() == "2016-01-02T06:02:45"
+    assert open_dataset(DARK).ut_datetime().isoformat() == "2016-01-02T06:02:45"
     assert ("is no date" in history(DARK)) == bool(said)
     assert said in history(DARK)
 
