@@ -17,6 +17,7 @@ from pipeline.cal_service import LocalDB
 from pipeline.errors import BadFrame, CalibrationNotFound, FrameMismatch, NiridError, OverrideError
 from pipeline.fitsio import read_provenance
 from pipeline.inputs import ReduceError
+from pipeline.outputs import WouldOverwrite
 from pipeline.select import fits_files
 from pipeline.simulate import simulate_night
 from pipeline.stores import StoreError
@@ -188,6 +189,22 @@ def test_exposures_that_look_alike_are_all_used(top, work):
     reduction = Reduce(files=same_time)
     reduction.runr()
     assert fits.getval(reduction.output_filenames[0], "NCOMBINE") == 3
+
+
+def test_what_a_step_writes_replaces_nothing_of_other_exposures(top, work):
+    one = [copy(path, work / "a" / f"img{i}.fits") for i, path in enumerate(raw(top, range(423, 426)))]
+    two = [copy(path, work / "b" / f"img{i}.fits") for i, path in enumerate(raw(top, range(463, 466)))]
+    for files in (one, two, one):
+        Reduce(files=files, uparms={"prepare:write_outputs": True}).runr()
+    found = {path.name: fits.getval(path, "EXPTIME") for path in sorted(work.glob("*_prepared.fits"))}
+    assert len(found) == 6
+    assert all(seconds == (1.001 if "-" in name else 20.002) for name, seconds in found.items())
+    for path in work.glob("*_prepared.fits"):
+        path.unlink()
+    (work / "img1_prepared.fits").write_text("mine")
+    with pytest.raises(WouldOverwrite, match="img1_prepared"):
+        Reduce(files=one, uparms={"prepare:write_outputs": True}).runr()
+    assert [path.read_text() for path in work.glob("*_prepared.fits")] == ["mine"]
 
 
 # --- every frame of a list ---------------------------------------------------------------------------------
