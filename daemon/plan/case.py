@@ -115,7 +115,7 @@ class Matched:
 
 
 def without_lost(
-    members: Sequence[Member], setting: Setting, used: Set[tuple[str, str]] = frozenset()
+    members: Sequence[Member], setting: Setting, used: Set[tuple[str, str]]
 ) -> tuple[tuple[Member, ...], tuple[str, ...]]:
     """(the members, notes). What is gone for good, as far as anybody can tell, is not used, which is noted.
 

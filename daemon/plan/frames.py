@@ -37,7 +37,7 @@ def joined_darks(case: Case, join: Join) -> tuple[list[Member], list[str]]:
     complete: list[list[Member]] = []
     notes: list[str] = []
     for other in case.world.joined(join, case.group):
-        members, said = without_lost(other.members, case.setting)
+        members, said = without_lost(other.members, case.setting, case.used)
         notes += said
         found = [m for m in members if m.usable]
         if len(found) >= join.at_least:
@@ -94,7 +94,7 @@ def _borrowed_sky(case: Case) -> tuple[list[Member], tuple[str, ...]]:
     field_arcsec = min(base.shape) * base.pixel_scale
     start, end = usable[0].ut, usable[-1].ut
     sky = []
-    neighbours, notes = without_lost(case.world.neighbours(case.group), case.setting)
+    neighbours, notes = without_lost(case.world.neighbours(case.group), case.setting, case.used)
     for m in neighbours:
         away = angular_offsets(m.descriptors, base)
         late = max((start - m.ut).total_seconds(), (m.ut - end).total_seconds())
