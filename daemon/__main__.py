@@ -1,6 +1,6 @@
 """python -m daemon"""
 
-from daemon.cli import main
+import nirid_start
 
 if __name__ == "__main__":
-    main()
+    nirid_start.main()

@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from daemon import instance, logs, owner, systemd  # little: the workers start before the rest is imported
+from daemon import instance, limits, logs, owner, systemd  # little: the workers start before all else
 from daemon.config import Config
 from daemon.engine import Engine, compiled
 from daemon.engine.local import STOP_SECONDS, Limits, LocalEngine
@@ -146,7 +146,7 @@ def engine_of(
 ) -> Engine:
     """The workers, not started. on_change : told why no job can be done, and "" when it can again"""
     engine, log = config.engine, asdict(config.log)
-    limits = Limits(engine.job_seconds, engine.memory_mb, engine.jobs_per_worker)
+    each = Limits(engine.job_seconds, engine.memory_mb, engine.jobs_per_worker)
     # Nobody looks at a group that is reduced once, so nothing is kept for another time.
     cache_mb = 0 if hurry else engine.cache_mb
     if engine.kind == "local":
@@ -154,14 +154,14 @@ def engine_of(
         shared = {"cache": str(config.cache_folder), "cache_mb": cache_mb}
         most = 3 if hurry else None
         return LocalEngine(
-            engine.workers, limits, log=log, shared=shared, most_failed_starts=most, on_change=on_change
+            engine.workers, each, log=log, shared=shared, most_failed_starts=most, on_change=on_change
         )
     from daemon.engine.dask import DaskEngine, greeting
     from daemon.engine.link import Link
 
     folders = [str(folder) for folder in (*config.drop_folders, config.product_folder)]
-    link = Link(engine.scheduler, greeting(limits, log, folders, cache_mb), engine.tls)
-    return DaskEngine(link, limits, on_change=on_change, hurry=hurry)
+    link = Link(engine.scheduler, greeting(each, log, folders, cache_mb), engine.tls)
+    return DaskEngine(link, each, on_change=on_change, hurry=hurry)
 
 
 def build(config: Config, *, hurry: bool = False, start_workers: bool = False) -> Daemon:
@@ -176,7 +176,10 @@ def build(config: Config, *, hurry: bool = False, start_workers: bool = False) -
     missing = [folder for folder in config.drop_folders if not folder.is_dir()]
     if missing and hurry:  # a service waits for the mount; here nothing would be found, and called done
         raise NiridError(f"{missing[0]}: no such folder")
+    limits.make_room_for(limits.files_for(config.engine.workers))
     config.product_folder.mkdir(parents=True, exist_ok=True)
+    for low in limits.too_low(config):
+        logs.get().warning("limit_is_low", why=low)
     told: dict[str, Any] = {}
 
     def tell(**more: Any) -> None:
@@ -411,11 +414,13 @@ def batch(config: Config) -> dict[str, Any]:
     owner.check(config)
     with instance.only_one(config), Signals() as signals:
         began = datetime.now(UTC).isoformat(timespec="milliseconds")
-        daemon = build(config, hurry=True, start_workers=True)
+        with _hinted(config):
+            daemon = build(config, hurry=True, start_workers=True)
         signals.also = daemon.stop.set  # nobody waits for it, so that a handler may set it
         try:
-            daemon.start()
-            daemon.heart.until_idle(daemon.landing.take_all, daemon.stop)
+            with _hinted(config):
+                daemon.start()
+                daemon.heart.until_idle(daemon.landing.take_all, daemon.stop)
             if signals.caught:
                 raise NiridError("stopped before everything was done; run it again to go on")
             losses.draw_previews(config.database, daemon.heart.dispatcher.suspect)
@@ -424,15 +429,27 @@ def batch(config: Config) -> dict[str, Any]:
             daemon.close()
 
 
+@contextlib.contextmanager
+def _hinted(config: Config) -> Iterator[None]:
+    """An error of the system, with the limits that may be behind it: SQLite knows of no ulimit -f."""
+    try:
+        yield
+    except OSError as error:
+        if not (low := limits.too_low(config)):
+            raise
+        raise NiridError(f"{error}; {'; '.join(low)}") from error
+
+
 def _summary(daemon: Daemon, since: str) -> dict[str, Any]:
     from daemon import queries
 
+    blocked = [*daemon.landing.in_the_way(), *daemon.heart.dispatcher.left_undone()]
     with daemon.ledger.read() as db:
         return {
             "failed": [job for job in queries.jobs(db, ["failed"]) if (job["changed"] or "") >= since],
             "waiting": queries.jobs(db, ["waiting"]),
             "products": [p for p in queries.products(db) if (p["published"] or "") >= since],
-            "blocked": [*daemon.landing.in_the_way(), *daemon.heart.dispatcher.left_undone()],
+            "blocked": [*blocked, *(limits.too_low(daemon.config) if blocked else ())],
         }
 
 

@@ -13,11 +13,13 @@ import contextlib
 import os
 import re
 import sqlite3
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 from daemon import moves
 from daemon.config import Config
+from daemon.plain import clean
 from pipeline import outputs
 from pipeline.caldb import readonly_uri
 from pipeline.errors import NiridError
@@ -44,11 +46,14 @@ def backup(database: Path, target: Path, *, overwrite: bool = False) -> int:
 def copy_whole(database: Path, target: Path) -> None:
     """Copy a database that may be written meanwhile; the copy is compact, checked and flushed before it takes
     its name. Raises NiridError when it is not whole or cannot be written, OSError."""
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    part = target.with_name(f".{clean(target.name)}.{os.getpid()}.part")
     part.unlink(missing_ok=True)
     try:
-        with contextlib.closing(sqlite3.connect(readonly_uri(database), uri=True, timeout=10.0)) as db:
-            db.execute("VACUUM INTO ?", (str(part),))
+        with (
+            contextlib.closing(sqlite3.connect(readonly_uri(database), uri=True, timeout=10.0)) as db,
+            _as_text(part) as name,
+        ):
+            db.execute("VACUUM INTO ?", (name,))
         with contextlib.closing(sqlite3.connect(part)) as copy:
             said = copy.execute("PRAGMA quick_check(1)").fetchone()[0]
         if said != "ok":
@@ -61,6 +66,16 @@ def copy_whole(database: Path, target: Path) -> None:
     finally:
         part.unlink(missing_ok=True)
     moves.sync(target.parent)
+
+
+@contextlib.contextmanager
+def _as_text(part: Path) -> Iterator[str]:
+    """A name for a new file that a statement can hold, also where bytes of its folder's are no text."""
+    folder = os.open(part.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{folder}/{part.name}"
+    finally:
+        os.close(folder)
 
 
 def nightly(config: Config) -> Path:

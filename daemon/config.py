@@ -7,6 +7,7 @@ service of this machine, asked from elsewhere, to its own (`daemon.service`).
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import ipaddress
 import os
@@ -178,24 +179,28 @@ class Config:
     origins: Mapping[str, Origin] = field(default_factory=dict, repr=False, compare=False)
     path: str = field(default="", compare=False)  # of the file; empty when there is none
     cache: str = field(default="", compare=False)  # of the service, for a command beside it
+    base: str = field(default="", compare=False)  # what folders are relative to; empty: where we are
+
+    def _absolute(self, folder: str) -> Path:
+        return Path(os.path.abspath(os.path.join(self.base, expanded(folder))))
 
     @property
     def drop_folders(self) -> tuple[Path, ...]:
-        return tuple(_absolute(folder) for folder in self.watch.folders)
+        return tuple(self._absolute(folder) for folder in self.watch.folders)
 
     @property
     def product_folder(self) -> Path:
-        return _absolute(self.products.folder)
+        return self._absolute(self.products.folder)
 
     @property
     def state_folder(self) -> Path:
-        return _absolute(self.state.folder or os.environ.get("STATE_DIRECTORY") or "state")
+        return self._absolute(self.state.folder or _first_of("STATE_DIRECTORY") or "state")
 
     @property
     def cache_folder(self) -> Path:
         """What can be made again: calibrated frames, and the scratch maps of large groups."""
-        given = os.environ.get("CACHE_DIRECTORY", "").split(":")[0] or self.cache
-        return _absolute(given) / "frames" if given else self.state_folder / "cache"
+        given = _first_of("CACHE_DIRECTORY") or self.cache
+        return self._absolute(given) / "frames" if given else self.state_folder / "cache"
 
     @property
     def database(self) -> Path:
@@ -212,7 +217,7 @@ class Config:
         return chosen
 
 
-NOT_OPTIONS = ("origins", "path", "cache")
+NOT_OPTIONS = ("origins", "path", "cache", "base")
 
 
 def find_file(given: str | None = None, *, of_service: bool = True) -> Path | None:
@@ -223,11 +228,15 @@ def find_file(given: str | None = None, *, of_service: bool = True) -> Path | No
     """
     if chosen := given or os.environ.get("NIRID_CONFIG"):
         return expanded(chosen)
-    folder = os.environ.get("CONFIGURATION_DIRECTORY", "").split(":")[0]
-    file = Path(folder) / "nirid.toml" if folder else None
-    if file and file.exists():
-        return file
+    for folder in filter(None, os.environ.get("CONFIGURATION_DIRECTORY", "").split(":")):
+        if (file := Path(folder) / "nirid.toml").exists():
+            return file
     return service.file() if of_service else None
+
+
+def _first_of(variable: str) -> str:
+    """The first of the folders that systemd names, with colons between, one for each word of the unit."""
+    return next(filter(None, os.environ.get(variable, "").split(":")), "")
 
 
 def load(path: Path | None = None, command_line: Mapping[str, Any] | None = None) -> Config:
@@ -250,6 +259,8 @@ def load(path: Path | None = None, command_line: Mapping[str, Any] | None = None
     if problems:
         lines = (f"{_line_of(text, p.where)}{p.where}{p.what}" for p in problems)
         raise ConfigError("\n".join(f"{path or 'command line'}{line}" for line in lines))
+    with contextlib.suppress(FileNotFoundError):  # deleted: only whole paths can be meant
+        config = dataclasses.replace(config, base=os.getcwd())
     config = dataclasses.replace(config, origins=_origins(tables, given), path=str(path or ""))
     if service.owns(path):
         config = _of_the_service(config, given)
@@ -527,10 +538,6 @@ def _origins(tables: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, O
         names = [f"{section}.{name}" for name in values] if isinstance(values, Mapping) else [section]
         found |= dict.fromkeys(names, "file")
     return found | dict.fromkeys(given, "command line")
-
-
-def _absolute(folder: str) -> Path:
-    return Path(os.path.abspath(expanded(folder)))
 
 
 def _agrees(wanted: Any, value: Any) -> bool:

@@ -34,7 +34,7 @@ from daemon.triggers import DEFAULT_POLICY, Policy
 BACK_OFF = (1.0, 300.0)  # first and longest, s
 OLDEST_EVERY = 8  # one claim in so many is the oldest of the backlog
 LOOK_AGAIN = 30.0  # s, at products that may be lost
-ALONE_SECONDS = 300.0  # after a worker was killed for memory
+ALONE_SECONDS = 300.0  # after a worker was killed for memory, or was too slow
 HURRIED_TRIES = 3  # with --until-idle, where back-off counts as elapsed
 
 
@@ -228,17 +228,19 @@ class Dispatcher:
             if outcome.result and outcome.result.get(path):
                 with contextlib.suppress(OSError):
                     Path(outcome.result[path]).unlink()
-        if outcome.ending in (*OF_THE_MACHINE, "timeout"):  # says nothing of the frames
+        if outcome.ending in OF_THE_MACHINE:  # says nothing of the frames
             self._of_the_machine(outcome)
             self._delay(outcome.job_id, outcome.error)
         elif outcome.ending not in ("stopped", "cache") and self.setting is not None:
             setting = self.setting
-            self.ledger.write(lambda tx: halving.told(tx, job, outcome, setting))
-            self._delays.pop(outcome.job_id, None)
+            if self.ledger.write(lambda tx: halving.told(tx, job, outcome, setting)):
+                self._delays.pop(outcome.job_id, None)
+            else:
+                self._delay(outcome.job_id, outcome.error)
         self._trying = 0
 
     def _of_the_machine(self, outcome: Outcome) -> None:
-        """A full disk: start nothing until there is room. Memory: one job at a time for a while."""
+        """A full disk: start nothing until there is room. Memory, time: one job at a time for a while."""
         if outcome.ending == "io":
             self.full(outcome.error)
         elif outcome.ending in OF_THE_MACHINE:

@@ -22,12 +22,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from daemon import diskguard, instance
+from daemon import diskguard, instance, limits, trial
 from daemon.cells import damaged_cells
 from daemon.config import Config
-from daemon.engine import compiled
-from daemon.engine.local import warm_marker
+from daemon.engine import deaths
 from daemon.ledger import connect_readonly
+from daemon.sweep import is_passed_over
 from daemon.watcher import NETWORK, filesystem_of
 from pipeline.errors import ConfigError, NiridError
 
@@ -50,7 +50,7 @@ class Finding:
 def examine(config: Config) -> list[Finding]:
     """Every probe; one that fails in an unforeseen way is a finding too."""
     found: list[Finding] = []
-    for probe in (_drop, _folders, _space, _database, _sqlite, _clock, _numba, _engine, _instance):
+    for probe in (_drop, _folders, _space, _database, _sqlite, _clock, _limits, _workers, _engine, _instance):
         try:
             found += probe(config)
         except Exception as error:
@@ -72,6 +72,10 @@ def _drop(config: Config) -> Iterator[Finding]:
         if not os.access(folder, os.R_OK | os.X_OK):
             yield Finding(check, "wrong", f"{_user()} may not list it")
             continue
+        if closed := _closed_below(folder):
+            yield Finding(
+                check, "note", f"{_user()} may not list {', '.join(closed)}: what is in there waits"
+            )
         kind = filesystem_of(str(folder))
         network = kind.startswith(NETWORK)
         arrived, how = event_arrives(folder)
@@ -85,6 +89,16 @@ def _drop(config: Config) -> Iterator[Finding]:
         yield Finding(check, "ok", f"{choice}, {why}{sweep}")
     if limit := _inotify_limit():
         yield limit
+
+
+def _closed_below(folder: Path) -> list[str]:
+    """The first few folders right below that may not be listed, and are not passed over anyhow."""
+    found: list[str] = []
+    with os.scandir(folder) as entries:
+        for entry, _ in zip(entries, range(1000), strict=False):
+            if entry.is_dir(follow_symlinks=False) and not is_passed_over(entry.name):
+                found += [entry.name] * (not os.access(entry.path, os.R_OK | os.X_OK))
+    return sorted(found)[:3]
 
 
 def event_arrives(folder: Path, seconds: float = EVENT_SECONDS) -> tuple[bool | None, str]:
@@ -151,6 +165,8 @@ def _folders(config: Config) -> Iterator[Finding]:
         yield Finding(
             check, "wrong" if problem else "ok", problem or f"on {kind}, can be written, linked, synced"
         )
+        if what == "state folder" and not problem and (why := instance.cannot_be_locked(folder)):
+            yield Finding(check, "wrong", why)
         if what == "state folder" and kind.startswith(NETWORK):
             text = f"on {kind}: SQLite's locks cannot be trusted there; it belongs on a local disk"
             yield Finding(check, "wrong", text)
@@ -194,6 +210,8 @@ def _space(config: Config) -> Iterator[Finding]:
         low = guard.lacking(name, room)
         inodes = "" if room.inodes is None else f", {room.inodes} inodes"
         text = low or f"{room.bytes / 1e9:.1f} GB free{inodes} (pauses below {guard.low_bytes / 1e9:.1f} GB)"
+        if room.bytes >= diskguard.UNKNOWN:
+            text = "the file system does not tell how much is free: work pauses when a write fails"
         yield Finding(f"space for {name}", "wrong" if low else "ok", text)
 
 
@@ -278,17 +296,21 @@ def _adjtimex() -> int:
     return -1
 
 
-def _numba(config: Config) -> Iterator[Finding]:
-    """Compiled loops are kept on disk; without that every worker compiles for minutes."""
-    compiled.settle(config.cache_folder)
-    folder = warm_marker().parent
-    place = _nearest(folder)
-    if not os.access(place, os.W_OK):
-        text = f"{_user()} may not write {folder}: every start compiles for minutes; set NUMBA_CACHE_DIR"
-        yield Finding("compiled loops", "note" if warm_marker().exists() else "wrong", text)
-        return
-    ready = "are ready" if warm_marker().exists() else "will be made by the first worker, in about a minute"
-    yield Finding("compiled loops", "ok", f"{ready}, in {folder}")
+def _workers(config: Config) -> Iterator[Finding]:
+    if config.engine.kind == "local":
+        yield Finding("workers", *trial.start_one(config))
+
+
+def _limits(config: Config) -> Iterator[Finding]:
+    """What the system allows this process, which is what it allows a daemon started in the same way."""
+    found = limits.too_low(config)
+    memory, wanted = deaths.Memory.now().limit, config.engine.workers * config.engine.memory_mb
+    if config.engine.kind == "local" and memory is not None and memory >> 20 < wanted:
+        found.append(
+            f"this service or container may have {memory >> 20} MB, {config.engine.workers} workers up to "
+            f"{config.engine.memory_mb} MB each: the kernel may kill one for it"
+        )
+    yield from (Finding("limits", "note", text) for text in found)
 
 
 def _engine(config: Config) -> Iterator[Finding]:

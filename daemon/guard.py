@@ -7,7 +7,10 @@ they replace our files without a word, so the program looks before it starts. Re
 
 from __future__ import annotations
 
+import sys
 from importlib import metadata
+
+from nirid_start import foreign
 
 DISTRIBUTION = "nirid"
 PACKAGES = ("daemon", "pipeline")
@@ -16,8 +19,12 @@ PACKAGES = ("daemon", "pipeline")
 def intruders() -> dict[str, list[str]]:
     """{package: other distributions that provide it}; empty when all is well. Takes about 0.1 s."""
     providers = metadata.packages_distributions()
-    found = {package: sorted(set(providers.get(package, ())) - {DISTRIBUTION}) for package in PACKAGES}
-    return {package: names for package, names in found.items() if names}
+    found = {package: set(providers.get(package, ())) - {DISTRIBUTION} for package in PACKAGES}
+    if any(found.values()) and (theirs := foreign()):  # these come last, see `nirid_start`
+        ours = [entry for entry in sys.path if entry not in theirs]
+        beside = {one.metadata["Name"] for one in metadata.distributions(path=ours)}
+        found = {package: names & beside for package, names in found.items()}
+    return {package: sorted(names) for package, names in found.items() if names}
 
 
 def complaint() -> str | None:

@@ -150,16 +150,8 @@ def _disk(config: Config) -> Iterator[Problem]:
     if why := diskguard.of(config).check(0.0):
         yield Problem("critical", "disk", why)
     products = config.product_folder
-    if products.is_dir() and not _may_be_written(products):
+    if products.is_dir() and diskguard.is_read_only(products):
         yield Problem("critical", "products", f"the products folder {products} is on a read-only file system")
-
-
-def _may_be_written(folder: Path) -> bool:
-    """False of a file system that is mounted read-only; who may write is not our question here."""
-    try:
-        return not os.statvfs(folder).f_flag & os.ST_RDONLY
-    except OSError:
-        return True
 
 
 def _requests(config: Config, now: float) -> Iterator[Problem]:

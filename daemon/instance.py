@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import fcntl
 import json
 import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -25,12 +27,33 @@ class AlreadyRunning(NiridError):
     exit_code = 75
 
 
+class CannotLock(NiridError):
+    """The file system of the state folder has no locks, or its lock service does not answer."""
+
+    def __init__(self, state: Path, error: OSError) -> None:
+        from daemon.watcher import filesystem_of
+
+        passing = error.errno == errno.ENOLCK  # as of a lock service that is not up yet
+        self.exit_code = 1 if passing else 78
+        what = "put the state folder on a local disk ([state] folder, --state)"
+        super().__init__(
+            f"the state folder {state} cannot be locked: its file system, {filesystem_of(str(state))}, says "
+            f"{error.strerror!r}: {'start its lock service, or ' if passing else ''}{what}"
+        )
+
+
+UMASK = 0o022  # of the daemon and its workers, whoever starts it: others read the products
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+
+
 @contextlib.contextmanager
 def only_one(config: Config) -> Iterator[Callable[[], bool]]:
-    """Hold the state folder. The lock is the kernel's: it ends with the process, however that ends.
+    """Hold the state folder. The lock is the kernel's: it ends with the process, however that ends. Raises
+    AlreadyRunning, CannotLock.
 
     Yields a question: is it still held? No, when the folder was removed or replaced: another may hold that.
     """
+    before = os.umask(UMASK)
     config.state_folder.mkdir(mode=0o750, parents=True, exist_ok=True)
     fd = os.open(config.state_folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
     try:
@@ -42,12 +65,17 @@ def only_one(config: Config) -> Iterator[Callable[[], bool]]:
             raise AlreadyRunning(
                 f"another instance (process {other}) holds the state folder {where}"
             ) from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            raise CannotLock(config.state_folder, error) from None
         tell(config)
         yield partial(_same, fd, config.state_folder / "lock")
         with contextlib.suppress(OSError):  # no such process any more: it is known without
             _write(config, {"pid": None})
     finally:
         os.close(fd)
+        os.umask(before)
 
 
 def _lock(fd: int) -> None:
@@ -60,6 +88,17 @@ def _lock(fd: int) -> None:
         else:
             return
     fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def cannot_be_locked(state: Path) -> str:
+    """Why not, in a folder that may be written to; "" when it can. OSError."""
+    with tempfile.TemporaryFile(dir=state) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ours
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the database's
+        except OSError as error:
+            return str(CannotLock(state, error))
+    return ""
 
 
 def _is_held(state: Path) -> bool | None:

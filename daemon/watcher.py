@@ -40,7 +40,7 @@ from watchdog.events import (
 from watchdog.observers import Observer
 
 from daemon.stability import Signature, signature_of
-from daemon.sweep import Index, Sweep, is_ours, next_sweep
+from daemon.sweep import Index, Sweep, is_ours, is_passed_over, next_sweep
 
 __all__ = ["Hints", "Signature", "Sweep", "Watcher", "filesystem_of", "is_ours", "next_sweep"]
 
@@ -171,7 +171,7 @@ class Watcher:
                 if path == top or path.startswith(top.rstrip("/") + "/"):
                     inside = path[len(top.rstrip("/")) :]
                     names = inside.split("/")[1:]
-                    if any(name.startswith(".") for name in names):
+                    if any(map(is_passed_over, names)):
                         return ""
                     links = (os.path.join(top, *names[: n + 1]) for n in range(len(names)))
                     return "" if any(map(os.path.islink, links)) else folder.rstrip("/") + inside
@@ -369,7 +369,11 @@ class Watcher:
                 if is_ours(entry.name):
                     if not self._is_settled(entry.path):
                         self.hint(entry.path)
-                elif entry.is_dir(follow_symlinks=False) and entry.name[0] != "." and entry.path not in known:
+                elif (
+                    entry.is_dir(follow_symlinks=False)
+                    and not is_passed_over(entry.name)
+                    and entry.path not in known
+                ):
                     self.hint(entry.path, folder=True)
 
 

@@ -38,6 +38,7 @@ def run(
     folder, a file or a disk was in the way. Same decisions and same products as the live daemon.
     """
     from daemon import app, logs, service
+    from daemon.cli import streams
 
     config = settings.load(
         of_service=not (drop or products),
@@ -60,7 +61,12 @@ def run(
         rows = [("made", p["name"], p["path"]) for p in answer["products"]]
         rows += [(job["state"], job["name"] or job["rule"], job["reason"]) for job in answer["waiting"]]
         rows += [(job["state"], job["name"], job["reason"]) for job in answer["failed"]]
-        out.print(table(("", "product", ""), [(coloured(row[0]), *row[1:]) for row in rows]))
+        shown = table(("", "product", ""), [(coloured(row[0]), *row[1:]) for row in rows])
+        try:
+            out.print(shown)
+            streams.finish()
+        except streams.NotWritten as error:  # the work is done all the same
+            click.echo(f"nirid: {error}: the list of products is not shown", err=True)
     logs.flush()
     for why in answer["blocked"]:
         click.echo(f"nirid: {logs.printable(why)}", err=True)

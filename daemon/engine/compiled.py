@@ -7,8 +7,11 @@ cache is emptied, the worker replaced, and everything compiled again.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
+import sys
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import pipeline
@@ -16,6 +19,19 @@ import pipeline
 AGAIN = 85  # exit of a worker that has emptied the cache: it shall be started again
 _READERS = ("caching.py", "serialize.py")  # of numba/core
 _ENDINGS = (".nbi", ".nbc")
+
+
+def warm_marker() -> Path:
+    """The file that says: for this release on this machine the loops are compiled and on disk.
+
+    It lies where numba keeps its code: $NUMBA_CACHE_DIR (the service sets it), else beside the sources.
+    """
+    sources = Path(pipeline.__file__).parent / "algorithms"
+    digest = hashlib.sha256(metadata.version("numba").encode() + sys.version.encode())
+    for source in sorted(sources.glob("*.py")):
+        digest.update(f"{source.name} {source.stat().st_mtime_ns} {source.stat().st_size}\n".encode())
+    folder = Path(os.environ.get("NUMBA_CACHE_DIR") or sources / "__pycache__")
+    return folder / f"warm-{digest.hexdigest()[:16]}"
 
 
 def settle(spare: Path) -> None:

@@ -9,7 +9,6 @@ thread of its own (`daemon.engine.words`).
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import signal
@@ -18,14 +17,12 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib import metadata
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 from typing import Any
 
-import pipeline
 from daemon import logs
-from daemon.engine import Ending, Outcome, Spec, WorkersDoNotStart, compiled
+from daemon.engine import Ending, Outcome, Spec, WorkersDoNotStart, compiled, deaths
 from daemon.engine.words import Words
 from pipeline.parallel import cores as cores_here
 from pipeline.places import home
@@ -47,6 +44,13 @@ KEEP_MEMORY = {
     "MALLOC_TOP_PAD_": str(64 << 20),
     "MALLOC_ARENA_MAX": "1",  # one store for all threads of a job
 }
+CHILD = "daemon.engine.child"
+# A worker finds its packages where we have found ours, and elsewhere only what we have not.
+BOOT = """import json, runpy, sys
+path = json.loads(sys.argv[2])["path"]
+sys.path[:] = path + [entry for entry in sys.path if entry not in path]
+runpy.run_module(sys.argv.pop(1), run_name="__main__")
+"""
 NOT_FOR_CHILDREN = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")  # only the daemon talks to systemd
 
 
@@ -79,6 +83,7 @@ class _Worker:
     pipe: Connection
     born: float
     words: Words
+    memory: deaths.Memory  # when it was started
     ready: bool = False
     jobs_begun: int = 0
     running: _Running | None = None
@@ -220,24 +225,23 @@ class LocalEngine:
                     last_words=last,
                 )
                 if not worker.ready and not any(w.ready for w in self._workers):
-                    why = "silent while it started" if how == "silent" else _exit_words(code)
+                    why = deaths.how(code, worker.memory, deaths.Memory.now())
+                    why = "silent while it started" if how == "silent" else why
                     self._tell(
                         f"no worker can start ({self.failed_starts} tried; the last one: {why}"
                         + (f", {last!r})" if last else ", without a word)")
                     )
             return []
-        by_signal = code in (-signal.SIGKILL, -signal.SIGTERM)
-        last = "" if by_signal else worker.words.last(LAST_WORDS_SECONDS)
-        if ending == "died" and by_signal and not self._stopping:
-            ending = "killed"
         said = {
-            "killed": f"the worker was killed ({_exit_words(code)}: by the kernel, if memory ran out)",
-            "died": f"the worker died ({_exit_words(code)})" + (f": {last}" if last else ""),
             "timeout": f"over the time limit of {running.allowed:g} s, {how}",
             "stopped": "did not stop in time, killed",
         }
+        error = said.get(ending, how)
+        if ending == "died":
+            last = worker.words.last(0.0 if code == -signal.SIGKILL else LAST_WORDS_SECONDS)
+            ending, error = deaths.of(code, last, worker.memory, deaths.Memory.now())
         seconds = self.clock() - running.started
-        return [Outcome(running.job_id, running.attempt, ending, seconds, error=said.get(ending, how))]
+        return [Outcome(running.job_id, running.attempt, ending, seconds, error=error)]
 
     def _bury(self, worker: _Worker) -> int:
         """End the worker and all that it started; returns its exit code.
@@ -290,7 +294,7 @@ class LocalEngine:
 
     def _fill(self) -> None:
         """Replace what is missing. Until the compiled code is on disk, one worker goes first and makes it."""
-        wanted = self.workers if any(w.ready for w in self._workers) or warm_marker().exists() else 1
+        wanted = self.workers if any(w.ready for w in self._workers) or compiled.warm_marker().exists() else 1
         while len(self._workers) < wanted and self.clock() >= self._next_start:
             try:
                 self._workers.append(self._spawn())
@@ -312,7 +316,8 @@ class LocalEngine:
             "memory_mb": self.limits.memory_mb,
             "idle_seconds": self.idle_seconds,
             "log": {**self.log, "format": "json"},  # `Words` reads it
-            "warm_marker": str(warm_marker()),
+            "path": [entry for entry in sys.path if entry],
+            "warm_marker": str(compiled.warm_marker()),
         }
 
         try:
@@ -325,7 +330,7 @@ class LocalEngine:
         try:
             process = subprocess.Popen(
                 # -P: a folder called daemon/ or pipeline/ where we were started is not ours.
-                [sys.executable, "-P", "-X", "faulthandler", "-m", "daemon.engine.child", json.dumps(setup)],
+                [sys.executable, "-P", "-X", "faulthandler", "-c", BOOT, CHILD, json.dumps(setup)],
                 pass_fds=[theirs.fileno()],
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -341,26 +346,4 @@ class LocalEngine:
         finally:
             theirs.close()
             os.close(mouth)
-        return _Worker(process, ours, born=self.clock(), words=words)
-
-
-def _exit_words(code: int) -> str:
-    if code >= 0:
-        return f"exit {code}"
-    try:
-        return signal.Signals(-code).name
-    except ValueError:
-        return f"signal {-code}"
-
-
-def warm_marker() -> Path:
-    """The file that says: for this release on this machine the loops are compiled and on disk.
-
-    It lies where numba keeps its code: $NUMBA_CACHE_DIR (the service sets it), else beside the sources.
-    """
-    sources = Path(pipeline.__file__).parent / "algorithms"
-    digest = hashlib.sha256(metadata.version("numba").encode() + sys.version.encode())
-    for source in sorted(sources.glob("*.py")):
-        digest.update(f"{source.name} {source.stat().st_mtime_ns} {source.stat().st_size}\n".encode())
-    folder = Path(os.environ.get("NUMBA_CACHE_DIR") or sources / "__pycache__")
-    return folder / f"warm-{digest.hexdigest()[:16]}"
+        return _Worker(process, ours, born=self.clock(), words=words, memory=deaths.Memory.now())

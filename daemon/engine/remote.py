@@ -26,6 +26,7 @@ from typing import Any
 
 from daemon.engine import Outcome, WorkersDoNotStart
 from daemon.engine.local import Limits, LocalEngine
+from daemon.instance import UMASK
 
 # What the bits of a product depend on; with another of these they would depend on who made it.
 PACKAGES = ("nirid", "numpy", "scipy", "astropy", "numba", "sep")
@@ -87,6 +88,7 @@ def greet(text: str) -> str:
                 _engine.stop(0.0)
                 _engine = None
             if _engine is None:
+                os.umask(UMASK)  # what is staged here becomes a product
                 _engine = LocalEngine(
                     1,
                     Limits(**setup["limits"]),

@@ -12,6 +12,7 @@ import threading
 from collections import deque
 
 from daemon import logs
+from daemon.plain import clean
 
 KEPT, LONGEST = 12, 500  # lines, letters of each
 
@@ -56,7 +57,7 @@ class Words:
             self._tell(rest)
 
     def _tell(self, line: bytes) -> None:
-        text = line.decode("utf-8", "replace").rstrip("\r")
+        text = clean(line.decode("utf-8", "surrogateescape")).rstrip("\r")
         if text.startswith('{"time"'):
             try:
                 logs.relay(json.loads(text))
