@@ -114,7 +114,7 @@ def to_a_terminal(place, monkeypatch):
     monkeypatch.setattr(click, "echo", lambda text, **how: lines.append(text))
     monkeypatch.setattr("daemon.cli.streams.forget", lambda: None)
     monkeypatch.setattr(cli, "_add_commands", lambda: None)
-    monkeypatch.setattr(cli, "cli", lambda words: os.stat(place.drop_folders[0] / ODD))
+    monkeypatch.setattr(cli, "cli", lambda words, **how: os.stat(place.drop_folders[0] / ODD))
     with pytest.raises(SystemExit):
         cli.main([])
     return lines[0]
