@@ -11,10 +11,20 @@ import sys
 
 def main() -> None:
     """The entry point of the command."""
+    if sys.getfilesystemencoding().lower() not in ("utf-8", "utf8"):
+        _begin_again_in_utf8()
     put_foreign_last()
     from daemon.cli import main as command
 
     command()
+
+
+def _begin_again_in_utf8() -> None:
+    """Under another locale the same file would have another name in the database, and some none at all. The
+    terminal keeps its encoding."""
+    os.environ["PYTHONIOENCODING"] = f"{getattr(sys.stdout, 'encoding', 'utf-8')}:backslashreplace"
+    os.environ["PYTHONUTF8"] = "1"
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def foreign() -> list[str]:

@@ -26,7 +26,7 @@ from daemon import instance, limits, logs, owner, systemd  # little: the workers
 from daemon.config import Config
 from daemon.engine import Engine, compiled
 from daemon.engine.local import STOP_SECONDS, Limits, LocalEngine
-from pipeline.errors import NiridError
+from pipeline.errors import ConfigError, NiridError
 
 if TYPE_CHECKING:
     from daemon.heart import Heart
@@ -411,7 +411,10 @@ def batch(config: Config) -> dict[str, Any]:
     """
     from daemon import losses
 
-    owner.check(config)
+    try:
+        owner.check(config)
+    except ConfigError as error:  # here, and only here, it is a folder in the way of a night's work: exit 1
+        raise NiridError(str(error)) from None
     with instance.only_one(config), Signals() as signals:
         began = datetime.now(UTC).isoformat(timespec="milliseconds")
         with _hinted(config):

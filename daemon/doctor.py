@@ -13,7 +13,6 @@ import contextlib
 import ctypes
 import os
 import sqlite3
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from daemon import diskguard, instance, limits, trial
+from daemon import diskguard, foldertrial, instance, limits, trial
 from daemon.cells import damaged_cells
 from daemon.config import Config
 from daemon.engine import deaths
@@ -35,7 +34,6 @@ EVENT_SECONDS = 3.0
 SAFE_SQLITE = (3, 51, 3)  # earlier ones have a rare fault in resetting the write-ahead log
 EARLIEST = datetime(2024, 1, 1, tzinfo=UTC)  # the program is younger than that
 LATEST = datetime(2099, 1, 1, tzinfo=UTC)
-SKEW_SECONDS = 5.0  # between our clock and that of a file system
 _UNSYNCHRONISED = 5  # TIME_ERROR, what adjtimex answers
 _MEMORY_ONLY = ("tmpfs", "ramfs")
 
@@ -161,10 +159,14 @@ def _folders(config: Config) -> Iterator[Finding]:
             text = f"is not there yet; {_user()} may {'make it' if may else f'not make it in {place}'}"
             yield Finding(check, "ok" if may else "wrong", text)
             continue
-        problem = _write_link_and_sync(folder)
+        problem, note = f"{_user()} may not write there", ""
+        if os.access(folder, os.W_OK):
+            problem, note = foldertrial.write_link_and_sync(folder)
         yield Finding(
-            check, "wrong" if problem else "ok", problem or f"on {kind}, can be written, linked, synced"
+            check, "wrong" if problem else "ok", problem or f"on {kind}, can be written, renamed and flushed"
         )
+        if note:
+            yield Finding(check, "note", note)
         if what == "state folder" and not problem and (why := instance.cannot_be_locked(folder)):
             yield Finding(check, "wrong", why)
         if what == "state folder" and kind.startswith(NETWORK):
@@ -178,28 +180,6 @@ def _folders(config: Config) -> Iterator[Finding]:
             f"{_user()} may not leave decisions there (reject, accept, requeue): join the group of the folder"
         )
         yield Finding("requests", "note", text)
-
-
-def _write_link_and_sync(folder: Path) -> str:
-    """What publishing needs of a file system; "" when it has all of it."""
-    if not os.access(folder, os.W_OK):
-        return f"{_user()} may not write there"
-    try:
-        with tempfile.TemporaryDirectory(prefix=".nirid-doctor-", dir=folder) as place:
-            one, two = Path(place, "one"), Path(place, "two")
-            began = time.time()
-            with one.open("wb") as file:
-                file.write(b"nirid")
-                file.flush()
-                os.fsync(file.fileno())
-            skew = one.stat().st_mtime - began
-            os.link(one, two)
-            os.replace(one, two)
-    except OSError as error:
-        return f"cannot be written as it must be: {error.strerror} ({error.filename})"
-    if abs(skew) > SKEW_SECONDS:
-        return f"its clock is {skew:+.0f} s from ours"
-    return ""
 
 
 def _space(config: Config) -> Iterator[Finding]:

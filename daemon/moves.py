@@ -18,6 +18,10 @@ from typing import Any
 
 from daemon import logs
 
+# What file systems say that have no hard links (or none from here to there).
+NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.EXDEV, errno.ENOSYS)
+# What file systems say that cannot flush a folder.
+NO_FLUSH = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EISDIR)
 _unsynced: list[Path] = []  # folders on network and FUSE file systems; the first is told
 DAMAGED = ".damaged"  # ending of what lay at the path of a product and was not that product any more
 
@@ -143,7 +147,7 @@ def _keep(old: Path, kept: Path, sha256: str = "") -> None:
     try:
         os.link(old, kept)
     except OSError as error:
-        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.EXDEV):
+        if error.errno not in NO_LINKS:
             raise
         _copy(old, kept)
     sync(kept.parent)
@@ -196,7 +200,7 @@ def sync(path: Path) -> None:
     try:
         os.fsync(handle)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP) or not path.is_dir():
+        if error.errno not in NO_FLUSH or not path.is_dir():
             raise
         if not _unsynced:
             _unsynced.append(path)

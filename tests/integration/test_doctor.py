@@ -217,3 +217,26 @@ def test_folders_below_the_drop_folder_that_may_not_be_listed(place, monkeypatch
     notes = [f.text for f in examine(place) if f.check.startswith("drop") and f.level == "note"]
     assert len(notes) == 1
     assert "may not list private: " in notes[0]
+
+
+@pytest.mark.parametrize(
+    ("call", "number", "says"),
+    [
+        ("link", errno.EPERM, "no hard links"),
+        ("fsync", errno.EINVAL, "cannot flush the names"),
+        ("fsync", errno.ENOSYS, "cannot flush the names"),
+    ],
+)
+def test_what_a_file_system_lacks_and_we_can_do_without_is_a_note(place, monkeypatch, call, number, says):
+    real = getattr(os, call)
+
+    def lacks(what, *more):
+        if call == "link" or os.path.isdir(f"/proc/self/fd/{what}"):
+            raise OSError(number, os.strerror(number))
+        return real(what, *more)
+
+    monkeypatch.setattr(os, call, lacks)
+    found = examine(place)
+    assert wrong(found) == {}
+    notes = [f.check.split()[0] for f in found if f.level == "note" and says in f.text]
+    assert notes == ["products", "state"]

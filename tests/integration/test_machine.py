@@ -216,13 +216,14 @@ def test_a_night_on_another_file_system_is_published_by_a_copy(tmp_path, monkeyp
     assert sorted(p.name for p in final.parent.iterdir()) == ["b.fits", "b.png"]
 
 
-def test_a_file_system_that_cannot_sync_folders_is_told_of_once(tmp_path, monkeypatch):
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF])
+def test_a_file_system_that_cannot_sync_folders_is_told_of_once(tmp_path, monkeypatch, number):
     plan, final = plan_of(tmp_path)
     fsync = os.fsync
 
     def odd(fd):
         if os.path.isdir(f"/proc/self/fd/{fd}"):
-            raise OSError(errno.EINVAL, "Invalid argument")
+            raise OSError(number, os.strerror(number))
         fsync(fd)
 
     monkeypatch.setattr(os, "fsync", odd)

@@ -59,6 +59,14 @@ def test_a_name_that_the_terminal_cannot_show_is_written_out(tmp_path):
     assert r"caf\xe9" in out
 
 
+def test_another_locale_names_no_file_in_another_way(tmp_path):
+    (tmp_path / "caf\xe9").mkdir()
+    strange = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    code, out, error = shell("nirid --state $'caf\\xc3\\xa9' check-config --json", tmp_path, **strange)
+    assert (code, error) == (0, "")
+    assert r"caf\u00e9" in out
+
+
 def test_what_pythonpath_brings_along_comes_last(tmp_path):
     for name in ("daemon", "pipeline", "click", "numpy", "structlog"):
         (tmp_path / name).mkdir()
