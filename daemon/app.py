@@ -355,6 +355,7 @@ def _watch_over(
             stalled=problem or _landing_problem(daemon),
             watched=daemon.landing.watcher.modes.copy(),
             links=ignored.get("symbolic link", 0),
+            closed=daemon.landing.closed(),
         )
         if problem:
             logs.get().error("stalled", reason=problem)

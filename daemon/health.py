@@ -114,6 +114,8 @@ def _daemon(running: dict[str, Any] | None, limits: Limits, now: float) -> Itera
         yield Problem("critical", "disk", f"work is paused: {running['paused']}")
     if running["stalled"]:
         yield Problem("critical", "daemon", running["stalled"])
+    if running["closed"]:
+        yield Problem("warning", "drop folder", running["closed"])
     if running["moved"] is None:
         yield Problem("warning", "daemon", "the daemon is starting")
     elif (still := now - running["moved"]) > limits.still:

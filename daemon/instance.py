@@ -130,14 +130,15 @@ def _same(fd: int, path: Path) -> bool:
 
 
 def running(config: Config) -> dict[str, Any] | None:
-    """{"pid", "paused", "engine", "stalled", "watched", "links", "moved"} of the daemon that holds the state
-    folder; None when there is none.
+    """{"pid", "paused", "engine", "stalled", "closed", "watched", "links", "moved"} of the daemon that holds
+    the state folder; None when there is none.
 
     The kernel's lock is asked, which tells the truth from another container too; its number may mean nothing
     there.
     paused : why it starts no job; "" when it does
     engine : why no worker can be used; "" when one can
-    stalled : what does not move; watched : drop folder -> how; links : that are not followed
+    stalled : what does not move; closed : what below the drop folders cannot be listed
+    watched : drop folder -> how; links : that are not followed
     moved : when its parts last made progress, seconds since the epoch; None while it starts
     """
     note = _note(config.state_folder) or {}
@@ -145,7 +146,7 @@ def running(config: Config) -> dict[str, Any] | None:
     pid = note.get("pid")
     if held is False or (held is None and not (isinstance(pid, int) and _born(pid) == note.get("born"))):
         return None
-    texts = {name: str(note.get(name) or "") for name in ("paused", "engine", "stalled")}
+    texts = {name: str(note.get(name) or "") for name in ("paused", "engine", "stalled", "closed")}
     watched = note.get("watched")
     return {
         "pid": pid if isinstance(pid, int) else 0,
