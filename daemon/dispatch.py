@@ -417,7 +417,12 @@ class Dispatcher:
 
     def left_undone(self) -> list[str]:
         """What the system has kept from being done, in words; back-off is over in a batch."""
-        done = [f"job {abs(job)}: {delay.why}" for job, delay in sorted(self._delays.items())]
+        with self.ledger.read() as db:  # a job that was planned anew meanwhile needs nobody any more
+            rows = db.execute("SELECT id FROM job WHERE state IN ('planned', 'waiting', 'running')")
+            wanted = {row["id"] for row in rows} | {-row["job_id"] for row in db.execute(halving.PENDING)}
+        wanted |= self._unpublished.keys()
+        left = sorted(job for job in self._delays if job in wanted)
+        done = [f"job {abs(job)}: {self._delays[job].why}" for job in left]
         return done + [f"work is paused: {self.paused}"] * bool(self.paused)
 
     def _delay(self, job: int, why: str = "") -> None:

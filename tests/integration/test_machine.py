@@ -254,6 +254,31 @@ def test_what_the_system_kept_from_being_done_is_told_at_the_end(apart):
     assert daemon.dispatcher.left_undone() == ["job 1: io!"]
 
 
+def test_a_job_that_was_planned_anew_is_nothing_left_undone(apart):
+    """Its first version could not read a calibration that was damaged; the second has made the product."""
+    daemon = apart(engine=FakeEngine(endings={"N20160102S0001_dark": ["io"]}))
+    daemon.land(*(frame("dark", n, 30 * n) for n in (1, 2, 3)))
+    while not daemon.dispatcher._delays:
+        daemon.heart.tick(daemon.now)
+        daemon.now += 1
+    daemon.ledger.write(lambda tx: tx.run("UPDATE job SET state = 'dropped'"))
+    assert daemon.dispatcher._delays
+    assert daemon.dispatcher.left_undone() == []
+
+
+def test_of_a_crash_its_name_is_told_and_not_the_list_that_follows():
+    from daemon.engine.words import Words
+
+    ear, mouth = os.pipe()
+    words = Words(ear)
+    words.start(7)
+    os.write(
+        mouth, b"Fatal Python error: Segmentation fault\n" + b"  File x\n" * 50 + b"Extension modules: a\n"
+    )
+    os.close(mouth)
+    assert words.last(5) == "Fatal Python error: Segmentation fault"
+
+
 def test_no_home_is_one_line_and_workers_get_one(tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match="no such user"):
         places.expanded("~nobodysuch/x")
