@@ -302,6 +302,16 @@ def test_a_home_that_is_closed_or_not_there_is_replaced_for_this_process(tmp_pat
     assert os.listdir(os.environ["HOME"]) == []
 
 
+def test_without_a_home_and_a_place_to_make_one_the_root_must_do(tmp_path, monkeypatch):
+    def none(**how):
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+    monkeypatch.setenv("HOME", str(tmp_path / "none"))
+    monkeypatch.setattr("tempfile.TemporaryDirectory", none)
+    places.make_sure_of_a_home()
+    assert os.environ["HOME"] == "/"
+
+
 def test_compiled_code_goes_where_it_may_be_written(tmp_path, monkeypatch):
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "mine"))
     compiled.settle(tmp_path / "spare")
