@@ -35,7 +35,7 @@ def run(job: Mapping[str, Any], should_stop: Callable[[], bool]) -> dict[str, An
     """In the child: every recipe once, with every compiled loop."""
     from daemon.warmup import run_every_recipe
 
-    run_every_recipe(should_stop)
+    run_every_recipe()
     return {}
 
 

@@ -40,7 +40,7 @@ class PrepareParams:
     )
 
 
-@primitive("prepare", PrepareParams, headers_only=True)
+@primitive("prepare", PrepareParams)
 def prepare(frames: Frames, params: PrepareParams, cals: Calibrations) -> Frames:
     """Validate the frames, write the detector's values into their headers, check their WCS.
 

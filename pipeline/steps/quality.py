@@ -116,7 +116,7 @@ class RemoveFirstFrameParams:
     remove_files: tuple[str, ...] = bounded((), doc="frames to leave out, by (part of) their names")
 
 
-@primitive("removeFirstFrame", RemoveFirstFrameParams, headers_only=True)
+@primitive("removeFirstFrame", RemoveFirstFrameParams)
 def remove_first_frame(frames: Frames, params: RemoveFirstFrameParams, cals: Calibrations) -> Frames:
     """Leave out the earliest exposure, which is often bad after a change of setting, and files by name."""
     named = [f for f in frames if any(part.removesuffix(".fits") in f.name for part in params.remove_files)]
@@ -140,7 +140,7 @@ class KeepLastFramesParams:
     number: int = bounded(3, ge=1, doc="frames that go on")
 
 
-@primitive("keepLastFrames", KeepLastFramesParams, headers_only=True)
+@primitive("keepLastFrames", KeepLastFramesParams)
 def keep_last_frames(frames: Frames, params: KeepLastFramesParams, cals: Calibrations) -> Frames:
     """Go on with the last frame and those that it is compared with; others are there for what addDQ
     remembers of them."""
