@@ -167,8 +167,11 @@ def _folders(config: Config) -> Iterator[Finding]:
         )
         if note:
             yield Finding(check, "note", note)
-        if what == "state folder" and not problem and (why := instance.cannot_be_locked(folder)):
-            yield Finding(check, "wrong", why)
+        if what == "state folder" and not problem:
+            try:
+                instance.check_locks(folder)
+            except instance.CannotLock as error:
+                yield Finding(check, "wrong", str(error))
         if what == "state folder" and kind.startswith(NETWORK):
             text = f"on {kind}: SQLite's locks cannot be trusted there; it belongs on a local disk"
             yield Finding(check, "wrong", text)

@@ -69,6 +69,8 @@ def only_one(config: Config) -> Iterator[Callable[[], bool]]:
             if error.errno not in _NO_LOCKS:
                 raise
             raise CannotLock(config.state_folder, error) from None
+        with contextlib.suppress(OSError):  # no room: nothing can be tried
+            check_locks(config.state_folder)
         tell(config)
         yield partial(_same, fd, config.state_folder / "lock")
         with contextlib.suppress(OSError):  # no such process any more: it is known without
@@ -90,15 +92,14 @@ def _lock(fd: int) -> None:
     fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def cannot_be_locked(state: Path) -> str:
-    """Why not, in a folder that may be written to; "" when it can. OSError."""
+def check_locks(state: Path) -> None:
+    """Raises CannotLock when a folder that may be written to has none of the locks we need; OSError."""
     with tempfile.TemporaryFile(dir=state) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ours
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the database's
         except OSError as error:
-            return str(CannotLock(state, error))
-    return ""
+            raise CannotLock(state, error) from None
 
 
 def _is_held(state: Path) -> bool | None:

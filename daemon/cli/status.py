@@ -154,8 +154,6 @@ def _head(answer: Mapping[str, Any], width: int) -> Iterator[Any]:
     more = []
     if daemon and daemon["links"]:
         more.append(f"{daemon['links']} links in the drop folders are not followed")
-    if daemon and daemon["closed"]:
-        more.append(daemon["closed"])
     if answer["requests"]:
         more.append(f"{answer['requests']} decisions wait to be applied")
     if answer["outdated"]:

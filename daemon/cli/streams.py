@@ -6,12 +6,15 @@ command would go into the database. A name that the terminal's encoding does not
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
 import io
 import os
 import sys
 from typing import Any
+
+from daemon.plain import clean
 
 
 class NotWritten(OSError):
@@ -49,7 +52,27 @@ def settle() -> None:
         encoding = getattr(sys.stdout, "encoding", "utf-8")
         terminal = os.isatty(1)
         buffered = io.BufferedWriter(_Output(1, "w", closefd=False))
-        sys.stdout = io.TextIOWrapper(buffered, encoding, "backslashreplace", line_buffering=terminal)
+        codecs.register_error(_ODD, _shown if terminal else _carried)
+        sys.stdout = io.TextIOWrapper(buffered, encoding, _ODD, line_buffering=terminal)
+
+
+_ODD = "nirid"  # name of what is done with what cannot be encoded
+
+
+def _shown(error: UnicodeError) -> tuple[str | bytes, int]:
+    r"""At a terminal: written out, as \xe9."""
+    assert isinstance(error, UnicodeEncodeError)
+    text = clean(error.object[error.start : error.end])
+    return "".join(ascii(c)[1:-1] if ord(c) > 126 else c for c in text), error.end
+
+
+def _carried(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Into a pipe or a file: bytes of a path that are no text stay as they are, for whoever opens it."""
+    assert isinstance(error, UnicodeEncodeError)
+    text = error.object[error.start : error.end]
+    if all("\udc80" <= c <= "\udcff" for c in text):
+        return os.fsencode(text), error.end
+    return _shown(error)
 
 
 def finish() -> None:

@@ -42,11 +42,12 @@ def test_modes_are_ours_whatever_the_umask(tmp_path, umask):
 @pytest.mark.parametrize(
     ("number", "code"), [(errno.ENOLCK, 1), (errno.EOPNOTSUPP, 78), (errno.ENOSYS, 78), (errno.EINVAL, 78)]
 )
-def test_a_file_system_without_locks(tmp_path, monkeypatch, number, code):
+@pytest.mark.parametrize("call", ["flock", "lockf"])  # ours, the database's
+def test_a_file_system_without_locks(tmp_path, monkeypatch, call, number, code):
     def none(fd, how):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr("fcntl.flock", none)
+    monkeypatch.setattr(f"fcntl.{call}", none)
     with pytest.raises(instance.CannotLock) as caught, instance.only_one(settings(tmp_path)):
         pass
     assert caught.value.exit_code == code

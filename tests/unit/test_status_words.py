@@ -4,7 +4,7 @@ import pytest
 
 from daemon.cli.status import lines
 
-DAEMON = {"pid": 7, "links": 0, "moved": 1.0, "engine": "", "paused": "", "stalled": "", "closed": ""}
+DAEMON = {"pid": 7, "links": 0, "moved": 1.0, "engine": "", "paused": "", "stalled": ""}
 SEQUENCE = {
     "group": 12, "rule": "science", "role": "science", "night": "20160102", "state": "done", "reason": "",
     "first": "N20160102S0270.fits", "last": "N20160102S0279.fits", "what": "a very long name of an object",

@@ -1,5 +1,6 @@
 """What a command does where its streams, its working folder or PYTHONPATH are not as they should be."""
 
+import codecs
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import time
 import pytest
 
 from daemon import guard
+from daemon.cli import streams
 
 NIRID = [sys.executable, "-P", "-m", "daemon"]
 
@@ -57,6 +59,14 @@ def test_a_name_that_the_terminal_cannot_show_is_written_out(tmp_path):
     code, out, _ = shell("nirid --state $'caf\\xc3\\xa9' check-config", tmp_path, PYTHONIOENCODING="ascii")
     assert code == 0
     assert r"caf\xe9" in out
+
+
+@pytest.mark.parametrize(
+    ("how", "path"), [(streams._carried, b"caf\xe9 \\xe9"), (streams._shown, rb"caf\xe9 \xe9")]
+)
+def test_a_path_that_is_no_text_is_carried_through_a_pipe_and_written_out_at_a_terminal(how, path):
+    codecs.register_error("odd", how)
+    assert "caf\udce9 \xe9".encode("ascii", "odd") == path
 
 
 def test_another_locale_names_no_file_in_another_way(tmp_path):
