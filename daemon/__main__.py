@@ -1,6 +1,9 @@
 """python -m daemon"""
 
-import nirid_start
+from daemon import guard
 
 if __name__ == "__main__":
-    nirid_start.main()
+    guard.settle()
+    from daemon.cli import main
+
+    main()
