@@ -174,7 +174,7 @@ def build(config: Config, *, hurry: bool = False, start_workers: bool = False) -
     missing = [folder for folder in config.drop_folders if not folder.is_dir()]
     if missing and hurry:  # a service waits for the mount; here nothing would be found, and called done
         raise NiridError(f"{missing[0]}: no such folder")
-    limits.make_room_for(limits.files_for(config.engine.workers))
+    limits.make_room_for(limits.files_for(config))
     config.product_folder.mkdir(parents=True, exist_ok=True)
     for low in limits.too_low(config):
         logs.get().warning("limit_is_low", why=low)

@@ -1,7 +1,7 @@
 """Limits that the system sets to this process (ulimit, limits.conf, the unit): the lower one counts.
 
 lower(resource.RLIMIT_DATA, 1500 << 20)    # or what it is already, if that is less
-make_room_for(files_for(workers=2))        # open files; NiridError when there are too few
+make_room_for(files_for(config))           # open files; NiridError when there are too few
 too_low(config)                            # in words, for the doctor
 """
 
@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from daemon.config import Config
 
 PLENTY = 4096  # open files, if they are to be had
-_FILES, _FILES_PER_WORKER = 48, 8  # measured: 24 are enough for two workers and a small night
-_LEAST_DATA_MB = 400  # that a worker has when it is ready for its first job [measured: 250]
+_FILES, _FILES_PER_WORKER = 48, 3  # measured: 24 are enough for two workers and a small night
 
 
 def lower(kind: int, wanted: int) -> int:
@@ -30,8 +29,9 @@ def lower(kind: int, wanted: int) -> int:
     return wanted
 
 
-def files_for(workers: int) -> int:
-    return _FILES + _FILES_PER_WORKER * workers
+def files_for(config: Config) -> int:
+    """Open files that the daemon may need; workers of a cluster are behind one connection."""
+    return _FILES + _FILES_PER_WORKER * (config.engine.workers if config.engine.kind == "local" else 4)
 
 
 def make_room_for(files: int) -> None:
@@ -42,12 +42,11 @@ def make_room_for(files: int) -> None:
         most = PLENTY if hard == resource.RLIM_INFINITY else min(PLENTY, hard)
         with contextlib.suppress(ValueError, OSError):  # forbidden: what there is must do
             resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
-    if complaint := _too_few(files):
+    if complaint := _too_few(files, resource.getrlimit(resource.RLIMIT_NOFILE)[0]):
         raise NiridError(complaint)
 
 
-def _too_few(files: int) -> str:
-    there = resource.getrlimit(resource.RLIMIT_NOFILE)[1]  # up to which we may raise it ourselves
+def _too_few(files: int, there: int) -> str:
     if there == resource.RLIM_INFINITY or there >= files:
         return ""
     return f"only {there} files may be open at a time, and {files} are needed: raise ulimit -n (LimitNOFILE)"
@@ -55,7 +54,8 @@ def _too_few(files: int) -> str:
 
 def too_low(config: Config) -> list[str]:
     """What is in the way of work, or makes it less than the configuration says."""
-    found = [_too_few(files_for(config.engine.workers))]
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]  # up to which we raise it ourselves
+    found = [_too_few(files_for(config), most)]
     data = _least(resource.RLIMIT_DATA)
     if config.engine.kind == "local" and data is not None and data < config.engine.memory_mb << 20:
         found.append(

@@ -169,10 +169,10 @@ def test_a_worker_takes_the_lower_limit(system, before, after):
 def test_open_files_are_raised_as_far_as_we_may_or_told(system, before, after):
     system[resource.RLIMIT_NOFILE] = before
     if after is None:
-        with pytest.raises(NiridError, match="only 21 files may be open at a time, and 64 are needed"):
-            limits.make_room_for(limits.files_for(2))
+        with pytest.raises(NiridError, match="only 21 files may be open at a time, and 54 are needed"):
+            limits.make_room_for(limits.files_for(config.Config()))
     else:
-        limits.make_room_for(limits.files_for(2))
+        limits.make_room_for(limits.files_for(config.Config()))
         assert system[resource.RLIMIT_NOFILE] == (after, before[1])
 
 
