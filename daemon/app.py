@@ -380,11 +380,11 @@ def _status(daemon: Daemon) -> str:
 
     try:
         with daemon.ledger.read() as db:
-            counts = queries.counts(db)
+            files, jobs = queries.counts(db)["files"], queries.job_counts(db)
     except LedgerBusy as error:
         return f"STATUS={error}"
-    said = ", ".join(f"{n} {state}" for state, n in sorted(counts["jobs"].items())) or "none yet"
-    text = f"{sum(counts['files'].values())} files; jobs: {said}"
+    said = ", ".join(f"{n} {state}" for state, n in jobs.items()) or "none yet"
+    text = f"{sum(files.values())} files; jobs: {said}"
     if daemon.heart.dispatcher.paused:
         text += f"; PAUSED: {daemon.heart.dispatcher.paused}"
     for folder in daemon.landing.watcher.missing():

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pipeline.errors import NotEnoughFrames
 from pipeline.frame import SATURATED, Frame, Frames
 from pipeline.headers import number
 from pipeline.limits import limit
@@ -22,6 +23,7 @@ from pipeline.params import bounded
 from pipeline.primitive import Calibrations, note, primitive
 from pipeline.steps.judgeclouds import clouded, star_light
 from pipeline.steps.members import NAMED, member_cards, name_of
+from pipeline.steps.quality import constant
 from pipeline.steps.twice import given_twice
 from pipeline.tags import tags_of
 from pipeline.verdict import LEFT_OUT, USED, WEIGHTED, Verdict
@@ -55,7 +57,8 @@ def judge_frames(frames: Frames, params: JudgeFramesParams, cals: Calibrations) 
     note.
 
     Levels and noise are compared within the darks, lamp-on, lamp-off and other frames given. At least one
-    frame is left. `accept` names frames that a person wants used all the same.
+    frame is left; raises NotEnoughFrames where no pixel of any is good. `accept` names frames that a person
+    wants used all the same.
     """
     if not params.judge:
         return frames
@@ -78,6 +81,8 @@ def judge_frames(frames: Frames, params: JudgeFramesParams, cals: Calibrations) 
         elif kind != "image":
             own |= _levels(kind, members, seen, own, params, lamp)
         objects = [k for k, f in enumerate(members) if not f.roles or "object" in f.roles]
+        if objects and not any(math.isfinite(seen[k].level) for k in objects):
+            raise NotEnoughFrames(f"no pixel of {len(objects)} {kind} frames has a value")
         if objects and all(k in own and own[k].use == LEFT_OUT for k in objects):
             # Nothing would be left. A person sees why the product is what it is.
             own |= {k: _in_spite(own[k]) for k in objects}
@@ -191,7 +196,7 @@ def _never_read(members: Frames, seen: Sequence[Figures], params: JudgeFramesPar
             out[k] = _out(frame, "saturated all over", own.saturated, params.saturated, "of the pixels")
         else:
             wanted = own.expected if math.isfinite(own.expected) else usual
-            if own.noise < params.constant * wanted:
+            if own.noise < params.constant * wanted or constant(frame) is not None:
                 out[k] = _out(
                     frame, "no noise: never read out", own.noise, params.constant * wanted, frame.unit
                 )

@@ -231,7 +231,7 @@ NAMES = st.sampled_from(
 )  # fmt: skip
 ODD = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8), st.binary(max_size=4),
-    st.lists(st.text(max_size=4), max_size=2), st.just(np.float64(3)), st.just(np.int16(3)),
+    st.lists(st.text(max_size=4), max_size=2), st.just(np.float64(3)), st.just(np.int16(3)), st.just(10**400),
     st.just(Path("x.fits")),
     st.just(np.bool_(True)), st.just(np.zeros(3)), st.just(object()),
 )  # fmt: skip

@@ -11,6 +11,7 @@ import pytest
 from pipeline.algorithms import oddness
 from pipeline.algorithms.figures import figures
 from pipeline.algorithms.spots import bright_spots
+from pipeline.errors import NotEnoughFrames
 from pipeline.frame import SATURATED
 from pipeline.limits import LIMITS
 from pipeline.steps.judge import compare_with_earlier, judge_frames
@@ -125,6 +126,20 @@ def test_all_frames_alike_are_all_used_with_a_warning():
     kept = judge_frames.run(frames)
     assert len(kept) == 3
     assert "so are all" in kept[0].notes[0]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_no_product_is_made_of_nothing(count):
+    void = [f.evolve(dq=np.full_like(f.dq, 16), sci=f.sci * 0) for f in sequence(count)]
+    with pytest.raises(NotEnoughFrames, match=f"no pixel of {count} image frames has a value"):
+        judge_frames.run(void)
+
+
+def test_darks_of_a_mask_that_were_never_read_are_told_though_nothing_is_known_of_their_noise():
+    frames = [f.evolve(sci=np.full_like(f.sci, 9.0), var=None) for f in darks([137.0] * 3)]
+    kept = judge_frames.run(frames)
+    assert len(kept) == 3
+    assert "never read out; so are all" in kept[0].notes[0]
 
 
 def test_the_last_objects_stay_beside_good_skies():
