@@ -71,7 +71,10 @@ def copy_whole(database: Path, target: Path) -> None:
 @contextlib.contextmanager
 def _as_text(part: Path) -> Iterator[str]:
     """A name for a new file that a statement can hold, also where bytes of its folder's are no text."""
-    folder = os.open(part.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        folder = os.open(part.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise NiridError(f"the database cannot be copied to {part.parent}: {error.strerror}") from None
     try:
         yield f"/proc/self/fd/{folder}/{part.name}"
     finally:
