@@ -19,6 +19,7 @@ from pipeline.headers import number
 from pipeline.limits import limit
 from pipeline.params import bounded
 from pipeline.primitive import Calibrations, per_frame, primitive
+from pipeline.steps.frameshifts import star_width
 from pipeline.steps.judge import dealt, told
 from pipeline.steps.members import name_of
 from pipeline.steps.reference import companions, reference_of
@@ -49,6 +50,7 @@ class JudgeImagesParams:
     elongated: float = limit("elongated", gt=0)
     second_peak: float = limit("second_peak", gt=0)
     repeated: float = limit("repeated", gt=0)
+    misplaced: float = limit("misplaced", gt=0)
     unfound: float = limit("unfound", ge=0, lt=1)
 
 
@@ -69,8 +71,15 @@ def judge_images(frames: Frames, params: JudgeImagesParams, cals: Calibrations) 
     if _excess(seen[brightest], params) > CLEARER:  # the reference is in cloud
         seen = compared(frames, frames[brightest])
     transparency = meanstar.of_the_clear([found.light for found in seen])
+    verdicts = _verdicts(frames, seen, transparency, params)
+    # No aperture holds the light of a spoilt image: of that nothing is claimed.
+    spoilt = {v.frame for v in verdicts if v.use == LEFT_OUT and v.unit != "of the light"}
+    transparency = [
+        (math.nan, math.nan) if name_of(frame) in spoilt else light
+        for frame, light in zip(frames, transparency, strict=True)
+    ]
     frames = [_measured(*found) for found in zip(frames, seen, transparency, strict=True)]
-    verdicts = _settled(_verdicts(frames, seen, transparency, params), len(frames))
+    verdicts = _settled(verdicts, len(frames))
     frames = dealt(frames, verdicts, params.accept, skies=False)
     own = {verdict.frame: verdict for verdict in verdicts if not _is_accepted(verdict, frames)}
     return [_scaled(frame, own.get(name_of(frame))) for frame in frames]
@@ -154,9 +163,14 @@ def _verdicts(
     most_pairs = params.repeated + float(np.median(pairs))
     by_sources = sum(str(f.header.get("REGMETH")) in ("sources", "reference") for f in frames)
     out = []
+    width = star_width(frames, frames[0])
     for frame, own, unlike, light, double in zip(frames, seen, found, transparency, pairs, strict=True):
         verdict = None
-        if double > most_pairs:
+        off = number(frame.header, "REGERR") or 0.0 if frame.header.get("REGMETH") == "offsets" else 0.0
+        if off > params.misplaced * width:
+            reason = "its place is not known: its sources are not where its header has them"
+            verdict = _left_out(frame, reason, off, params.misplaced * width, "pixels")
+        elif double > most_pairs:
             reason = "double: its sources repeat at one distance"
             verdict = _left_out(frame, reason, double, most_pairs, "of the sources")
         elif own.expected >= 5 and own.shape is None and own.light is None and 2 * by_sources > len(frames):

@@ -11,7 +11,7 @@ import pytest
 from pipeline.algorithms import oddness
 from pipeline.algorithms.figures import figures
 from pipeline.algorithms.spots import bright_spots
-from pipeline.frame import SATURATED
+from pipeline.frame import NON_LINEAR, SATURATED
 from pipeline.limits import LIMITS
 from pipeline.steps.judge import compare_with_earlier, judge_frames
 from pipeline.steps.judgeclouds import clouded
@@ -59,7 +59,7 @@ def test_nothing_is_said_of_good_frames():
 
 @pytest.mark.parametrize("count", [3, 4, 9])
 @pytest.mark.parametrize("which", [0, 2])
-@pytest.mark.parametrize("fault", ["dead", "saturated", "constant", "nothing good"])
+@pytest.mark.parametrize("fault", ["dead", "saturated", "not linear", "constant", "nothing good"])
 def test_a_frame_that_is_no_image_is_left_out(count, which, fault):
     frames = sequence(count)
     bad = frames[which]
@@ -67,6 +67,8 @@ def test_a_frame_that_is_no_image_is_left_out(count, which, fault):
         bad = dead(bad)
     elif fault == "saturated":
         bad = bad.evolve(sci=np.full_like(bad.sci, 2e5), dq=bad.dq | SATURATED)
+    elif fault == "not linear":
+        bad = bad.evolve(sci=bad.sci + 1e5, dq=bad.dq | NON_LINEAR)
     elif fault == "constant":
         bad = bad.evolve(sci=np.full_like(bad.sci, 1500.0))
     else:
@@ -206,6 +208,17 @@ def test_a_dark_of_another_level_is_left_out(count):
         kept = judge_frames.run(darks([*levels[:-1], other]))
         assert len(kept) == count - 1
         assert "dark" in kept[0].notes[0]
+
+
+@pytest.mark.parametrize("noise", [10.0, 35.0, 70.0])
+@pytest.mark.parametrize("level", [120.0, 129.15, 135.3])
+def test_darks_in_whole_counts_of_12_electrons_are_not_told_apart_by_one(noise, level):
+    rng = np.random.default_rng(3)
+    frames = darks([level] * 12)
+    for k, frame in enumerate(frames):
+        counts = np.rint(rng.normal(level + rng.normal(0, 0.3), noise, frame.shape) / 12.3)
+        frames[k] = frame.evolve(sci=(12.3 * counts).astype(np.float32))
+    assert len(judge_frames.run(frames)) == 12
 
 
 @pytest.mark.parametrize(
