@@ -69,7 +69,7 @@ def judge_frames(frames: Frames, params: JudgeFramesParams, cals: Calibrations) 
     lamp = _lamp_light(kinds, found)
     for kind, places in kinds.items():
         members, seen = [frames[k] for k in places], [found[k] for k in places]
-        own = _never_read(members, seen, params)
+        own = _never_read(members, seen, params, cals)
         rest = [k for k in range(len(members)) if k not in own]  # the others are no measure of them
         fit, looks = [members[k] for k in rest], [seen[k] for k in rest]
         if fit and kind == "image":
@@ -180,7 +180,9 @@ def _lamp_light(kinds: Mapping[str, list[int]], found: Sequence[Figures]) -> flo
 Verdicts = dict[int, Verdict]
 
 
-def _never_read(members: Frames, seen: Sequence[Figures], params: JudgeFramesParams) -> Verdicts:
+def _never_read(
+    members: Frames, seen: Sequence[Figures], params: JudgeFramesParams, cals: Calibrations
+) -> Verdicts:
     """Frames that are the same number all over, or hardly any pixel of which is good."""
     usual = float(np.nanmedian([s.noise for s in seen])) if any(np.isfinite(s.noise) for s in seen) else 0.0
     out: Verdicts = {}
@@ -195,11 +197,27 @@ def _never_read(members: Frames, seen: Sequence[Figures], params: JudgeFramesPar
             out[k] = _out(frame, reason, own.bent, params.saturated, "of the pixels")
         else:
             wanted = own.expected if math.isfinite(own.expected) else usual
-            if own.noise < params.constant * wanted:
-                out[k] = _out(
-                    frame, "no noise: never read out", own.noise, params.constant * wanted, frame.unit
-                )
+            noise = min(own.noise, _noise_as_read(frame, cals))
+            if noise < params.constant * wanted:
+                out[k] = _out(frame, "no noise: never read out", noise, params.constant * wanted, frame.unit)
     return out
+
+
+def _noise_as_read(frame: Frame, cals: Calibrations) -> float:
+    """Noise of a pixel before dark and flat gave their pattern to it, from some rows; infinite where none
+    did."""
+    from pipeline.algorithms.figures import SIDE, figures
+
+    own = cals.of(frame)
+    dark, flat = own.dark, own.flat
+    if flat is None or flat.shape != frame.shape or "FLATCORR" not in frame.header:
+        return math.inf
+    some = slice(None, None, max(1, frame.shape[0] // SIDE))
+    sci = frame.sci[some] * flat.sci[some]
+    if dark is not None and dark.shape == frame.shape and "DARKCORR" in frame.header:
+        sci = sci + dark.sci[some]
+    noise = figures(sci, None, frame.dq[some], bad=UNUSABLE).noise
+    return noise if math.isfinite(noise) else math.inf
 
 
 def _images(members: Frames, seen: Sequence[Figures], params: JudgeFramesParams) -> Verdicts:
@@ -300,7 +318,7 @@ def compare_with_earlier(frames: Frames, params: JudgeFramesParams, cals: Calibr
 
     seen = each(lambda f: figures(f.sci, f.var, f.dq, bad=UNUSABLE, saturated=int(SATURATED)), frames)
     place = len(frames) - 1
-    odd = _images(frames, seen, params) | _never_read(frames, seen, params)
+    odd = _images(frames, seen, params) | _never_read(frames, seen, params, cals)
     verdict = odd.get(place)
     # One without light has no stars to compare with, but warm pixels that look like some.
     fit = [k for k in range(len(frames)) if k not in odd or odd[k].use != LEFT_OUT]

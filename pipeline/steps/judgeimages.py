@@ -203,8 +203,8 @@ def _by_shape(
     elongation = math.hypot(unlike.e1 - usual.e1, unlike.e2 - usual.e2)
     # The same motion lengthens a narrow star more, and costs as little.
     motion = params.elongated * max(1.0, NARROW / shape.fwhm)
-    usual_most = max(motion, 5 * unlike.error)
-    most, too_much = one * usual_most, max(one, weak) * usual_most
+    surely = max(5 * unlike.error, ROUND if shape.number < 3 else 0.0)
+    most, too_much = max(one * motion, surely), max(max(one, weak) * motion, surely)
     ratio = unlike.fwhm / usual.fwhm
     if ratio > 1 + weak * (params.too_blurred - 1) and elongation < ROUND:
         return _left_out(frame, "blurred", ratio, params.too_blurred, "times the others' FWHM")

@@ -13,6 +13,7 @@ from pipeline.algorithms.figures import figures
 from pipeline.algorithms.spots import bright_spots
 from pipeline.frame import NON_LINEAR, SATURATED
 from pipeline.limits import LIMITS
+from pipeline.primitive import Calibrations
 from pipeline.steps.judge import compare_with_earlier, judge_frames
 from pipeline.steps.judgeclouds import clouded
 from pipeline.steps.judgeimages import judge_images, judge_look
@@ -81,6 +82,19 @@ def test_a_frame_that_is_no_image_is_left_out(count, which, fault):
     assert (verdict.use, verdict.sky, verdict.weight) == (LEFT_OUT, LEFT_OUT, 0.0)
     assert bad.name in kept[0].notes[0]
     assert any(str(round(verdict.limit, 1))[:3] in n for n in kept[0].notes) or fault == "nothing good"
+
+
+@pytest.mark.parametrize("value", [120.0, 2000.0, 9000.0])
+def test_a_frame_that_was_never_read_is_known_under_the_pattern_of_dark_and_flat(value):
+    rng = np.random.default_rng(8)
+    frames = [f.evolve(cards={"DARKCORR": "yes", "FLATCORR": "yes"}) for f in sequence(5)]
+    dark = frames[0].evolve(sci=rng.normal(130, 15, frames[0].shape).astype(np.float32))
+    flat = frames[0].evolve(sci=rng.normal(1, 0.03, frames[0].shape).astype(np.float32))
+    frames[1] = frames[1].evolve(sci=(value - dark.sci) / flat.sci)
+    kept = judge_frames.run(frames, cals=Calibrations(dark=dark, flat=flat))
+    assert len(kept) == 4
+    assert verdict_of(kept, 1).reason in ("no noise: never read out", "no light: closed shutter?")
+    assert len(kept[0].verdicts) == 1
 
 
 @pytest.mark.parametrize("fault", ["saturated", "constant"])
@@ -343,6 +357,16 @@ def test_spoilt_images_are_left_out(fault, which):
     verdict = verdict_of(kept, which)
     assert verdict.use == LEFT_OUT
     assert {"trail": "trailed", "double": "double", "blur": "blurred"}[fault] in verdict.reason
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("which", [0, 2])
+def test_a_long_trail_of_few_stars_is_left_out(which, count):
+    frames = sequence(stars=[(0.0, 1.0, 3e5), (-5.0, -4.0, 2e5)][:count])
+    frames[which] = trailed(frames[which], 12)
+    kept = judge_images.run(registered(frames))
+    assert len(kept) == 4
+    assert "trailed" in verdict_of(kept, which).reason
 
 
 def test_a_frame_that_shows_only_a_star_with_a_neighbour_is_not_double():
