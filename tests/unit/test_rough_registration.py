@@ -139,6 +139,15 @@ def test_a_wrong_header_of_one_of_two_frames():
     errors = ((0.0, 0.0), (-75.0, 60.0))
     out = adjust_wcs_to_reference.run(frames_of(count=2, errors=errors))
     assert agreement(out, errors).max() < 0.05
+    assert said(out, "S0002", "no majority tells which is wrong", "limit 5.0 arcsec")
+
+
+def test_headers_that_disagree_two_against_two_are_told():
+    errors = [(-75.0, 60.0) if k % 2 else JITTER[k] for k in range(4)]
+    out = adjust_wcs_to_reference.run(frames_of(count=4, errors=errors))
+    assert agreement(out, errors).max() < 0.05
+    assert said(out, "no majority tells which is wrong", "the WCS is that of N20160102S0001")
+    assert not said(adjust_wcs_to_reference.run(frames_of(count=4)), "arcsec")
 
 
 @pytest.mark.parametrize("cloud", [0.4, 1.5, 3.0])
