@@ -179,11 +179,31 @@ def _verdicts(
             )
         if verdict is None and own.shape is not None and unlike is not None and usual is not None:
             verdict = _by_shape(frame, own.shape, unlike, usual, params, few=len(frames) <= FEW)
-        cloud = None if "NON_SIDEREAL" in tags_of(frame.header) else _by_light(frame, light, params)
+        cloud = _by_light(frame, light, params)
+        if cloud is not None and "NON_SIDEREAL" in tags_of(frame.header):
+            reason = (
+                "its target has another light than in the others: cloud, or the target itself; not scaled"
+            )
+            cloud = replace(cloud, use=USED, weight=1.0, reason=reason)
         if (both := _harder(verdict, cloud)) is not None:
             before = next((v.weight for v in frame.verdicts if v.frame == both.frame), 1.0)
             out.append(replace(both, weight=both.weight * (before or 1.0)))
-    return out
+    return out + _untold(frames, transparency, out)
+
+
+def _untold(
+    frames: Frames, transparency: Sequence[tuple[float, float]], verdicts: Sequence[Verdict]
+) -> list[Verdict]:
+    """Where others are scaled for cloud: frames whose light cannot be measured, and are as they are."""
+    if not any(v.use == SCALED for v in verdicts):
+        return []
+    judged = {v.frame for v in verdicts}
+    reason = "others are in cloud, and the light of its own stars is not known: its counts are as they are"
+    return [
+        Verdict(name_of(frame), reason=reason)
+        for frame, (light, _) in zip(frames, transparency, strict=True)
+        if name_of(frame) not in judged and not math.isfinite(light)
+    ]
 
 
 def _left_out(frame: Frame, reason: str, figure: float, most: float, unit: str = "") -> Verdict:
@@ -234,6 +254,10 @@ def _by_light(frame: Frame, transparency: tuple[float, float], params: JudgeImag
     """In cloud: the counts are scaled, the frame counts for less by the noise that this brings."""
     light, error = transparency
     measured = math.isfinite(error)  # else it is an upper limit
+    most = 1 / params.thin_cloud
+    if measured and light > most and light - 1 > 3 * error:
+        reason = f"brighter than the frames taken for clear, by {2.5 * math.log10(light):.2f} mag; not scaled"
+        return Verdict(name_of(frame), USED, USED, reason, light, most, "of the light")
     if not light < params.thin_cloud or (measured and 1 - light < 3 * error):
         return None
     if not measured and light**2 >= params.least_weight:
@@ -248,6 +272,7 @@ def _by_light(frame: Frame, transparency: tuple[float, float], params: JudgeImag
 def _harder(one: Verdict | None, other: Verdict | None) -> Verdict | None:
     """Both in one: what leaves the frame out, else scaled and weighted."""
     found = [v for v in (one, other) if v is not None]
+    found = [v for v in found if v.use != USED] or found
     if len(found) < 2 or any(v.use == LEFT_OUT for v in found):
         return next((v for v in found if v.use == LEFT_OUT), found[0] if found else None)
     scaled = next(v for v in found if v.use == SCALED)

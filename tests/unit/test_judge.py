@@ -332,6 +332,20 @@ def test_thick_cloud_is_left_out_unless_it_is_in_most_frames():
     assert verdict_of(kept, 0).weight == pytest.approx(0.0225, rel=0.1)
 
 
+def test_what_is_not_scaled_beside_scaled_frames_is_told():
+    star = [(0.0, 1.0, 3e5)]
+    dim = {"stars": [(0.0, 1.0, 1.2e5)]}
+    frames = registered(sequence(stars=star, _1=dim, _3={"stars": [(0.0, 1.0, 4e5)]}))
+    frames[2] = frames[2].evolve(cards={"REGMETH": "offsets"})  # nothing is measured of it
+    kept = judge_images.run(frames)
+    assert len(kept) == 5
+    assert verdict_of(kept, 1).use == SCALED
+    assert (verdict_of(kept, 3).use, verdict_of(kept, 2).use) == (USED, USED)
+    assert "brighter than the frames taken for clear" in verdict_of(kept, 3).text
+    assert "not known" in verdict_of(kept, 2).text
+    assert len(kept[0].verdicts) == 3
+
+
 def trailed(frame, length):
     """The frame as the telescope sweeps it along x, with its noise as it was."""
     light = frame.sci.astype(float)
