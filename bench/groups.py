@@ -45,7 +45,7 @@ def _row(data: Path, number: int, size: int) -> dict[str, Any]:
     with common.scratch() as work:
         spec = replace(spec, products=str(work), staging=str(work / ".staging" / "k.1"))
         limits = Limits(seconds=7200.0, memory_mb=LIMIT_MB)
-        engine = LocalEngine(1, limits, log={"level": "error"}, shared={"cache": str(work), "cache_mb": 0})
+        engine = LocalEngine(1, limits, log={"level": "error"}, shared={"cache": str(work)})
         engine.start()
         try:
             while not engine.free():

@@ -147,11 +147,9 @@ def engine_of(
     """The workers, not started. on_change : told why no job can be done, and "" when it can again"""
     engine, log = config.engine, asdict(config.log)
     limits = Limits(engine.job_seconds, engine.memory_mb, engine.jobs_per_worker)
-    # Nobody looks at a group that is reduced once, so nothing is kept for another time.
-    cache_mb = 0 if hurry else engine.cache_mb
     if engine.kind == "local":
         compiled.settle(config.cache_folder)
-        shared = {"cache": str(config.cache_folder), "cache_mb": cache_mb}
+        shared = {"cache": str(config.cache_folder)}
         most = 3 if hurry else None
         return LocalEngine(
             engine.workers, limits, log=log, shared=shared, most_failed_starts=most, on_change=on_change
@@ -160,7 +158,7 @@ def engine_of(
     from daemon.engine.link import Link
 
     folders = [str(folder) for folder in (*config.drop_folders, config.product_folder)]
-    link = Link(engine.scheduler, greeting(limits, log, folders, cache_mb), engine.tls)
+    link = Link(engine.scheduler, greeting(limits, log, folders), engine.tls)
     return DaskEngine(link, limits, on_change=on_change, hurry=hurry)
 
 
@@ -378,11 +376,11 @@ def _status(daemon: Daemon) -> str:
 
     try:
         with daemon.ledger.read() as db:
-            counts = queries.counts(db)
+            files, jobs = queries.counts(db)["files"], queries.job_counts(db)
     except LedgerBusy as error:
         return f"STATUS={error}"
-    said = ", ".join(f"{n} {state}" for state, n in sorted(counts["jobs"].items())) or "none yet"
-    text = f"{sum(counts['files'].values())} files; jobs: {said}"
+    said = ", ".join(f"{n} {state}" for state, n in jobs.items()) or "none yet"
+    text = f"{sum(files.values())} files; jobs: {said}"
     if daemon.heart.dispatcher.paused:
         text += f"; PAUSED: {daemon.heart.dispatcher.paused}"
     for folder in daemon.landing.watcher.missing():

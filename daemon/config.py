@@ -82,10 +82,6 @@ class Engine:
     )
     memory_mb: int = bounded(1500, ge=300, doc="private memory of a worker; a job that wants more fails")
     jobs_per_worker: int = bounded(200, ge=1, doc="a worker is replaced by a fresh one after this many jobs")
-    cache_mb: int = bounded(
-        2000, ge=0, doc="calibrated frames kept for first looks and growing groups, in $CACHE_DIRECTORY of "
-        "the service, else STATE/cache; 0 keeps none"
-    )  # fmt: skip
     scheduler: str = bounded(
         "tcp://127.0.0.1:8786", doc="of the Dask cluster: tcp:// on loopback, or tls:// and three files"
     )
@@ -193,7 +189,7 @@ class Config:
 
     @property
     def cache_folder(self) -> Path:
-        """What can be made again: calibrated frames, and the scratch maps of large groups."""
+        """What can be made again: the scratch maps of large groups, and the compiled loops."""
         given = os.environ.get("CACHE_DIRECTORY", "").split(":")[0] or self.cache
         return _absolute(given) / "frames" if given else self.state_folder / "cache"
 
@@ -427,6 +423,8 @@ def options(config: Config) -> Iterator[tuple[str, Any, Origin, str]]:
             yield name, _plain(getattr(value, option.name)), config.origins.get(name, "default"), doc
 
 
+RETIRED = frozenset({"engine.cache_mb"})  # once options: still accepted, and do nothing
+
 # -- TOML tables to dataclasses ---------------------------------------------------------------------
 
 
@@ -449,6 +447,8 @@ def _table(cls: Any, values: Any, where: str, problems: list[_Problem]) -> Any:
     before, chosen = len(problems), {}
     for name, raw in values.items():
         place = f"{where}.{name}" if where else name
+        if place in RETIRED:
+            continue
         if name not in known:
             problems.append(_Problem(place, f": no such option{suggest(name, known)}"))
             continue

@@ -7,7 +7,6 @@
 Hysteresis: below low water it pauses, above 1.5 times that it goes on, and it changes at most once a
 minute, however a cleaner and a writer play with the level. Low water is the larger of the configured
 value and three times the biggest job. Inodes count like bytes. New frames are registered all the while.
-Before it pauses, the cache of calibrated frames goes: work must not stop for what can be made again.
 """
 
 from __future__ import annotations
@@ -61,16 +60,12 @@ def tells_of_full_disk(error: str) -> bool:
 
 @dataclass
 class DiskGuard:
-    """folders : {"products": path, ...}; low, inodes : configured low water, bytes and number of files
-
-    spare : gives back the room of what can be made again
-    """
+    """folders : {"products": path, ...}; low, inodes : configured low water, bytes and number of files"""
 
     folders: Mapping[str, Path]
     low: float
     inodes: int
     look: Callable[[Path], Room] = room
-    spare: Callable[[], None] = lambda: None
     biggest_job: int = 0  # bytes
     paused: str = ""  # why; "" when work goes on
     _changed: float = field(default=float("-inf"))
@@ -87,9 +82,6 @@ class DiskGuard:
         self._looked = now
         times = RESUME if self.paused else 1.0
         problem = self._first_problem(times)
-        if problem:
-            self.spare()
-            problem = self._first_problem(times)
         if bool(problem) != bool(self.paused):
             if now - self._changed >= PAUSE_SECONDS:
                 self.paused, self._changed = problem, now
@@ -99,7 +91,6 @@ class DiskGuard:
 
     def full(self, error: str, now: float) -> None:
         """A write has failed for want of room, whatever the numbers say."""
-        self.spare()
         self.paused, self._changed, self._looked = f"a disk is full: {error}", now, now
 
     def lacking(self, name: str, found: Room, times: float = 1.0) -> str:
@@ -123,14 +114,10 @@ class DiskGuard:
 
 def of(config: Config, *, writes: bool = False) -> DiskGuard:
     """writes : for the daemon itself, which must be able to write there, as who only asks need not"""
-    from pipeline.framecache import FrameCache
-
     folders = {"products": config.product_folder, "state": config.state_folder}
-    spare = FrameCache(config.cache_folder, 0).trim
     return DiskGuard(
         folders,
         config.disk.low_water_mb * 1e6,
         config.disk.low_water_inodes,
         room_to_write if writes else room,
-        spare,
     )

@@ -182,7 +182,7 @@ def _facts(db: sqlite3.Connection, now: float) -> dict[str, Any]:
         "last_frame": waits["name"],
         "last_frame_seconds": ago,
         "files": counts["files"],
-        "jobs": counts["jobs"],
+        "jobs": queries.job_counts(db),
         "waits": waits,
     }
 

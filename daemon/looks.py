@@ -218,6 +218,7 @@ class Looks:
             self._clear(((i.name, datetime.fromisoformat(i.ut)) for i in look.spec.inputs), (RUNNING,), path)
         self.log(
             "look_made",
+            job=look.number,
             kind=look.kind,
             group=look.group,
             product=str(path),

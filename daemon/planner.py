@@ -14,7 +14,7 @@ and a `World` to ask for calibrations, the short darks of a mask and the like.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal, Protocol
@@ -212,8 +212,9 @@ class _Planner:
     def __init__(self, group: Group, rule: TriggerRule, setting: Setting, world: World) -> None:
         self.rule, self.setting, self.world = rule, setting, world
         self.notes: list[str] = []
-        used = set(group.current.inputs) if group.current else set()
-        self.group = replace(group, members=self.without_lost(group.members, used))
+        # What the current product was made of stays, when an operator tidies the drop folder.
+        self.used = set(group.current.inputs) if group.current else set()
+        self.group = replace(group, members=self.without_lost(group.members))
         self.recipe = setting.recipes[rule.recipe]
         self.takes = takes(rule, self.recipe)
         self.policy = setting.policy
@@ -226,17 +227,12 @@ class _Planner:
         matches, nearest = self.matches, self.nearest
         return Decision(self.group.id, action, reason, settled=True, matches=matches, nearest=nearest, **more)
 
-    def without_lost(
-        self, members: Sequence[Member], used: Set[tuple[str, str]] = frozenset()
-    ) -> tuple[Member, ...]:
-        """The members. What is gone for good, as far as anybody can tell, is not used, and that is noted.
-
-        used : what the current product was made of: that stays, when an operator tidies the drop folder
-        """
+    def without_lost(self, members: Sequence[Member]) -> tuple[Member, ...]:
+        """The members. What is gone for good, as far as anybody can tell, is not used, and that is noted."""
         grace = 0.0 if self.setting.hurry else self.setting.grace_seconds
         kept = []
         for m in members:
-            if m.usable and not m.path and m.gone_for >= grace and (m.data_sha, m.facts) not in used:
+            if m.usable and not m.path and m.gone_for >= grace and (m.data_sha, m.facts) not in self.used:
                 self.notes.append(f"{m.name} left out: its file is no longer on disk")
                 m = replace(m, usable=False)
             kept.append(m)
@@ -296,8 +292,7 @@ class _Planner:
 
     def spoilt(self) -> bool:
         """True when the current product was made with a frame that is out by now: waiting only keeps it."""
-        used = set(self.group.current.inputs) if self.group.current else set()
-        return any(not m.usable and (m.data_sha, m.facts) in used for m in self.group.members)
+        return any(not m.usable and (m.data_sha, m.facts) in self.used for m in self.group.members)
 
     def primary(self) -> Member:
         """The frame that names the product: the first of the first ingredient (a flat's first lamp-on)."""
@@ -479,11 +474,10 @@ class _Planner:
 
     def waits_for_files(self, lost: Sequence[Member]) -> Decision:
         """Until the grace of the last of them is over; for ever for what the current product was made of."""
-        used = set(self.group.current.inputs) if self.group.current else set()
         names = " ".join(m.name for m in lost[:3]) + (f" and {len(lost) - 3} more" if len(lost) > 3 else "")
         what = f"{names} {'is' if len(lost) == 1 else 'are'} no longer on disk"
         release = f"nirid reject {lost[0].name} --reason gone"
-        if any((m.data_sha, m.facts) in used for m in lost):
+        if any((m.data_sha, m.facts) in self.used for m in lost):
             return self.say("wait", f"{what}, and the product has it: put it back, or {release}")
         due = max(0.0, *(self.setting.grace_seconds - m.gone_for for m in lost))
         grace = (

@@ -71,6 +71,12 @@ def counts(db: sqlite3.Connection) -> dict[str, dict[str, int]]:
     return {what: {row[0]: row[1] for row in db.execute(sql)} for what, sql in by_state.items()}
 
 
+def job_counts(db: sqlite3.Connection) -> dict[str, int]:
+    """{state: n} as people should have it: failed are those that nothing has made good since."""
+    states = {**counts(db)["jobs"], "failed": len(failed(db))}
+    return {state: n for state, n in sorted(states.items()) if n}
+
+
 def jobs(db: sqlite3.Connection, states: Sequence[str] = (), limit: int = 1000) -> list[Row]:
     """Jobs, the latest change first. waits_for : ids of the jobs that make what it needs.
 
@@ -336,7 +342,8 @@ def waits(db: sqlite3.Connection) -> Row:
             WHERE s.current AND s.present AND {_STATE} IN ('seen', 'incomplete')""",
     }
     answer: Row = {name: db.execute(sql).fetchone()[0] for name, sql in one.items()}
-    last = db.execute("SELECT first_seen, name FROM content ORDER BY first_seen DESC LIMIT 1").fetchone()
+    newest = "SELECT first_seen, name FROM content ORDER BY first_seen DESC, id DESC LIMIT 1"
+    last = db.execute(newest).fetchone()
     return {**answer, "arrival": last[0] if last else None, "name": last[1] if last else ""}
 
 

@@ -6,20 +6,17 @@ it uses, and kept on disk.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
-from typing import Any
 
 import numpy as np
 
 from daemon import logs
-from pipeline.errors import NiridError, StopRequested
+from pipeline.errors import NiridError
 from pipeline.fitsio import as_header
 from pipeline.frame import Frame, Frames
 from pipeline.headers import merge
-from pipeline.primitive import NO_CALIBRATIONS, Calibrations, OnStep, run_recipe
+from pipeline.primitive import NO_CALIBRATIONS, Calibrations, run_recipe
 from pipeline.recipes import RECIPES
 from pipeline.simulate import Shot
 from pipeline.simulate.sky import Field
@@ -29,37 +26,26 @@ START = datetime(2016, 1, 2, 6, tzinfo=UTC)
 STARS = (24, 4)  # so many hide the sky, and its model is run, too; so few do not
 
 
-def run_every_recipe(should_stop: Callable[[], bool] = lambda: False) -> None:
-    """Run every recipe once. What one cannot reduce is logged: it costs time in a job, not the worker.
-
-    Raises StopRequested before a step when told to stop.
-    """
-    look = partial(_stop_when, should_stop)
+def run_every_recipe() -> None:
+    """Run every recipe once. What one cannot reduce is logged: it costs time in a job, not the worker."""
     base = Shot(shape=(SIZE, SIZE), start=START).with_dark(0.5, pedestal=20.0)
     flat = replace(base, kind="flaton", exposure=2.0).with_sky(3000.0)
     off = replace(base, kind="flatoff", exposure=2.0).with_sky(30.0)
     lamps = _frames(off, 3, 10) + _frames(flat, 3, 20)
     short = _frames(replace(base, kind="dark", exposure=1.0), 3, 40)
     try:
-        dark = _run("makeProcessedDark", _frames(replace(base, kind="dark"), 3, 30), look)
-        bpm = _run("makeProcessedBPM", lamps + short, look)
+        dark = _run("makeProcessedDark", _frames(replace(base, kind="dark"), 3, 30))
+        bpm = _run("makeProcessedBPM", lamps + short)
         made = Calibrations(dark=dark, static_bpm=bpm, made_bpm=bpm)
-        made = replace(made, flat=_run("makeProcessedFlat", lamps, look, made))
+        made = replace(made, flat=_run("makeProcessedFlat", lamps, made))
         for stars in STARS:
-            _run("reduce", _dithered(base.with_sky(60.0), stars), look, made)
-    except StopRequested:
-        raise
+            _run("reduce", _dithered(base.with_sky(60.0), stars), made)
     except NiridError as error:
         logs.get().warning("warm_up_incomplete", error=str(error))
 
 
-def _run(recipe: str, frames: Frames, look: OnStep, cals: Calibrations = NO_CALIBRATIONS) -> Frame:
-    return run_recipe(RECIPES[recipe].bind(), frames, cals, look).frame
-
-
-def _stop_when(should_stop: Callable[[], bool], step: str, *_: Any) -> None:
-    if should_stop():
-        raise StopRequested(f"at {step}")
+def _run(recipe: str, frames: Frames, cals: Calibrations = NO_CALIBRATIONS) -> Frame:
+    return run_recipe(RECIPES[recipe].bind(), frames, cals).frame
 
 
 def _frames(shot: Shot, count: int, first: int) -> Frames:

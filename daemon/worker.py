@@ -14,7 +14,6 @@ import errno
 import importlib
 import math
 import resource
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,9 +30,7 @@ from pipeline.errors import StopRequested
 from pipeline.fitsio import plain_rows
 from pipeline.fitsreader import hash_file, read_structure
 from pipeline.frame import Frame, Frames
-from pipeline.framecache import FrameCache
 from pipeline.parallel import each, threads
-from pipeline.prefix import Prefix
 from pipeline.primitive import run_recipe
 from pipeline.produce import Source
 from pipeline.quickcards import quick_cards
@@ -65,46 +62,18 @@ def warm_up(compiled: bool) -> None:
     if compiled:
         from pipeline.algorithms.calibrate import noise
 
-        # The compiler's own start, 0.15 s. It would look for scipy's matrix products, for half as long again,
-        # to offer them to loops; none of ours has any.
-        with _hidden("scipy.linalg"):
-            noise(np.zeros((1, 1), np.float32), 1.0, 1.0, 0.0)
+        noise(np.zeros((1, 1), np.float32), 1.0, 1.0, 0.0)  # the compiler's own start
     else:
         from daemon.warmup import run_every_recipe
 
         run_every_recipe()
 
 
-def rehearse(wanted: Callable[[], bool]) -> None:
-    """Load every loop and whatever else is loaded when it is first used, while nobody wants this worker.
-
-    The first look at the first frame of a night would wait a quarter of a second for it.
-    """
-    from daemon.warmup import run_every_recipe
-
-    with contextlib.suppress(StopRequested):
-        run_every_recipe(wanted)
-
-
-@contextlib.contextmanager
-def _hidden(module: str) -> Iterator[None]:
-    """As if a module that nobody has imported yet could not be imported."""
-    if module in sys.modules:
-        yield
-        return
-    sys.modules[module] = None  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        del sys.modules[module]
-
-
 def run(job: Mapping[str, Any], should_stop: Callable[[], bool]) -> dict[str, Any]:
     """Make one product and say what it is.
 
     job : a JobSpec as JSON, and `job_id`, its number in the ledger, for the logs; `cache`, a folder on a
-        disk of this machine, and `cache_mb`, of calibrated frames that are kept there; `threads`, how many
-        may work on it
+        disk of this machine, for the planes of large groups; `threads`, how many may work on it
     Answers with fits and png (the staged paths), sha256, name, descriptors, tags, quality, notes, steps,
     seconds. Raises ReductionError when these data cannot be reduced so, StopRequested when asked to
     stop, OSError when a file cannot be read or written now. Nothing stays behind then.
@@ -121,15 +90,9 @@ def run(job: Mapping[str, Any], should_stop: Callable[[], bool]) -> dict[str, An
         with progress.timed("read"):
             _unchanged(calibrations)
             calibrations = _with_those_of_a_person(spec, calibrations)
-            store = FrameCache(Path(job["cache"]), job["cache_mb"]) if job.get("cache_mb") else None
-            prefix = Prefix.of(bound, inputs, calibrations, store) if store else None
-            frames, cals = produce.load(inputs if prefix is None else (), calibrations)
+            frames, cals = produce.load(inputs, calibrations)
         show = produce.intermediates(Path(spec.products) / spec.night / "intermediate", inputs)
-        if prefix is None:
-            product = run_recipe(bound, _handed_over(frames), cals, progress, show)
-        else:
-            product = run_recipe(bound, prefix.headers, cals, progress, show, prefix.apply)
-            prefix.store.trim()
+        product = run_recipe(bound, _handed_over(frames), cals, progress, show)
         with progress.timed("write"):
             written = produce.write(
                 Path(spec.staging),

@@ -183,8 +183,9 @@ def _check_mask(ad: Dataset, role: str, frames: Sequence[Dataset]) -> None:
     size = ad.frame.shape  # reads it: values that are no bits are told here
     for frame in frames:
         shape = frame.shape or size
-        spare = [have - want for have, want in zip(size, shape, strict=True)]
-        if any(rows < 0 or rows % 2 for rows in spare):
+        smaller = any(have < want for have, want in zip(size, shape, strict=True))
+        # What is larger than the frame must be an array setting, of which the middle is cut.
+        if size != shape and (smaller or ad.detector_roi_setting() == "Custom"):
             raise ReduceError(
                 f"{ad.path} is given as {role}, and its {size[1]}x{size[0]} pixels do not cover "
                 f"{shape[1]}x{shape[0]} of {frame.filename}"

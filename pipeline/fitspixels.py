@@ -94,7 +94,7 @@ class Pixels:
             bad = values[~sound]
             raise RefusedFile(
                 f"{os.fspath(self._path)}: {bad.size} values of a mask are no {MASK_BITS} bits, such as "
-                f"{bad.flat[0]:g}"
+                f"{float(bad.flat[0])!r}"
             )
         return values.astype(np.uint16)
 
@@ -192,5 +192,8 @@ def check_planes(path: Path, *, is_mask: bool, follow: bool = True) -> None:
     hdus, data = load(path, follow=follow)
     if is_mask:
         mask_of(path, hdus, data)
-    else:
-        same_size(path, hdus, [index for name, index in planes_of(hdus).items() if name])
+        return
+    planes = {name: index for name, index in planes_of(hdus).items() if name}
+    same_size(path, hdus, planes.values())
+    if planes.get("DQ", planes.get("SCI")) != planes.get("SCI"):
+        Pixels(path, hdus, data).masks(planes["DQ"])

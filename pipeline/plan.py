@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,7 @@ from pipeline.dataset import Dataset
 from pipeline.errors import OverrideError
 from pipeline.fitsio import read_header
 from pipeline.fitsreader import hash_file
-from pipeline.frame import Frame, Frames
+from pipeline.frame import Frames
 from pipeline.inputs import check_alike
 from pipeline.names import root_of, stems, told_apart
 from pipeline.parallel import cores, each, threads
@@ -60,7 +59,7 @@ class Plan:
         written = []
         for number, stem in enumerate(stems(frame.name for frame in product.frames)):
             done = produce.write(
-                self._place(folder, stem, suffix, product.frames[number]),
+                produce.place_of(folder, stem, suffix, product.frames[number], self.inputs),
                 product,
                 self.inputs,
                 self.calibrations,
@@ -81,17 +80,6 @@ class Plan:
             path = folder / f"{root_of(source.name)}{suffix}.fits"
             outputs.check(path, "product", inputs=taken, overwrite=overwrite)
 
-    def _place(self, folder: Path, stem: str, suffix: str, frame: Frame) -> Path:
-        """Where a product goes, without .fits: beside one of another exposure that has its name."""
-        place = folder / f"{stem}{suffix}"
-        there = _of_another(Path(f"{place}.fits"), frame)
-        if there is None:
-            return place
-        digest = hashlib.sha256("".join(source.sha256 for source in self.inputs).encode()).hexdigest()
-        apart = folder / f"{stem}-{digest[:8]}{suffix}"
-        logutils.get().warning("note", text=f"{place}.fits is {there} and stays; this one is {apart}.fits")
-        return apart
-
     def store(self, paths: Sequence[Path]) -> list[Path]:
         """Register a new calibration in the databases with `store`; returns those."""
         stored: list[Path] = []
@@ -99,16 +87,6 @@ class Plan:
             if self.bound.recipe.makes or cal_service.kind_of(Dataset(path)) is CalKind.ZERO_POINT:
                 stored = stores.store_in_all(cal_service.as_calibration(path), self.where)
         return stored
-
-
-def _of_another(path: Path, frame: Frame) -> str | None:
-    """What the file at the place of a product is, where it is a product of another exposure."""
-    if not path.is_file() or not outputs.is_ours(path, "product"):
-        return None
-    there = Dataset(path).facts.ut_datetime
-    if there == frame.descriptors.ut_datetime:
-        return None
-    return f"of the exposure of {there:%Y-%m-%d %H:%M:%S}" if there else "of an exposure of no known time"
 
 
 def plan_run(

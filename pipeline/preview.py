@@ -189,7 +189,7 @@ def _png(grey: Grey) -> bytes:
 def save(path: Path, picture: bytes) -> None:
     """Put a picture at its place, whole and flushed. Raises OSError, and leaves nothing then."""
     folder, name = os.path.split(os.fspath(path))
-    part = os.path.join(folder, f".{name}.{os.getpid()}.part")
+    part = os.path.join(folder, f".{name[:200]}.{os.getpid()}.part")
     try:
         with open(part, "wb") as file:
             file.write(picture)

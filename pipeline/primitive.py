@@ -67,7 +67,6 @@ class Primitive:
     body: Body
     doc: str
     each: Callable[[Frame, Any, Calibrations], Frame] | None = None  # where it works on one frame at a time
-    headers_only: bool = False  # where it looks at no pixel
 
     def __call__(self, **fixed: Any) -> Step:
         """A step of a recipe, with the parameters that the recipe fixes."""
@@ -80,13 +79,11 @@ class Primitive:
         return self.body(frames, params or self.params(**values), cals)
 
 
-def primitive(
-    name: str, parameters: type = params.NoParams, *, headers_only: bool = False
-) -> Callable[[Body], Primitive]:
+def primitive(name: str, parameters: type = params.NoParams) -> Callable[[Body], Primitive]:
     """Make a primitive of a function of a list of frames."""
 
     def wrap(body: Body) -> Primitive:
-        primitive = Primitive(name, parameters, body, (body.__doc__ or "").strip(), headers_only=headers_only)
+        primitive = Primitive(name, parameters, body, (body.__doc__ or "").strip())
         _known(primitive)
         return primitive
 
@@ -152,10 +149,6 @@ class BoundRecipe:
     steps: tuple[BoundStep, ...]
     preset: str
 
-    @property
-    def prefix(self) -> tuple[BoundStep, ...]:
-        return self.steps[: self.recipe.prefix]
-
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
@@ -166,8 +159,6 @@ class Recipe:
     makes : the kind of calibration that the product is; None for science
     needs, prefers, wants : calibrations to wait for without end, for a time, not at all
     modes : in which of Gemini's modes it is offered: science quality, quick look, quality assessment
-    prefix : number of leading steps after which a frame depends on no other but those shortly before it
-        (see `prefix.py`)
     last_only : the product is of the last frame given; those before it are there to be compared with
     """
 
@@ -180,7 +171,6 @@ class Recipe:
     prefers: frozenset[CalKind] = frozenset()
     wants: frozenset[CalKind] = frozenset()
     modes: tuple[str, ...] = ("sq", "ql", "qa")
-    prefix: int = 0
     last_only: bool = False
 
     def __post_init__(self) -> None:
@@ -291,9 +281,6 @@ class Product:
         return self.frames[0]
 
 
-Apply = Callable[[BoundStep, Frames, Calibrations], Frames]
-
-
 def apply_step(step: BoundStep, frames: Frames, cals: Calibrations) -> Frames:
     """The frames after a step. One by one where it can be: the planes of each make room for the next."""
     primitive = step.step.primitive
@@ -322,7 +309,6 @@ def run_recipe(
     cals: Calibrations = NO_CALIBRATIONS,
     on_step: OnStep | None = None,
     write: Callable[[str, Frames], None] | None = None,
-    apply: Apply = apply_step,
 ) -> Product:
     """Run a recipe on frames that are in order of time.
 
@@ -330,7 +316,6 @@ def run_recipe(
     on_step : called with (step, done, frames, new notes) before (done False) and after each step;
         it may raise StopRequested
     write : called with the frames after a step that has write_outputs set
-    apply : what is done for a step; another one may know the result already
 
     When a step raises, the step's name is put before the error's message.
     """
@@ -344,7 +329,7 @@ def run_recipe(
         if on_step:
             on_step(name, False, frames, ())
         try:
-            frames = apply(bound_step, frames, cals)
+            frames = apply_step(bound_step, frames, cals)
             if not frames:
                 raise NotEnoughFrames("no frame is left")
         except ReductionError as error:

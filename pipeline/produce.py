@@ -11,6 +11,7 @@ caller's business.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,9 +20,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pipeline import outputs, zeropoint
+from pipeline import logutils, outputs, zeropoint
 from pipeline import preview as pictures
 from pipeline.association import CalKind
+from pipeline.dataset import Dataset
 from pipeline.errors import BadFrame, CalibrationNotFound, DamagedFile, OverrideError, RefusedFile
 from pipeline.fitsio import read_frame, read_notes, verify_product, write_product
 from pipeline.fitsreader import read_structure
@@ -186,12 +188,37 @@ def intermediates(
 
     def write_outputs(step: str, frames: Frames) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        for frame, stem in zip(frames, stems(frame.name for frame in frames), strict=True):
-            path = folder / f"{stem}{suffix_of(step)}.fits"
+        named = zip(frames, stems(frame.name for frame in frames), strict=True)
+        places = [place_of(folder, stem, suffix_of(step), frame, inputs) for frame, stem in named]
+        paths = [place.with_name(f"{place.name}.fits") for place in places]
+        for path in paths:  # all before the first is written
             outputs.check(path, "product", inputs=[i.path for i in inputs], overwrite=overwrite)
+        for path, frame in zip(paths, frames, strict=True):
             _write(path, frame, _provenance(inputs), [(step, {}, version())], frame.stamp)
 
     return write_outputs
+
+
+def place_of(folder: Path, stem: str, suffix: str, frame: Frame, inputs: Sequence[Source]) -> Path:
+    """Where a product goes, without .fits: beside one of another exposure of its name, with a warning."""
+    place = folder / f"{stem}{suffix}"
+    there = _of_another(Path(f"{place}.fits"), frame)
+    if there is None:
+        return place
+    digest = hashlib.sha256("".join(source.sha256 for source in inputs).encode()).hexdigest()
+    apart = folder / f"{stem}-{digest[:8]}{suffix}"
+    logutils.get().warning("note", text=f"{place}.fits is {there} and stays; this one is {apart}.fits")
+    return apart
+
+
+def _of_another(path: Path, frame: Frame) -> str | None:
+    """What the file at the place of a product is, where it is a product of another exposure."""
+    if not path.is_file() or not outputs.is_ours(path, "product"):
+        return None
+    there = Dataset(path).facts.ut_datetime
+    if there == frame.descriptors.ut_datetime:
+        return None
+    return f"of the exposure of {there:%Y-%m-%d %H:%M:%S}" if there else "of an exposure of no known time"
 
 
 def write(
@@ -248,7 +275,7 @@ def _write(
 
     png : where its picture goes; when that fails, the old file stays
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part = path.with_name(f".{path.name[:200]}.{os.getpid()}")  # a name may have 255 bytes
     part.unlink(missing_ok=True)  # left by a process of the same number
 
     def written() -> str:

@@ -123,11 +123,10 @@ REDUCE = Recipe(
         *_ALIGN_AND_STACK,
         measure_quality(),
     ),
-    prefix=len(_CALIBRATE),
 )
 
-# What can be seen of one frame a moment after it has landed: calibrated as `reduce` does it (and with its
-# cached frames), with the sky still in it. The last input is the one; those taken within 120 s before it may
+# What can be seen of one frame a moment after it has landed: calibrated as `reduce` does it, with
+# the sky still in it. The last input is the one; those taken within 120 s before it may
 # be given, in order, so that what they saturated is flagged and its light is compared with theirs. They do
 # not go into the product.
 FIRST_LOOK = Recipe(
@@ -136,7 +135,6 @@ FIRST_LOOK = Recipe(
     suffix="_firstlook",
     wants=BOTH_BPMS | {CalKind.FLAT, CalKind.DARK, CalKind.ZERO_POINT},
     steps=(*_LOOK, compare_with_earlier(), measure_quality(), judge_look()),
-    prefix=len(_LOOK),
     last_only=True,
 )
 
@@ -160,7 +158,6 @@ ULTRADEEP = Recipe(
         *_ALIGN_AND_STACK,
         measure_quality(),
     ),
-    prefix=len(_CALIBRATE),
 )
 
 # Of frames that have been through the steps before, as write_outputs leaves them.
@@ -176,7 +173,6 @@ MAKE_SKY_FLAT = Recipe(
     wants=BOTH_BPMS,
     modes=("sq",),
     steps=(*_TO_DARK, judge_frames(), make_sky_flat(), normalize_flat(), threshold_flatfield()),
-    prefix=len(_TO_DARK),
 )
 
 RECIPES = {

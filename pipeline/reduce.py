@@ -171,6 +171,9 @@ def _folder(out: str | os.PathLike[str], suffix: str | None) -> Path:
         raise ReduceError(f"out {out!r} is no folder: {error}") from None
     if "\0" in str(folder) or (os.path.lexists(folder) and not folder.is_dir()):
         raise ReduceError(f"out {str(folder)!r} is no folder")
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ReduceError(f"{there.absolute()} cannot be written: products go elsewhere with out, or --out")
     return folder
 
 

@@ -40,7 +40,7 @@ def explain(settings: Settings, target: str, as_json: bool) -> None:
         found = targets.find(tx.rows, target, looks=True)
         answer = explaining.explain(tx, found, setting_of(config), config.parameters)
         if is_under_way(answer):
-            answer["waits_for"] = [*answer["waits_for"], *_in_the_way(config)]
+            answer["waits_for"] = [*_in_the_way(config), *answer["waits_for"]]
     if as_json:
         print_json(answer)
         return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import sys
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -22,7 +22,7 @@ WATCH_SECONDS = 2.0
 
 @click.command(short_help="The night: what runs, waits, needs a person; seeing, zero points, looks.")
 @click.option("--night", type=Night(), metavar="NIGHT", help="This UT date instead of the latest.")
-@click.option("--watch", is_flag=True, help="Again every 2 s, until Ctrl-C; once where nobody looks.")
+@click.option("--watch", is_flag=True, help="Again every 2 s, until Ctrl-C.")
 @json_option
 @click.pass_obj
 def status(settings: Settings, night: str | None, watch: bool, as_json: bool) -> None:
@@ -35,24 +35,37 @@ def status(settings: Settings, night: str | None, watch: bool, as_json: bool) ->
         print_json(answer_of(settings, night))
         return
     out = console()
-    if watch and sys.stdout.isatty():
-        _watch(out, lambda: lines(answer_of(settings, night), out.width))
-    for line in lines(answer_of(settings, night), out.width):  # after watching too: the screen goes
-        out.print(line, soft_wrap=True)
+    if watch:
+        height = out.height if out.is_terminal else None
+        _watch(out, lambda: lines(answer_of(settings, night), out.width, height))
+    if not watch or out.is_terminal:  # after watching, too: its screen goes
+        for line in lines(answer_of(settings, night), out.width):
+            out.print(line, soft_wrap=True)
 
 
 def _watch(out: Any, look: Callable[[], Iterator[Any]]) -> None:
-    """Show it again and again, until Ctrl-C."""
+    """Show it again and again, until Ctrl-C or SIGTERM; where there is no terminal one after the other."""
     from rich.console import Group
     from rich.live import Live
 
-    with (
-        contextlib.suppress(KeyboardInterrupt),
-        Live(console=out, screen=True, auto_refresh=False, vertical_overflow="crop") as live,
-    ):
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # or the terminal would stay as it is
+    if out.is_terminal:
+        live = Live(console=out, screen=True, auto_refresh=False, vertical_overflow="crop")
+    with contextlib.suppress(KeyboardInterrupt), live if out.is_terminal else contextlib.nullcontext():
         while True:
-            live.update(Group(*look()), refresh=True)
+            shown = Group(*_or_why_not(look))
+            live.update(shown, refresh=True) if out.is_terminal else out.print(shown, "", soft_wrap=True)
             time.sleep(WATCH_SECONDS)
+
+
+def _or_why_not(look: Callable[[], Iterator[Any]]) -> list[Any]:
+    """A daemon that starts has no database yet; one that is busy has it later."""
+    from pipeline.errors import NiridError
+
+    try:
+        return list(look())
+    except (NiridError, OSError) as error:
+        return list(_said("waits", str(error), console().width))
 
 
 def answer_of(settings: Settings, night: str | None) -> dict[str, Any]:
@@ -93,7 +106,10 @@ def _needed(report: Any, config: Any, db: Any) -> Iterator[dict[str, Any]]:
 
     jobs = queries.counts(db)["jobs"]
     at_rest = instance.was_stopped(config) and not any(jobs.get(state) for state in ("planned", "running"))
+    texts = [problem.text for problem in report.problems]
     for problem in report.problems:
+        if any(problem.text in text and problem.text != text for text in texts):
+            continue  # a disk is told by the daemon, and by itself
         stopped = problem.text == health.NOT_RUNNING
         starting = (problem.check, problem.level) == ("daemon", "warning")
         if not starting and not (stopped and at_rest):
@@ -111,13 +127,15 @@ def _paused(config: Any, running: dict[str, Any] | None) -> str:
 # -- in words --------------------------------------------------------------------------------
 
 
-def lines(answer: Mapping[str, Any], width: int) -> Iterator[Any]:
-    """What is shown, each a line of text that fits."""
-    yield from _head(answer, width)
-    yield from _needs(answer, width)
-    yield from _going_on(answer, width)
-    yield from _night(answer)
-    yield from _looks(answer, width)
+def lines(answer: Mapping[str, Any], width: int, height: int | None = None) -> Iterator[Any]:
+    """What is shown, each a line of text that fits.
+
+    height : lines that there are; of more sequences those that are done give way
+    """
+    parts = (_head(answer, width), _needs(answer, width), _going_on(answer, width), _looks(answer))
+    above = [line for part in parts for line in part]
+    yield from above
+    yield from _night(answer, None if height is None else height - len(above))
 
 
 def _said(label: str, text: str, width: int, style: str = "") -> Iterator[Any]:
@@ -144,11 +162,9 @@ def _head(answer: Mapping[str, Any], width: int) -> Iterator[Any]:
     last = waits["name"].removesuffix(".fits")
     ago = "" if waits["arrival"] is None else span(time.time() - waits["arrival"])
     yield from _said("arrival", f"{last}, {ago} ago" if ago else "no frame yet", width)
+    jobs = {**answer["counts"]["jobs"], "failed": len(answer["failed"])}  # of those that need somebody
     counted = []
-    for what in ("files", "jobs"):
-        states = answer["counts"][what]
-        if what == "jobs":  # one that was made good since needs nobody
-            states = {**states, "failed": len(answer["failed"])}
+    for what, states in (("files", answer["counts"]["files"]), ("jobs", jobs)):
         counted.append(f"{what} " + (", ".join(f"{n} {s}" for s, n in sorted(states.items()) if n) or "none"))
     yield from _said("so far", "; ".join(counted), width)
     more = []
@@ -218,8 +234,8 @@ def _in_short(reason: str) -> str:
     return "; ".join([*others, *([f"{', '.join(named)} being made"] if named else [])])
 
 
-def _night(answer: Mapping[str, Any]) -> Iterator[Any]:
-    """The sequences of the night, a line each."""
+def _night(answer: Mapping[str, Any], room: int | None) -> Iterator[Any]:
+    """The sequences of the night, a line each. room : lines that there are, None for any number"""
     from rich.text import Text
 
     from daemon.logs import printable
@@ -230,13 +246,23 @@ def _night(answer: Mapping[str, Any]) -> Iterator[Any]:
     yield Text("")
     head = f"{'night ' + answer['night']:<47}{'used':>6} {'state':<8}{'FWHM':>6} {'zero point':>11}"
     yield Text(head, style="dim")
-    yield from map(_sequence, rows)
+    shown = rows if room is None else _most_wanted(rows, room - 5)
+    yield from map(_sequence, shown)
+    if len(shown) < len(rows):
+        yield Text(f"    and {len(rows) - len(shown)} more that are done", style="dim")
     if answer["elsewhere"]:
         said = f"{answer['elsewhere']} groups of other nights have something to do (status --night)"
         yield Text(f"    {said}", style="dim")
     folders = list(dict.fromkeys(row["path"].rpartition("/")[0] for row in rows if row["path"]))
     for folder in folders[:MOST]:
         yield Text(f"    in {printable(folder)}/, each with its .png", style="dim")
+
+
+def _most_wanted(rows: Sequence[Mapping[str, Any]], most: int) -> list[Mapping[str, Any]]:
+    """Those that fit: calibrations that are done give way first, then the earliest of the others that are."""
+    done = sorted((row for row in rows if row["state"] == "done"), key=lambda row: bool(row["role"]))
+    gone = [row["group"] for row in done[: max(0, len(rows) - max(most, 3))]]
+    return [row for row in rows if row["group"] not in gone]
 
 
 def _sequence(row: Mapping[str, Any]) -> Any:
@@ -260,7 +286,7 @@ def _sequence(row: Mapping[str, Any]) -> Any:
     return line + Text(f"{seeing:>6} {zero:>11}".rstrip())
 
 
-def _looks(answer: Mapping[str, Any], width: int) -> Iterator[Any]:
+def _looks(answer: Mapping[str, Any]) -> Iterator[Any]:
     """Where to look while a sequence has no product yet, by folder: paths are long."""
     from rich.text import Text
 

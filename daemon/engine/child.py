@@ -26,7 +26,6 @@ from daemon import logs
 from daemon.engine import compiled
 from pipeline.errors import NiridError, StopRequested
 
-REHEARSE_AFTER = 1.0  # s without a job: before, one is likely to come
 Runner = Callable[[dict[str, Any], Callable[[], bool]], dict[str, Any]]
 
 
@@ -53,11 +52,6 @@ def main(setup: dict[str, Any]) -> None:
         with contextlib.suppress(OSError):  # a read-only installation compiles at every start
             marker.touch()
     _send(pipe, {"ready": round(time.monotonic() - began, 3)})
-    if hasattr(module, "rehearse") and not pipe.poll(REHEARSE_AFTER):
-        try:
-            module.rehearse(pipe.poll)
-        except Exception:  # no job has been harmed
-            logs.get().exception("rehearsal_failed")
     with contextlib.suppress(EOFError, OSError):
         while True:
             if not pipe.poll(setup["idle_seconds"]):

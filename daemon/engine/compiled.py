@@ -28,7 +28,10 @@ def settle(spare: Path) -> None:
 
 
 def _may_be_written(folder: Path) -> bool:
-    place = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.is_dir())
+    try:
+        place = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.is_dir())
+    except PermissionError:  # behind a folder that is closed to us
+        return False
     return os.access(place, os.W_OK | os.X_OK)
 
 

@@ -230,9 +230,8 @@ def greeting(
     limits: Limits,
     log: Mapping[str, str],
     folders: Sequence[str],
-    cache_mb: int = 0,
     runner: str = "daemon.worker:run",
 ) -> str:
     """What each worker is told first; see `daemon.engine.remote.greet`."""
     said = {"versions": versions(), "folders": list(folders), "limits": asdict(limits), "log": dict(log)}
-    return json.dumps({**said, "cache_mb": cache_mb, "runner": runner})
+    return json.dumps({**said, "runner": runner})

@@ -89,8 +89,7 @@ class LocalEngine:
     """The engine of one machine; see `daemon.engine.Engine` for the methods.
 
     runner : "module:function" that a child calls with (spec as a dict, should_stop) and that answers
-        with a JSON-able dict; `module.warm_up(compiled)`, if there is one, is called before the first job,
-        `module.rehearse(wanted)` after it when no job comes for a while, to end when wanted() is true;
+        with a JSON-able dict; `module.warm_up(compiled)`, if there is one, is called before the first job;
         `compiled` is True when the loops are on disk
     shared : what every job is told besides its specification
     cores : that all jobs together may use

@@ -77,7 +77,7 @@ def introduce(text: str) -> str:
 def greet(text: str) -> str:
     """Make the child ready: as `introduce`, after the loops are loaded or compiled.
 
-    text : as for `introduce`, with "limits", "log" and "runner" of a `LocalEngine`, and "cache_mb"
+    text : as for `introduce`, with "limits", "log" and "runner" of a `LocalEngine`
     """
     global _engine, _setup
     answer, setup = json.loads(introduce(text)), json.loads(text)
@@ -92,7 +92,7 @@ def greet(text: str) -> str:
                     Limits(**setup["limits"]),
                     setup["runner"],
                     setup["log"],
-                    _cache(setup["cache_mb"]),
+                    _cache(),
                     cores=1,  # the others belong to other workers of the cluster
                     most_failed_starts=3,
                 )
@@ -107,10 +107,10 @@ def greet(text: str) -> str:
     return json.dumps(answer)
 
 
-def _cache(mb: int) -> dict[str, Any]:
-    """Calibrated frames are kept on a disk of this machine, if its service has a folder for such things."""
+def _cache() -> dict[str, Any]:
+    """Planes of large groups go to a disk of this machine, if its service has a folder for such things."""
     folder = os.environ.get("CACHE_DIRECTORY", "").split(":")[0]
-    return {"cache": str(Path(folder, "frames")), "cache_mb": mb} if folder else {}
+    return {"cache": folder} if folder else {}
 
 
 def work(key: str, text: str) -> str:

@@ -33,8 +33,8 @@ def resample_plainly(
         edge, by two at a time); splineN, scipy's; linear and nearest are poly1 and poly0
     A bit is set where its interpolated plane (0 or 1) is above dq_threshold in absolute value. Outside the
     image: 0, VAR 0, DQ 16. VAR is smoothed like SCI. Beside bright pixels it comes out as nothing, or less:
-    with poly3, as Gemini has it, that becomes 0; with the others what a linear interpolation gives
-    there, for a good pixel without variance would be told as perfectly known.
+    there it becomes what a linear interpolation gives (0 in Gemini's), for a good pixel without variance
+    would be told as perfectly known.
     """
     here = mapping.moved_to(grid)
     order = {"nearest": 0, "linear": 1}[interpolant] if interpolant[-1].isalpha() else int(interpolant[-1])
@@ -50,7 +50,7 @@ def resample_plainly(
         return out
 
     floor = None
-    if var is not None and order > 1 and interpolant != "poly3":
+    if var is not None and order > 1:
         floor = np.zeros(grid.shape, np.float32)
         _polynomial(var, here.numbers, 1, floor)
     return _move_planes(sci, var, dq, move, here.jacobian if conserve else 1.0, dq_threshold, floor)

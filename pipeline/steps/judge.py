@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pipeline.errors import NotEnoughFrames
 from pipeline.frame import SATURATED, Frame, Frames
 from pipeline.headers import number
 from pipeline.limits import limit
@@ -22,6 +23,7 @@ from pipeline.params import bounded
 from pipeline.primitive import Calibrations, note, primitive
 from pipeline.steps.judgeclouds import clouded, star_light
 from pipeline.steps.members import NAMED, member_cards, name_of
+from pipeline.steps.quality import constant
 from pipeline.steps.twice import given_twice
 from pipeline.tags import tags_of
 from pipeline.verdict import LEFT_OUT, USED, WEIGHTED, Verdict
@@ -55,7 +57,8 @@ def judge_frames(frames: Frames, params: JudgeFramesParams, cals: Calibrations) 
     note.
 
     Levels and noise are compared within the darks, lamp-on, lamp-off and other frames given. At least one
-    frame is left. `accept` names frames that a person wants used all the same.
+    frame is left; raises NotEnoughFrames where no pixel of any is good. `accept` names frames that a person
+    wants used all the same.
     """
     if not params.judge:
         return frames
@@ -69,7 +72,7 @@ def judge_frames(frames: Frames, params: JudgeFramesParams, cals: Calibrations) 
     lamp = _lamp_light(kinds, found)
     for kind, places in kinds.items():
         members, seen = [frames[k] for k in places], [found[k] for k in places]
-        own = _never_read(members, seen, params, cals)
+        own = _never_read(members, seen, params)
         rest = [k for k in range(len(members)) if k not in own]  # the others are no measure of them
         fit, looks = [members[k] for k in rest], [seen[k] for k in rest]
         if fit and kind == "image":
@@ -78,6 +81,8 @@ def judge_frames(frames: Frames, params: JudgeFramesParams, cals: Calibrations) 
         elif kind != "image":
             own |= _levels(kind, members, seen, own, params, lamp)
         objects = [k for k, f in enumerate(members) if not f.roles or "object" in f.roles]
+        if objects and not any(math.isfinite(seen[k].level) for k in objects):
+            raise NotEnoughFrames(f"no pixel of {len(objects)} {kind} frames has a value")
         if objects and all(k in own and own[k].use == LEFT_OUT for k in objects):
             # Nothing would be left. A person sees why the product is what it is.
             own |= {k: _in_spite(own[k]) for k in objects}
@@ -180,9 +185,7 @@ def _lamp_light(kinds: Mapping[str, list[int]], found: Sequence[Figures]) -> flo
 Verdicts = dict[int, Verdict]
 
 
-def _never_read(
-    members: Frames, seen: Sequence[Figures], params: JudgeFramesParams, cals: Calibrations
-) -> Verdicts:
+def _never_read(members: Frames, seen: Sequence[Figures], params: JudgeFramesParams) -> Verdicts:
     """Frames that are the same number all over, or hardly any pixel of which is good."""
     usual = float(np.nanmedian([s.noise for s in seen])) if any(np.isfinite(s.noise) for s in seen) else 0.0
     out: Verdicts = {}
@@ -197,27 +200,11 @@ def _never_read(
             out[k] = _out(frame, reason, own.bent, params.saturated, "of the pixels")
         else:
             wanted = own.expected if math.isfinite(own.expected) else usual
-            noise = min(own.noise, _noise_as_read(frame, cals))
-            if noise < params.constant * wanted:
-                out[k] = _out(frame, "no noise: never read out", noise, params.constant * wanted, frame.unit)
+            if own.noise < params.constant * wanted or constant(frame) is not None:
+                out[k] = _out(
+                    frame, "no noise: never read out", own.noise, params.constant * wanted, frame.unit
+                )
     return out
-
-
-def _noise_as_read(frame: Frame, cals: Calibrations) -> float:
-    """Noise of a pixel before dark and flat gave their pattern to it, from some rows; infinite where none
-    did."""
-    from pipeline.algorithms.figures import SIDE, figures
-
-    own = cals.of(frame)
-    dark, flat = own.dark, own.flat
-    if flat is None or flat.shape != frame.shape or "FLATCORR" not in frame.header:
-        return math.inf
-    some = slice(None, None, max(1, frame.shape[0] // SIDE))
-    sci = frame.sci[some] * flat.sci[some]
-    if dark is not None and dark.shape == frame.shape and "DARKCORR" in frame.header:
-        sci = sci + dark.sci[some]
-    noise = figures(sci, None, frame.dq[some], bad=UNUSABLE).noise
-    return noise if math.isfinite(noise) else math.inf
 
 
 def _images(members: Frames, seen: Sequence[Figures], params: JudgeFramesParams) -> Verdicts:
@@ -318,7 +305,7 @@ def compare_with_earlier(frames: Frames, params: JudgeFramesParams, cals: Calibr
 
     seen = each(lambda f: figures(f.sci, f.var, f.dq, bad=UNUSABLE, saturated=int(SATURATED)), frames)
     place = len(frames) - 1
-    odd = _images(frames, seen, params) | _never_read(frames, seen, params, cals)
+    odd = _images(frames, seen, params) | _never_read(frames, seen, params)
     verdict = odd.get(place)
     # One without light has no stars to compare with, but warm pixels that look like some.
     fit = [k for k in range(len(frames)) if k not in odd or odd[k].use != LEFT_OUT]

@@ -40,7 +40,7 @@ class PrepareParams:
     )
 
 
-@primitive("prepare", PrepareParams, headers_only=True)
+@primitive("prepare", PrepareParams)
 def prepare(frames: Frames, params: PrepareParams, cals: Calibrations) -> Frames:
     """Validate the frames, write the detector's values into their headers, check their WCS.
 
@@ -48,7 +48,7 @@ def prepare(frames: Frames, params: PrepareParams, cals: Calibrations) -> Frames
     NONLINEA (ADU) are in the header. A frame whose WCS cannot be mended is left out with a note.
     Raises BadFrame for another instrument; NotEnoughFrames when the WCS leaves fewer than 3.
     """
-    prepared = [_with_reading(_standardise(_validated(frame), params.mode)) for frame in frames]
+    prepared = [_standardise(_with_reading(_validated(frame)), params.mode) for frame in frames]
     if any({"DARK", "FLAT", "ARC"} & tags_of(frame.header) for frame in prepared):
         return prepared
     return _check_wcs(prepared, params)
@@ -84,6 +84,10 @@ def _standardise(frame: Frame, mode: str) -> Frame:
         "SATLEVEL": (facts.saturation_level, "Saturation level [adu]") if facts.saturation_level else None,
         "NONLINEA": (facts.non_linear_level, "Non-linear regime [adu]") if facts.non_linear_level else None,
     }
+    if facts.ut_datetime and (odd_date(frame.header) or not str(frame.header.get("DATE-OBS") or "").strip()):
+        # What was taken for it stays with the product, whose name and other cards would tell another time.
+        cards["DATE-OBS"] = (f"{facts.ut_datetime:%Y-%m-%d}", "UT date of the exposure, as it was taken")
+        cards["UT"] = (f"{facts.ut_datetime.time().isoformat('milliseconds')}", "UT of its start")
     for text in _assumed(frame):
         frame = frame.evolve(note=f"{frame.name}: {text}")
     for stamp in ("VALDATA", "SDZSTRUC", "SDZHDRSG", "SDZHDRSI", "SDZWCS"):

@@ -17,6 +17,7 @@ from pipeline.primitive import Calibrations, note, primitive
 
 LATENCY_SECONDS = 120.0
 _NON_LINEAR_OR_SATURATED = 2 | 4
+CONSTANT = 0.95  # of the pixels of a frame that was never read out hold one number
 MOST_REMEMBERED = 0.3  # of the pixels of a frame
 
 
@@ -58,6 +59,9 @@ def _flagged(frame: Frame, params: AddDQParams, cals: Calibrations) -> Frame:
     # Levels that the header does not know (another well depth) are never reached.
     saturation = number(frame.header, "SATLEVEL") or math.inf
     non_linear = min(number(frame.header, "NONLINEA") or math.inf, saturation)
+    if (value := constant(frame)) is not None and value < saturation:
+        text = f"{frame.name}: no pixel has a value: all are {value:g}, as where nothing was read out"
+        return frame.stamped("ADDDQ", dq=dq | NO_DATA, sci=np.zeros_like(frame.sci), note=text)
     dq, high = flagging.level_flags(frame.sci, dq, non_linear, saturation)
     if high and (hidden := flagging.hidden_saturation(frame.sci, non_linear)).any():
         dq[hidden] |= SATURATED
@@ -67,6 +71,13 @@ def _flagged(frame: Frame, params: AddDQParams, cals: Calibrations) -> Frame:
         dq[void] |= NO_DATA
         sci = np.where(void, np.float32(0), sci)
     return frame.stamped("ADDDQ", dq=dq, **({} if sci is frame.sci else {"sci": sci}))
+
+
+def constant(frame: Frame) -> float | None:
+    """The number that nearly all pixels hold; None where they differ, as any read-out's noise makes them."""
+    some = frame.sci[::16, ::16]
+    value = float(np.median(some))
+    return value if np.count_nonzero(some == value) > CONSTANT * some.size else None
 
 
 def _mask_for(frame: Frame, bpm: Frame) -> MaskImage:
@@ -116,7 +127,7 @@ class RemoveFirstFrameParams:
     remove_files: tuple[str, ...] = bounded((), doc="frames to leave out, by (part of) their names")
 
 
-@primitive("removeFirstFrame", RemoveFirstFrameParams, headers_only=True)
+@primitive("removeFirstFrame", RemoveFirstFrameParams)
 def remove_first_frame(frames: Frames, params: RemoveFirstFrameParams, cals: Calibrations) -> Frames:
     """Leave out the earliest exposure, which is often bad after a change of setting, and files by name."""
     named = [f for f in frames if any(part.removesuffix(".fits") in f.name for part in params.remove_files)]
@@ -140,7 +151,7 @@ class KeepLastFramesParams:
     number: int = bounded(3, ge=1, doc="frames that go on")
 
 
-@primitive("keepLastFrames", KeepLastFramesParams, headers_only=True)
+@primitive("keepLastFrames", KeepLastFramesParams)
 def keep_last_frames(frames: Frames, params: KeepLastFramesParams, cals: Calibrations) -> Frames:
     """Go on with the last frame and those that it is compared with; others are there for what addDQ
     remembers of them."""

@@ -10,14 +10,6 @@ def run(job, should_stop):
     return globals()[job["do"]](job, should_stop)
 
 
-def rehearse(wanted):
-    if "REHEARSAL" in os.environ:
-        open(os.environ["REHEARSAL"], "w").close()
-        while not wanted():
-            time.sleep(0.005)
-        raise ValueError("forgot the words")
-
-
 def echo(job, should_stop):
     return {"said": job["text"], "pid": os.getpid(), "threads": job["threads"]}
 

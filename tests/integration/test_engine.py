@@ -193,15 +193,6 @@ def test_a_job_gets_the_cores_that_no_other_wants(make):
     assert one(engine, "echo", text="").result["threads"] == 1
 
 
-def test_a_worker_that_nobody_wants_rehearses_until_a_job_comes(make, monkeypatch, tmp_path):
-    monkeypatch.setenv("REHEARSAL", str(tmp_path / "begun"))
-    engine = make()
-    until(engine, started(tmp_path / "begun"))
-    (before,) = engine.pids()
-    assert one(engine, "echo", text="").ending == "done"
-    assert list(engine.pids()) == [before]
-
-
 def test_until_the_loops_are_compiled_one_worker_goes_first(make, monkeypatch, tmp_path):
     engine = make(workers=1)
     engine.stop(0.0)

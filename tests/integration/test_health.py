@@ -117,6 +117,7 @@ def test_a_failed_job_until_it_is_made_good(place):
         daemon.land(frame("dark", 4, 120))
         daemon.run(600)
         assert told(place)[0] == "OK", "made good by a later job of the group"
+        assert "failed" not in told(place)[1]
     daemon.close()
 
 

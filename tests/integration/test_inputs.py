@@ -17,6 +17,7 @@ from pipeline.cal_service import LocalDB
 from pipeline.errors import BadFrame, CalibrationNotFound, FrameMismatch, NiridError, OverrideError
 from pipeline.fitsio import read_provenance
 from pipeline.inputs import ReduceError
+from pipeline.outputs import WouldOverwrite
 from pipeline.select import fits_files
 from pipeline.simulate import simulate_night
 from pipeline.stores import StoreError
@@ -188,6 +189,22 @@ def test_exposures_that_look_alike_are_all_used(top, work):
     reduction = Reduce(files=same_time)
     reduction.runr()
     assert fits.getval(reduction.output_filenames[0], "NCOMBINE") == 3
+
+
+def test_what_a_step_writes_replaces_nothing_of_other_exposures(top, work):
+    one = [copy(path, work / "a" / f"img{i}.fits") for i, path in enumerate(raw(top, range(423, 426)))]
+    two = [copy(path, work / "b" / f"img{i}.fits") for i, path in enumerate(raw(top, range(463, 466)))]
+    for files in (one, two, one):
+        Reduce(files=files, uparms={"prepare:write_outputs": True}).runr()
+    found = {path.name: fits.getval(path, "EXPTIME") for path in sorted(work.glob("*_prepared.fits"))}
+    assert len(found) == 6
+    assert all(seconds == (1.001 if "-" in name else 20.002) for name, seconds in found.items())
+    for path in work.glob("*_prepared.fits"):
+        path.unlink()
+    (work / "img1_prepared.fits").write_text("mine")
+    with pytest.raises(WouldOverwrite, match="img1_prepared"):
+        Reduce(files=one, uparms={"prepare:write_outputs": True}).runr()
+    assert [path.read_text() for path in work.glob("*_prepared.fits")] == ["mine"]
 
 
 # --- every frame of a list ---------------------------------------------------------------------------------
@@ -402,6 +419,8 @@ def patch(kind, value, size=256):
         (lambda top, w: mask(top, w / "m.fits", patch("f4", np.nan)), "900 values of a mask are no 16 bits"),
         (lambda top, w: mask(top, w / "m.fits", patch("u1", 1, 128)), "128x128 pixels do not cover 256x256"),
         (lambda top, w: mask(top, w / "m.fits", patch("u1", 1, 257)), "257x257 pixels do not cover 256x256"),
+        (lambda top, w: mask(top, w / "m.fits", np.zeros((256, 258), "u1")), "258x256 pixels do not"),
+        (lambda top, w: mask(top, w / "m.fits", np.zeros((512, 256), "u1")), "256x512 pixels do not"),
         (lambda top, w: str(w / "absent.fits"), "no such file"),
         (lambda top, w: str(w), "not a regular file"),
     ],
@@ -492,6 +511,7 @@ def test_what_is_no_exposure_is_one_line(top, work, cards, why):
         ("2016-01-01 20:02:45-10:00", ""),
         ("2016-13-45", "DATE-OBS '2016-13-45' is no date; 2016-01-02 06:02:45, from elsewhere, is taken"),
         ("soon", "DATE-OBS 'soon' is no date"),
+        ("", ""),
     ],
 )
 def test_a_date_is_read_or_said(top, work, date, said):
@@ -503,6 +523,7 @@ def test_a_date_is_read_or_said(top, work, date, said):
     one = copy(files[0], work / "one" / Path(files[0]).name)
     Reduce(files=[one]).runr()
     assert open_dataset(one).ut_datetime().isoformat() == "2016-01-02T06:02:45"
+    assert open_dataset(DARK).ut_datetime().isoformat() == "2016-01-02T06:02:45"
     assert ("is no date" in history(DARK)) == bool(said)
     assert said in history(DARK)
 
@@ -538,6 +559,17 @@ def test_products_go_elsewhere_from_a_folder_that_is_read_only(top, work, monkey
     with pytest.raises(StoreError, match="is to store calibrations, and cannot be written"):
         Reduce(files=raw(top, range(423, 426)), out=work / "no", config_file=str(work / "rc")).runr()
     assert not (work / "no").exists()
+
+
+def test_a_name_as_long_as_names_may_be(top, work):
+    name = "x" * 245
+    long = copy(raw(top, [423])[0], work / f"{name}.fits")
+    Reduce(files=[long], preview=True).runr()
+    assert (work / f"{name}_dark.fits").exists()
+    assert (work / f"{name}_dark.png").exists()
+    with pytest.raises(OSError, match="name too long"):
+        Reduce(files=[long], suffix="_flat_field").runr()
+    assert len(list(work.iterdir())) == 4
 
 
 def test_a_name_in_capitals(top, work):

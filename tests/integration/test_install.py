@@ -21,7 +21,7 @@ printf '#!/bin/sh\\nexec {python} -P -m daemon "$@"\\n' > "$(dirname "$0")/nirid
 chmod 755 "$(dirname "$0")/nirid"
 """
 STAND_INS = {
-    "apt-get": '#!/bin/sh\ntest "$*" = "install -y python3-venv"\n',
+    "apt-get": '#!/bin/sh\ntest "$*" = update || test "$*" = "install -y python3-venv"\n',
     "python3": (
         '#!/bin/sh\ntest "$1 $2" = "-m venv" && exec {python} -m venv --without-pip "$3" && exit\nexit 9\n'
     ),
@@ -66,7 +66,7 @@ def root(tmp_path_factory):
 
 def run(root, line, environment):
     if " && /opt/nirid/bin/pip" in line:  # the environment is real, but nothing is fetched for it
-        first, second = line.split(" && ", 1)
+        first, second = line.rsplit(" && ", 1)
         run(root, first, environment)
         pip = root / "opt/nirid/bin/pip"
         pip.write_text(PIP.replace("{python}", sys.executable))

@@ -97,3 +97,29 @@ def test_calibrations_too_and_their_masks(daemons, kind):
         assert short[1].path.rpartition("/")[2] not in used(daemon, "N20160102S0021_bpm")
     else:  # two lamp-on frames are left: fewer than wanted, so more are waited for as ever
         assert daemon.ask(queries.groups, unfinished=True)[0]["reason"].startswith("incomplete")
+
+
+def test_a_mask_stays_when_some_of_its_darks_are_tidied_away(daemons):
+    daemon = daemons()
+    short = [frame("dark", n, 30_000 + n, exposure_time=1.0, coadds=1) for n in range(51, 56)]
+    daemon.land(*FLATS, *short)
+    daemon.run(300)
+    before, ran = used(daemon, "N20160102S0021_bpm"), len(daemon.engine.ran)
+    for record in (short[1], FLATS[1]):
+        go(daemon, record)
+    daemon.run(1000)
+    daemon.ledger.write(lambda tx: tx.run("UPDATE frame_group SET touched = 1"))
+    daemon.run(1000)
+    assert used(daemon, "N20160102S0021_bpm") == before
+    assert len(daemon.engine.ran) == ran
+
+
+def test_looks_go_on_without_it(daemons):
+    daemon = daemons(looks=True)
+    daemon.land(*SCIENCE[:6])
+    daemon.run(5, step=1)
+    go(daemon, SCIENCE[4])
+    daemon.land(SCIENCE[6])
+    daemon.run(5, step=1)
+    stack = [spec for spec in daemon.engine.ran if spec.recipe == "reduce"][-1]
+    assert [int(i.name[10:14]) for i in stack.inputs] == [1, 2, 3, 4, 6, 7]

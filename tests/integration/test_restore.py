@@ -205,13 +205,14 @@ def test_nothing_is_changed_without_the_folders(place, tmp_path, name):
 
 
 @pytest.fixture
-def owned(night, monkeypatch):
+def owned(night, monkeypatch, tmp_path):
     """As `place`, of an account of its own, where that can reach it."""
     if os.geteuid() != 0:
         pytest.skip("only root can give files to another account")
     folder = Path(tempfile.mkdtemp(prefix="nirid-test-"))
     folder.chmod(0o755)
     monkeypatch.chdir(folder)
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))  # of root, closed to the account
     monkeypatch.setattr(
         owner, "__file__", shutil.copy(owner.__file__, folder)
     )  # this one may be root's alone

@@ -53,33 +53,3 @@ def test_the_warm_up_compiles_what_a_night_needs(tmp_path):
     answer = json.loads(done.stdout)
     assert answer["loops"] > 20
     assert answer["new"] == {}
-
-
-def test_a_worker_starts_without_scipy_and_can_have_it_later():
-    program = """
-import sys
-from daemon import worker
-worker.warm_up(True)
-assert "scipy.linalg" not in sys.modules
-from scipy.linalg import inv
-assert inv([[2.0]])[0, 0] == 0.5
-"""
-    subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[2], timeout=60)
-
-
-def test_a_rehearsal_ends_at_the_next_step_when_a_job_comes():
-    program = """
-import logging, sys
-from daemon import logs, worker
-logs.configure("warning", "json")
-asked = iter([False] * 9)
-worker.rehearse(lambda: next(asked, True))
-assert next(asked, None) is None
-worker.rehearse(lambda: False)
-assert "pipeline.algorithms.resampling" in sys.modules
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[2], timeout=300,
-        capture_output=True, text=True,
-    )  # fmt: skip
-    assert "warm_up_incomplete" not in done.stderr

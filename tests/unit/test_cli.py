@@ -121,6 +121,8 @@ def of_machine(tmp_path, monkeypatch):
     (root / "etc/nirid").mkdir(parents=True)
     (root / "etc/nirid/nirid.toml").write_text("[engine]\nworkers = 7\n")
     monkeypatch.setenv("NIRID_ROOT", str(root))
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "to be put back as it was")
+    monkeypatch.delenv("NUMBA_CACHE_DIR")
     return root
 
 

@@ -2,12 +2,9 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from daemon.config import load
-from daemon.diskguard import DiskGuard, Room, of, room, tells_of_full_disk
-from pipeline.framecache import FrameCache
+from daemon.diskguard import DiskGuard, Room, room, tells_of_full_disk
 
 FOLDERS = {"products": Path("/products"), "state": Path("/state")}
 
@@ -41,26 +38,6 @@ def test_it_pauses_below_low_water_and_resumes_well_above(guard, disks, folder):
     assert guard.check(300.0)  # above low water, not above 1.5 times
     disks.now[folder] = Room(3_000, 1_000_000)
     assert guard.check(400.0) == ""
-
-
-def test_what_can_be_made_again_goes_before_work_pauses(guard, disks):
-    def spare():
-        disks.now[FOLDERS["state"]] = Room(9_000, None)
-
-    guard.spare = spare
-    disks.now[FOLDERS["state"]] = Room(1_000, None)
-    assert guard.check(0.0) == ""
-    disks.now[FOLDERS["products"]] = Room(1_000, None)
-    assert "for products" in guard.check(100.0), "what is spared is elsewhere"
-
-
-def test_the_cache_is_what_goes(tmp_path, monkeypatch):
-    monkeypatch.delenv("CACHE_DIRECTORY", raising=False)
-    config = load(None, {"state.folder": str(tmp_path / "state")})
-    cache = FrameCache(config.cache_folder, 100)
-    cache.put("key", {}, {"sci": np.zeros((9, 9), np.float32)})
-    of(config).full("disk is full", 0.0)
-    assert cache.get("key") is None
 
 
 def test_inodes_count_like_bytes_where_there_are_any(guard, disks):

@@ -105,6 +105,16 @@ def test_a_mask_that_is_none_is_refused_with_a_count(drop, cards, type_, value):
     assert "5 values of a mask are no 16 bits" in record.reason
 
 
+@pytest.mark.parametrize(
+    "dq", [np.full((64, 64), 0.5, "f4"), np.zeros((64, 32), "i2"), np.full((64, 64), -1, "i2")]
+)
+def test_a_calibration_whose_mask_is_none_is_refused(drop, dq):
+    content = frame_bytes({**DARK, **DONE, "PROCDARK": "x"}, ext={"EXTNAME": "SCI"})
+    record = ingest(drop(content + image_bytes(dq, {"EXTNAME": "DQ"})))
+    assert record.state == "refused"
+    assert "no processed_dark" in record.reason
+
+
 @pytest.mark.parametrize("seconds", [0, 0.0, -1.0, "none"])
 def test_no_exposure_is_refused(drop, seconds):
     record = ingest(drop(frame_bytes({**DARK, "EXPTIME": seconds})))

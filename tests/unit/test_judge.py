@@ -11,9 +11,9 @@ import pytest
 from pipeline.algorithms import oddness
 from pipeline.algorithms.figures import figures
 from pipeline.algorithms.spots import bright_spots
+from pipeline.errors import NotEnoughFrames
 from pipeline.frame import NON_LINEAR, SATURATED
 from pipeline.limits import LIMITS
-from pipeline.primitive import Calibrations
 from pipeline.steps.judge import compare_with_earlier, judge_frames
 from pipeline.steps.judgeclouds import clouded
 from pipeline.steps.judgeimages import judge_images, judge_look
@@ -84,19 +84,6 @@ def test_a_frame_that_is_no_image_is_left_out(count, which, fault):
     assert any(str(round(verdict.limit, 1))[:3] in n for n in kept[0].notes) or fault == "nothing good"
 
 
-@pytest.mark.parametrize("value", [120.0, 2000.0, 9000.0])
-def test_a_frame_that_was_never_read_is_known_under_the_pattern_of_dark_and_flat(value):
-    rng = np.random.default_rng(8)
-    frames = [f.evolve(cards={"DARKCORR": "yes", "FLATCORR": "yes"}) for f in sequence(5)]
-    dark = frames[0].evolve(sci=rng.normal(130, 15, frames[0].shape).astype(np.float32))
-    flat = frames[0].evolve(sci=rng.normal(1, 0.03, frames[0].shape).astype(np.float32))
-    frames[1] = frames[1].evolve(sci=(value - dark.sci) / flat.sci)
-    kept = judge_frames.run(frames, cals=Calibrations(dark=dark, flat=flat))
-    assert len(kept) == 4
-    assert verdict_of(kept, 1).reason in ("no noise: never read out", "no light: closed shutter?")
-    assert len(kept[0].verdicts) == 1
-
-
 @pytest.mark.parametrize("fault", ["saturated", "constant"])
 def test_frames_that_are_no_image_are_no_measure_of_the_others(fault):
     frames = sequence(5)
@@ -141,6 +128,20 @@ def test_all_frames_alike_are_all_used_with_a_warning():
     kept = judge_frames.run(frames)
     assert len(kept) == 3
     assert "so are all" in kept[0].notes[0]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_no_product_is_made_of_nothing(count):
+    void = [f.evolve(dq=np.full_like(f.dq, 16), sci=f.sci * 0) for f in sequence(count)]
+    with pytest.raises(NotEnoughFrames, match=f"no pixel of {count} image frames has a value"):
+        judge_frames.run(void)
+
+
+def test_darks_of_a_mask_that_were_never_read_are_told_though_nothing_is_known_of_their_noise():
+    frames = [f.evolve(sci=np.full_like(f.sci, 9.0), var=None) for f in darks([137.0] * 3)]
+    kept = judge_frames.run(frames)
+    assert len(kept) == 3
+    assert "never read out; so are all" in kept[0].notes[0]
 
 
 def test_the_last_objects_stay_beside_good_skies():

@@ -156,6 +156,15 @@ def test_spline_is_scipys_with_bits_one_by_one():
     assert (out.var >= 0).all()
 
 
+@pytest.mark.parametrize("interpolant", ["linear", "poly3", "poly5", "spline3", "spline5"])
+def test_no_good_pixel_beside_a_bright_one_is_without_variance(interpolant):
+    var = np.full(SHAPE, 100.0, np.float32)
+    var[90:93, 90:93] = 1e5
+    mapping, grid = gr.Mapping(c=0.4, f=0.3), gr.Grid(0, 0, SHAPE)
+    out = ip.resample_plainly(var, var, CLEAR, mapping, grid, interpolant=interpolant)
+    assert out.var[out.dq == 0].min() >= 0.1 * 100
+
+
 def test_polynomials_are_exact_on_polynomials_up_to_the_edge():
     y, x = np.indices(SHAPE) / 100.0
     cubic, plane = (1 + x**3 - 2 * y**3 + x * y).astype(np.float32), (3 + x - 2 * y).astype(np.float32)

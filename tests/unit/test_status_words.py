@@ -110,3 +110,14 @@ def test_it_fits_whatever_there_is():
     assert max(map(len, text.splitlines())) <= 100
     assert len(text.splitlines()) < 170
     assert "more" in text
+
+
+def test_on_a_small_screen_what_is_done_gives_way():
+    rows = [{**SEQUENCE, "group": n, "role": "science" if n < 20 else ""} for n in range(30)]
+    rows[0]["state"] = rows[25]["state"] = "running"
+    text = [str(line) for line in lines({**ANSWER, "sequences": rows}, 80, 24)]
+    assert len(text) <= 24
+    groups = [int(line[:3]) for line in text if line[:3].strip().isdigit()]
+    assert {0, 25, 19} <= set(groups)
+    assert 1 not in groups
+    assert "    and 16 more that are done" in text

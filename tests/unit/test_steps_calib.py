@@ -265,6 +265,18 @@ def test_what_no_pixel_can_hold_is_no_data_before_any_arithmetic(value):
     assert np.count_nonzero(out.dq & 16) == 6
 
 
+@pytest.mark.parametrize(("value", "bit"), [(0, 16), (7, 16), (507, 16), (-5, 16), (16300, 4), (60000, 4)])
+@pytest.mark.parametrize("others", [0, 500])  # hot pixels in an image of one number
+def test_an_image_of_one_number_was_never_read(value, bit, others):
+    (frame,) = prepare.run([frame_of(SHOT, 1)])
+    sci = np.full(SHAPE, value, np.float32)
+    sci.flat[np.random.default_rng(1).choice(sci.size, others, replace=False)] = 9000
+    (out,) = add_dq.run([frame.evolve(sci=sci)])
+    assert np.mean((out.dq & bit) > 0) > 0.99
+    assert bool(out.notes) == (bit == 16)
+    assert not out.notes or f"all are {value}, as where nothing was read out" in out.notes[0]
+
+
 def test_masks_that_do_not_fit():
     (frame,) = prepare.run([frame_of(SHOT, 1)])
     small = frame.evolve(sci=np.zeros((128, 128), np.float32), dq=np.zeros((128, 128), np.uint16))
