@@ -12,18 +12,18 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from daemon import instance, logs, owner, systemd
+from daemon import instance, limits, logs, owner, systemd
 from daemon.config.options import Config
-from daemon.work.engine import Engine, compiled
-from daemon.work.engine.limits import Limits
-from daemon.work.engine.local import STOP_SECONDS, LocalEngine
+from daemon.work.engine import Engine
+from daemon.work.engine.local import STOP_SECONDS
+from daemon.work.workers import engine_of
 from pipeline.errors import NiridError
 
 if TYPE_CHECKING:
@@ -133,27 +133,6 @@ class Daemon:
         logs.get().info("stopped")
 
 
-def engine_of(
-    config: Config, *, hurry: bool = False, on_change: Callable[[str], None] = lambda problem: None
-) -> Engine:
-    """The workers, not started. on_change : told why no job can be done, and "" when it can again"""
-    engine, log = config.engine, asdict(config.log)
-    limits = Limits(engine.job_seconds, engine.memory_mb, engine.jobs_per_worker)
-    if engine.kind == "local":
-        compiled.settle(config.cache_folder)
-        shared = {"cache": str(config.cache_folder)}
-        most = 3 if hurry else None
-        return LocalEngine(
-            engine.workers, limits, log=log, shared=shared, most_failed_starts=most, on_change=on_change
-        )
-    from daemon.work.engine.dask import DaskEngine, greeting
-    from daemon.work.engine.link import Link
-
-    folders = [str(folder) for folder in (*config.drop_folders, config.product_folder)]
-    link = Link(engine.scheduler, greeting(limits, log, folders), engine.tls)
-    return DaskEngine(link, limits, on_change=on_change, hurry=hurry)
-
-
 def build(config: Config, *, hurry: bool = False, start_workers: bool = False) -> Daemon:
     """All parts, nothing started but the ledger's writer. NiridError without a drop folder, if in a hurry.
 
@@ -166,7 +145,10 @@ def build(config: Config, *, hurry: bool = False, start_workers: bool = False) -
     missing = [folder for folder in config.drop_folders if not folder.is_dir()]
     if missing and hurry:  # a service waits for the mount; here nothing would be found, and called done
         raise NiridError(f"{missing[0]}: no such folder")
+    limits.make_room_for(limits.files_for(config))
     config.product_folder.mkdir(parents=True, exist_ok=True)
+    for low in limits.too_low(config):
+        logs.get().warning("limit_is_low", why=low)
     told: dict[str, Any] = {}
 
     def tell(**more: Any) -> None:
@@ -291,3 +273,14 @@ def offline(config: Config, prepare: Callable[[], Path | None]) -> dict[str, Any
 
 def _log(event: str, **fields: Any) -> None:
     getattr(logs.get(), _LEVELS.get(event, "info"))(event, **fields)
+
+
+@contextlib.contextmanager
+def hinted(config: Config) -> Iterator[None]:
+    """An error of the system, with the limits that may be behind it: SQLite knows of no ulimit -f."""
+    try:
+        yield
+    except OSError as error:
+        if not (low := limits.too_low(config)):
+            raise
+        raise NiridError(f"{error}; {'; '.join(low)}") from error

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from daemon import logs
 
+# What file systems say that cannot flush a folder.
+NO_FLUSH = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EISDIR)
 _unsynced: list[Path] = []  # folders on network and FUSE file systems; the first is told
 
 
@@ -42,7 +44,7 @@ def sync(path: Path) -> None:
     try:
         os.fsync(handle)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP) or not path.is_dir():
+        if error.errno not in NO_FLUSH or not path.is_dir():
             raise
         if not _unsynced:
             _unsynced.append(path)

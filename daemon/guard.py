@@ -7,6 +7,8 @@ they replace our files without a word, so the program looks before it starts. Re
 
 from __future__ import annotations
 
+import os
+import sys
 from importlib import metadata
 
 DISTRIBUTION = "nirid"
@@ -16,8 +18,12 @@ PACKAGES = ("daemon", "pipeline")
 def intruders() -> dict[str, list[str]]:
     """{package: other distributions that provide it}; empty when all is well. Takes about 0.1 s."""
     providers = metadata.packages_distributions()
-    found = {package: sorted(set(providers.get(package, ())) - {DISTRIBUTION}) for package in PACKAGES}
-    return {package: names for package, names in found.items() if names}
+    found = {package: set(providers.get(package, ())) - {DISTRIBUTION} for package in PACKAGES}
+    if any(found.values()) and (theirs := foreign()):  # these come last
+        ours = [entry for entry in sys.path if entry not in theirs]
+        beside = {one.metadata["Name"] for one in metadata.distributions(path=ours)}
+        found = {package: names & beside for package, names in found.items()}
+    return {package: sorted(names) for package, names in found.items() if names}
 
 
 def complaint() -> str | None:
@@ -29,3 +35,41 @@ def complaint() -> str | None:
         f"'{', '.join(names)}' also provides the package '{package}'" for package, names in found.items()
     )
     return f"{who}: install {DISTRIBUTION} into a virtual environment of its own"
+
+
+def settle() -> None:
+    """To be called first of all: file names in UTF-8, and our own packages first."""
+    if sys.getfilesystemencoding().lower() not in ("utf-8", "utf8"):
+        _begin_again_in_utf8()
+    put_foreign_last()
+
+
+def _begin_again_in_utf8() -> None:
+    """Under another locale the same file would have another name in the database, and some none at all. The
+    terminal keeps its encoding."""
+    os.environ["PYTHONIOENCODING"] = f"{getattr(sys.stdout, 'encoding', 'utf-8')}:backslashreplace"
+    os.environ["PYTHONUTF8"] = "1"
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def foreign() -> list[str]:
+    """The entries of sys.path that are there by PYTHONPATH; not where we are ourselves."""
+    given = os.environ.get("PYTHONPATH")
+    if not given or sys.flags.ignore_environment:
+        return []
+    here = os.path.dirname(os.path.dirname(_absolute(__file__)))
+    places = {_absolute(entry) for entry in given.split(os.pathsep)} - {here}
+    return [entry for entry in sys.path if _absolute(entry) in places]
+
+
+def put_foreign_last() -> None:
+    """What PYTHONPATH brings along stays within reach, behind the packages that we were installed with."""
+    theirs = foreign()
+    sys.path[:] = [entry for entry in sys.path if entry not in theirs] + theirs
+
+
+def _absolute(entry: str) -> str:
+    try:
+        return os.path.abspath(entry)
+    except OSError:  # relative to a folder that was deleted
+        return entry

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import fcntl
 import json
 import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -25,12 +27,33 @@ class AlreadyRunning(NiridError):
     exit_code = 75
 
 
+class CannotLock(NiridError):
+    """The file system of the state folder has no locks, or its lock service does not answer."""
+
+    def __init__(self, state: Path, error: OSError) -> None:
+        from daemon.arrivals.filesystems import filesystem_of
+
+        passing = error.errno == errno.ENOLCK  # as of a lock service that is not up yet
+        self.exit_code = 1 if passing else 78
+        what = "put the state folder on a local disk ([state] folder, --state)"
+        super().__init__(
+            f"the state folder {state} cannot be locked: its file system, {filesystem_of(str(state))}, says "
+            f"{error.strerror!r}: {'start its lock service, or ' if passing else ''}{what}"
+        )
+
+
+UMASK = 0o022  # of the daemon and its workers, whoever starts it: others read the products
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+
+
 @contextlib.contextmanager
 def only_one(config: Config) -> Iterator[Callable[[], bool]]:
-    """Hold the state folder. The lock is the kernel's: it ends with the process, however that ends.
+    """Hold the state folder. The lock is the kernel's: it ends with the process, however that ends. Raises
+    AlreadyRunning, CannotLock.
 
     Yields a question: is it still held? No, when the folder was removed or replaced: another may hold that.
     """
+    before = os.umask(UMASK)
     config.state_folder.mkdir(mode=0o750, parents=True, exist_ok=True)
     fd = os.open(config.state_folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
     try:
@@ -42,12 +65,19 @@ def only_one(config: Config) -> Iterator[Callable[[], bool]]:
             raise AlreadyRunning(
                 f"another instance (process {other}) holds the state folder {where}"
             ) from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            raise CannotLock(config.state_folder, error) from None
+        with contextlib.suppress(OSError):  # no room: nothing can be tried
+            check_locks(config.state_folder)
         tell(config)
         yield partial(_same, fd, config.state_folder / "lock")
         with contextlib.suppress(OSError):  # no such process any more: it is known without
             _write(config, {"pid": None})
     finally:
         os.close(fd)
+        os.umask(before)
 
 
 def _lock(fd: int) -> None:
@@ -60,6 +90,16 @@ def _lock(fd: int) -> None:
         else:
             return
     fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def check_locks(state: Path) -> None:
+    """Raises CannotLock when a folder that may be written to has none of the locks we need; OSError."""
+    with tempfile.TemporaryFile(dir=state) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ours
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the database's
+        except OSError as error:
+            raise CannotLock(state, error) from None
 
 
 def _is_held(state: Path) -> bool | None:
@@ -91,14 +131,15 @@ def _same(fd: int, path: Path) -> bool:
 
 
 def running(config: Config) -> dict[str, Any] | None:
-    """{"pid", "paused", "engine", "stalled", "watched", "links", "moved"} of the daemon that holds the state
-    folder; None when there is none.
+    """{"pid", "paused", "engine", "stalled", "closed", "watched", "links", "moved"} of the daemon that holds
+    the state folder; None when there is none.
 
     The kernel's lock is asked, which tells the truth from another container too; its number may mean nothing
     there.
     paused : why it starts no job; "" when it does
     engine : why no worker can be used; "" when one can
-    stalled : what does not move; watched : drop folder -> how; links : that are not followed
+    stalled : what does not move; closed : what below the drop folders cannot be listed
+    watched : drop folder -> how; links : that are not followed
     moved : when its parts last made progress, seconds since the epoch; None while it starts
     """
     note = _note(config.state_folder) or {}
@@ -106,7 +147,7 @@ def running(config: Config) -> dict[str, Any] | None:
     pid = note.get("pid")
     if held is False or (held is None and not (isinstance(pid, int) and _born(pid) == note.get("born"))):
         return None
-    texts = {name: str(note.get(name) or "") for name in ("paused", "engine", "stalled")}
+    texts = {name: str(note.get(name) or "") for name in ("paused", "engine", "stalled", "closed")}
     watched = note.get("watched")
     return {
         "pid": pid if isinstance(pid, int) else 0,

@@ -22,6 +22,8 @@ from typing import Any, Literal, TextIO
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
+from daemon.model.plain import clean
+
 Format = Literal["auto", "json", "console"]
 LEVELS = ("debug", "info", "warning", "error")
 
@@ -213,8 +215,9 @@ def _plain(value: Any) -> Any:
 
 
 def printable(text: str) -> str:
-    """`text` with control characters written out: what a header says must not move a terminal's cursor."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    r"""`text` with control characters written out, as what a header says must not move a terminal's cursor,
+    and bytes that are no text as \xe9."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in clean(text))
 
 
 _COLOURS = {"debug": "2", "info": "32", "warning": "33", "error": "31"}

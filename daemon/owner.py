@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from daemon.config.options import Config
+from daemon.work.diskguard import is_read_only
 from pipeline.errors import ConfigError
 from pipeline.places import make_sure_of_a_home
 
@@ -105,7 +106,7 @@ def check(config: Config) -> None:
         except OSError:  # not there; or it cannot be told, which is said by whoever opens it
             continue
         wanted = os.R_OK | os.W_OK | (os.X_OK if path in folders else 0)
-        if facts.st_uid != os.geteuid() and not os.access(path, wanted) and not _is_read_only(path):
+        if facts.st_uid != os.geteuid() and not os.access(path, wanted) and not is_read_only(path):
             raise ConfigError(
                 f"{path} belongs to {_name(facts.st_uid)}, and {_name(os.geteuid())} may not write it: "
                 f"{_cure(path, config, folder=path in folders)}"
@@ -143,10 +144,6 @@ def _cure(path: Path, config: Config, *, folder: bool) -> str:
     if folder or own is None or own.st_uid != os.geteuid():
         return "run this as root, or as the account of the service"
     return f"chown {_account(own.st_uid) or own.st_uid} {path}"
-
-
-def _is_read_only(path: Path) -> bool:
-    return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
 
 
 def _account(uid: int) -> str:

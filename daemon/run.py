@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from daemon import instance, logs, owner, systemd
-from daemon.app import Daemon, build
+from daemon import instance, limits, logs, owner, systemd
+from daemon.app import Daemon, build, hinted
 from daemon.config.options import Config
 from daemon.signals import Signals
-from pipeline.errors import NiridError
+from pipeline.errors import ConfigError, NiridError
 
 LOOK_SECONDS = 10.0  # between two looks at the health of the parts
 STALLED_SECONDS = 60.0  # without progress of the heart: no more pings, the service manager restarts us
@@ -73,6 +73,7 @@ def _watch_over(
             stalled=problem or _landing_problem(daemon),
             watched=daemon.landing.watcher.modes.copy(),
             links=ignored.get("symbolic link", 0),
+            closed=daemon.landing.closed(),
         )
         if problem:
             logs.get().error("stalled", reason=problem)
@@ -129,14 +130,19 @@ def batch(config: Config) -> dict[str, Any]:
     """
     from daemon.work import losses
 
-    owner.check(config)
+    try:
+        owner.check(config)
+    except ConfigError as error:  # here, and only here, it is a folder in the way of a night's work: exit 1
+        raise NiridError(str(error)) from None
     with instance.only_one(config), Signals() as signals:
         began = datetime.now(UTC).isoformat(timespec="milliseconds")
-        daemon = build(config, hurry=True, start_workers=True)
+        with hinted(config):
+            daemon = build(config, hurry=True, start_workers=True)
         signals.also = daemon.stop.set  # nobody waits for it, so that a handler may set it
         try:
-            daemon.start()
-            daemon.heart.until_idle(daemon.landing.take_all, daemon.stop)
+            with hinted(config):
+                daemon.start()
+                daemon.heart.until_idle(daemon.landing.take_all, daemon.stop)
             if signals.caught:
                 raise NiridError("stopped before everything was done; run it again to go on")
             losses.draw_previews(config.database, daemon.heart.dispatcher.suspect)
@@ -148,10 +154,11 @@ def batch(config: Config) -> dict[str, Any]:
 def _summary(daemon: Daemon, since: str) -> dict[str, Any]:
     from daemon.ledger import questions
 
+    blocked = [*daemon.landing.in_the_way(), *daemon.heart.dispatcher.left_undone()]
     with daemon.ledger.read() as db:
         return {
             "failed": [job for job in questions.jobs(db, ["failed"]) if (job["changed"] or "") >= since],
             "waiting": questions.jobs(db, ["waiting"]),
             "products": [p for p in questions.products(db) if (p["published"] or "") >= since],
-            "blocked": [*daemon.landing.in_the_way(), *daemon.heart.dispatcher.left_undone()],
+            "blocked": [*blocked, *(limits.too_low(daemon.config) if blocked else ())],
         }

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import socket
 
+from daemon.model.plain import clean
+
 
 def notify(*assignments: str) -> bool:
     """Send for instance `notify("READY=1", "STATUS=watching 1 folder")`. True when systemd was told.
@@ -16,13 +18,13 @@ def notify(*assignments: str) -> bool:
         return False
     if address.startswith("@"):  # Linux abstract namespace
         address = "\0" + address[1:]
-    text = "\n".join(line.replace("\n", " ") for line in assignments)
+    text = "\n".join(clean(line.replace("\n", " ")) for line in assignments)  # systemd takes UTF-8 only
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
             sock.setblocking(False)  # a manager that does not read must not hold us up
             sock.connect(address)
             sock.sendall(text.encode())
-    except OSError:
+    except (OSError, ValueError):  # ValueError: an address that can be none
         return False
     return True
 

@@ -83,6 +83,10 @@ LIMITS = {
         0.4, "", "of the sources with a companion at one distance, beyond the others': as above, farther",
         "chance gives 0.1 to 0.2 of 40 sources (simulated)",
     ),
+    "misplaced": Limit(
+        2.0, "", "times the FWHM that a frame may be off its place: farther, its stars are ghosts",
+        "the images of one star are parted at 2 FWHM",
+    ),
     "unfound": Limit(
         0.1, "", "of the expected sources found: fewer means thick cloud, no light or another field",
         "simulated"

@@ -32,7 +32,11 @@ def make_sure_of_a_home() -> None:
     except (RuntimeError, OSError):
         readable = False
     if not readable:
-        own = tempfile.TemporaryDirectory(prefix="nirid-home-")
+        try:
+            own = tempfile.TemporaryDirectory(prefix="nirid-home-")
+        except OSError:  # a container whose disks are all read-only: one that can at least be read
+            os.environ["HOME"] = "/"
+            return
         atexit.register(own.cleanup)
         os.environ["HOME"] = own.name
 

@@ -116,7 +116,7 @@ def typewalk(
 
 def fits_files(folder: PathLike, *, recursive: bool = True) -> Iterator[str]:
     """FITS files by name, in order; hidden ones are left out. Raises CannotOpen without such a folder."""
-    if not Path(folder).is_dir():
+    if not Path(folder).is_dir() or not os.stat(folder).st_nlink:  # deleted, and still our working folder
         raise CannotOpen(f"{folder}: no such folder")
     for here, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if recursive and not name.startswith("."))

@@ -231,6 +231,14 @@ class Landing:
         self.ledger.write(lambda tx: self._note(tx, blocked, set()))
         return len(new)
 
+    def closed(self) -> str:
+        """Folders below the drop folders that the last sweep could not list, in words; "" without any."""
+        found = sorted((p, why) for p, why in self._suspect.items() if p not in self.watcher.folders)
+        if not found:
+            return ""
+        path, why = found[0]
+        return f"{path} cannot be listed: {why}" + (f" (and {len(found) - 1} more)" if found[1:] else "")
+
     def in_the_way(self) -> list[str]:
         """What the system has kept `take_all` from reading, in words."""
         folders = [f"{folder} {why}" for folder, why in self.unlisted.items()]

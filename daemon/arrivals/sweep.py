@@ -19,12 +19,19 @@ from dataclasses import dataclass, field
 from daemon.model.files import Signature, signature_of
 
 _OURS = re.compile(r"[^.].*\.fits(\.gz|\.bz2|\.fz)?", re.IGNORECASE | re.DOTALL)
+# Folders that file systems and other systems make for themselves, and often close to others.
+_HOUSEHOLD = ("lost+found", "System Volume Information", "$RECYCLE.BIN")
 DEEPEST = 32  # folders below a drop folder
 
 
 def is_ours(name: str) -> bool:
     """True for *.fits, .fits.gz, .fits.bz2, .fits.fz in any case; never for dot-files or temporary names."""
     return _OURS.fullmatch(name) is not None
+
+
+def is_passed_over(folder: str) -> bool:
+    """True of the name of a folder that is nobody's data: hidden, lost+found."""
+    return folder.startswith(".") or folder in _HOUSEHOLD
 
 
 def next_sweep(sweep_seconds: float, took: float) -> float:
@@ -135,7 +142,7 @@ class Index:
         present, below = 0, []
         for entry in entries:
             name = entry.name
-            if name[0] == ".":
+            if is_passed_over(name):
                 found.ignored["hidden"] += 1
             elif entry.is_symlink():
                 found.ignored["symbolic link"] += 1

@@ -39,7 +39,7 @@ from watchdog.events import (
 from watchdog.observers import Observer
 
 from daemon.arrivals.filesystems import NETWORK, filesystem_of
-from daemon.arrivals.sweep import Index, Sweep, is_ours
+from daemon.arrivals.sweep import Index, Sweep, is_ours, is_passed_over
 from daemon.model.files import Signature, signature_of
 
 __all__ = ["Hints", "Signature", "Sweep", "Watcher", "filesystem_of", "is_ours"]
@@ -156,7 +156,7 @@ class Watcher:
                 if path == top or path.startswith(top.rstrip("/") + "/"):
                     inside = path[len(top.rstrip("/")) :]
                     names = inside.split("/")[1:]
-                    if any(name.startswith(".") for name in names):
+                    if any(map(is_passed_over, names)):
                         return ""
                     links = (os.path.join(top, *names[: n + 1]) for n in range(len(names)))
                     return "" if any(map(os.path.islink, links)) else folder.rstrip("/") + inside
@@ -354,5 +354,9 @@ class Watcher:
                 if is_ours(entry.name):
                     if not self._is_settled(entry.path):
                         self.hint(entry.path)
-                elif entry.is_dir(follow_symlinks=False) and entry.name[0] != "." and entry.path not in known:
+                elif (
+                    entry.is_dir(follow_symlinks=False)
+                    and not is_passed_over(entry.name)
+                    and entry.path not in known
+                ):
                     self.hint(entry.path, folder=True)

@@ -6,6 +6,7 @@ Exit codes: 0 done; 1 the operation failed, one clear line on standard error; 2 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -174,32 +175,59 @@ def main(words: Sequence[str] | None = None) -> None:
 
     words : instead of those on the command line
     """
+    from daemon.cli import streams
     from pipeline.errors import ConfigError, NiridError
     from pipeline.places import make_sure_of_a_home
 
+    streams.settle()
     if complaint := guard.complaint():
         fail(complaint, BAD_CONFIG)
     make_sure_of_a_home()
     _add_commands()
     try:
-        cli(words, prog_name="nirid")
+        try:
+            cli(words, prog_name="nirid")
+        finally:
+            streams.finish()
     except ConfigError as error:
         fail(error, BAD_CONFIG)
+    except BrokenPipeError:
+        sys.exit(FAILED)
     except PermissionError as error:
         from daemon import owner
 
         fail(owner.in_words(error), FAILED)
     except (NiridError, OSError) as error:
-        fail(error, getattr(error, "exit_code", FAILED))
+        fail(_no_folder() or _words(error), getattr(error, "exit_code", FAILED))
+
+
+def _words(error: Exception) -> str:
+    """An error in one line. Python writes the name of a file as code: bytes that are no text twice over."""
+    if not isinstance(error, OSError) or type(error).__str__ is not OSError.__str__:
+        return str(error)
+    names = [os.fsdecode(n) for n in (error.filename, error.filename2) if isinstance(n, (str, bytes))]
+    return f"{' -> '.join(names)}: {error.strerror}" if names else str(error)
+
+
+def _no_folder() -> str:
+    """What is wrong when the working folder was deleted, which an error does not tell; "" otherwise."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        return f"the folder in which this was started is not there any more ({error.strerror})"
+    return ""
 
 
 def fail(error: Exception | str, code: int) -> None:
     """Say why on standard error, a line for each mistake, and end."""
+    from daemon.cli import streams
     from daemon.logs import flush, printable
 
     flush()
+    streams.forget()
     for line in str(error).splitlines() or [type(error).__name__]:
-        click.echo(f"nirid: {printable(line)}", err=True)
+        with contextlib.suppress(OSError):  # nobody can be told
+            click.echo(f"nirid: {printable(line)}", err=True)
     sys.exit(code)
 
 

@@ -8,11 +8,11 @@ from typing import Any
 import click
 
 from daemon.cli import FAILED, Settings, absolute
-from daemon.cli.output import busy, console, json_option, overwrite_option, print_json, table
+from daemon.cli.output import Place, busy, console, json_option, overwrite_option, print_json, table
 
 
 @click.command(short_help="A consistent copy of the database, while the daemon runs.")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=Place(path_type=Path))
 @overwrite_option
 @json_option
 @click.pass_obj
@@ -36,7 +36,7 @@ def backup(settings: Settings, file: Path, overwrite: bool, as_json: bool) -> No
 
 
 @click.command(short_help="Put a copy of the database back.")
-@click.argument("file", type=click.Path(path_type=Path, readable=False))
+@click.argument("file", type=Place(path_type=Path, readable=False))
 @click.option("--drop", multiple=True, metavar="DIR", help="Folder with the raw frames.")
 @click.option("--products", metavar="DIR", help="Folder with the products.")
 @json_option

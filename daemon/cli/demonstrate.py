@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from daemon.cli import FAILED, fail
-from daemon.cli.output import console, json_option, print_json, table
+from daemon.cli.output import Place, console, json_option, print_json, table
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -29,7 +29,7 @@ class _WithPresets(click.Command):
 
 
 @click.command(cls=_WithPresets, short_help="Write a synthetic raw night with known truth.")
-@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("folder", type=Place(file_okay=False, path_type=Path))
 @click.option("--preset", default="example1", show_default=True, metavar="NAME", help="Which night.")
 @click.option("--seed", type=int, metavar="N", help="Another night of the same kind.")
 @click.option(
@@ -64,7 +64,7 @@ def simulate(folder: Path, preset: str, seed: int | None, cadence: float, as_jso
 @click.command(short_help="A synthetic night lands and becomes products, live.")
 @click.option(
     "--folder",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=Place(file_okay=False, path_type=Path),
     default="nirid-demo",
     show_default=True,
     metavar="DIR",
@@ -76,7 +76,7 @@ def simulate(folder: Path, preset: str, seed: int | None, cadence: float, as_jso
 )
 @click.option(
     "--picture",
-    type=click.Path(path_type=Path),
+    type=Place(path_type=Path),
     metavar="FILE",
     help="Also make the picture of a raw frame beside the stack.",
 )

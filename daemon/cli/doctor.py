@@ -7,10 +7,10 @@ from pathlib import Path
 import click
 
 from daemon.cli import FAILED, Settings, absolute
-from daemon.cli.output import console, json_option, print_json
+from daemon.cli.output import busy, console, json_option, print_json
 
 
-@click.command(short_help="Do events work here, is there room, is the database whole?")
+@click.command(short_help="Do events work here, is there room, does a worker start?")
 @click.option("--drop", multiple=True, metavar="DIR", help="Folder to watch, instead of the configured ones.")
 @click.option("--products", metavar="DIR", help="Folder for the products.")
 @json_option
@@ -27,7 +27,8 @@ def doctor(
     nirid doctor --drop /nfs/niri --json
 
     Does an event arrive for a touched file, or will the folder be polled? Which file systems are these?
-    Clock, permissions, free space and inodes, integrity of the database, version of SQLite, compiled loops.
+    Clock, permissions, locks, free space, limits, integrity of the database, version of SQLite. A worker is
+    started and does every recipe once: seconds, or on a new machine, where it compiles, a minute or two.
     Exit 1 when something is wrong; notes alone are no fault.
     """
     from daemon.instance import with_last_run
@@ -38,7 +39,8 @@ def doctor(
             watch_folders=[absolute(folder) for folder in drop] or None, products_folder=absolute(products)
         )
     )
-    found = upkeep_doctor.examine(config)
+    with busy("looking, and starting a worker"):
+        found = upkeep_doctor.examine(config)
     wrong = [finding for finding in found if finding.level == "wrong"]
     if as_json:
         rows = [{"check": f.check, "level": f.level, "text": f.text} for f in found]

@@ -15,6 +15,18 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+
+class Place(click.Path):
+    """A path as people write it, ~ and all; `--out=~/x` reaches us with the ~ in it."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from pipeline.places import expanded
+
+        return super().convert(str(expanded(value)), param, ctx)
+
+
 overwrite_option = click.option(
     "--overwrite",
     is_flag=True,

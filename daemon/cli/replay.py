@@ -8,15 +8,15 @@ from pathlib import Path
 
 import click
 
-from daemon.cli.output import json_option, print_json
+from daemon.cli.output import Place, json_option, print_json
 
 
 @click.command(short_help="An archived night lands again, in order of observation.")
-@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("folder", type=Place(exists=True, file_okay=False, path_type=Path))
 @click.option(
     "--into",
     required=True,
-    type=click.Path(file_okay=False, path_type=Path),
+    type=Place(file_okay=False, path_type=Path),
     metavar="DROP",
     help="Where the files land.",
 )

@@ -39,6 +39,7 @@ def run(
     """
     from daemon import logs
     from daemon import run as run_
+    from daemon.cli import streams
     from daemon.config import service
 
     config = settings.load(
@@ -62,7 +63,12 @@ def run(
         rows = [("made", p["name"], p["path"]) for p in answer["products"]]
         rows += [(job["state"], job["name"] or job["rule"], job["reason"]) for job in answer["waiting"]]
         rows += [(job["state"], job["name"], job["reason"]) for job in answer["failed"]]
-        out.print(table(("", "product", ""), [(coloured(row[0]), *row[1:]) for row in rows]))
+        shown = table(("", "product", ""), [(coloured(row[0]), *row[1:]) for row in rows])
+        try:
+            out.print(shown)
+            streams.finish()
+        except streams.NotWritten as error:  # the work is done all the same
+            click.echo(f"nirid: {error}: the list of products is not shown", err=True)
     logs.flush()
     for why in answer["blocked"]:
         click.echo(f"nirid: {logs.printable(why)}", err=True)

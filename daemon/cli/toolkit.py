@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from daemon.cli import Settings
-from daemon.cli.output import console, json_option, overwrite_option, print_json, table
+from daemon.cli.output import Place, console, json_option, overwrite_option, print_json, table
 from daemon.cli.words import File, existing, names_of, pairs, sorted_out
 
 
@@ -66,9 +66,7 @@ xtags_option = click.option(
 )
 @click.option("--ql", "mode", flag_value="ql", help="As --mode ql.")
 @click.option("--qa", "mode", flag_value="qa", help="As --mode qa.")
-@click.option(
-    "--out", default=".", type=click.Path(file_okay=False), metavar="DIR", help="Where the products go."
-)
+@click.option("--out", default=".", type=Place(file_okay=False), metavar="DIR", help="Where the products go.")
 @click.option("--suffix", metavar="_TEXT", help="Instead of the recipe's, as _mine.")
 @click.option("--preview", is_flag=True, help="Draw a PNG beside each product.")
 @overwrite_option
@@ -275,7 +273,7 @@ def _for_json(value: Any) -> Any:
 
 
 @click.command(short_help="Show the tags of all files in a folder.")
-@click.argument("folder", default=".", type=click.Path(file_okay=False), metavar="[DIR]")
+@click.argument("folder", default=".", type=Place(file_okay=False), metavar="[DIR]")
 @tags_option
 @xtags_option
 @click.option("-n", "--norecurse", is_flag=True, help="Leave out sub-folders.")

@@ -19,6 +19,11 @@ class File(click.ParamType[str]):
 
     name = "file"
 
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from pipeline import places
+
+        return str(places.expanded(value)) if value.startswith("~/") else value
+
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:

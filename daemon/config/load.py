@@ -7,6 +7,7 @@ service of this machine, asked from elsewhere, to its own (`daemon.config.servic
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import re
@@ -26,7 +27,7 @@ from pipeline.errors import ConfigError
 from pipeline.params import check_bounds, coerce, suggest, type_hints
 from pipeline.places import expanded
 
-NOT_OPTIONS = ("origins", "path", "cache")
+NOT_OPTIONS = ("origins", "path", "cache", "base")
 
 
 def find_file(given: str | None = None, *, of_service: bool = True) -> Path | None:
@@ -37,10 +38,9 @@ def find_file(given: str | None = None, *, of_service: bool = True) -> Path | No
     """
     if chosen := given or os.environ.get("NIRID_CONFIG"):
         return expanded(chosen)
-    folder = os.environ.get("CONFIGURATION_DIRECTORY", "").split(":")[0]
-    file = Path(folder) / "nirid.toml" if folder else None
-    if file and file.exists():
-        return file
+    for folder in filter(None, os.environ.get("CONFIGURATION_DIRECTORY", "").split(":")):
+        if (file := Path(folder) / "nirid.toml").exists():
+            return file
     return service.file() if of_service else None
 
 
@@ -64,6 +64,8 @@ def load(path: Path | None = None, command_line: Mapping[str, Any] | None = None
     if problems:
         lines = (f"{_line_of(text, p.where)}{p.where}{p.what}" for p in problems)
         raise ConfigError("\n".join(f"{path or 'command line'}{line}" for line in lines))
+    with contextlib.suppress(FileNotFoundError):  # deleted: only whole paths can be meant
+        config = dataclasses.replace(config, base=os.getcwd())
     config = dataclasses.replace(config, origins=_origins(tables, given), path=str(path or ""))
     if service.owns(path):
         config = _of_the_service(config, given)

@@ -160,24 +160,28 @@ class Config:
     origins: Mapping[str, Origin] = field(default_factory=dict, repr=False, compare=False)
     path: str = field(default="", compare=False)  # of the file; empty when there is none
     cache: str = field(default="", compare=False)  # of the service, for a command beside it
+    base: str = field(default="", compare=False)  # what folders are relative to; empty: where we are
+
+    def _absolute(self, folder: str) -> Path:
+        return Path(os.path.abspath(os.path.join(self.base, expanded(folder))))
 
     @property
     def drop_folders(self) -> tuple[Path, ...]:
-        return tuple(_absolute(folder) for folder in self.watch.folders)
+        return tuple(self._absolute(folder) for folder in self.watch.folders)
 
     @property
     def product_folder(self) -> Path:
-        return _absolute(self.products.folder)
+        return self._absolute(self.products.folder)
 
     @property
     def state_folder(self) -> Path:
-        return _absolute(self.state.folder or os.environ.get("STATE_DIRECTORY") or "state")
+        return self._absolute(self.state.folder or _first_of("STATE_DIRECTORY") or "state")
 
     @property
     def cache_folder(self) -> Path:
         """What can be made again: the scratch maps of large groups, and the compiled loops."""
-        given = os.environ.get("CACHE_DIRECTORY", "").split(":")[0] or self.cache
-        return _absolute(given) / "frames" if given else self.state_folder / "cache"
+        given = _first_of("CACHE_DIRECTORY") or self.cache
+        return self._absolute(given) / "frames" if given else self.state_folder / "cache"
 
     @property
     def database(self) -> Path:
@@ -192,6 +196,11 @@ class Config:
             ):
                 chosen |= those_of(recipe, override)
         return chosen
+
+
+def _first_of(variable: str) -> str:
+    """The first of the folders that systemd names, with colons between, one for each word of the unit."""
+    return next(filter(None, os.environ.get(variable, "").split(":")), "")
 
 
 def those_of(recipe: str, override: Override) -> dict[str, Any]:
@@ -210,10 +219,6 @@ def those_of(recipe: str, override: Override) -> dict[str, Any]:
 
 
 COMMON = {"skip_primitive", "write_outputs"}
-
-
-def _absolute(folder: str) -> Path:
-    return Path(os.path.abspath(expanded(folder)))
 
 
 def _agrees(wanted: Any, value: Any) -> bool:

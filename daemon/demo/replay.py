@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from daemon.arrivals.sweep import is_ours
+from daemon.arrivals.sweep import is_ours, is_passed_over
 from pipeline import outputs
 from pipeline.descriptors import describe
 from pipeline.errors import NiridError
@@ -44,7 +44,7 @@ def in_order(folder: Path) -> list[Archived]:
     """
     paths = []
     for root, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        folders[:] = [name for name in folders if not is_passed_over(name)]
         paths += [Path(root) / name for name in names if is_ours(name)]
     times = {path: _lands(path) for path in sorted(paths)}
     near = _together([when for when in times.values() if when is not None])

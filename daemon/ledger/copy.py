@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
 from daemon import disk
+from daemon.model.plain import clean
 from pipeline.caldb import readonly_uri
 from pipeline.errors import NiridError
 
@@ -15,11 +17,14 @@ from pipeline.errors import NiridError
 def copy_whole(database: Path, target: Path) -> None:
     """Copy a database that may be written meanwhile; the copy is compact, checked and flushed before it takes
     its name. Raises NiridError when it is not whole or cannot be written, OSError."""
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    part = target.with_name(f".{clean(target.name)}.{os.getpid()}.part")
     part.unlink(missing_ok=True)
     try:
-        with contextlib.closing(sqlite3.connect(readonly_uri(database), uri=True, timeout=10.0)) as db:
-            db.execute("VACUUM INTO ?", (str(part),))
+        with (
+            contextlib.closing(sqlite3.connect(readonly_uri(database), uri=True, timeout=10.0)) as db,
+            _as_text(part) as name,
+        ):
+            db.execute("VACUUM INTO ?", (name,))
         with contextlib.closing(sqlite3.connect(part)) as copy:
             said = copy.execute("PRAGMA quick_check(1)").fetchone()[0]
         if said != "ok":
@@ -32,3 +37,16 @@ def copy_whole(database: Path, target: Path) -> None:
     finally:
         part.unlink(missing_ok=True)
     disk.sync(target.parent)
+
+
+@contextlib.contextmanager
+def _as_text(part: Path) -> Iterator[str]:
+    """A name for a new file that a statement can hold, also where bytes of its folder's are no text."""
+    try:
+        folder = os.open(part.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise NiridError(f"the database cannot be copied to {part.parent}: {error.strerror}") from None
+    try:
+        yield f"/proc/self/fd/{folder}/{part.name}"
+    finally:
+        os.close(folder)

@@ -3,8 +3,8 @@
 | ending | what happens |
 |---|---|
 | done | published |
-| io (OSError), busy | tried again for ever, after 1 s to 5 min; not counted |
-| died, timeout, memory | 3 times, counted before the start; then failed |
+| io (OSError), busy, killed, timeout, memory | tried again for ever, after 1 s to 5 min; not counted |
+| died | 3 times, counted before the start; then failed |
 | failed | failed at once: the same inputs would fail again |
 | (failed, in a group that is large enough) | halved once to find the frame to blame: `ledger.searches` |
 | stopped | back to planned, not counted |
@@ -104,7 +104,7 @@ def end(tx: Tx, outcome: Outcome, setting: Setting | None = None) -> JobState | 
     )
     if row is None:
         return None
-    died = outcome.ending in ("died", "timeout")
+    died = outcome.ending == "died"
     deaths = row["deaths"] + died
     failed = outcome.ending == "failed" or (died and deaths >= MOST_DEATHS)
     new = JobState.FAILED if failed else JobState.PLANNED
@@ -129,9 +129,7 @@ def end(tx: Tx, outcome: Outcome, setting: Setting | None = None) -> JobState | 
     )
     if failed:
         tx.run("UPDATE frame_group SET reason = ? WHERE id = ?", f"failed: {reason}", row["group_id"])
-        # A time-out is the machine's as often as the data's: no frame is looked for that is to blame.
-        blame = setting is not None and outcome.ending != "timeout"
-        if not blame or setting is None or not searches.begin(tx, row, setting):
+        if setting is None or not searches.begin(tx, row, setting):
             products.withdraw(tx, row["group_id"])
         marks.release(tx, row["id"])
     else:  # what was right when it started may not be now: a calibration may have been replaced meanwhile

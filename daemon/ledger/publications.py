@@ -45,7 +45,7 @@ def intend(tx: Tx, job_id: int, attempt: int, result: Mapping[str, Any]) -> Publ
     spec = JobSpec.from_json(json.loads(job["spec"]))
     _check_calibrations(tx, spec)
     name, night = str(result.get("name") or spec.name), spec.night
-    if not _NAME.fullmatch(name) or not _NIGHT.fullmatch(night):
+    if not _NAME.fullmatch(name) or not is_night(night):
         raise ValueError(f"the product cannot be called {night!r}/{name!r}")
     name, final, old = _places(tx, spec, job["group_id"], name, night)
     count = tx.one("SELECT COUNT(*) AS n FROM product WHERE group_id = ?", job["group_id"])
@@ -62,6 +62,11 @@ def intend(tx: Tx, job_id: int, attempt: int, result: Mapping[str, Any]) -> Publ
         result={key: result.get(key) for key in ("quality", "notes", "seconds", "peak_mb")},
     )
     return _intent(tx, plan)
+
+
+def is_night(folder: str) -> bool:
+    """True of the name of a folder of products."""
+    return _NIGHT.fullmatch(folder) is not None
 
 
 def intend_restoration(tx: Tx, group: int) -> PublishPlan | None:

@@ -4,7 +4,8 @@ The job's frames are cut in two, each half with its share of every ingredient (l
 are tried; when one can be reduced and the other cannot, the frame is in the other, which is cut again and
 tried together with what is known to be good, until one frame is left. When it fails once more in that
 company, it is quarantined with the evidence and its group is planned anew without it. A worker that was
-killed, a time-out, and whatever else is the machine's says nothing: that is tried again.
+killed, a time-out, and whatever else is the machine's says nothing: that is tried again. A worker that died
+by itself says nothing until the third one has, with the same frames.
 When both halves fail, or neither does, no single frame is to
 blame and the job stays failed. The products of tries are thrown away.
 
@@ -28,7 +29,8 @@ from daemon.model.states import FileState
 from daemon.plan.halving import FIRST, Search
 from pipeline.descriptors import Descriptors
 
-_MOST_TRIES = 40  # of one search: 2 to begin with, then one each time the suspects are halved, and bad luck
+DEATHS = 3  # of workers with the same frames: the first ones may be the machine's
+_MOST_TRIES = 60  # of one search: 2 to begin with, then one each time the suspects are halved, and bad luck
 
 
 def begin(tx: Tx, job: Any, setting: Setting) -> bool:
@@ -119,22 +121,28 @@ def next_try(tx: Tx, skip: Sequence[int] = ()) -> tuple[int, int, JobSpec] | Non
     return row["job_id"], tries, replace(spec, staging=staging_path(spec, tries))
 
 
-def told(tx: Tx, job_id: int, outcome: Outcome, setting: Setting) -> None:
-    """Write down how a try ended, and what follows."""
+def told(tx: Tx, job_id: int, outcome: Outcome, setting: Setting) -> bool:
+    """Write down how a try ended, and what follows. False when it has to be tried once more."""
     row = tx.one(f"{PENDING} AND s.job_id = ?", job_id)
     job = tx.one("SELECT * FROM job WHERE id = ?", job_id)
     if row is None or job is None:  # its group has changed meanwhile
-        return
+        return True
     if outcome.error.startswith("NotEnoughFrames"):
         _end(tx, job, "a part of the frames is too few to tell")
-        return
-    answer = Search.from_json(row["state"]).told(reduced=outcome.ending == "done")
+        return True
+    search = Search.from_json(row["state"])
+    if outcome.ending == "died" and search.deaths + 1 < DEATHS:
+        again = replace(search, deaths=search.deaths + 1)
+        tx.run("UPDATE search SET state = ? WHERE job_id = ?", again.to_json(), job_id)
+        return False
+    answer = search.told(reduced=outcome.ending == "done")
     if isinstance(answer, Search):
         tx.run("UPDATE search SET state = ? WHERE job_id = ?", answer.to_json(), job_id)
     elif isinstance(answer, str):
         _end(tx, job, f"no single frame is to blame: {answer}")
     else:
         _blame(tx, job, row, answer, setting)
+    return True
 
 
 def _end(tx: Tx, job: Any, why: str) -> None:

@@ -166,7 +166,8 @@ class Ledger:
             db.connection().row_factory, db.connection().text_factory = sqlite3.Row, _as_text
             cals = create_all(db)
         except Exception as error:
-            opened.set_exception(error)
+            busy = isinstance(error, pw.OperationalError)
+            opened.set_exception(LedgerBusy(f"{self.path}: {_first(error)}") if busy else error)
             return
         if kept:
             self._log("database_upgraded", before=before, now=upgrade.known(), kept=str(kept))

@@ -14,9 +14,9 @@ from typing import Any, Literal, Protocol
 Ending = Literal[
     "done",  # `result` is the worker's answer, the staged product is on disk
     "failed",  # ReductionError or a bug: the same inputs would fail again
-    "io",  # OSError: the world is briefly unwell, not counted
-    "died",  # the worker is gone (segmentation fault, exit)
-    "killed",  # by somebody else's SIGKILL: the kernel, when memory runs out, or a person
+    "io",  # OSError, or a library that cannot be loaded: the world is briefly unwell, not counted
+    "died",  # the worker is gone by itself (segmentation fault, exit)
+    "killed",  # by a signal from outside: the kernel's, when memory runs out, a limit's, or a person's
     "timeout",  # over the time limit, killed
     "memory",  # over the memory limit, or no thread to be had
     "cache",  # compiled code on disk is damaged: it was thrown away, the job is for another try

@@ -22,6 +22,7 @@ class Search:
     narrowing: bool = False
     first: bool | None = None
     confirming: bool = False
+    deaths: int = 0  # of workers that had to do what is tried now
 
     def halves(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         return self.suspects[::2], self.suspects[1::2]
@@ -45,7 +46,7 @@ class Search:
                 return one[0]
             return self._narrowed(two if reduced else one, good)
         if self.first is None:
-            return replace(self, first=reduced)
+            return replace(self, first=reduced, deaths=0)
         if self.first == reduced:
             return "each half can be reduced alone" if reduced else "both halves fail"
         return self._narrowed(two, one) if self.first else self._narrowed(one, two)

@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from daemon.arrivals.sweep import Index, is_file
+from daemon.arrivals.sweep import Index, is_file, is_passed_over
 from daemon.ledger import questions
+from daemon.ledger.publications import is_night
 from daemon.model.states import FileState
 from pipeline.errors import NiridError
 from pipeline.fitsreader import hash_file, read_structure
@@ -103,15 +104,17 @@ def _broken(product: dict[str, Any], deep: bool) -> str:
 
 
 def product_files(folder: Path) -> Iterator[Path]:
-    """Every file that is a product, or was one. OSError when a folder cannot be listed."""
-    for root, folders, names in os.walk(folder, onerror=_unless_gone):
-        folders[:] = [name for name in folders if name not in HOUSEHOLD]
+    """Every file that is a product, or was one. OSError when a folder of ours cannot be listed."""
+
+    def failed(error: OSError) -> None:
+        below = Path(os.fsdecode(error.filename)).relative_to(folder).parts
+        not_ours = isinstance(error, PermissionError) and below and not is_night(below[0])
+        if not isinstance(error, FileNotFoundError) and not not_ours:
+            raise error
+
+    for root, folders, names in os.walk(folder, onerror=failed):
+        folders[:] = [name for name in folders if name not in HOUSEHOLD and not is_passed_over(name)]
         yield from (Path(root, name) for name in names if name.endswith(".fits"))
-
-
-def _unless_gone(error: OSError) -> None:
-    if not isinstance(error, FileNotFoundError):
-        raise error
 
 
 def _under(path: str, roots: Sequence[str]) -> bool:

@@ -13,7 +13,6 @@ import contextlib
 import ctypes
 import os
 import sqlite3
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,21 +21,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from daemon import instance
+from daemon import instance, limits
 from daemon.arrivals.filesystems import NETWORK, filesystem_of
+from daemon.arrivals.sweep import is_passed_over
 from daemon.config.options import Config
+from daemon.instance import CannotLock
 from daemon.ledger.cells import damaged_cells
 from daemon.ledger.store import connect_readonly
+from daemon.upkeep import foldertrial, trial
 from daemon.work import diskguard
-from daemon.work.engine import compiled
-from daemon.work.engine.compiled import warm_marker
+from daemon.work.diskguard import UNKNOWN
+from daemon.work.engine.deaths import Memory
 from pipeline.errors import ConfigError, NiridError
 
 EVENT_SECONDS = 3.0
 SAFE_SQLITE = (3, 51, 3)  # earlier ones have a rare fault in resetting the write-ahead log
 EARLIEST = datetime(2024, 1, 1, tzinfo=UTC)  # the program is younger than that
 LATEST = datetime(2099, 1, 1, tzinfo=UTC)
-SKEW_SECONDS = 5.0  # between our clock and that of a file system
 _UNSYNCHRONISED = 5  # TIME_ERROR, what adjtimex answers
 _MEMORY_ONLY = ("tmpfs", "ramfs")
 
@@ -51,7 +52,7 @@ class Finding:
 def examine(config: Config) -> list[Finding]:
     """Every probe; one that fails in an unforeseen way is a finding too."""
     found: list[Finding] = []
-    for probe in (_drop, _folders, _space, _database, _sqlite, _clock, _numba, _engine, _instance):
+    for probe in (_drop, _folders, _space, _database, _sqlite, _clock, _limits, _workers, _engine, _instance):
         try:
             found += probe(config)
         except Exception as error:
@@ -73,6 +74,10 @@ def _drop(config: Config) -> Iterator[Finding]:
         if not os.access(folder, os.R_OK | os.X_OK):
             yield Finding(check, "wrong", f"{_user()} may not list it")
             continue
+        if closed := _closed_below(folder):
+            yield Finding(
+                check, "note", f"{_user()} may not list {', '.join(closed)}: what is in there waits"
+            )
         kind = filesystem_of(str(folder))
         network = kind.startswith(NETWORK)
         arrived, how = event_arrives(folder)
@@ -86,6 +91,16 @@ def _drop(config: Config) -> Iterator[Finding]:
         yield Finding(check, "ok", f"{choice}, {why}{sweep}")
     if limit := _inotify_limit():
         yield limit
+
+
+def _closed_below(folder: Path) -> list[str]:
+    """The first few folders right below that may not be listed, and are not passed over anyhow."""
+    found: list[str] = []
+    with os.scandir(folder) as entries:
+        for entry, _ in zip(entries, range(1000), strict=False):
+            if entry.is_dir(follow_symlinks=False) and not is_passed_over(entry.name):
+                found += [entry.name] * (not os.access(entry.path, os.R_OK | os.X_OK))
+    return sorted(found)[:3]
 
 
 def event_arrives(folder: Path, seconds: float = EVENT_SECONDS) -> tuple[bool | None, str]:
@@ -148,10 +163,19 @@ def _folders(config: Config) -> Iterator[Finding]:
             text = f"is not there yet; {_user()} may {'make it' if may else f'not make it in {place}'}"
             yield Finding(check, "ok" if may else "wrong", text)
             continue
-        problem = _write_link_and_sync(folder)
+        problem, note = f"{_user()} may not write there", ""
+        if os.access(folder, os.W_OK):
+            problem, note = foldertrial.write_link_and_sync(folder)
         yield Finding(
-            check, "wrong" if problem else "ok", problem or f"on {kind}, can be written, linked, synced"
+            check, "wrong" if problem else "ok", problem or f"on {kind}, can be written, renamed and flushed"
         )
+        if note:
+            yield Finding(check, "note", note)
+        if what == "state folder" and not problem:
+            try:
+                instance.check_locks(folder)
+            except CannotLock as error:
+                yield Finding(check, "wrong", str(error))
         if what == "state folder" and kind.startswith(NETWORK):
             text = f"on {kind}: SQLite's locks cannot be trusted there; it belongs on a local disk"
             yield Finding(check, "wrong", text)
@@ -165,28 +189,6 @@ def _folders(config: Config) -> Iterator[Finding]:
         yield Finding("requests", "note", text)
 
 
-def _write_link_and_sync(folder: Path) -> str:
-    """What publishing needs of a file system; "" when it has all of it."""
-    if not os.access(folder, os.W_OK):
-        return f"{_user()} may not write there"
-    try:
-        with tempfile.TemporaryDirectory(prefix=".nirid-doctor-", dir=folder) as place:
-            one, two = Path(place, "one"), Path(place, "two")
-            began = time.time()
-            with one.open("wb") as file:
-                file.write(b"nirid")
-                file.flush()
-                os.fsync(file.fileno())
-            skew = one.stat().st_mtime - began
-            os.link(one, two)
-            os.replace(one, two)
-    except OSError as error:
-        return f"cannot be written as it must be: {error.strerror} ({error.filename})"
-    if abs(skew) > SKEW_SECONDS:
-        return f"its clock is {skew:+.0f} s from ours"
-    return ""
-
-
 def _space(config: Config) -> Iterator[Finding]:
     guard = diskguard.of(config)
     for name, folder in guard.folders.items():
@@ -195,6 +197,8 @@ def _space(config: Config) -> Iterator[Finding]:
         low = guard.lacking(name, room)
         inodes = "" if room.inodes is None else f", {room.inodes} inodes"
         text = low or f"{room.bytes / 1e9:.1f} GB free{inodes} (pauses below {guard.low_bytes / 1e9:.1f} GB)"
+        if room.bytes >= UNKNOWN:
+            text = "the file system does not tell how much is free: work pauses when a write fails"
         yield Finding(f"space for {name}", "wrong" if low else "ok", text)
 
 
@@ -279,17 +283,21 @@ def _adjtimex() -> int:
     return -1
 
 
-def _numba(config: Config) -> Iterator[Finding]:
-    """Compiled loops are kept on disk; without that every worker compiles for minutes."""
-    compiled.settle(config.cache_folder)
-    folder = warm_marker().parent
-    place = _nearest(folder)
-    if not os.access(place, os.W_OK):
-        text = f"{_user()} may not write {folder}: every start compiles for minutes; set NUMBA_CACHE_DIR"
-        yield Finding("compiled loops", "note" if warm_marker().exists() else "wrong", text)
-        return
-    ready = "are ready" if warm_marker().exists() else "will be made by the first worker, in about a minute"
-    yield Finding("compiled loops", "ok", f"{ready}, in {folder}")
+def _workers(config: Config) -> Iterator[Finding]:
+    if config.engine.kind == "local":
+        yield Finding("workers", *trial.start_one(config))
+
+
+def _limits(config: Config) -> Iterator[Finding]:
+    """What the system allows this process, which is what it allows a daemon started in the same way."""
+    found = limits.too_low(config)
+    memory, wanted = Memory.now().limit, config.engine.workers * config.engine.memory_mb
+    if config.engine.kind == "local" and memory is not None and memory >> 20 < wanted:
+        found.append(
+            f"this service or container may have {memory >> 20} MB, {config.engine.workers} workers up to "
+            f"{config.engine.memory_mb} MB each: the kernel may kill one for it"
+        )
+    yield from (Finding("limits", "note", text) for text in found)
 
 
 def _engine(config: Config) -> Iterator[Finding]:

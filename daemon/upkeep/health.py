@@ -118,6 +118,8 @@ def _daemon(running: dict[str, Any] | None, limits: Limits, now: float) -> Itera
         yield Problem("critical", "disk", f"work is paused: {running['paused']}")
     if running["stalled"]:
         yield Problem("critical", "daemon", running["stalled"])
+    if running["closed"]:
+        yield Problem("warning", "drop folder", running["closed"])
     if running["moved"] is None:
         yield Problem("warning", "daemon", "the daemon is starting")
     elif (still := now - running["moved"]) > limits.still:
@@ -154,16 +156,8 @@ def _disk(config: Config) -> Iterator[Problem]:
     if why := diskguard.of(config).check(0.0):
         yield Problem("critical", "disk", why)
     products = config.product_folder
-    if products.is_dir() and not _may_be_written(products):
+    if products.is_dir() and diskguard.is_read_only(products):
         yield Problem("critical", "products", f"the products folder {products} is on a read-only file system")
-
-
-def _may_be_written(folder: Path) -> bool:
-    """False of a file system that is mounted read-only; who may write is not our question here."""
-    try:
-        return not os.statvfs(folder).f_flag & os.ST_RDONLY
-    except OSError:
-        return True
 
 
 def _requests(config: Config, now: float) -> Iterator[Problem]:

@@ -131,7 +131,8 @@ def take_back(ledger: Ledger, landing: Landing, setting: Setting, overrides: Ove
     taken = landing.take_all()
     landing.as_of = None
     for folder, why in landing.unlisted.items():
-        raise OSError(errno.EIO, f"cannot be listed now: {why}", folder)
+        if why != os.strerror(errno.EACCES):  # which is for good: what is closed to us was never reduced
+            raise OSError(errno.EIO, f"cannot be listed now: {why}", folder)
     ledger.write(partial(_enforce, setting=setting))
     left = []
     found = []

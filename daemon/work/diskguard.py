@@ -26,6 +26,8 @@ RESUME = 1.5  # times low water
 JOBS = 3  # biggest jobs that must find room
 PAUSE_SECONDS = 60.0  # between two changes of mind
 LOOK_SECONDS = 5.0  # between two looks: on a network folder a look may take long
+UNKNOWN = 1 << 62  # bytes: the room on a file system that does not tell
+_NOT_TOLD = (errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EINVAL)
 FULL = ("Errno 28", "Errno 122", "No space left", "quota exceeded", "disk is full")
 
 
@@ -38,9 +40,14 @@ class Room(NamedTuple):
 
 def room(folder: Path) -> Room:
     """What an ordinary user may still write. OSError."""
-    st = os.statvfs(folder)
-    if not st.f_blocks:  # a file system that does not tell
-        return Room(1 << 62, None)
+    try:
+        st = os.statvfs(folder)
+    except OSError as error:
+        if error.errno not in _NOT_TOLD:
+            raise
+        return Room(UNKNOWN, None)
+    if not st.f_blocks or not st.f_frsize:  # a file system that does not tell
+        return Room(UNKNOWN, None)
     return Room(st.f_bavail * st.f_frsize, st.f_favail if st.f_files else None)
 
 
@@ -48,10 +55,17 @@ def room_to_write(folder: Path) -> Room:
     """The same, for whoever has to write there. OSError also when that may not be: it is a pause as well."""
     found = room(folder)
     if not os.access(folder, os.W_OK):
-        read_only = bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
-        number = errno.EROFS if read_only else errno.EACCES
+        number = errno.EROFS if is_read_only(folder) else errno.EACCES
         raise OSError(number, f"it may not be written: {os.strerror(number)}", str(folder))
     return found
+
+
+def is_read_only(folder: Path) -> bool:
+    """True of a file system that is mounted read-only, and says so."""
+    try:
+        return bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False
 
 
 def tells_of_full_disk(error: str) -> bool:

@@ -40,7 +40,7 @@ from daemon.work.previews import Looks
 BACK_OFF = (1.0, 300.0)  # first and longest, s
 OLDEST_EVERY = 8  # one claim in so many is the oldest of the backlog
 LOOK_AGAIN = 30.0  # s, at products that may be lost
-ALONE_SECONDS = 300.0  # after a worker was killed for memory
+ALONE_SECONDS = 300.0  # after a worker was killed for memory, or was too slow
 HURRIED_TRIES = 3  # with --until-idle, where back-off counts as elapsed
 
 
@@ -234,17 +234,19 @@ class Dispatcher:
             if outcome.result and outcome.result.get(path):
                 with contextlib.suppress(OSError):
                     Path(outcome.result[path]).unlink()
-        if outcome.ending in (*OF_THE_MACHINE, "timeout"):  # says nothing of the frames
+        if outcome.ending in OF_THE_MACHINE:  # says nothing of the frames
             self._of_the_machine(outcome)
             self._delay(outcome.job_id, outcome.error)
         elif outcome.ending not in ("stopped", "cache") and self.setting is not None:
             setting = self.setting
-            self.ledger.write(lambda tx: searches.told(tx, job, outcome, setting))
-            self._delays.pop(outcome.job_id, None)
+            if self.ledger.write(lambda tx: searches.told(tx, job, outcome, setting)):
+                self._delays.pop(outcome.job_id, None)
+            else:
+                self._delay(outcome.job_id, outcome.error)
         self._trying = 0
 
     def _of_the_machine(self, outcome: Outcome) -> None:
-        """A full disk: start nothing until there is room. Memory: one job at a time for a while."""
+        """A full disk: start nothing until there is room. Memory, time: one job at a time for a while."""
         if outcome.ending == "io":
             self.full(outcome.error)
         elif outcome.ending in OF_THE_MACHINE:
@@ -423,7 +425,12 @@ class Dispatcher:
 
     def left_undone(self) -> list[str]:
         """What the system has kept from being done, in words; back-off is over in a batch."""
-        done = [f"job {abs(job)}: {delay.why}" for job, delay in sorted(self._delays.items())]
+        with self.ledger.read() as db:  # a job that was planned anew meanwhile needs nobody any more
+            rows = db.execute("SELECT id FROM job WHERE state IN ('planned', 'waiting', 'running')")
+            wanted = {row["id"] for row in rows} | {-row["job_id"] for row in db.execute(PENDING)}
+        wanted |= self._unpublished.keys()
+        left = sorted(job for job in self._delays if job in wanted)
+        done = [f"job {abs(job)}: {self._delays[job].why}" for job in left]
         return done + [f"work is paused: {self.paused}"] * bool(self.paused)
 
     def _delay(self, job: int, why: str = "") -> None:

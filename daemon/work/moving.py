@@ -14,6 +14,9 @@ from pathlib import Path
 from daemon.disk import hash_of, make_folder, sync, there
 from daemon.model.publication import DAMAGED, PublishPlan, StagedFileGone
 
+# What file systems say that have no hard links (or none from here to there).
+NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.EXDEV, errno.ENOSYS)
+
 
 def move_files(plan: PublishPlan, at: Callable[[str], None] = lambda point: None) -> None:
     """Make the new file visible and keep the old ones. May be called again after any interruption.
@@ -52,18 +55,23 @@ def move_files(plan: PublishPlan, at: Callable[[str], None] = lambda point: None
     at("synced")
 
 
-def _rename(staged: Path, final: Path) -> None:
-    """Where a night's folder lies on another file system than the staging folder, by a copy beside it."""
+def _rename(source: Path, target: Path) -> None:
+    """Where a folder below the products lies on another file system than its neighbours, by a copy."""
     try:
-        os.replace(staged, final)
+        os.replace(source, target)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        temporary = final.with_name(f".{final.name}.tmp")
-        shutil.copyfile(staged, temporary)
-        sync(temporary)
-        os.replace(temporary, final)
-        staged.unlink()
+        _copy(source, target)
+        source.unlink()
+
+
+def _copy(source: Path, target: Path) -> None:
+    """A copy that is there whole, or not at all."""
+    temporary = target.with_name(f".{target.name}.tmp")
+    shutil.copyfile(source, temporary)
+    sync(temporary)
+    os.replace(temporary, target)
 
 
 def _keep(old: Path, kept: Path, sha256: str = "") -> None:
@@ -79,12 +87,9 @@ def _keep(old: Path, kept: Path, sha256: str = "") -> None:
     try:
         os.link(old, kept)
     except OSError as error:
-        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.EXDEV):
+        if error.errno not in NO_LINKS:
             raise
-        temporary = kept.with_name(f".{kept.name}.tmp")
-        shutil.copyfile(old, temporary)
-        sync(temporary)
-        os.replace(temporary, kept)
+        _copy(old, kept)
     sync(kept.parent)
 
 
@@ -104,7 +109,7 @@ def _put_aside(old: Path, kept: Path) -> None:
     """What is no product any more is kept for a person to look at, under a name that no product has."""
     if there(old):
         make_folder(kept.parent)
-        os.replace(old, f"{kept}{DAMAGED}")
+        _rename(old, kept.with_name(f"{kept.name}{DAMAGED}"))
         old.with_suffix(".png").unlink(missing_ok=True)
         sync(kept.parent)
         sync(old.parent)

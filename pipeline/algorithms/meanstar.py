@@ -26,6 +26,7 @@ RING = (1.3, 2.0)  # radii of the ring that tells the sky beside a star, over th
 SURE = 10.0  # noises, of the peak of a star that shows a shape
 DIFFER = 0.03  # ellipticity, of one star of a field with galaxies and blends (simulated)
 BRIGHTER = 3.0  # times the first image: another star, and no second one
+BLURRED = 2.0  # times the usual width, the second guess
 LEAST_PIXELS = 0.6  # of a star's cut-out that must be good for it to count
 
 
@@ -121,12 +122,18 @@ def shape(stars: NDArray[np.float64], noise: Floats, fwhm: float) -> Shape | Non
         np.sqrt(np.mean(noise**2)) * math.sqrt((math.pi / 2 if len(stars) > 2 else 1.0) / len(stars))
     )
     image = np.where(known, mean, 0.0).astype(np.float32)
-    peak = float(image[half - 2 : half + 3, half - 2 : half + 3].max())
-    if not peak > 5 * sigma:
+    middle = slice(half - 2, half + 3)
+    peak = float(image[middle, middle].max())
+    box = int(fwhm / 4) | 1  # a wide star is seen in more pixels than one
+    seen = boxes.mean(image, box) if box > 1 else image
+    if not float(seen[middle, middle].max()) > 5 * sigma / box:
         return None
     var = np.full(image.shape, max(sigma, 1e-4 * peak) ** 2, np.float32)
-    middle = np.array([float(half)])
-    fit = fit_stars(image, var, ~known, middle, middle.copy(), np.array([fwhm]))
+    place = np.array([float(half)])
+    for guess in (fwhm, BLURRED * fwhm):  # from a guess far too narrow no fit gets anywhere
+        fit = fit_stars(image, var, ~known, place, place.copy(), np.array([guess]))
+        if np.isfinite(fit.fwhm[0]):
+            break
     if not (np.isfinite(fit.fwhm[0]) and fit.fwhm[0] > 0):
         return None
     own = float(fit.fwhm[0])

@@ -92,7 +92,7 @@ def anchor_of(frames: Frames, place: int, shifts: Shifts, params: AdjustWCSParam
         second, elongation = beside(frames[0], frames[place], shifts[0].matrix)
         spoilt[0] |= second > LIMITS["second_peak"].value or elongation > LIMITS["elongated"].value
     if not spoilt[0] and (shifts[0] is None or not odd[0]):
-        return 0, []
+        return 0, [] if odd.any() else _disagreement(frames, shifts, scale)
     for k, shift in enumerate(shifts):
         if shift is not None and not odd[k] and not spoilt[k]:
             if not odd[0]:
@@ -102,6 +102,21 @@ def anchor_of(frames: Frames, place: int, shifts: Shifts, params: AdjustWCSParam
                 f"of the others (limit {limit * scale:.1f} arcsec); the WCS is that of {frames[k].name}"
             ]
     return 0, []
+
+
+def _disagreement(frames: Frames, shifts: Shifts, scale: float) -> list[str]:
+    """What is to be said of headers that disagree where no majority tells which are wrong."""
+    corrections = _corrections(shifts)
+    known = np.isfinite(corrections[:, 0])
+    apart = np.hypot(*(corrections - corrections[0]).T) if known[0] else np.zeros(len(shifts))
+    worst = int(np.nanargmax(np.where(known, apart, 0.0)))
+    if apart[worst] * scale <= ODD_HEADER:
+        return []
+    return [
+        f"{frames[worst].name}: its header's pointing is off by {apart[worst] * scale:.1f} arcsec from that "
+        f"of {frames[0].name} (limit {ODD_HEADER:.1f} arcsec), and no majority tells which is wrong; "
+        f"the WCS is that of {frames[0].name}"
+    ]
 
 
 def fallen_back(

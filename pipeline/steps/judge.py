@@ -194,6 +194,10 @@ def _never_read(members: Frames, seen: Sequence[Figures], params: JudgeFramesPar
             out[k] = _out(frame, "no good pixel")
         elif own.saturated > params.saturated:
             out[k] = _out(frame, "saturated all over", own.saturated, params.saturated, "of the pixels")
+        elif _kind(frame) == "image" and own.bent > params.saturated:
+            # No step takes such a pixel for sky, and its counts are not those of the light.
+            reason = "beyond the linear range all over"
+            out[k] = _out(frame, reason, own.bent, params.saturated, "of the pixels")
         else:
             wanted = own.expected if math.isfinite(own.expected) else usual
             if own.noise < params.constant * wanted or constant(frame) is not None:

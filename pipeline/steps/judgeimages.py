@@ -19,6 +19,7 @@ from pipeline.headers import number
 from pipeline.limits import limit
 from pipeline.params import bounded
 from pipeline.primitive import Calibrations, per_frame, primitive
+from pipeline.steps.frameshifts import star_width
 from pipeline.steps.judge import dealt, told
 from pipeline.steps.members import name_of
 from pipeline.steps.reference import companions, reference_of
@@ -49,6 +50,7 @@ class JudgeImagesParams:
     elongated: float = limit("elongated", gt=0)
     second_peak: float = limit("second_peak", gt=0)
     repeated: float = limit("repeated", gt=0)
+    misplaced: float = limit("misplaced", gt=0)
     unfound: float = limit("unfound", ge=0, lt=1)
 
 
@@ -69,8 +71,15 @@ def judge_images(frames: Frames, params: JudgeImagesParams, cals: Calibrations) 
     if _excess(seen[brightest], params) > CLEARER:  # the reference is in cloud
         seen = compared(frames, frames[brightest])
     transparency = meanstar.of_the_clear([found.light for found in seen])
+    verdicts = _verdicts(frames, seen, transparency, params)
+    # No aperture holds the light of a spoilt image: of that nothing is claimed.
+    spoilt = {v.frame for v in verdicts if v.use == LEFT_OUT and v.unit != "of the light"}
+    transparency = [
+        (math.nan, math.nan) if name_of(frame) in spoilt else light
+        for frame, light in zip(frames, transparency, strict=True)
+    ]
     frames = [_measured(*found) for found in zip(frames, seen, transparency, strict=True)]
-    verdicts = _settled(_verdicts(frames, seen, transparency, params), len(frames))
+    verdicts = _settled(verdicts, len(frames))
     frames = dealt(frames, verdicts, params.accept, skies=False)
     own = {verdict.frame: verdict for verdict in verdicts if not _is_accepted(verdict, frames)}
     return [_scaled(frame, own.get(name_of(frame))) for frame in frames]
@@ -154,9 +163,14 @@ def _verdicts(
     most_pairs = params.repeated + float(np.median(pairs))
     by_sources = sum(str(f.header.get("REGMETH")) in ("sources", "reference") for f in frames)
     out = []
+    width = star_width(frames, frames[0])
     for frame, own, unlike, light, double in zip(frames, seen, found, transparency, pairs, strict=True):
         verdict = None
-        if double > most_pairs:
+        off = number(frame.header, "REGERR") or 0.0 if frame.header.get("REGMETH") == "offsets" else 0.0
+        if off > params.misplaced * width:
+            reason = "its place is not known: its sources are not where its header has them"
+            verdict = _left_out(frame, reason, off, params.misplaced * width, "pixels")
+        elif double > most_pairs:
             reason = "double: its sources repeat at one distance"
             verdict = _left_out(frame, reason, double, most_pairs, "of the sources")
         elif own.expected >= 5 and own.shape is None and own.light is None and 2 * by_sources > len(frames):
@@ -165,11 +179,31 @@ def _verdicts(
             )
         if verdict is None and own.shape is not None and unlike is not None and usual is not None:
             verdict = _by_shape(frame, own.shape, unlike, usual, params, few=len(frames) <= FEW)
-        cloud = None if "NON_SIDEREAL" in tags_of(frame.header) else _by_light(frame, light, params)
+        cloud = _by_light(frame, light, params)
+        if cloud is not None and "NON_SIDEREAL" in tags_of(frame.header):
+            reason = (
+                "its target has another light than in the others: cloud, or the target itself; not scaled"
+            )
+            cloud = replace(cloud, use=USED, weight=1.0, reason=reason)
         if (both := _harder(verdict, cloud)) is not None:
             before = next((v.weight for v in frame.verdicts if v.frame == both.frame), 1.0)
             out.append(replace(both, weight=both.weight * (before or 1.0)))
-    return out
+    return out + _untold(frames, transparency, out)
+
+
+def _untold(
+    frames: Frames, transparency: Sequence[tuple[float, float]], verdicts: Sequence[Verdict]
+) -> list[Verdict]:
+    """Where others are scaled for cloud: frames whose light cannot be measured, and are as they are."""
+    if not any(v.use == SCALED for v in verdicts):
+        return []
+    judged = {v.frame for v in verdicts}
+    reason = "others are in cloud, and the light of its own stars is not known: its counts are as they are"
+    return [
+        Verdict(name_of(frame), reason=reason)
+        for frame, (light, _) in zip(frames, transparency, strict=True)
+        if name_of(frame) not in judged and not math.isfinite(light)
+    ]
 
 
 def _left_out(frame: Frame, reason: str, figure: float, most: float, unit: str = "") -> Verdict:
@@ -189,8 +223,8 @@ def _by_shape(
     elongation = math.hypot(unlike.e1 - usual.e1, unlike.e2 - usual.e2)
     # The same motion lengthens a narrow star more, and costs as little.
     motion = params.elongated * max(1.0, NARROW / shape.fwhm)
-    usual_most = max(motion, 5 * unlike.error)
-    most, too_much = one * usual_most, max(one, weak) * usual_most
+    surely = max(5 * unlike.error, ROUND if shape.number < 3 else 0.0)
+    most, too_much = max(one * motion, surely), max(max(one, weak) * motion, surely)
     ratio = unlike.fwhm / usual.fwhm
     if ratio > 1 + weak * (params.too_blurred - 1) and elongation < ROUND:
         return _left_out(frame, "blurred", ratio, params.too_blurred, "times the others' FWHM")
@@ -220,6 +254,10 @@ def _by_light(frame: Frame, transparency: tuple[float, float], params: JudgeImag
     """In cloud: the counts are scaled, the frame counts for less by the noise that this brings."""
     light, error = transparency
     measured = math.isfinite(error)  # else it is an upper limit
+    most = 1 / params.thin_cloud
+    if measured and light > most and light - 1 > 3 * error:
+        reason = f"brighter than the frames taken for clear, by {2.5 * math.log10(light):.2f} mag; not scaled"
+        return Verdict(name_of(frame), USED, USED, reason, light, most, "of the light")
     if not light < params.thin_cloud or (measured and 1 - light < 3 * error):
         return None
     if not measured and light**2 >= params.least_weight:
@@ -234,6 +272,7 @@ def _by_light(frame: Frame, transparency: tuple[float, float], params: JudgeImag
 def _harder(one: Verdict | None, other: Verdict | None) -> Verdict | None:
     """Both in one: what leaves the frame out, else scaled and weighted."""
     found = [v for v in (one, other) if v is not None]
+    found = [v for v in found if v.use != USED] or found
     if len(found) < 2 or any(v.use == LEFT_OUT for v in found):
         return next((v for v in found if v.use == LEFT_OUT), found[0] if found else None)
     scaled = next(v for v in found if v.use == SCALED)

@@ -18,6 +18,8 @@ REFERENCE = "reference"  # REGMETH of the frame itself
 # from frame to frame in steady seeing; a double image has twice the sources, a clouded one lacks them.
 WIDER, ROUNDER, FEWER, MORE = 1.25, 0.12, 0.7, 1.35
 BRIGHTER = 40  # sources of a frame that are asked whether they repeat
+SURE = 20.0  # signal to noise of a source whose width counts, where none is surely a star
+FEW_STARS, BESIDE = 3, 0.3  # as bright as this part of the brightest: a second image of it is not overlooked
 TRAILED = 0.2  # ellipticity beyond the usual one, of a frame whose header tells no place
 # Frames whose scores differ by less are alike: the noise of a width.
 ALIKE = 0.06
@@ -44,7 +46,7 @@ def candidates(frames: Sequence[Frame]) -> list[int]:
     relative, flat, count = _looks(frames)
     few, many = _unusual(count)
     odd = (relative > WIDER) | (flat > ROUNDER) | (data < LEAST_PIXELS * data.max()) | few | many
-    odd |= doubles(frames)
+    odd |= doubles(frames) | _second_star(frames)
     score = relative + np.maximum(flat, 0) + OFF_MIDDLE * _off_middle(frames)
     rank = np.floor((score - score.min()) / ALIKE)
     return sorted(range(len(frames)), key=lambda k: (count[k] == 0, bool(odd[k]), rank[k], k))
@@ -53,9 +55,9 @@ def candidates(frames: Sequence[Frame]) -> list[int]:
 def smeared(frames: Sequence[Frame]) -> NDArray[np.bool_]:
     """(n,) frames whose own place is not well known: trailed, blurred, or with twice the others' sources."""
     relative, flat, count = _looks(frames)
-    known = np.array([np.isfinite(_value(f, "FWHMPIX")) for f in frames])
+    known = np.array([np.isfinite(_of_stars(f, "FWHMPIX", "FWHM_FIT")) for f in frames])
     blurred = known & (relative > LIMITS["too_blurred"].value)
-    return blurred | (flat > TRAILED) | _unusual(count)[1] | doubles(frames)
+    return blurred | (known & (flat > TRAILED)) | _unusual(count)[1] | doubles(frames)
 
 
 def companions(frames: Sequence[Frame]) -> NDArray[np.float64]:
@@ -78,10 +80,22 @@ def doubles(frames: Sequence[Frame]) -> NDArray[np.bool_]:
     return np.asarray(share > LIMITS["repeated"].value + float(np.median(share)))
 
 
+def _second_star(frames: Sequence[Frame]) -> NDArray[np.bool_]:
+    """(n,) frames of a field of few stars that show more bright ones than the others do."""
+    number = np.array(
+        [
+            0 if t is None or not t.size else np.count_nonzero(t["FLUX_AUTO"] > BESIDE * t["FLUX_AUTO"].max())
+            for t in (f.catalog for f in frames)
+        ]
+    )
+    usual = _median(np.where(number > 0, number, np.nan))
+    return (number > MORE * usual) & (usual <= FEW_STARS)
+
+
 def _looks(frames: Sequence[Frame]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """(width over the usual one, ellipticity beyond the usual one, number of sources), (n,) each."""
-    width = np.array([_value(f, "FWHMPIX") for f in frames])
-    shape = np.array([_value(f, "ELLIPTIC") for f in frames])
+    width = np.array([_of_stars(f, "FWHMPIX", "FWHM_FIT") for f in frames])
+    shape = np.array([_of_stars(f, "ELLIPTIC", "ELLIP_FIT") for f in frames])
     count = np.array([0 if f.catalog is None else f.catalog.size for f in frames], float)
     relative = np.where(np.isfinite(width), width / _median(width), 2.0)
     return relative, np.where(np.isfinite(shape), shape - _median(shape), 0.5), count
@@ -99,9 +113,20 @@ def _value(frame: Frame, card: str) -> float:
     return float("nan") if value is None else value
 
 
-def _median(values: NDArray[np.float64]) -> float:
+def _of_stars(frame: Frame, card: str, column: str) -> float:
+    """What the header says of the frame's stars; where no source is surely one, as a lone star with a bad
+    pixel is not, the median of those that a profile was fitted to."""
+    value, t = _value(frame, card), frame.catalog
+    if np.isfinite(value) or t is None:
+        return value
+    with np.errstate(all="ignore"):
+        sure = (t["FWHM_FIT"] > 0) & (t["FLUX_AUTO"] > SURE * t["FLUXERR_AUTO"])
+    return _median(t[column][sure].astype(float), float("nan"))
+
+
+def _median(values: NDArray[np.float64], none: float = 1.0) -> float:
     known = values[np.isfinite(values)]
-    return float(np.median(known)) if known.size else 1.0
+    return float(np.median(known)) if known.size else none
 
 
 def _off_middle(frames: Sequence[Frame]) -> NDArray[np.float64]:

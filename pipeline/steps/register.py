@@ -27,6 +27,7 @@ from pipeline.steps.frameshifts import (
     united,
 )
 from pipeline.steps.headererrors import anchor_of, doubted, fallen_back
+from pipeline.steps.lonestar import by_lone_star
 from pipeline.steps.movingtarget import by_target
 from pipeline.steps.reference import candidates
 from pipeline.tags import tags_of
@@ -78,8 +79,9 @@ def adjust_wcs_to_reference(frames: Frames, params: AdjustWCSParams, cals: Calib
     """Correct the WCS of all frames to agree with one another.
 
     All are registered to one of them, the reference: by matched sources, one bright one being enough near the
-    place that the header tells; else by the cross-correlation of the images; else by the telescope offsets,
-    less what the headers of the others were off by. A moving target is matched by itself, never by stars.
+    place that the header tells, through a cloud, too; else by the cross-correlation of the images; else by
+    the telescope offsets, less what the headers of the others were off by. A moving target is matched by
+    itself, never by stars.
     The sky is where the header of the first frame has it, or, where that disagrees with most of the others,
     of the first that does not.
 
@@ -124,6 +126,8 @@ def _registered(frames: Frames, params: AdjustWCSParams) -> tuple[int, Shifts]:
             place, shifts = trial, found
         if 2 * _known(shifts) > len(frames):
             break
+    if params.evidence:
+        by_lone_star(frames, place, shifts, params)
     _by_other_means(frames, place, shifts, params)
     return place, shifts
 

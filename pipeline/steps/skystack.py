@@ -21,6 +21,7 @@ Made = TypeVar("Made")
 
 # Cut above the level, sigma: where objects are masked the same as below, else closer.
 MASKED, UNMASKED = 3.0, 1.5
+NEAREST = 3  # skies in time that tell how fast the sky changes
 STACKS_KEPT = 4  # skies that are kept for the next frames: each takes as much memory as a frame
 WINGS = 6.0  # pixels by which masks grow before a level is measured
 
@@ -265,6 +266,19 @@ def own_level(frame: Frame, names: tuple[str, ...], skies: Skies) -> tuple[float
         return ((1 - weight) * skies.level(first) + weight * skies.level(last)) / whole, "interpolated"
     nearest = min(names, key=lambda n: (abs(times[n] - now), n))
     return skies.level(nearest) / whole, "nearest"
+
+
+def drift_of(frame: Frame, names: tuple[str, ...], skies: Skies) -> float:
+    """What the level taken from the nearest sky may be off by at the time of the frame: as much as the skies
+    nearest in time change in that time. It is not taken off: a change goes on as it likes."""
+    now = middle_of(frame)
+    near = sorted(names, key=lambda n: abs(middle_of(skies.frames[n]) - now))[:NEAREST]
+    times = np.array([middle_of(skies.frames[n]) for n in near])
+    levels = np.array([skies.level(n) for n in near])
+    if len(near) < 2 or np.ptp(times) <= 0 or not np.isfinite(levels).all():
+        return 0.0
+    slope = float(np.polyfit(times - now, levels, 1)[0])
+    return slope * (now - float(times[0]))
 
 
 def middle_of(frame: Frame) -> float:

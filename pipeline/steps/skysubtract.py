@@ -25,6 +25,7 @@ from pipeline.steps.skystack import (
     Skies,
     SkyCorrectParams,
     calibrations_variance,
+    drift_of,
     level_of,
     of_frame,
     own_level,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 TURNED = 2.0  # degrees: frames turned by more do not lie on one another by shifts
 SAID = 0.005  # of a frame that may be filled without a word
+DRIFTS = 0.02  # of the sky, by which it may have changed since it was seen, without a word: airglow does so
 Pools = dict[str, tuple[str, ...]]
 
 __all__ = ["SkyCorrectParams", "sky_correct"]
@@ -56,8 +58,9 @@ def sky_correct(frames: Frames, params: SkyCorrectParams, cals: Calibrations) ->
     whose extended target hides the sky, or a frame without skies (`skymodelled`); with `gradient`, frames
     whose sky changes its slope are brought to one first. What was done is a note.
 
-    Sets SKYLEVEL (what was taken off), SKYFACT, SKYNUM, SKYHOW, SKYVAR, SKYMODEL. Without `model` a frame
-    without skies stays as it is, with a note. Raises ReductionError when a frame has no usable sky pixel.
+    Sets SKYLEVEL (what was taken off), SKYFACT, SKYNUM, SKYHOW, SKYDRIFT, SKYVAR, SKYMODEL. Without `model`
+    a frame without skies stays as it is, with a note. Raises ReductionError when a frame has no usable sky
+    pixel.
     """
     objects = [f for f in frames if "object" in f.roles or not f.roles]
     by_name = {f.name: f for f in frames}
@@ -90,7 +93,7 @@ def sky_correct(frames: Frames, params: SkyCorrectParams, cals: Calibrations) ->
         return of_frame(frame, lambda: _corrected(frame, names, skies, scale, cals)) if names else frame
 
     out = each(corrected, objects)
-    notes += _holes(out, done)
+    notes += _holes(out, done) + _changes(out, done)
     for text in notes:
         out = note(out, text)
     return out
@@ -106,6 +109,22 @@ def _holes(frames: Frames, done: Mapping[str, Frame]) -> list[str]:
     return [
         f"{worst}: sky under objects is a model for {unseen[worst]} pixels, {percent:.1f} % "
         f"(limit {100 * SAID:.1f} %), which are objects on all its skies"
+    ]
+
+
+def _changes(frames: Frames, done: Mapping[str, Frame]) -> list[str]:
+    """What to say of skies that change fast and were not seen on both sides of an object frame in time."""
+    rest = [f for f in frames if f.name not in done and float(f.header.get("SKYLEVEL", 0.0)) > 0]
+    part = {f.name: float(f.header.get("SKYDRIFT", 0.0)) / float(f.header["SKYLEVEL"]) for f in rest}
+    many = [name for name, value in part.items() if abs(value) > DRIFTS]
+    if not many:
+        return []
+    worst = max(many, key=lambda name: abs(part[name]))
+    drift = next(float(f.header["SKYDRIFT"]) for f in rest if f.name == worst)
+    return [
+        f"{worst}: no sky frames before and after it; the level of its sky is the nearest's, which changes: "
+        f"its background may be off by {drift:+.0f} {frames[0].unit}, {100 * part[worst]:+.1f} % of the sky "
+        f"(limit {100 * DRIFTS:.0f} %), and so may that of {len(many)} frames"
     ]
 
 
@@ -170,10 +189,12 @@ def _corrected(frame: Frame, names: tuple[str, ...], skies: Skies, scale: bool, 
 
     params = skies.params
     sky = skies.stack(names)
+    drift = 0.0
     if scale:
         factor, how = scaling(frame, names, skies), "scaled"
     else:
         factor, how = own_level(frame, names, skies)
+        drift = drift_of(frame, names, skies) if how == "nearest" else 0.0
     variance = np.zeros_like(frame.sci) if frame.var is None else frame.var
     common: dict[str, Any] = {}
     if params.common_noise and frame.var is not None:
@@ -204,6 +225,7 @@ def _corrected(frame: Frame, names: tuple[str, ...], skies: Skies, scale: bool, 
         "SKYFACT": (round(factor, 7), "Factor applied to the sky frame"),
         "SKYNUM": (len(names), "Number of frames in the sky"),
         "SKYHOW": (how, "How the level of the sky was found"),
+        "SKYDRIFT": (round(drift, 4), f"[{frame.unit}] By which it may have changed since then"),
         "SKYVAR": (round(brought, 4), "Variance that the sky has brought"),
         "SKYMODEL": (unseen, "Pixels where the sky is a model"),
     }

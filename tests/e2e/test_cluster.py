@@ -60,7 +60,7 @@ def test_a_killed_worker_changes_no_bit_of_any_product(cluster, tiny_night, tmp_
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "victim").exists()
     (interrupted,) = (line for line in done.stderr.splitlines() if '"job_interrupted"' in line)
-    assert '"ending": "died"' in interrupted
+    assert '"ending": "killed"' in interrupted
     assert "the Dask worker tcp://127.0.0.1:" in interrupted
     right(away, tiny_night, TINY)
     assert away.made() == home.made()

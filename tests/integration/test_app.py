@@ -129,7 +129,9 @@ def test_a_heart_without_progress_is_not_vouched_for(monkeypatch):
     monkeypatch.setattr(app.systemd, "notify", lambda *lines: said.append(lines))
     monkeypatch.setattr(run, "LOOK_SECONDS", 0.0)
     stalled = SimpleNamespace(progress_at=time.monotonic() - 2 * STALLED_SECONDS)
-    lands = SimpleNamespace(progress_at=time.monotonic(), ignored={}, watcher=SimpleNamespace(modes={}))
+    lands = SimpleNamespace(
+        progress_at=time.monotonic(), ignored={}, closed=lambda: "", watcher=SimpleNamespace(modes={})
+    )
     told = {}
     turns = iter([False, False, True])
     run._watch_over(

@@ -137,7 +137,7 @@ def test_a_killed_worker_fails_its_own_job_only_and_is_replaced(cluster, make, t
     (child,) = children(victim)
     os.kill(victim, signal.SIGKILL)
     (outcome,) = until(engine, bool)
-    assert (outcome.job_id, outcome.ending) == (1, "died")
+    assert (outcome.job_id, outcome.ending) == (1, "killed")
     until(engine, lambda _: engine.free() == 1)  # its nanny has started another
     until(engine, lambda _: not alive(child))
     assert [r.job_id for r in engine._running.values()] == [2]

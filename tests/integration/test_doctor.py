@@ -14,12 +14,13 @@ from watchdog.observers import Observer
 from daemon.arrivals import filesystems
 from daemon.config import load
 from daemon.ledger.store import Ledger
-from daemon.upkeep import doctor
+from daemon.upkeep import doctor, trial
 
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "numba"))
+    monkeypatch.setattr("daemon.upkeep.trial.start_one", lambda config: ("ok", "one was started"))
     for name in ("drop", "products", "state"):
         (tmp_path / name).mkdir()
     Ledger(tmp_path / "state" / "nirid.db").close()
@@ -151,3 +152,93 @@ def test_the_command_exits_with_1_when_something_is_wrong(place):
     answer = json.loads(bad.stdout)
     assert not answer["ok"]
     assert next(c["check"] for c in answer["checks"] if c["level"] == "wrong").startswith("drop folder")
+
+
+RUNNERS = {
+    "well": "def run(job, should_stop): return {}",
+    "fails": "def run(job, should_stop): raise ValueError('odd')",
+    "dies": "import os\ndef run(job, should_stop): os.abort()",
+    "mute": "import os\nos._exit(3)",
+    "slow": "import time\ndef run(job, should_stop): time.sleep(60)",
+    "damaged": "code = compile('def _load_data(): return {}[1]', '/x/numba/core/caching.py', 'exec')\n"
+    "exec(code)\ndef run(job, should_stop): return _load_data()",
+}
+
+
+@pytest.mark.parametrize(
+    ("runner", "level", "says"),
+    [
+        ("well", "ok", "did every recipe once"),
+        ("fails", "wrong", "cannot do a job: ValueError: odd"),
+        ("dies", "wrong", "cannot do a job: the worker died (SIGABRT)"),
+        ("mute", "wrong", "no worker can start (1 tried; the last one: exit 3"),
+        ("slow", "wrong", "was not done after"),
+        ("damaged", "note", "thrown away"),
+    ],
+)
+def test_a_worker_is_started_whatever_a_marker_says(tmp_path, monkeypatch, runner, level, says):
+    (tmp_path / f"{runner}.py").write_text(RUNNERS[runner])
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "numba"))
+    settings = load.load(None, {"state.folder": str(tmp_path / "state")})
+    patience = 3.0 if runner == "slow" else 30.0
+    got = trial.start_one(settings, f"{runner}:run", patience)
+    assert got[0] == level
+    assert says in got[1]
+
+
+def test_what_root_would_compile_for_another_is_not_compiled(tmp_path, monkeypatch):
+    (tmp_path / "state").mkdir()
+    os.chown(tmp_path / "state", 54321, 54321) if not os.geteuid() else pytest.skip("needs root")
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "numba"))
+    level, text = trial.start_one(load.load(None, {"state.folder": str(tmp_path / "state")}), "no:run")
+    assert (level, "run this as uid 54321" in text) == ("note", True)
+
+
+def test_a_state_folder_that_cannot_be_locked(place, monkeypatch):
+    def none(fd, how):
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr("fcntl.flock", none)
+    assert "cannot be locked" in wrong(examine(place))["state folder"]
+
+
+def test_limits_that_are_too_low_are_noted(place, monkeypatch):
+    monkeypatch.setattr("resource.getrlimit", lambda kind: (32, 32))
+    said = [f.text for f in examine(place) if f.check == "limits"]
+    assert any("only 32 files may be open" in text for text in said)
+    assert any("a worker may have 0 MB (ulimit -d)" in text for text in said)
+
+
+def test_folders_below_the_drop_folder_that_may_not_be_listed(place, monkeypatch):
+    for name in ("lost+found", "private", "open"):
+        (place / "drop" / name).mkdir()
+    access = os.access
+    shut = ("lost+found", "private")
+    monkeypatch.setattr(os, "access", lambda p, mode: not str(p).endswith(shut) and access(p, mode))
+    notes = [f.text for f in examine(place) if f.check.startswith("drop") and f.level == "note"]
+    assert len(notes) == 1
+    assert "may not list private: " in notes[0]
+
+
+@pytest.mark.parametrize(
+    ("call", "number", "says"),
+    [
+        ("link", errno.EPERM, "no hard links"),
+        ("fsync", errno.EINVAL, "cannot flush the names"),
+        ("fsync", errno.ENOSYS, "cannot flush the names"),
+    ],
+)
+def test_what_a_file_system_lacks_and_we_can_do_without_is_a_note(place, monkeypatch, call, number, says):
+    real = getattr(os, call)
+
+    def lacks(what, *more):
+        if call == "link" or os.path.isdir(f"/proc/self/fd/{what}"):
+            raise OSError(number, os.strerror(number))
+        return real(what, *more)
+
+    monkeypatch.setattr(os, call, lacks)
+    found = examine(place)
+    assert wrong(found) == {}
+    notes = [f.check.split()[0] for f in found if f.level == "note" and says in f.text]
+    assert notes == ["products", "state"]

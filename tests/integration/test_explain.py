@@ -74,14 +74,16 @@ def test_a_product_says_what_it_was_made_of_and_what_would_be_better(daemons):
 
 
 def test_a_failed_job_tells_its_attempts_and_their_errors(daemons):
-    daemon = daemons(engine=FakeEngine(endings={"N20160102S0001_dark": ["died", "io", "timeout", "died"]}))
+    daemon = daemons(
+        engine=FakeEngine(endings={"N20160102S0001_dark": ["died", "io", "timeout", "died", "died"]})
+    )
     daemon.land(*(frame("dark", n, 30 * n) for n in (1, 2, 3)))
     daemon.run(60)
     daemon.run(600)
     answer = explain(daemon, "1")
     assert (answer["kind"], answer["state"]) == ("group", "failed")
     answer = explain(daemon, "job:1")
-    assert [a["outcome"] for a in answer["attempts"]] == ["died", "io", "timeout", "died"]
+    assert [a["outcome"] for a in answer["attempts"]] == ["died", "io", "timeout", "died", "died"]
     assert answer["state"] == "failed"
     assert "died!" in answer["reason"]
 

@@ -96,6 +96,28 @@ def test_a_failure_of_the_machine_in_the_search_changes_nothing(daemons, ending,
     assert inputs(daemon) == ["0001", "0002", "0003", "0005", "0006"]
 
 
+@pytest.mark.parametrize("at", range(1, 5))
+@pytest.mark.parametrize("deaths", [1, 2])
+def test_workers_that_die_once_or_twice_in_the_search_blame_nobody(daemons, at, deaths):
+    """A broken memory chip ends a worker by SIGSEGV: only what does so each time is the frame's."""
+    daemon = daemons(Poison(4))
+    run, died = daemon.engine.run, []
+
+    def dying(job_id, attempt, spec):
+        if at <= len(daemon.engine.ran) < at + deaths and job_id < 0 and len(died) < deaths:
+            died.append(job_id)
+            daemon.engine.ran.append(spec)
+            return Outcome(job_id, attempt, "died", 0.1, error="the worker died (SIGSEGV)")
+        return run(job_id, attempt, spec)
+
+    daemon.engine.run = dying
+    daemon.land(*darks(6))
+    daemon.run(900)
+    assert len(died) == deaths
+    assert {name for name, (state, _) in states(daemon).items() if state == "quarantined"} == {"S0004"}
+    assert inputs(daemon) == ["0001", "0002", "0003", "0005", "0006"]
+
+
 def test_a_frame_that_crashes_its_worker_is_found_after_three_deaths(daemons):
     daemon = daemons(Poison(4, ending="died"))
     daemon.land(*darks(6))

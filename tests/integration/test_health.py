@@ -201,3 +201,10 @@ def test_a_job_that_is_killed_again_and_again(place, ending):
         assert word == "CRITICAL"
         assert f"job 1 was killed 2 times and is tried again: {ending}!" in line
     daemon.close()
+
+
+def test_a_folder_in_the_drop_folder_that_is_closed_to_us(place):
+    fill(place).close()
+    with instance.only_one(place):
+        instance.tell(place, ready=True, closed="/drop/private cannot be listed: Permission denied")
+        assert told(place) == ("WARNING", "NIRID WARNING - /drop/private cannot be listed: Permission denied")

@@ -1,5 +1,6 @@
 """From a real folder into the ledger, with a reader that knows what each file is."""
 
+import errno
 import os
 import shutil
 import threading
@@ -215,3 +216,21 @@ def test_batch_and_live_agree_on_a_sequence_whose_first_frame_is_cut_short(tmp_p
     assert made["batch"] == made["overdue"]
     assert '"removeFirstFrame:remove_first", false' in made["batch"][image]
     assert '"removeFirstFrame:remove_first", true' in healed[image]
+
+
+def test_folders_that_cannot_be_listed_are_told_and_lost_and_found_is_not(landing, monkeypatch):
+    scandir = os.scandir
+
+    def some(path):
+        if os.path.basename(path) in ("lost+found", "private", "secret"):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", some)
+    (landing.drop / "lost+found").mkdir()
+    landing.start()
+    assert landing.closed() == ""
+    for name in ("private", "secret"):
+        (landing.drop / name).mkdir()
+    landing._sweep(0.0)
+    assert landing.closed() == f"{landing.drop}/private cannot be listed: Permission denied (and 1 more)"

@@ -221,13 +221,14 @@ def test_a_night_on_another_file_system_is_published_by_a_copy(tmp_path, monkeyp
     assert sorted(p.name for p in final.parent.iterdir()) == ["b.fits", "b.png"]
 
 
-def test_a_file_system_that_cannot_sync_folders_is_told_of_once(tmp_path, monkeypatch):
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF])
+def test_a_file_system_that_cannot_sync_folders_is_told_of_once(tmp_path, monkeypatch, number):
     plan, final = plan_of(tmp_path)
     fsync = os.fsync
 
     def odd(fd):
         if os.path.isdir(f"/proc/self/fd/{fd}"):
-            raise OSError(errno.EINVAL, "Invalid argument")
+            raise OSError(number, os.strerror(number))
         fsync(fd)
 
     monkeypatch.setattr(os, "fsync", odd)
@@ -258,6 +259,31 @@ def test_what_the_system_kept_from_being_done_is_told_at_the_end(apart):
     assert daemon.dispatcher.left_undone() == ["job 1: io!"]
 
 
+def test_a_job_that_was_planned_anew_is_nothing_left_undone(apart):
+    """Its first version could not read a calibration that was damaged; the second has made the product."""
+    daemon = apart(engine=FakeEngine(endings={"N20160102S0001_dark": ["io"]}))
+    daemon.land(*(frame("dark", n, 30 * n) for n in (1, 2, 3)))
+    while not daemon.dispatcher._delays:
+        daemon.heart.tick(daemon.now)
+        daemon.now += 1
+    daemon.ledger.write(lambda tx: tx.run("UPDATE job SET state = 'dropped'"))
+    assert daemon.dispatcher._delays
+    assert daemon.dispatcher.left_undone() == []
+
+
+def test_of_a_crash_its_name_is_told_and_not_the_list_that_follows():
+    from daemon.work.engine.words import Words
+
+    ear, mouth = os.pipe()
+    words = Words(ear)
+    words.start(7)
+    os.write(
+        mouth, b"Fatal Python error: Segmentation fault\n" + b"  File x\n" * 50 + b"Extension modules: a\n"
+    )
+    os.close(mouth)
+    assert words.last(5) == "Fatal Python error: Segmentation fault"
+
+
 def test_no_home_is_one_line_and_workers_get_one(tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match="no such user"):
         places.expanded("~nobodysuch/x")
@@ -279,6 +305,16 @@ def test_a_home_that_is_closed_or_not_there_is_replaced_for_this_process(tmp_pat
     places.make_sure_of_a_home()
     assert os.environ["HOME"] != str(tmp_path / "none")
     assert os.listdir(os.environ["HOME"]) == []
+
+
+def test_without_a_home_and_a_place_to_make_one_the_root_must_do(tmp_path, monkeypatch):
+    def none(**how):
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+    monkeypatch.setenv("HOME", str(tmp_path / "none"))
+    monkeypatch.setattr("tempfile.TemporaryDirectory", none)
+    places.make_sure_of_a_home()
+    assert os.environ["HOME"] == "/"
 
 
 def test_compiled_code_goes_where_it_may_be_written(tmp_path, monkeypatch):

@@ -123,7 +123,7 @@ def test_only_the_stores_know_peewee():
 FLOORS = (
     {"model"},
     {"guard", "systemd", "logs", "signals", "config"},
-    {"instance", "owner", "disk"},
+    {"instance", "owner", "disk", "limits"},
     {"plan"},
     {"ledger"},
     {"arrivals", "work"},
@@ -207,7 +207,7 @@ def test_the_workers_start_before_the_daemon_has_loaded_its_parts():
     """They need a second or two: what comes before that, every start waits for."""
     program = (
         "import sys, daemon.app, daemon.config.load\n"
-        "daemon.app.engine_of(daemon.config.load.load())\n"
+        "daemon.work.workers.engine_of(daemon.config.load.load())\n"
         "later = {'numpy', 'peewee', 'watchdog', 'daemon.loop', 'pipeline.recipes'}\n"
         "print(' '.join(later & set(sys.modules)))"
     )

@@ -117,9 +117,9 @@ def test_one_job_to_a_worker_and_its_answer_is_the_outcome(cluster):
         (("ended", None, ended(ending="io", error="OSError: gone", result=None)), "io", "OSError"),
         (("ended", None, ended(ending="failed", error="bug", data_error=True, result=None)), "failed", "bug"),
         (("ended", None, ended(ending="memory", error="MemoryError", result=None)), "memory", "Memory"),
-        (("left", A), "died", A),
+        (("left", A), "killed", A),
         (("down", "s", {"why": "OSError: no route"}), "stopped", "no route"),
-        (("ended", None, {"lost": "KilledWorker: job", "killed": True}), "died", "KilledWorker"),
+        (("ended", None, {"lost": "KilledWorker: job", "killed": True}), "killed", "KilledWorker"),
         (("ended", None, {"lost": "FutureCancelledError", "killed": False}), "stopped", "Cancelled"),
     ],
 )
@@ -138,7 +138,7 @@ def test_a_worker_that_came_in_the_place_of_another_is_greeted_before_it_works(c
     cluster.workers(A)
     key = cluster.run()
     (outcome,) = cluster.hear(("ended", key, {"lost": "the Dask worker died", "killed": True}))
-    assert outcome.ending == "died"
+    assert outcome.ending == "killed"
     assert (cluster.engine.free(), cluster.link.greeted) == (0, [A])
 
 

@@ -12,7 +12,7 @@ from pipeline.algorithms import oddness
 from pipeline.algorithms.figures import figures
 from pipeline.algorithms.spots import bright_spots
 from pipeline.errors import NotEnoughFrames
-from pipeline.frame import SATURATED
+from pipeline.frame import NON_LINEAR, SATURATED
 from pipeline.limits import LIMITS
 from pipeline.steps.judge import compare_with_earlier, judge_frames
 from pipeline.steps.judgeclouds import clouded
@@ -60,7 +60,7 @@ def test_nothing_is_said_of_good_frames():
 
 @pytest.mark.parametrize("count", [3, 4, 9])
 @pytest.mark.parametrize("which", [0, 2])
-@pytest.mark.parametrize("fault", ["dead", "saturated", "constant", "nothing good"])
+@pytest.mark.parametrize("fault", ["dead", "saturated", "not linear", "constant", "nothing good"])
 def test_a_frame_that_is_no_image_is_left_out(count, which, fault):
     frames = sequence(count)
     bad = frames[which]
@@ -68,6 +68,8 @@ def test_a_frame_that_is_no_image_is_left_out(count, which, fault):
         bad = dead(bad)
     elif fault == "saturated":
         bad = bad.evolve(sci=np.full_like(bad.sci, 2e5), dq=bad.dq | SATURATED)
+    elif fault == "not linear":
+        bad = bad.evolve(sci=bad.sci + 1e5, dq=bad.dq | NON_LINEAR)
     elif fault == "constant":
         bad = bad.evolve(sci=np.full_like(bad.sci, 1500.0))
     else:
@@ -223,6 +225,17 @@ def test_a_dark_of_another_level_is_left_out(count):
         assert "dark" in kept[0].notes[0]
 
 
+@pytest.mark.parametrize("noise", [10.0, 35.0, 70.0])
+@pytest.mark.parametrize("level", [120.0, 129.15, 135.3])
+def test_darks_in_whole_counts_of_12_electrons_are_not_told_apart_by_one(noise, level):
+    rng = np.random.default_rng(3)
+    frames = darks([level] * 12)
+    for k, frame in enumerate(frames):
+        counts = np.rint(rng.normal(level + rng.normal(0, 0.3), noise, frame.shape) / 12.3)
+        frames[k] = frame.evolve(sci=(12.3 * counts).astype(np.float32))
+    assert len(judge_frames.run(frames)) == 12
+
+
 @pytest.mark.parametrize(
     "levels", [[137, 700], [137, 700, 1300], [137, 137, 700, 1300], [137] * 5 + [700] * 5]
 )
@@ -320,6 +333,20 @@ def test_thick_cloud_is_left_out_unless_it_is_in_most_frames():
     assert verdict_of(kept, 0).weight == pytest.approx(0.0225, rel=0.1)
 
 
+def test_what_is_not_scaled_beside_scaled_frames_is_told():
+    star = [(0.0, 1.0, 3e5)]
+    dim = {"stars": [(0.0, 1.0, 1.2e5)]}
+    frames = registered(sequence(stars=star, _1=dim, _3={"stars": [(0.0, 1.0, 4e5)]}))
+    frames[2] = frames[2].evolve(cards={"REGMETH": "offsets"})  # nothing is measured of it
+    kept = judge_images.run(frames)
+    assert len(kept) == 5
+    assert verdict_of(kept, 1).use == SCALED
+    assert (verdict_of(kept, 3).use, verdict_of(kept, 2).use) == (USED, USED)
+    assert "brighter than the frames taken for clear" in verdict_of(kept, 3).text
+    assert "not known" in verdict_of(kept, 2).text
+    assert len(kept[0].verdicts) == 3
+
+
 def trailed(frame, length):
     """The frame as the telescope sweeps it along x, with its noise as it was."""
     light = frame.sci.astype(float)
@@ -345,6 +372,16 @@ def test_spoilt_images_are_left_out(fault, which):
     verdict = verdict_of(kept, which)
     assert verdict.use == LEFT_OUT
     assert {"trail": "trailed", "double": "double", "blur": "blurred"}[fault] in verdict.reason
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("which", [0, 2])
+def test_a_long_trail_of_few_stars_is_left_out(which, count):
+    frames = sequence(stars=[(0.0, 1.0, 3e5), (-5.0, -4.0, 2e5)][:count])
+    frames[which] = trailed(frames[which], 12)
+    kept = judge_images.run(registered(frames))
+    assert len(kept) == 4
+    assert "trailed" in verdict_of(kept, which).reason
 
 
 def test_a_frame_that_shows_only_a_star_with_a_neighbour_is_not_double():

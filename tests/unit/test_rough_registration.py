@@ -139,6 +139,15 @@ def test_a_wrong_header_of_one_of_two_frames():
     errors = ((0.0, 0.0), (-75.0, 60.0))
     out = adjust_wcs_to_reference.run(frames_of(count=2, errors=errors))
     assert agreement(out, errors).max() < 0.05
+    assert said(out, "S0002", "no majority tells which is wrong", "limit 5.0 arcsec")
+
+
+def test_headers_that_disagree_two_against_two_are_told():
+    errors = [(-75.0, 60.0) if k % 2 else JITTER[k] for k in range(4)]
+    out = adjust_wcs_to_reference.run(frames_of(count=4, errors=errors))
+    assert agreement(out, errors).max() < 0.05
+    assert said(out, "no majority tells which is wrong", "the WCS is that of N20160102S0001")
+    assert not said(adjust_wcs_to_reference.run(frames_of(count=4)), "arcsec")
 
 
 @pytest.mark.parametrize("cloud", [0.4, 1.5, 3.0])
@@ -180,6 +189,76 @@ def test_a_header_that_the_only_star_contradicts_is_not_believed_either():
     assert agreement(out, errors)[2] < 1.2 * out[2].header["REGERR"]
     assert said(out, "N20160102S0003.fits", "its sources are not there")
     assert all(f.header["REGERR"] < 0.1 for f in (out[0], out[1], out[3], out[4]))
+
+
+LONE = (1.0, 2.0, 2e5)
+
+
+def lone(light=1.0, beside=0.0):
+    """The only star of a field, with this part of its light, and a second image of it with that."""
+    e, n, flux = LONE
+    return [(e, n, flux * light)] + ([(e + 1.1, n - 0.5, flux * beside)] if beside else [])
+
+
+@pytest.mark.parametrize("light", [0.7, 0.4, 0.25])
+@pytest.mark.parametrize("clouded", [(0,), (3,), (1, 4)])
+def test_a_lone_star_is_known_through_cloud_and_brought_to_its_light(clouded, light):
+    frames = frames_of(stars_of=[lone(light if k in clouded else 1.0) for k in range(5)])
+    out = adjust_wcs_to_reference.run(frames)
+    assert all(f.header["REGMETH"] in ("sources", "reference") for f in out)
+    assert agreement(out).max() < 0.1
+    judged = judge_images.run(out)
+    assert len(judged) == 5
+    for k in clouded:
+        assert judged[k].header["SCALEBY"] == pytest.approx(1 / light, rel=0.05)
+        assert said(judged, f"S000{k + 1}.fits scaled", "cloud")
+
+
+@pytest.mark.parametrize("place", [0, 3])
+@pytest.mark.parametrize("share", [0.35, 0.5])
+def test_a_lone_star_that_is_double_is_left_out_and_no_reference(place, share):
+    images = lone(1 - share, share)
+    out = adjust_wcs_to_reference.run(
+        frames_of(stars_of=[images if k == place else lone() for k in range(5)])
+    )
+    assert out[place].header["REGMETH"] != "reference"
+    judged = judge_images.run(out)
+    assert [int(f.name[10:14]) for f in judged] == [k + 1 for k in range(5) if k != place]
+    assert said(judged, f"S000{place + 1}.fits left out: double", "limit")
+    row = next(v for v in judged[0].verdicts if v.frame == out[place].name)
+    assert "TRANSP" not in dict(row.cards)
+
+
+def test_a_frame_whose_lone_star_is_elsewhere_is_left_out():
+    errors = with_error(2, (50.0, 42.0))
+    out = judge_images.run(
+        adjust_wcs_to_reference.run(
+            frames_of(lone(), errors=errors),
+        )
+    )
+    assert [f.name[10:14] for f in out] == ["0001", "0002", "0004", "0005"]
+    assert said(out, "S0003.fits left out: its place is not known", "pixels, limit")
+
+
+def test_a_cosmic_ray_where_a_lone_star_should_be_is_none():
+    frames = frames_of(stars_of=[[] if k == 3 else lone() for k in range(5)])
+    plain = adjust_wcs_to_reference.run(frames)
+    x, y = (int(v) for v in tangent(plain[3].header).to_pixel(*TARGET))
+    sci = np.array(frames[3].sci)
+    sci[y - 9 : y - 7, x + 16 : x + 18] += 6e4
+    out = adjust_wcs_to_reference.run(
+        [*frames[:3], *detect_sources.run([frames[3].evolve(sci=sci)]), frames[4]]
+    )
+    assert out[3].header["REGMETH"] == "offsets"
+
+
+def test_a_bad_pixel_in_a_lone_star_makes_it_no_trail():
+    frames = frames_of(lone())
+    for k in (0, 2, 4):  # none of its sources is surely a star
+        frames[k] = frames[k].evolve(cards={"FWHMPIX": None, "ELLIPTIC": None})
+    out = adjust_wcs_to_reference.run(frames)
+    assert not said(out, "no points")
+    assert candidates(frames)[0] == 0
 
 
 def test_without_fallback_a_first_frame_that_nothing_tells_of_is_left_out():

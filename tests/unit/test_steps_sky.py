@@ -207,6 +207,27 @@ def test_a_drifting_sky_is_interpolated_between_its_frames_only():
     assert abs(np.median(fixed[0].sci)) > 3.0
 
 
+@pytest.mark.parametrize("rise", [0.0, 0.3, 30.0])
+@pytest.mark.parametrize("order", ["OOOSSS", "SSSOOO"])
+def test_a_sky_that_changes_fast_and_is_not_seen_on_both_sides_is_told(order, rise):
+    frames = []
+    for k, kind in enumerate(order, 1):
+        p, q = FIVE[k % 5]
+        offset = (p, q) if kind == "O" else (FAR[0] + p, FAR[1] + q)
+        frames.append(calibrated(k, offset, sky=2000 + rise * k, guided=kind == "O"))
+    out = sky_correct.run(ready(frames))
+    told = [text for text in out[0].notes if "background may be off" in text]
+    assert len(told) == (rise > 1)
+    if told:
+        off = -90 if order == "OOOSSS" else 90  # three steps at the first or the last object, of 2100
+        assert (
+            f"{off:+.0f} electron" in told[0]
+            or f"{off + 1:+.0f} electron" in told[0]
+            or f"{off - 1:+.0f} electron" in told[0]
+        )
+        assert "(limit 2 %)" in told[0]
+
+
 def test_two_skies_are_enough_and_a_star_on_one_does_no_harm():
     stars = [(-3.0, 2.0, 3e5)]
     frames = [calibrated(k, o, stars=stars) for k, o in enumerate(FIVE[:3], 1)]

@@ -13,7 +13,7 @@ from daemon.model.jobs import Outcome, Spec
 from pipeline.errors import NiridError
 
 # Failures of the machine: they say nothing of the data. Tried again like other troubles of the system.
-OF_THE_MACHINE = ("io", "killed", "memory")
+OF_THE_MACHINE = ("io", "killed", "memory", "timeout")
 
 
 class WorkersDoNotStart(NiridError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import importlib
 import json
 import os
@@ -22,7 +23,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from daemon import logs
+from daemon import limits, logs
 from daemon.work.engine import compiled
 from daemon.work.engine.compiled import AGAIN
 from pipeline.errors import NiridError, StopRequested
@@ -93,11 +94,24 @@ def _sorted(error: Exception) -> dict[str, Any]:
     if compiled.is_damaged(error):
         logs.get().error("compile_cache_damaged", error=repr(error))
         return _failure("cache", error)
-    if isinstance(error, MemoryError) or "can't start new thread" in str(error):
+    if _wants_memory(error):
         return _failure("memory", error)
-    if isinstance(error, OSError):
+    if isinstance(error, (OSError, ImportError)):  # a library that cannot be loaded is none of the data
         return _failure("io", error)
     return _failure("failed", error, data_error=isinstance(error, NiridError))
+
+
+def _wants_memory(error: BaseException | None) -> bool:
+    """True when this, or what it came from, is a want of memory or of threads."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        if isinstance(error, MemoryError) or "can't start new thread" in str(error):
+            return True
+        if isinstance(error, OSError) and error.errno in (errno.ENOMEM, errno.EAGAIN):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _failure(ending: str, error: Exception, **more: Any) -> dict[str, Any]:
@@ -112,8 +126,8 @@ def _send(pipe: Connection, message: dict[str, Any]) -> None:
 def _set_limits(memory_mb: int) -> None:
     # RLIMIT_DATA counts private memory only: maps of files, which cost nothing, are not in it.
     if memory_mb:
-        resource.setrlimit(resource.RLIMIT_DATA, (memory_mb << 20, memory_mb << 20))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        limits.lower(resource.RLIMIT_DATA, memory_mb << 20)
+    limits.lower(resource.RLIMIT_CORE, 0)
     with contextlib.suppress(OSError):  # when memory runs out, the kernel takes us and not the daemon
         Path("/proc/self/oom_score_adj").write_text("500")
 

@@ -21,6 +21,19 @@ _READERS = ("caching.py", "serialize.py")  # of numba/core
 _ENDINGS = (".nbi", ".nbc")
 
 
+def warm_marker() -> Path:
+    """The file that says: for this release on this machine the loops are compiled and on disk.
+
+    It lies where numba keeps its code: $NUMBA_CACHE_DIR (the service sets it), else beside the sources.
+    """
+    sources = Path(pipeline.__file__).parent / "algorithms"
+    digest = hashlib.sha256(metadata.version("numba").encode() + sys.version.encode())
+    for source in sorted(sources.glob("*.py")):
+        digest.update(f"{source.name} {source.stat().st_mtime_ns} {source.stat().st_size}\n".encode())
+    folder = Path(os.environ.get("NUMBA_CACHE_DIR") or sources / "__pycache__")
+    return folder / f"warm-{digest.hexdigest()[:16]}"
+
+
 def settle(spare: Path) -> None:
     """Have numba keep its code where this user may write: where it is told to, beside the sources, or in
     `spare`, a cache folder of ours. Workers inherit it."""
@@ -70,16 +83,3 @@ def empty(folder: Path) -> None:
 def _files(folder: Path) -> Iterator[Path]:
     for root, _, names in os.walk(folder):
         yield from (Path(root, name) for name in names if name.endswith(_ENDINGS))
-
-
-def warm_marker() -> Path:
-    """The file that says: for this release on this machine the loops are compiled and on disk.
-
-    It lies where numba keeps its code: $NUMBA_CACHE_DIR (the service sets it), else beside the sources.
-    """
-    sources = Path(pipeline.__file__).parent / "algorithms"
-    digest = hashlib.sha256(metadata.version("numba").encode() + sys.version.encode())
-    for source in sorted(sources.glob("*.py")):
-        digest.update(f"{source.name} {source.stat().st_mtime_ns} {source.stat().st_size}\n".encode())
-    folder = Path(os.environ.get("NUMBA_CACHE_DIR") or sources / "__pycache__")
-    return folder / f"warm-{digest.hexdigest()[:16]}"

@@ -2,11 +2,10 @@
 
 The database stays here, files go by shared path, and a job goes to one worker by name. Dask tells who is
 there and carries the messages; how often a job is tried is the ledger's affair. A worker that is lost
-costs its job one attempt ("died"); a scheduler that is lost costs none ("stopped"), and is tried again for
-ever. What no engine can do is end a process that hangs in the kernel with a dead network folder: its job
-is given up after the time limit, the worker is not used until it answers, and what it may write in the
-end is never published, as the name of a staged file has the attempt in it.
-"""
+("killed") or a scheduler ("stopped") costs its job no attempt, and is tried again for ever. What no engine
+can do is end a process that hangs in the kernel with a dead network folder: its job is given up after the
+time limit, the worker is not used until it answers, and what it may write in the end is never published, as
+the name of a staged file has the attempt in it."""
 
 from __future__ import annotations
 
@@ -175,14 +174,14 @@ class DaskEngine:
             self._free.pop(worker, None)
             logs.get().info("worker_left", worker=worker)
             lost = [running for running in self._running.values() if running.worker == worker]
-            outcomes = [self._end(r, "died", f"the Dask worker {worker} died") for r in lost]
+            outcomes = [self._end(r, "killed", f"the Dask worker {worker} died") for r in lost]
         elif running := self._running.get(news.about):
             outcomes = [self._ended(running, news.said)]
         return outcomes
 
     def _ended(self, running: _Running, said: Mapping[str, Any]) -> Outcome:
         if "lost" in said:  # told by Dask, not by the worker
-            ending: Ending = "died" if said["killed"] else "stopped"
+            ending: Ending = "killed" if said["killed"] else "stopped"
             outcome = self._end(running, ending, said["lost"])
             self._greeted.add(running.worker)
             self.link.greet(running.worker)

@@ -23,10 +23,11 @@ from typing import Any
 
 from daemon import logs
 from daemon.model.jobs import Ending, Outcome, Spec
-from daemon.work.engine import WorkersDoNotStart
-from daemon.work.engine.compiled import AGAIN, warm_marker
+from daemon.work.engine import WorkersDoNotStart, compiled, deaths
+from daemon.work.engine.compiled import AGAIN
+from daemon.work.engine.deaths import Memory
 from daemon.work.engine.limits import Limits
-from daemon.work.engine.words import Words, exit_words
+from daemon.work.engine.words import Words
 from pipeline.parallel import cores as cores_here
 from pipeline.places import home
 
@@ -46,6 +47,13 @@ KEEP_MEMORY = {
     "MALLOC_TOP_PAD_": str(64 << 20),
     "MALLOC_ARENA_MAX": "1",  # one store for all threads of a job
 }
+CHILD = "daemon.work.engine.child"
+# A worker finds its packages where we have found ours, and elsewhere only what we have not.
+BOOT = """import json, runpy, sys
+path = json.loads(sys.argv[2])["path"]
+sys.path[:] = path + [entry for entry in sys.path if entry not in path]
+runpy.run_module(sys.argv.pop(1), run_name="__main__")
+"""
 NOT_FOR_CHILDREN = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")  # only the daemon talks to systemd
 
 
@@ -65,6 +73,7 @@ class _Worker:
     pipe: Connection
     born: float
     words: Words
+    memory: Memory  # when it was started
     ready: bool = False
     jobs_begun: int = 0
     running: _Running | None = None
@@ -205,24 +214,23 @@ class LocalEngine:
                     last_words=last,
                 )
                 if not worker.ready and not any(w.ready for w in self._workers):
-                    why = "silent while it started" if how == "silent" else exit_words(code)
+                    why = deaths.how(code, worker.memory, Memory.now())
+                    why = "silent while it started" if how == "silent" else why
                     self._tell(
                         f"no worker can start ({self.failed_starts} tried; the last one: {why}"
                         + (f", {last!r})" if last else ", without a word)")
                     )
             return []
-        by_signal = code in (-signal.SIGKILL, -signal.SIGTERM)
-        last = "" if by_signal else worker.words.last(LAST_WORDS_SECONDS)
-        if ending == "died" and by_signal and not self._stopping:
-            ending = "killed"
         said = {
-            "killed": f"the worker was killed ({exit_words(code)}: by the kernel, if memory ran out)",
-            "died": f"the worker died ({exit_words(code)})" + (f": {last}" if last else ""),
             "timeout": f"over the time limit of {running.allowed:g} s, {how}",
             "stopped": "did not stop in time, killed",
         }
+        error = said.get(ending, how)
+        if ending == "died":
+            last = worker.words.last(0.0 if code == -signal.SIGKILL else LAST_WORDS_SECONDS)
+            ending, error = deaths.of(code, last, worker.memory, Memory.now())
         seconds = self.clock() - running.started
-        return [Outcome(running.job_id, running.attempt, ending, seconds, error=said.get(ending, how))]
+        return [Outcome(running.job_id, running.attempt, ending, seconds, error=error)]
 
     def _bury(self, worker: _Worker) -> int:
         """End the worker and all that it started; returns its exit code.
@@ -275,7 +283,7 @@ class LocalEngine:
 
     def _fill(self) -> None:
         """Replace what is missing. Until the compiled code is on disk, one worker goes first and makes it."""
-        wanted = self.workers if any(w.ready for w in self._workers) or warm_marker().exists() else 1
+        wanted = self.workers if any(w.ready for w in self._workers) or compiled.warm_marker().exists() else 1
         while len(self._workers) < wanted and self.clock() >= self._next_start:
             try:
                 self._workers.append(self._spawn())
@@ -297,7 +305,8 @@ class LocalEngine:
             "memory_mb": self.limits.memory_mb,
             "idle_seconds": self.idle_seconds,
             "log": {**self.log, "format": "json"},  # `Words` reads it
-            "warm_marker": str(warm_marker()),
+            "path": [entry for entry in sys.path if entry],
+            "warm_marker": str(compiled.warm_marker()),
         }
 
         try:
@@ -310,15 +319,7 @@ class LocalEngine:
         try:
             process = subprocess.Popen(
                 # -P: a folder called daemon/ or pipeline/ where we were started is not ours.
-                [
-                    sys.executable,
-                    "-P",
-                    "-X",
-                    "faulthandler",
-                    "-m",
-                    "daemon.work.engine.child",
-                    json.dumps(setup),
-                ],
+                [sys.executable, "-P", "-X", "faulthandler", "-c", BOOT, CHILD, json.dumps(setup)],
                 pass_fds=[theirs.fileno()],
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -334,4 +335,4 @@ class LocalEngine:
         finally:
             theirs.close()
             os.close(mouth)
-        return _Worker(process, ours, born=self.clock(), words=words)
+        return _Worker(process, ours, born=self.clock(), words=words, memory=Memory.now())

@@ -24,6 +24,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
+from daemon.instance import UMASK
 from daemon.model.jobs import Outcome
 from daemon.work.engine import WorkersDoNotStart
 from daemon.work.engine.limits import Limits
@@ -89,6 +90,7 @@ def greet(text: str) -> str:
                 _engine.stop(0.0)
                 _engine = None
             if _engine is None:
+                os.umask(UMASK)  # what is staged here becomes a product
                 _engine = LocalEngine(
                     1,
                     Limits(**setup["limits"]),

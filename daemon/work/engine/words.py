@@ -8,21 +8,11 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import threading
 from collections import deque
 
 from daemon import logs
-
-
-def exit_words(code: int) -> str:
-    if code >= 0:
-        return f"exit {code}"
-    try:
-        return signal.Signals(-code).name
-    except ValueError:
-        return f"signal {-code}"
-
+from daemon.model.plain import clean
 
 KEPT, LONGEST = 12, 500  # lines, letters of each
 
@@ -33,6 +23,7 @@ class Words:
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._last: deque[str] = deque(maxlen=KEPT)
+        self._fatal = ""  # of a crash: a list of every thread and module follows
         self.pid = 0
         self._thread = threading.Thread(target=self._read, name="worker-words", daemon=True)
 
@@ -47,7 +38,7 @@ class Words:
         """
         self._thread.join(wait)
         lines = [line for line in list(self._last) if line.strip()]
-        return lines[-1].strip() if lines else ""
+        return self._fatal or (lines[-1].strip() if lines else "")
 
     def _read(self) -> None:
         rest = b""
@@ -67,7 +58,7 @@ class Words:
             self._tell(rest)
 
     def _tell(self, line: bytes) -> None:
-        text = line.decode("utf-8", "replace").rstrip("\r")
+        text = clean(line.decode("utf-8", "surrogateescape")).rstrip("\r")
         if text.startswith('{"time"'):
             try:
                 logs.relay(json.loads(text))
@@ -76,4 +67,6 @@ class Words:
                 pass  # not one of ours after all
         if text.strip():
             self._last.append(text[:LONGEST])
+            if text.startswith("Fatal Python error"):
+                self._fatal = text[:LONGEST]
             logs.get().warning("worker_said", pid=self.pid, text=text[:LONGEST])
