@@ -164,7 +164,7 @@ def _hand_over(store: LocalDB, request: dict[str, Any]) -> None:
     config = Settings(state=str(store.path.parent)).load()
     with closing(connect_readonly(store.path)) as db:
         if "target" in request:
-            found = targets.find(lambda sql, *v: db.execute(sql, v).fetchall(), request["target"])
+            found = targets.find(db, request["target"])
             request = {**request, "target": found.text}
         say(hand_over(config, db, request))
 

@@ -13,10 +13,10 @@ from daemon.cli.report import database
 from daemon.cli.words import Night
 
 if TYPE_CHECKING:
-    import sqlite3
     from pathlib import Path
 
     from daemon.config.options import Config
+    from daemon.ledger.store import Reader
 
 WAIT_SECONDS = 10.0  # for the daemon's answer
 
@@ -138,7 +138,7 @@ def _decide(settings: Settings, action: str, said: str, as_json: bool, **more: A
         raise click.UsageError("give a TARGET")
     with database(settings) as (config, db):
         request: dict[str, Any] = {"action": action, "said": said, **more}
-        found = targets.find(lambda sql, *values: db.execute(sql, values).fetchall(), said) if said else None
+        found = targets.find(db, said) if said else None
         if found is not None:
             request["target"] = found.text
         answer = hand_over(config, db, request)
@@ -151,13 +151,14 @@ def _decide(settings: Settings, action: str, said: str, as_json: bool, **more: A
     say(answer)
 
 
-def hand_over(config: Config, db: sqlite3.Connection, request: dict[str, Any]) -> dict[str, Any]:
+def hand_over(config: Config, db: Reader, request: dict[str, Any]) -> dict[str, Any]:
     """{"request", "applied", "outcome"} of a request. Raises NiridError when the daemon refuses it."""
     from daemon import instance
+    from daemon.ledger import events
     from daemon.people import requests
     from pipeline.errors import NiridError
 
-    before = db.execute("SELECT MAX(id) FROM event").fetchone()[0] or 0
+    before = events.last_number(db)
     name = requests.submit(config.state_folder, request)
     if instance.running(config) is None:
         waits = "no daemon is running: the decision waits, and is done when one starts"

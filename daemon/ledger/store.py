@@ -31,6 +31,7 @@ from pipeline.caldb import CalStore, open_store, readonly_uri
 
 T = TypeVar("T")
 Log = Callable[..., None]  # log(event, **fields)
+Reader = sqlite3.Connection  # for those who hand it to the questions of the ledger, and know no more of it
 
 _PRAGMAS = {
     "busy_timeout": 10_000,
@@ -52,6 +53,12 @@ class Tx:
     def __init__(self, db: Any, cals: CalStore, now: float) -> None:
         self.db, self.cals, self.now = db, cals, now
         self.events: list[tuple[str, dict[str, Any]]] = []
+
+    @property
+    def reader(self) -> Reader:
+        """For questions; what was written in this transaction is seen."""
+        connection: Reader = self.db.connection()
+        return connection
 
     def rows(self, sql: str, *values: Any) -> list[sqlite3.Row]:
         return list(self.db.execute_sql(sql, values).fetchall())

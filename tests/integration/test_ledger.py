@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import pytest
 
-from daemon.ledger import files, jobs, questions, schema, store
+from daemon.ledger import contents, files, jobs, questions, schema, store
 from daemon.ledger.store import Ledger, LedgerBusy, connect_readonly, on_paper
 from daemon.model.files import FileRecord, Signature
 from daemon.model.states import FileState, IllegalTransition
@@ -449,7 +449,7 @@ def test_odd_names_are_data(ledger):
     path = b"/drop/\xff'; DROP TABLE content; --\n.fits".decode(errors="surrogateescape")
     take(ledger, replace(frame("dark", 1, 0), path=path))
     with ledger.read() as db:
-        assert [r["paths"] for r in questions.ledger(db)] == [[path]]
+        assert [r["paths"] for r in contents.everything(db)] == [[path]]
         assert [p for p, _ in questions.settled_files(db)] == [path]
 
 
