@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from daemon.config.options import Config
+    from daemon.ledger.events import Event
     from daemon.ledger.store import Reader
 
 WAIT_SECONDS = 10.0  # for the daemon's answer
@@ -165,12 +166,20 @@ def hand_over(config: Config, db: Reader, request: dict[str, Any]) -> dict[str, 
         return {"request": name, "applied": False, "outcome": waits}
     end = time.monotonic() + WAIT_SECONDS
     while time.monotonic() < end:
-        if told := requests.answer(db, name, before):
-            if told["event"] == "request_refused":
-                raise NiridError(told["reason"])
-            return {"request": name, "applied": True, "outcome": told["outcome"]}
+        if told := _answer(db, name, before):
+            if told.name == "request_refused":
+                raise NiridError(told.fields["reason"])
+            return {"request": name, "applied": True, "outcome": told.fields["outcome"]}
         time.sleep(0.1)
     return {"request": name, "applied": False, "outcome": "the daemon is busy; the decision waits for it"}
+
+
+def _answer(db: Reader, name: str, after: int) -> Event | None:
+    """How the daemon has answered a request since an event; None as long as it has not."""
+    from daemon.ledger import events
+
+    told = events.later_than(db, after, "decision", "request_refused")
+    return next((event for event in told if event.fields.get("request") == name), None)
 
 
 def say(answer: dict[str, Any]) -> None:

@@ -187,7 +187,7 @@ class Explained(LedgerWorld):
         stored = [*self.tx.cals.candidates(kind, target), *self.tx.cals.candidates(kind, target, exact=False)]
         return [*{c.ident: c for c in stored}.values(), *pending]
 
-    def group(self, number: int) -> Group | None:
+    def open_group(self, number: int) -> Group | None:
         """As it would be planned now, were it quiet; None of one that is closed or has no rule any more."""
         row = self.tx.one("SELECT * FROM frame_group WHERE id = ? AND NOT closed", number)
         if row is None or row["rule"] not in self.setting.rules:

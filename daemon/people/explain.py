@@ -110,7 +110,7 @@ def _decisions(db: Reader, subjects: Sequence[str]) -> list[Answer]:
 
 
 def _group(world: Explained, number: int) -> Answer:
-    answer, group = _summary(world, number), world.group(number)
+    answer, group = _summary(world, number), world.open_group(number)
     if group is None:
         return {**answer, "frames": [], "needs": [], "agree": {}, "calibrations": [], "jobs": []}
     db, rule = world.tx.reader, world.setting.rules[group.rule]
@@ -175,7 +175,7 @@ def _job(world: Explained, number: int) -> Answer:
 
 
 def _calibrations_of(world: Explained, found: JobRecord) -> list[Answer]:
-    group = world.group(found.group)
+    group = world.open_group(found.group)
     usable = [m for m in group.members if m.usable] if group else []
     if group is None or not usable:
         return []

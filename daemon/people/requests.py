@@ -121,17 +121,6 @@ def refused(db: Reader, since: float) -> list[dict[str, Any]]:
     ]
 
 
-def answer(db: Reader, name: str, after: int) -> dict[str, Any] | None:
-    """The event by which the daemon has answered a request; None as long as it has not.
-
-    after : the last event before the request was made
-    """
-    for event in events.later_than(db, after, "decision", "request_refused"):
-        if event.fields.get("request") == name:
-            return {"event": event.name, **event.fields}
-    return None
-
-
 def read(path: Path) -> dict[str, Any]:
     """A request with its id, user and time. Raises Refused when it is none; OSError.
 
