@@ -253,7 +253,7 @@ def test_what_the_heart_asks_goes_by_index(tmp_path, monkeypatch):
         return opened
 
     monkeypatch.setattr(store, "_reader", traced(store._reader, lambda made, uri: made))
-    monkeypatch.setattr(schema, "_create", traced(schema.create_all, lambda made, db: db.connection()))
+    monkeypatch.setattr(store, "create_all", traced(schema.create_all, lambda made, db: db.connection()))
     daemon = Daemon(tmp_path)
     night = example1()
     daemon.land(*night[:5])
