@@ -154,17 +154,15 @@ def _ask_to_remove(store: LocalDB, files: tuple[str, ...]) -> None:
 
 
 def _hand_over(store: LocalDB, request: dict[str, Any]) -> None:
-    from contextlib import closing
-
     from daemon.cli import Settings
     from daemon.cli.decide import hand_over, say
     from daemon.ledger import targets
-    from daemon.ledger.store import connect_readonly
+    from daemon.ledger.reading import reading
 
     config = Settings(state=str(store.path.parent)).load()
-    with closing(connect_readonly(store.path)) as db:
+    with reading(store.path) as db:
         if "target" in request:
-            found = targets.find(lambda sql, *v: db.execute(sql, v).fetchall(), request["target"])
+            found = targets.find(db, request["target"])
             request = {**request, "target": found.text}
         say(hand_over(config, db, request))
 

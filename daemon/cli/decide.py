@@ -13,10 +13,11 @@ from daemon.cli.report import database
 from daemon.cli.words import Night
 
 if TYPE_CHECKING:
-    import sqlite3
     from pathlib import Path
 
     from daemon.config.options import Config
+    from daemon.ledger.events import Event
+    from daemon.ledger.store import Reader
 
 WAIT_SECONDS = 10.0  # for the daemon's answer
 
@@ -138,7 +139,7 @@ def _decide(settings: Settings, action: str, said: str, as_json: bool, **more: A
         raise click.UsageError("give a TARGET")
     with database(settings) as (config, db):
         request: dict[str, Any] = {"action": action, "said": said, **more}
-        found = targets.find(lambda sql, *values: db.execute(sql, values).fetchall(), said) if said else None
+        found = targets.find(db, said) if said else None
         if found is not None:
             request["target"] = found.text
         answer = hand_over(config, db, request)
@@ -151,25 +152,34 @@ def _decide(settings: Settings, action: str, said: str, as_json: bool, **more: A
     say(answer)
 
 
-def hand_over(config: Config, db: sqlite3.Connection, request: dict[str, Any]) -> dict[str, Any]:
+def hand_over(config: Config, db: Reader, request: dict[str, Any]) -> dict[str, Any]:
     """{"request", "applied", "outcome"} of a request. Raises NiridError when the daemon refuses it."""
     from daemon import instance
+    from daemon.ledger import events
     from daemon.people import requests
     from pipeline.errors import NiridError
 
-    before = db.execute("SELECT MAX(id) FROM event").fetchone()[0] or 0
+    before = events.last_number(db)
     name = requests.submit(config.state_folder, request)
     if instance.running(config) is None:
         waits = "no daemon is running: the decision waits, and is done when one starts"
         return {"request": name, "applied": False, "outcome": waits}
     end = time.monotonic() + WAIT_SECONDS
     while time.monotonic() < end:
-        if told := requests.answer(db, name, before):
-            if told["event"] == "request_refused":
-                raise NiridError(told["reason"])
-            return {"request": name, "applied": True, "outcome": told["outcome"]}
+        if told := _answer(db, name, before):
+            if told.name == "request_refused":
+                raise NiridError(told.fields["reason"])
+            return {"request": name, "applied": True, "outcome": told.fields["outcome"]}
         time.sleep(0.1)
     return {"request": name, "applied": False, "outcome": "the daemon is busy; the decision waits for it"}
+
+
+def _answer(db: Reader, name: str, after: int) -> Event | None:
+    """How the daemon has answered a request since an event; None as long as it has not."""
+    from daemon.ledger import events
+
+    told = events.later_than(db, after, "decision", "request_refused")
+    return next((event for event in told if event.fields.get("request") == name), None)
 
 
 def say(answer: dict[str, Any]) -> None:

@@ -37,7 +37,7 @@ def explain(settings: Settings, target: str, as_json: bool) -> None:
     from daemon.people import explain as people_explain
 
     with database(settings) as (config, _), on_paper(config.database) as tx:
-        found = targets.find(tx.rows, target, looks=True)
+        found = targets.find(tx.reader, target, looks=True)
         answer = people_explain.explain(tx, found, setting_of(config), config.parameters)
         if is_under_way(answer):
             answer["waits_for"] = [*_in_the_way(config), *answer["waits_for"]]

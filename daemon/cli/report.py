@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from typing import Any
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,40 +12,22 @@ from daemon.cli import FAILED, Settings
 from daemon.cli.output import busy, coloured, console, json_option, print_json, table
 from daemon.cli.words import Night, state_of_a_file
 
+if TYPE_CHECKING:
+    from daemon.ledger.store import Reader
+
 
 @contextmanager
-def database(settings: Settings) -> Iterator[tuple[Any, sqlite3.Connection]]:
-    """(configuration, connection that cannot write); one clear line when there is no database."""
+def database(settings: Settings) -> Iterator[tuple[Any, Reader]]:
+    """(configuration, what the ledger's questions are asked of); one clear line when there is no database."""
     from daemon.instance import with_last_run
-    from daemon.ledger import upgrade
-    from daemon.ledger.cells import damaged
-    from daemon.ledger.store import connect_readonly
+    from daemon.ledger.reading import reading
     from pipeline.errors import NiridError
 
     config = with_last_run(settings.load())
     if not config.database.exists():
         raise NiridError(f"{config.database}: no database; has the daemon run with this state folder?")
-    try:
-        db = connect_readonly(config.database)
-    except sqlite3.Error as error:
-        raise NiridError(f"{config.database}: {error}") from None
-    with closing(db):
-        try:
-            yield config, db
-        except sqlite3.DatabaseError as error:
-            if upgrade.is_older(config.database):
-                said = (
-                    f"it is of an older schema ({error}); the next start of the daemon brings it up to date"
-                )
-                error = sqlite3.DatabaseError(said)
-            elif "no such table" in str(error):  # killed before the first transaction
-                error = sqlite3.DatabaseError("nothing is in it yet; the next start of the daemon fills it")
-            raise NiridError(f"{config.database}: {error}") from None
-        except (ValueError, KeyError, TypeError, AttributeError):
-            if why := damaged(config.database):
-                anew = "the next start of the daemon, or nirid rebuild, makes it anew"
-                raise NiridError(f"{config.database} is damaged ({why}): {anew}") from None
-            raise
+    with reading(config.database) as db:
+        yield config, db
 
 
 @click.command(short_help="Every content ever seen, its state, and why.")
@@ -67,12 +48,12 @@ def ledger(settings: Settings, night: str | None, states: tuple[str, ...], as_js
     nirid ledger --state quarantined
     nirid ledger --night 2016-01-02 --state /var/lib/nirid --state excluded
     """
-    from daemon.ledger import questions
+    from daemon.ledger import contents
 
     wanted, folder = state_of_a_file(states)
     settings.state = folder or settings.state
     with database(settings) as (_, db):
-        rows = list(questions.ledger(db, night=night, state=wanted))
+        rows = list(contents.everything(db, night=night, state=wanted))
     if as_json:
         for row in rows:
             print_json(row, one_line=True)

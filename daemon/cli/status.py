@@ -87,9 +87,7 @@ def answer_of(settings: Settings, night: str | None) -> dict[str, Any]:
             "paused": _paused(config, running),
             "missing": [] if hangs else [str(f) for f in config.drop_folders if not f.is_dir()],
             "requests": len(requests.waiting(config.state_folder)),
-            "outdated": outdated.count(
-                lambda sql, *v: db.execute(sql, v).fetchall(), setting_of(config), config.parameters
-            ),
+            "outdated": outdated.count(db, setting_of(config), config.parameters),
             **questions.status(db),
             "now": questions.iso(time.time()),
             "waits": questions.waits(db),
@@ -98,7 +96,7 @@ def answer_of(settings: Settings, night: str | None) -> dict[str, Any]:
             "night": named,
             "sequences": rows,
             "elsewhere": tonight.unfinished_elsewhere(db, rows),
-            "looking": looks.rows(db, "state = 'running'"),
+            "looking": looks.running(db),
             "looks": tonight.to_look_at(db, rows),
             "product_folder": str(config.product_folder),
         }

@@ -17,20 +17,26 @@ Of several decisions about one thing the last counts.
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from daemon.ledger.store import Tx
-from daemon.model.decisions import ACCEPT, BLAME, REJECT, in_words, of_content, of_frame, of_product
+from daemon.ledger.store import Reader, Tx, placeholders
+from daemon.model.decisions import (
+    ACCEPT,
+    BLAME,
+    REJECT,
+    in_words,
+    of_content,
+    of_frame,
+    of_judgement,
+    of_product,
+)
 from daemon.model.files import FileRecord
 from daemon.model.plain import clean
 from daemon.model.states import FileState
 
-
-def of_judgement(label: str, data_sha: str) -> str:
-    return f"judgement {data_sha} {label}"
+Decided = dict[str, Any]  # a decision as it was written down
 
 
 def is_forced_in(tx: Tx, label: str, data_sha: str) -> bool:
@@ -39,14 +45,22 @@ def is_forced_in(tx: Tx, label: str, data_sha: str) -> bool:
     return row is not None and row["action"] == ACCEPT
 
 
-def standing(tx: Tx, *subjects: str) -> sqlite3.Row | None:
+def standing(tx: Tx, *subjects: str) -> Decided | None:
     """The decision that is in force about any of these; None when nobody said anything."""
-    marks = ", ".join("?" * len(subjects))
-    return tx.one(
-        f"""SELECT * FROM decision WHERE subject IN ({marks})
-        AND action IN ('reject', 'accept', 'quarantine') ORDER BY id DESC LIMIT 1""",
-        *subjects,
-    )
+    where = f"""subject IN ({placeholders(subjects)})
+        AND action IN ('reject', 'accept', 'quarantine') ORDER BY id DESC LIMIT 1"""
+    return next(iter(_decided(tx.reader, where, *subjects)), None)
+
+
+def about(db: Reader, *subjects: str) -> list[Decided]:
+    """All that was decided about these, in order."""
+    return _decided(db, f"subject IN ({placeholders(subjects)}) ORDER BY id", *subjects)
+
+
+def asked_again(db: Reader, key: str) -> Decided | None:
+    """The last decision by which the product of a job was to be made again."""
+    where = "action = 'requeue' AND instr(more, ?) ORDER BY id DESC LIMIT 1"
+    return next(iter(_decided(db, where, key)), None)
 
 
 def judged(tx: Tx, record: FileRecord) -> FileRecord:
@@ -78,9 +92,25 @@ def is_rejected(tx: Tx, key: str) -> str:
     return in_words(row) if row is not None and row["action"] == REJECT else ""
 
 
-def decided(tx: Tx, request: str) -> list[sqlite3.Row]:
+def of_request(db: Reader, request: str) -> list[Decided]:
     """What a request has led to, when it was applied before."""
-    return tx.rows("SELECT * FROM decision WHERE request = ? ORDER BY id", request)
+    return _decided(db, "request = ? ORDER BY id", request)
+
+
+def unwritten(db: Reader) -> list[Decided]:
+    """What the decisions file may not have yet, in order."""
+    return _decided(db, "written = 0 ORDER BY id")
+
+
+def mark_written(tx: Tx, last: int) -> None:
+    """The decisions file has all up to this number."""
+    tx.run("UPDATE decision SET written = 1 WHERE id <= ? AND written = 0", last)
+
+
+def _decided(db: Reader, where: str, *values: Any) -> list[Decided]:
+    """id, request, subject, action, said, reason, user, at (seconds), outcome, moves, more"""
+    rows = db.execute(f"SELECT * FROM decision WHERE {where}", values).fetchall()
+    return [{**dict(r), "moves": json.loads(r["moves"]), "more": json.loads(r["more"])} for r in rows]
 
 
 def remember(

@@ -221,7 +221,7 @@ def _register(tx: Tx, record: FileRecord, descriptors: Descriptors, setting: Set
 
 def _follow(tx: Tx, content: int) -> Candidate | None:
     """An external calibration is used where it lies now, and is returned; while it lies nowhere no job is
-    planned with it (`planning.LedgerWorld.candidates`). What was made with it stays."""
+    planned with it (`world.LedgerWorld.candidates`). What was made with it stays."""
     cal = tx.one(
         """SELECT k.id, k.kind, k.ident, k.path FROM content c
         JOIN calibration k ON k.ident = c.sha256 AND k.removed IS NULL

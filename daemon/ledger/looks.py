@@ -10,15 +10,16 @@ import contextlib
 import json
 import os
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from daemon.ledger import questions
-from daemon.ledger.store import Ledger, LedgerBusy, Tx
+from daemon.ledger.store import Ledger, LedgerBusy, Reader, Tx, placeholders
 from daemon.model.jobs import FIRST_LOOK_NUMBER, Look, Outcome
 from daemon.model.names import FIRST
 
 DAY = 86400.0
+Told = dict[str, Any]
 
 
 def recover(tx: Tx) -> int:
@@ -118,14 +119,29 @@ def state_of(look: Mapping[str, Any], product: Mapping[str, Any] | None) -> dict
     return {"state": "gone", "since": ended, "reason": why}
 
 
-def rows(db: sqlite3.Connection, where: str, *values: Any) -> list[dict[str, Any]]:
-    """Looks as plain data, in order of their beginning; none of a database that a release before has made."""
+def running(db: Reader) -> list[Told]:
+    """Those under way, in order of their beginning."""
+    return _rows(db, "state = 'running'")
+
+
+def done(db: Reader, groups: Sequence[int]) -> list[Told]:
+    """What was made of these groups, in order of its beginning."""
+    return _rows(db, f"state = 'done' AND group_id IN ({placeholders(groups)})", *groups)
+
+
+def look(db: Reader, row: int) -> Told:
+    """One by the number of its row. Raises IndexError when there is none."""
+    return _rows(db, "id = ?", row)[0]
+
+
+def _rows(db: Reader, where: str, *values: Any) -> list[Told]:
+    """None of a database that a release before has made."""
     if db.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'look'").fetchone() is None:
         return []
-    return [plain(row) for row in db.execute(f"SELECT * FROM look WHERE {where} ORDER BY id", values)]
+    return [_plain(row) for row in db.execute(f"SELECT * FROM look WHERE {where} ORDER BY id", values)]
 
 
-def plain(row: sqlite3.Row) -> dict[str, Any]:
+def _plain(row: sqlite3.Row) -> Told:
     """`number` is that of the logs; `there` : its file can be seen."""
     path = os.fsdecode(row["path"])
     return {

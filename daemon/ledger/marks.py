@@ -85,6 +85,18 @@ def touch_withdrawn(tx: Tx, ident: str) -> None:
     )
 
 
+def touch_users_of_frame(tx: Tx, frame: int) -> None:
+    """Of an exposure something else is known: its groups, and those that borrow it, are looked at again."""
+    rows = tx.rows(
+        """SELECT id FROM frame_group WHERE NOT closed AND id IN (
+            SELECT group_id FROM membership WHERE frame_id = ?
+            UNION SELECT j.group_id FROM job_input i JOIN job j ON j.id = i.job_id WHERE i.frame_id = ?)""",
+        frame,
+        frame,
+    )
+    touch(tx, *(row["id"] for row in rows))
+
+
 def touch_joined(tx: Tx, group: Any, days: float) -> None:
     """A group of short darks is complete or changed: mark the groups that may use it."""
     span = days * 86400

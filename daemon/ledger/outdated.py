@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from daemon.ledger.targets import Ask
+from daemon.ledger.store import Reader
 from daemon.model.groups import Overrides, Setting, forced_in
 
 # Decided by the planner for each group, not by the operator.
@@ -22,25 +22,25 @@ PLANNED = {
 }
 
 
-def groups(tx: Any, setting: Setting, overrides: Overrides, night: str | None = None) -> list[int]:
+def groups(db: Reader, setting: Setting, overrides: Overrides, night: str | None = None) -> list[int]:
     """Ids of the groups, in order of time."""
-    return [row["group_id"] for row in _products(tx.rows, night) if _differs(row, setting, overrides)]
+    return [row["group_id"] for row in _products(db, night) if _differs(row, setting, overrides)]
 
 
-def count(ask: Ask, setting: Setting, overrides: Overrides) -> int:
-    return sum(_differs(row, setting, overrides) for row in _products(ask, None))
+def count(db: Reader, setting: Setting, overrides: Overrides) -> int:
+    return sum(_differs(row, setting, overrides) for row in _products(db, None))
 
 
-def _products(ask: Ask, night: str | None) -> Sequence[Any]:
+def _products(db: Reader, night: str | None) -> Sequence[Any]:
     where, values = ("AND p.night = ?", (night,)) if night else ("", ())
-    return ask(
+    return db.execute(
         f"""SELECT p.group_id, j.recipe, j.version, j.spec,
         (SELECT f.descriptors FROM job_input i JOIN frame f ON f.id = i.frame_id
          WHERE i.job_id = j.id ORDER BY i.position LIMIT 1) AS descriptors
         FROM product p JOIN job j ON j.id = p.job_id JOIN frame_group g ON g.id = p.group_id
         WHERE p.current AND NOT g.closed {where} ORDER BY g.first_ut, g.id""",
-        *values,
-    )
+        values,
+    ).fetchall()
 
 
 def _differs(row: Any, setting: Setting, overrides: Overrides) -> bool:

@@ -16,6 +16,7 @@ from daemon.ledger.store import Tx
 from daemon.model.decisions import ACCEPT, of_product
 from daemon.model.jobs import JobSpec
 from daemon.model.publication import DAMAGED, Old
+from daemon.model.records import ProductRecord
 
 
 def used_by(db: sqlite3.Connection, job: int) -> list[str]:
@@ -76,6 +77,15 @@ def give_way(products: str, product: int, row: Mapping[str, Any]) -> Old:
         if not os.path.lexists(kept) and not os.path.lexists(kept + DAMAGED):
             break
     return Old(product, os.fsdecode(row["path"]), kept, row["sha256"] if product else "")
+
+
+def set_aside(tx: Tx, products: str, product: ProductRecord) -> Old:
+    """A current product is current no more; says where its file is to be moved. products : the folder"""
+    row = tx.one("SELECT * FROM product WHERE id = ?", product.id)
+    assert row is not None
+    old = give_way(products, product.id, dict(row))
+    tx.run("UPDATE product SET current = 0, path = ? WHERE id = ?", os.fsencode(old.kept), product.id)
+    return old
 
 
 def forget(tx: Tx, product: int, why: str) -> None:

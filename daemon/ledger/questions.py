@@ -17,7 +17,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from daemon.model.files import Signature
-from daemon.model.names import night_of
 
 Row = dict[str, Any]
 
@@ -83,9 +82,17 @@ def jobs(db: sqlite3.Connection, states: Sequence[str] = (), limit: int = 1000) 
     inputs : names of its frames; while it waits, of those that its group has
     """
     where = f"WHERE j.state IN ({', '.join('?' * len(states))})" if states else ""
-    sql = f"""SELECT j.*, g.rule, p.path AS product FROM job j JOIN frame_group g ON g.id = j.group_id
-        LEFT JOIN product p ON p.job_id = j.id {where} ORDER BY j.changed DESC, j.id DESC LIMIT ?"""
-    return [job(db, row) for row in db.execute(sql, (*states, limit))]
+    sql = f"{_JOBS} {where} ORDER BY j.changed DESC, j.id DESC LIMIT ?"
+    return [_job(db, row) for row in db.execute(sql, (*states, limit))]
+
+
+def job(db: sqlite3.Connection, number: int) -> Row:
+    """One of `jobs`."""
+    return _job(db, db.execute(f"{_JOBS} WHERE j.id = ?", (number,)).fetchone())
+
+
+_JOBS = """SELECT j.*, g.rule, p.path AS product FROM job j JOIN frame_group g ON g.id = j.group_id
+    LEFT JOIN product p ON p.job_id = j.id"""
 
 
 def _by_role(calibrations: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -97,7 +104,7 @@ def _by_role(calibrations: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     return named
 
 
-def job(db: sqlite3.Connection, row: sqlite3.Row) -> Row:
+def _job(db: sqlite3.Connection, row: sqlite3.Row) -> Row:
     spec = json.loads(row["spec"]) if row["spec"] else {}
     waits = db.execute(
         "SELECT p.id FROM dependency d JOIN job p ON p.id = d.producer_id WHERE d.job_id = ?", (row["id"],)
@@ -129,32 +136,40 @@ def job(db: sqlite3.Connection, row: sqlite3.Row) -> Row:
     }
 
 
+# Groups g with what `group_state` needs, and n, how many frames they have.
+GROUPS = """SELECT g.*,
+    (SELECT j.state FROM job j WHERE j.group_id = g.id AND j.state <> 'dropped'
+     ORDER BY j.changed DESC, j.id DESC LIMIT 1) AS job_state,
+    EXISTS (SELECT 1 FROM product p WHERE p.group_id = g.id AND p.current) AS has_product,
+    (SELECT COUNT(*) FROM membership m WHERE m.group_id = g.id) AS n
+    FROM frame_group g"""
+
+
+def group_state(row: sqlite3.Row) -> str:
+    """open (not quiet yet), planned, waiting, running, done, failed, idle, or closed; of a row of GROUPS."""
+    if row["closed"]:
+        return "closed"
+    state: str = row["job_state"] or ("done" if row["has_product"] else "idle")
+    return "open" if not row["settled"] and state in ("done", "idle") else state
+
+
 def groups(db: sqlite3.Connection, *, unfinished: bool = False) -> list[Row]:
     """Groups in order of time. frames, names : what has arrived; reason : what is missing
-    state : open (not quiet yet), planned, waiting, running, done, failed or idle
 
     unfinished : only those that are not done
     """
-    sql = """SELECT g.*,
-        (SELECT j.state FROM job j WHERE j.group_id = g.id AND j.state <> 'dropped'
-         ORDER BY j.changed DESC, j.id DESC LIMIT 1) AS job_state,
-        EXISTS (SELECT 1 FROM product p WHERE p.group_id = g.id AND p.current) AS has_product,
-        (SELECT COUNT(*) FROM membership m WHERE m.group_id = g.id) AS n
-        FROM frame_group g WHERE NOT g.closed"""
+    where = "WHERE NOT g.closed"
     if unfinished:
-        sql += """ AND (NOT g.settled OR g.touched > 0 OR NOT EXISTS
+        where += """ AND (NOT g.settled OR g.touched > 0 OR NOT EXISTS
             (SELECT 1 FROM product p WHERE p.group_id = g.id AND p.current))"""
     answer = []
-    for row in db.execute(f"{sql} ORDER BY g.first_ut, g.rank, g.id"):
-        state = row["job_state"] or ("done" if row["has_product"] else "idle")
-        if not row["settled"]:
-            state = "open" if state in ("done", "idle") else state
+    for row in db.execute(f"{GROUPS} {where} ORDER BY g.first_ut, g.rank, g.id"):
         answer.append(
             {
                 "id": row["id"],
                 "rule": row["rule"],
                 "key": row["key"],
-                "state": state,
+                "state": group_state(row),
                 "reason": row["reason"],
                 "frames": row["n"],
                 "names": _names(db, row["id"]) if unfinished else [],
@@ -202,61 +217,6 @@ def products(db: sqlite3.Connection, *, current: bool = True) -> list[Row]:
         }
         for row in db.execute(sql)
     ]
-
-
-def ledger(db: sqlite3.Connection, *, night: str | None = None, state: str | None = None) -> Iterator[Row]:
-    """Every content ever seen, for `nirid ledger`; then files of unknown content, with sha256 None."""
-    sql = """SELECT c.*, a.runs, f.ut FROM content c JOIN accounting a ON a.sha256 = c.sha256
-        LEFT JOIN frame f ON f.id = c.frame_id"""
-    where, values = (" WHERE c.state = ?", [state]) if state else ("", [])
-    for row in db.execute(f"{sql}{where} ORDER BY c.name, c.id", values).fetchall():
-        when = datetime.fromtimestamp(row["ut"], UTC) if row["ut"] is not None else _ut(row["descriptors"])
-        its_night = night_of(row["name"], when or datetime.fromtimestamp(row["first_seen"], UTC))
-        if night in (None, its_night):
-            yield _content(db, row, its_night)
-    if night is None:
-        where = f"WHERE s.current AND s.content_id IS NULL{' AND s.state = ?' if state else ''}"
-        for row in db.execute(f"SELECT s.* FROM sighting s {where} ORDER BY s.path", values).fetchall():
-            yield {
-                "sha256": None,
-                "paths": [os.fsdecode(row["path"])],
-                "state": row["state"],
-                "reason": row["reason"],
-                "first_seen": iso(row["first_seen"]),
-                "night": None,
-                "tags": [],
-                "group": [],
-                "jobs": [],
-                "products": [],
-                "runs": 0,
-            }
-
-
-def _content(db: sqlite3.Connection, row: sqlite3.Row, night: str) -> Row:
-    paths = db.execute(
-        "SELECT DISTINCT path FROM sighting WHERE content_id = ? ORDER BY current DESC, path", (row["id"],)
-    )
-    of_frame = (row["frame_id"],)
-    groups = db.execute("SELECT group_id FROM membership WHERE frame_id = ? ORDER BY group_id", of_frame)
-    jobs = db.execute("SELECT DISTINCT job_id FROM job_input WHERE frame_id = ? ORDER BY job_id", of_frame)
-    made = db.execute(
-        """SELECT DISTINCT p.path FROM product p JOIN job_input i ON i.job_id = p.job_id
-        WHERE i.frame_id = ? AND p.current ORDER BY p.path""",
-        of_frame,
-    )
-    return {
-        "sha256": row["sha256"],
-        "paths": [os.fsdecode(r[0]) for r in paths],
-        "state": row["state"],
-        "reason": row["reason"],
-        "first_seen": iso(row["first_seen"]),
-        "night": night,
-        "tags": json.loads(row["tags"]),
-        "group": [r[0] for r in groups],
-        "jobs": [r[0] for r in jobs],
-        "products": [os.fsdecode(r[0]) for r in made],
-        "runs": row["runs"],
-    }
 
 
 def status(db: sqlite3.Connection) -> Row:
@@ -351,8 +311,3 @@ def iso(seconds: float | None) -> str | None:
     if seconds is None:
         return None
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
-
-
-def _ut(descriptors: str) -> datetime | None:
-    values = json.loads(descriptors) or {}
-    return datetime.fromisoformat(values["ut_datetime"]) if values.get("ut_datetime") else None

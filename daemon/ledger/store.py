@@ -2,12 +2,13 @@
 
     ledger = Ledger(path, log=log)
     ledger.write(lambda tx: files.record(tx, record))        # one IMMEDIATE transaction
-    with ledger.read() as db: rows = queries.jobs(db)        # query_only, short
+    with ledger.read() as db: rows = questions.jobs(db)      # query_only, short
 
-Statements live in modules named after what the daemon wants, each function taking the transaction:
-`files` (what landed), `groups` (what belongs together), `planning` (what is to be done), `jobs` (what
-runs), `publish` (what is made). Here are the tables, the writer and the readers. The calibration
-store of `pipeline.caldb` shares the file: `tx.cals` commits together with everything else.
+Statements live in modules of this room, named after what they are about: what landed (`files`), what belongs
+together (`groups`), what is asked (`questions`, `answers`) and so on. Each verb takes the transaction, a
+question takes a `Reader`; both give plain records, and nobody outside knows a table. Here are the writer and
+the readers. The calibration store of `pipeline.caldb` shares the file: `tx.cals` commits together with
+everything else.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from pipeline.caldb import CalStore, open_store, readonly_uri
 
 T = TypeVar("T")
 Log = Callable[..., None]  # log(event, **fields)
+Reader = sqlite3.Connection  # for those who hand it to the questions of the ledger, and know no more of it
 
 _PRAGMAS = {
     "busy_timeout": 10_000,
@@ -52,6 +54,12 @@ class Tx:
     def __init__(self, db: Any, cals: CalStore, now: float) -> None:
         self.db, self.cals, self.now = db, cals, now
         self.events: list[tuple[str, dict[str, Any]]] = []
+
+    @property
+    def reader(self) -> Reader:
+        """For questions; what was written in this transaction is seen."""
+        connection: Reader = self.db.connection()
+        return connection
 
     def rows(self, sql: str, *values: Any) -> list[sqlite3.Row]:
         return list(self.db.execute_sql(sql, values).fetchall())

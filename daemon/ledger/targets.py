@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
+import sqlite3
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from daemon.ledger.store import Reader
 from daemon.model.jobs import FIRST_LOOK_NUMBER
 from daemon.model.names import canonical_name
 from daemon.model.plain import clean, is_path
@@ -24,7 +26,7 @@ from pipeline.errors import NiridError
 from pipeline.headers import ascii_name
 from pipeline.params import suggest
 
-Ask = Callable[..., Sequence[Any]]  # ask(sql, *values) -> rows by name: of a reader or of a transaction
+Ask = Callable[..., list[sqlite3.Row]]  # ask(sql, *values)
 _NUMBER = re.compile(r"\d{1,9}")
 _HEX = re.compile(r"[0-9a-f]{6,64}")
 
@@ -48,11 +50,15 @@ class Target:
     also: str = ""
 
 
-def find(ask: Ask, said: str, *, looks: bool = False) -> Target:
+def find(db: Reader, said: str, *, looks: bool = False) -> Target:
     """The one thing that is meant. Raises UnknownTarget, with the nearest name or with what it may be.
 
     looks : a first look or running stack may be meant, of which nothing can be decided
     """
+
+    def ask(sql: str, *values: Any) -> list[sqlite3.Row]:
+        return db.execute(sql, values).fetchall()
+
     word = said.strip()
     if not is_path(word):  # no file can be called so
         word = clean(word)

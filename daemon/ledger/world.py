@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -188,10 +187,13 @@ class Explained(LedgerWorld):
         stored = [*self.tx.cals.candidates(kind, target), *self.tx.cals.candidates(kind, target, exact=False)]
         return [*{c.ident: c for c in stored}.values(), *pending]
 
-    @property
-    def db(self) -> sqlite3.Connection:
-        connection: sqlite3.Connection = self.tx.db.connection()  # rows by name
-        return connection
+    def open_group(self, number: int) -> Group | None:
+        """As it would be planned now, were it quiet; None of one that is closed or has no rule any more."""
+        row = self.tx.one("SELECT * FROM frame_group WHERE id = ? AND NOT closed", number)
+        if row is None or row["rule"] not in self.setting.rules:
+            return None
+        hours = self.tx.one("SELECT value FROM meta WHERE name = 'running_hours'")
+        return self.load(row, Clocks(float(hours[0]) if hours else 0.0, lambda group, arrivals: float("inf")))
 
 
 def _member(frame: Any, files: list[Any], now: float) -> Member:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sqlite3
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -75,11 +74,15 @@ def of_content(sha256: str) -> str:
     return f"content {sha256}"
 
 
+def of_judgement(label: str, data_sha: str) -> str:
+    return f"judgement {data_sha} {label}"
+
+
 def of_product(key: str) -> str:
     return f"product {key}"
 
 
-def in_words(row: Mapping[str, Any] | sqlite3.Row) -> str:
+def in_words(row: Mapping[str, Any]) -> str:
     """As a reason: "rejected by ada: trailed"."""
     done = {REJECT: "rejected", ACCEPT: "accepted"}.get(row["action"], "to blame for a failed job")
     if row["action"] == BLAME:

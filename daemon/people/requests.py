@@ -16,7 +16,6 @@ import json
 import os
 import pwd
 import secrets
-import sqlite3
 import stat
 import time
 from collections.abc import Callable, Mapping
@@ -27,8 +26,10 @@ from pathlib import Path
 from typing import Any
 
 from daemon import disk
+from daemon.ledger import decisions as ledger_decisions
+from daemon.ledger import events
 from daemon.ledger import products as ledger_products
-from daemon.ledger.store import Ledger, Tx, damages_all
+from daemon.ledger.store import Ledger, Reader, damages_all
 from daemon.model.decisions import ACTIONS
 from daemon.model.groups import Overrides, Setting
 from daemon.model.plain import check, clean, cleaned, is_path, loads
@@ -108,35 +109,16 @@ def cancel(state: Path, name: str) -> None:
     found[0].unlink()
 
 
-def refused(db: sqlite3.Connection, since: float) -> list[dict[str, Any]]:
+def refused(db: Reader, since: float) -> list[dict[str, Any]]:
     """{"request", "at" (ISO), "reason"} of what was refused since a time in seconds; the latest first."""
-    rows = db.execute(
-        "SELECT at, fields FROM event WHERE event = 'request_refused' AND at >= ? ORDER BY id DESC", (since,)
-    ).fetchall()
-    told = ((row["at"], json.loads(row["fields"])) for row in rows)
     return [
         {
-            "request": f.get("request", ""),
-            "at": datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds"),
-            "reason": f.get("reason", ""),
+            "request": event.fields.get("request", ""),
+            "at": datetime.fromtimestamp(event.at, UTC).isoformat(timespec="seconds"),
+            "reason": event.fields.get("reason", ""),
         }
-        for at, f in told
+        for event in events.since(db, since, "request_refused")
     ]
-
-
-def answer(db: sqlite3.Connection, name: str, after: int) -> dict[str, Any] | None:
-    """The event by which the daemon has answered a request; None as long as it has not.
-
-    after : the last event before the request was made
-    """
-    rows = db.execute(
-        "SELECT event, fields FROM event WHERE id > ? AND event IN ('decision', 'request_refused')", (after,)
-    ).fetchall()
-    for row in rows:
-        fields = json.loads(row["fields"])
-        if fields.get("request") == name:
-            return {"event": row["event"], **fields}
-    return None
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -246,9 +228,9 @@ class Requests:
     def _move(self, request: str) -> None:
         """Files that a decision takes out of use."""
         with self.ledger.read() as db:
-            rows = db.execute("SELECT moves FROM decision WHERE request = ?", (request,)).fetchall()
-        for row in rows:
-            for old, kept, sha in json.loads(row["moves"]):
+            decided = ledger_decisions.of_request(db, request)
+        for decision in decided:
+            for old, kept, sha in decision["moves"]:
                 moving.withdraw(Path(old), Path(kept), sha)
                 if not disk.there(kept):
                     self.ledger.write(partial(ledger_products.forget_kept, kept=kept))
@@ -270,7 +252,7 @@ class Requests:
     def write_down(self) -> int:
         """Append to the decisions file what is not in it yet; returns how many lines. OSError."""
         with self.ledger.read() as db:
-            rows = [dict(r) for r in db.execute("SELECT * FROM decision WHERE written = 0 ORDER BY id")]
+            rows = ledger_decisions.unwritten(db)
         if not rows:
             return 0
         file = self.products / DECISIONS
@@ -278,7 +260,7 @@ class Requests:
         lines = [_line(row) for row in rows if (row["request"], row["subject"]) not in known]
         append(file, lines)
         last = rows[-1]["id"]
-        self.ledger.write(lambda tx: _mark(tx, last))
+        self.ledger.write(lambda tx: ledger_decisions.mark_written(tx, last))
         return len(lines)
 
 
@@ -290,14 +272,10 @@ def _identity(path: Path) -> tuple[str, int, int]:
     return (path.name, facts.st_ino, facts.st_mtime_ns)
 
 
-def _mark(tx: Tx, last: int) -> None:
-    tx.run("UPDATE decision SET written = 1 WHERE id <= ? AND written = 0", last)
-
-
 def _line(row: Mapping[str, Any]) -> str:
     names = ("request", "action", "subject", "said", "reason", "user", "outcome")
     at = datetime.fromtimestamp(row["at"], UTC).isoformat(timespec="microseconds")
-    return json.dumps({"at": at, **{n: row[n] for n in names}, "more": json.loads(row["more"])})
+    return json.dumps({"at": at, **{n: row[n] for n in names}, "more": row["more"]})
 
 
 def append(file: Path, lines: list[str]) -> None:

@@ -2,38 +2,28 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from daemon.ledger import answers, contents, decisions, events
 from daemon.ledger.decisions import standing
-from daemon.ledger.store import Tx
+from daemon.ledger.store import Reader, Tx
 from daemon.model.decisions import in_words, of_frame
+from daemon.model.records import JobRecord
 
 Spec = Mapping[str, Any]  # a JobSpec as JSON
 SHOWN = 4  # names in one line
 
 
-def why_again(tx: Tx, job: Any) -> list[str]:
-    """What is different from the product before, in words; [] of a first one, or when nobody knows.
-
-    job : a row of the ledger, planned, running or done
-    """
-    if not job["spec"]:
-        return []
-    before = tx.one(
-        """SELECT j.* FROM job j JOIN frame_group g ON g.id = j.group_id WHERE (g.id = ? OR g.heir = ?)
-        AND j.state = 'done' AND j.id < ? AND j.spec <> '' ORDER BY j.id DESC LIMIT 1""",
-        job["group_id"],
-        job["group_id"],
-        job["id"],
-    )
+def why_again(tx: Tx, job: JobRecord) -> list[str]:
+    """What is different from the product before, in words; [] of a first one, or when nobody knows."""
+    before = answers.job_before(tx.reader, job) if job.spec else None
     if before is None:
         return []
-    old, new = json.loads(before["spec"]), json.loads(job["spec"])
+    old, new = before.spec, job.spec
     found = [*_frames(tx, old, new), *_calibrations(old, new), *_settings(old, new)]
-    if job["remake"] != before["remake"]:
-        found.append(_asked(tx, before))
+    if job.remake != before.remake:
+        found.append(_asked(tx.reader, before))
     return found
 
 
@@ -51,14 +41,10 @@ def _gone(tx: Tx, inputs: Sequence[Spec]) -> dict[str, list[str]]:
     """{why: names} of frames that are not used any more."""
     found: dict[str, list[str]] = {}
     for item in inputs:
-        row = tx.one(
-            """SELECT f.label, c.state, c.reason FROM frame f LEFT JOIN content c ON c.frame_id = f.id
-            WHERE f.data_sha = ? ORDER BY c.state = 'superseded', c.id LIMIT 1""",
-            item["data_sha"],
-        )
-        decision = standing(tx, of_frame(row["label"], item["data_sha"])) if row else None
-        why = in_words(decision) if decision else row["reason"] if row and row["state"] != "ready" else ""
-        found.setdefault(why or "", []).append(item["name"])
+        frame = contents.frame_of_pixels(tx.reader, item["data_sha"])
+        decision = standing(tx, of_frame(frame.label, item["data_sha"])) if frame else None
+        why = in_words(decision) if decision else frame.reason if frame and frame.state != "ready" else ""
+        found.setdefault(why, []).append(item["name"])
     return found
 
 
@@ -94,20 +80,13 @@ def _settings(old: Spec, new: Spec) -> Iterator[str]:
             yield "{} is {}, was {}".format(name, *values)
 
 
-def _asked(tx: Tx, before: Any) -> str:
+def _asked(db: Reader, before: JobRecord) -> str:
     """Nothing it is made of is new: a person wanted it, or the file was lost."""
-    asked = tx.one(
-        "SELECT * FROM decision WHERE action = 'requeue' AND instr(more, ?) ORDER BY id DESC LIMIT 1",
-        before["key"],
-    )
+    asked = decisions.asked_again(db, before.key)
     if asked is not None:
         return f"asked for by {asked['user']}" + (f": {asked['reason']}" if asked["reason"] else "")
-    lost = tx.one(
-        """SELECT fields FROM event WHERE job = ? AND event IN ('product_lost', 'product_withdrawn')
-        ORDER BY id DESC LIMIT 1""",
-        before["id"],
-    )
-    why = json.loads(lost["fields"]).get("reason", "") if lost else ""
+    lost = events.last_of_job(db, before.id, "product_lost", "product_withdrawn")
+    why = str(lost.fields.get("reason", "")) if lost else ""
     return why or "the one before was no longer there"
 
 

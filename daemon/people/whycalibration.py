@@ -6,12 +6,13 @@ calibrations(world, group, target, job)    # what a job was given
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from daemon.ledger.answers import product_of_job
 from daemon.model.groups import Group
+from daemon.model.records import JobRecord
 from daemon.plan.case import takes
 from daemon.plan.planner import plan
 from pipeline import association
@@ -25,11 +26,13 @@ if TYPE_CHECKING:
 Answer = dict[str, Any]
 
 
-def calibrations(world: Explained, group: Group, target: Descriptors, job: Any = None) -> list[Answer]:
+def calibrations(
+    world: Explained, group: Group, target: Descriptors, job: JobRecord | None = None
+) -> list[Answer]:
     """For each kind that the recipe takes: what was used, or would be now, and why every other was not."""
     recipe = world.setting.recipes[world.setting.rules[group.rule].recipe]
     matches = dict(plan([replace(group, settled=True)], world.setting, world)[0].matches)
-    given = json.loads(job["spec"])["calibrations"] if job and job["spec"] else []
+    given = job.spec["calibrations"] if job and job.spec else []
     used = {c["role"]: c for c in given}
     answer = []
     for kind in sorted(takes(world.setting.rules[group.rule], recipe)):
@@ -37,7 +40,7 @@ def calibrations(world: Explained, group: Group, target: Descriptors, job: Any =
             association.RULES[kind], target, world.candidates(kind, target)
         )
         wish = "needed" if kind in recipe.needs else "preferred" if kind in recipe.prefers else "if there"
-        if kind is CalKind.ZERO_POINT and kind.value in used:
+        if job and kind is CalKind.ZERO_POINT and kind.value in used:
             standards = [c for c in given if c["role"] == kind.value]
             answer.append(_zero_points(world, wish, match, job, standards))
             continue
@@ -45,11 +48,13 @@ def calibrations(world: Explained, group: Group, target: Descriptors, job: Any =
     return answer
 
 
-def _zero_points(world: Explained, wish: str, match: Match, job: Any, standards: Sequence[Answer]) -> Answer:
+def _zero_points(
+    world: Explained, wish: str, match: Match, job: JobRecord, standards: Sequence[Answer]
+) -> Answer:
     """Of the standards of the night that a job was given: which it took, and why none of the others."""
-    row = world.tx.one("SELECT notes, quality FROM product WHERE job_id = ?", job["id"])
-    notes: list[str] = json.loads(row["notes"]) if row else []
-    taken = json.loads(row["quality"]).get("ZPIMAGE") if row else None
+    product = product_of_job(world.tx.reader, job.id)
+    notes = product.notes if product else []
+    taken = product.quality.get("ZPIMAGE") if product else None
     facts = {c.ident: c for c in _all(match)}
     used = next((c for c in standards if c["name"] == taken), None)
     answer = _calibration(CalKind.ZERO_POINT, wish, match, used or standards[0], decided=True)
@@ -62,7 +67,7 @@ def _zero_points(world: Explained, wish: str, match: Match, job: Any, standards:
     why = next(
         (n.partition(" used: ")[2] for n in notes if n.startswith(f"zero point of {taken} ")), "it was used"
     )
-    if row is None:
+    if product is None:
         return {**answer, "status": "chosen", "name": None, "why": f"the best of {len(standards)} is taken"}
     if used is None:
         why = "none of the standards of the night can be used"

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from typing import Any
+
+from daemon.model.records import ProductRecord
 
 Answer = dict[str, Any]
 
 
-def judged(product: Any, name: str) -> Answer:
+def judged(product: ProductRecord, name: str) -> Answer:
     """What the pipeline made of a frame in a product; nothing where it was used like any other."""
-    rows = json.loads(product["quality"]).get("frames", [])
+    rows = product.quality.get("frames", [])
     row = next((r for r in rows if name and r.get("NAME") == name), None)
-    if row is None and name and name in left_out(json.loads(product["spec"] or "{}"), {}):
+    if row is None and name and name in left_out(product.spec, {}):
         why = "the first exposure of a sequence is often bad"
         out = {"verdict": "left out", "as_sky": "left out", "reason": why}
         return {"judged": {**dict.fromkeys(("figure", "limit", "weight")), **out}}
@@ -22,7 +24,7 @@ def judged(product: Any, name: str) -> Answer:
     return {"judged": {column.lower(): row.get(column) for column in columns}}
 
 
-def left_out(spec: Answer, quality: Answer) -> list[str]:
+def left_out(spec: Mapping[str, Any], quality: Mapping[str, Any]) -> list[str]:
     """Names of the inputs that a product has nothing of: the first of a sequence, and what was judged so."""
     inputs = [i["name"] for i in spec.get("inputs", [])]
     first = inputs[:1] if spec.get("parameters", {}).get("removeFirstFrame:remove_first") else []

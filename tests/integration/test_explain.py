@@ -15,7 +15,7 @@ DARK, SCIENCE = "N20160102S0423_dark", "N20160102S0271_image"
 
 def explain(daemon, said):
     with on_paper(daemon.ledger.path) as tx:
-        target = targets.find(tx.rows, said)
+        target = targets.find(tx.reader, said)
         return people_explain.explain(tx, target, daemon.setting, daemon.heart.overrides)
 
 
@@ -117,16 +117,16 @@ def test_what_is_meant(daemons):
     daemon.land(*example1())
     daemon.until_idle()
     with on_paper(daemon.ledger.path) as tx:
-        assert targets.find(tx.rows, "2").text == "group:2"
-        assert "job:2" in targets.find(tx.rows, "2").also
+        assert targets.find(tx.reader, "2").text == "group:2"
+        assert "job:2" in targets.find(tx.reader, "2").also
         raw = example1()[0]
         for said in (raw.path, "N20160102S0270.fits", "N20160102S0270", raw.file_sha, raw.file_sha[:10]):
-            assert targets.find(tx.rows, said).text == f"sha256:{raw.file_sha}"
+            assert targets.find(tx.reader, said).text == f"sha256:{raw.file_sha}"
         with pytest.raises(UnknownTarget, match="did you mean N20160102S0271_image"):
-            targets.find(tx.rows, "N20160102S0271_imgae.fits")
+            targets.find(tx.reader, "N20160102S0271_imgae.fits")
         for said in ("", "'; DROP TABLE job; --", "group:99", "sha256:zz", "%", "0" * 9):
             with pytest.raises(UnknownTarget):
-                targets.find(tx.rows, said)
+                targets.find(tx.reader, said)
 
 
 def test_everything_can_be_explained_and_nothing_is_written(daemons):

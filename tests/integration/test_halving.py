@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from daemon.ledger import questions, searches
+from daemon.ledger import contents, questions, searches
 from daemon.model.jobs import Outcome
 from daemon.people import requests
 from daemon.plan.halving import Search
@@ -40,7 +40,7 @@ def darks(count, **more):
 
 
 def states(daemon):
-    rows = daemon.ask(lambda db: list(questions.ledger(db)))
+    rows = daemon.ask(lambda db: list(contents.everything(db)))
     return {row["paths"][0][-10:-5]: (row["state"], row["reason"]) for row in rows}
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from daemon.ledger import files, questions
+from daemon.ledger import contents, files, questions
 from daemon.model.states import FileState
 from daemon.plan import planner
 from daemon.plan.planner import plan
@@ -285,7 +285,7 @@ def test_a_qa_state_of_fail_takes_the_frame_out_and_remakes_what_used_it(daemons
     daemon.land(edited)
     daemon.run(300)
     assert "N20160102S0003.fits" not in json.loads(daemon.current()["N20160102S0001_dark"])["inputs"]
-    states = {row["sha256"][:4]: row["state"] for row in daemon.ask(lambda db: list(questions.ledger(db)))}
+    states = {row["sha256"][:4]: row["state"] for row in daemon.ask(lambda db: list(contents.everything(db)))}
     assert states["ffff"] == "excluded"
     assert states[darks[2].file_sha[:4]] == "superseded"
 
@@ -303,7 +303,7 @@ def test_the_same_bytes_under_another_name_change_nothing(daemons):
     )
     daemon.run(300)
     assert len(daemon.engine.ran) == 1
-    assert len(list(daemon.ask(lambda db: list(questions.ledger(db))))) == 4
+    assert len(list(daemon.ask(lambda db: list(contents.everything(db))))) == 4
 
 
 def test_an_idle_heart_writes_nothing_and_old_groups_cost_nothing(daemons):

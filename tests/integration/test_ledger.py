@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import pytest
 
-from daemon.ledger import files, jobs, questions, schema, store
+from daemon.ledger import contents, files, jobs, questions, schema, store
 from daemon.ledger.store import Ledger, LedgerBusy, connect_readonly, on_paper
 from daemon.model.files import FileRecord, Signature
 from daemon.model.states import FileState, IllegalTransition
@@ -253,7 +253,7 @@ def test_what_the_heart_asks_goes_by_index(tmp_path, monkeypatch):
         return opened
 
     monkeypatch.setattr(store, "_reader", traced(store._reader, lambda made, uri: made))
-    monkeypatch.setattr(schema, "_create", traced(schema.create_all, lambda made, db: db.connection()))
+    monkeypatch.setattr(store, "create_all", traced(schema.create_all, lambda made, db: db.connection()))
     daemon = Daemon(tmp_path)
     night = example1()
     daemon.land(*night[:5])
@@ -449,7 +449,7 @@ def test_odd_names_are_data(ledger):
     path = b"/drop/\xff'; DROP TABLE content; --\n.fits".decode(errors="surrogateescape")
     take(ledger, replace(frame("dark", 1, 0), path=path))
     with ledger.read() as db:
-        assert [r["paths"] for r in questions.ledger(db)] == [[path]]
+        assert [r["paths"] for r in contents.everything(db)] == [[path]]
         assert [p for p, _ in questions.settled_files(db)] == [path]
 
 

@@ -86,7 +86,7 @@ def test_what_is_not_there_yet_is_done_without(daemons):
     assert daemon.current() == {}, "no product without a flat"
     assert "N20160102S0270_running" in seen(daemon)
     with on_paper(daemon.ledger.path) as tx:
-        target = targets.find(tx.rows, "N20160102S0271.fits")
+        target = targets.find(tx.reader, "N20160102S0271.fits")
         (group,) = explain.explain(tx, target, daemon.setting, daemon.heart.overrides)["groups"]
     assert {Path(path).stem for path in group["looks"]} == seen(daemon)
     daemon.land(*example1()[15:])
@@ -314,7 +314,7 @@ def test_a_look_that_cannot_be_removed_is_tried_again(daemons, monkeypatch):
 
 def told(daemon, said):
     with on_paper(daemon.folder / "nirid.db") as tx:
-        found = targets.find(tx.rows, said, looks=True)
+        found = targets.find(tx.reader, said, looks=True)
         return explain.explain(tx, found, daemon.setting, lambda recipe, facts: {})
 
 
@@ -351,7 +351,7 @@ def test_of_a_look_nothing_is_decided_and_numbers_go_on_after_a_restart(daemons,
     numbers = [row["id"] for row in daemon.rows("SELECT id FROM look")]
     assert len(numbers) == len(set(numbers)) >= 5
     with pytest.raises(UnknownTarget, match="nothing can be decided of a look"):
-        daemon.ledger.write(lambda tx: targets.find(tx.rows, "N20160102S0270_running"))
+        daemon.ledger.write(lambda tx: targets.find(tx.reader, "N20160102S0270_running"))
     daemon.ledger.write(lambda tx: tx.run("UPDATE look SET state = 'running' WHERE id = ?", numbers[-1]))
     daemon.dispatcher.recover(daemon.products)  # as at a start
     assert daemon.rows("SELECT state, error FROM look WHERE id = ?", numbers[-1]) == [

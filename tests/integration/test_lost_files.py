@@ -38,7 +38,7 @@ def test_after_its_grace_the_group_goes_on_without_and_says_so(daemon):
     waits = daemon.ask(questions.jobs, ["waiting"])[0]
     assert "nirid reject N20160102S0003.fits --reason gone" in waits["reason"]
     answer = daemon.ledger.write(
-        lambda tx: explain(tx, find(tx.rows, f"group:{waits['group']}"), daemon.setting, lambda r, d: {})
+        lambda tx: explain(tx, find(tx.reader, f"group:{waits['group']}"), daemon.setting, lambda r, d: {})
     )
     assert "nirid reject N20160102S0003.fits --reason gone" in answer["reason"]
     daemon.run(900)

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from daemon.ledger import outdated, questions, targets
+from daemon.ledger import contents, outdated, questions, targets
 from daemon.model.decisions import record_to_json
 from daemon.people import explain, requests
 from daemon.people.requests import DECISIONS, FOLDER
@@ -121,12 +121,14 @@ def answers(daemon):
 
 def look(daemon):
     """All that a person may ask must still be answered."""
-    for question in (questions.status, questions.products, lambda db: list(questions.ledger(db))):
+    for question in (questions.status, questions.products, lambda db: list(contents.everything(db))):
         daemon.ask(question)
-    daemon.ledger.write(lambda tx: outdated.groups(tx, daemon.setting, lambda r, d: {}))
+    daemon.ledger.write(lambda tx: outdated.groups(tx.reader, daemon.setting, lambda r, d: {}))
     for said in ("group:1", "N20160102S0002.fits"):
         daemon.ledger.write(
-            lambda tx, s=said: explain.explain(tx, targets.find(tx.rows, s), daemon.setting, lambda r, d: {})
+            lambda tx, s=said: explain.explain(
+                tx, targets.find(tx.reader, s), daemon.setting, lambda r, d: {}
+            )
         )
 
 

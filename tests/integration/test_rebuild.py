@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from daemon.ledger import questions
+from daemon.ledger import contents, questions
 from daemon.ledger.cells import damaged
 from daemon.ledger.store import Ledger
 from daemon.model.jobs import JobSpec, job_key
@@ -84,7 +84,9 @@ def rows(daemon):
     jobs = daemon.rows("SELECT key, recipe, state, remake FROM job ORDER BY key")
     products = daemon.ask(questions.products, current=False)
     shown = ("path", "name", "night", "sha256", "version", "current", "key", "notes", "quality")
-    states = {(r["sha256"], r["state"], r["runs"]) for r in daemon.ask(lambda db: list(questions.ledger(db)))}
+    states = {
+        (r["sha256"], r["state"], r["runs"]) for r in daemon.ask(lambda db: list(contents.everything(db)))
+    }
     cals = daemon.rows(
         """SELECT kind, key, name, ident, origin, facts, ut FROM calibration
         WHERE removed IS NULL ORDER BY name"""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.ledger import decisions, questions
+from daemon.ledger import contents, decisions, questions
 from daemon.people import requests
 from daemon.people.requests import DECISIONS
 from daemon.work import moving
@@ -36,7 +36,7 @@ def inputs(daemon, name):
 
 
 def states(daemon):
-    rows = daemon.ask(lambda db: list(questions.ledger(db)))
+    rows = daemon.ask(lambda db: list(contents.everything(db)))
     return {Path(path).name: (row["state"], row["reason"]) for row in rows for path in row["paths"]}
 
 

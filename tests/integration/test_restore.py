@@ -15,6 +15,7 @@ import pytest
 from daemon import app, instance, owner, run
 from daemon.cli import main
 from daemon.config import load
+from daemon.ledger import contents as ledger_contents
 from daemon.ledger import copy as ledger_copy
 from daemon.ledger import questions, upgrade
 from daemon.ledger.store import Ledger, connect_readonly
@@ -71,7 +72,7 @@ def decide(settings, *decisions):
 
 def states(settings):
     with closing(connect_readonly(settings.database)) as db:
-        return {Path(row["paths"][0]).name: row["state"] for row in questions.ledger(db)}
+        return {Path(row["paths"][0]).name: row["state"] for row in ledger_contents.everything(db)}
 
 
 def contents(folder):

@@ -1,6 +1,7 @@
 """The architecture as a test: who may import what, read from the syntax trees."""
 
 import ast
+import re
 import subprocess
 import sys
 from functools import cache
@@ -24,6 +25,7 @@ NOT_INSIDE = {
     "time",
     "queue",
 }
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 HEAVY = {"scipy", "numba", "sep", "PIL", "matplotlib"}
 
 
@@ -117,6 +119,31 @@ def test_only_the_stores_know_peewee():
         if offenders([path], {"peewee", "playhouse"})
     }
     assert knowing == {"pipeline/caldb.py", "daemon/ledger/schema.py", "daemon/ledger/store.py"}
+
+
+STATEMENT = re.compile(r"\b(SELECT|INSERT|REPLACE|UPDATE|DELETE FROM|PRAGMA|VACUUM|ORDER BY)\b|\w+ = \?")
+
+
+def statements(path):
+    """Places of texts that are SQL, or a part of it; docstrings are none."""
+    said = {ast.get_docstring(n, clean=False) for n in ast.walk(tree(path)) if isinstance(n, DOCUMENTED)}
+    return [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value not in said
+        if STATEMENT.search(node.value)
+    ]
+
+
+WITH_SQL = {"ledger", "work", "upkeep", "demo", "loop", "restore"}
+
+
+def test_only_the_ledger_writes_statements():
+    """What is wanted of it has a name there; nobody else knows a table, a row or how it is stored."""
+    without = [path for path in sources("daemon") if room_of(path) not in WITH_SQL]
+    assert statements(ROOT / "daemon/ledger/night.py")
+    assert [place for path in without for place in statements(path)] == []
+    assert offenders(without, {"sqlite3", "peewee", "playhouse"}) == set()
 
 
 # Each room may import those above it, and none below; imports inside functions count.
