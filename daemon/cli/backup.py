@@ -112,9 +112,9 @@ def _tell(ctx: click.Context, answer: dict[str, Any], as_json: bool, first: str 
     else:
         out = console()
         if first:
-            out.print(first, markup=False)
+            out.print(first, markup=False, soft_wrap=True)
         if answer["kept"]:
-            out.print(f"the database that was there is {answer['kept']}", markup=False)
+            out.print(f"the database that was there is {answer['kept']}", markup=False, soft_wrap=True)
         out.print(
             f"taken in: {answer['files']} files, {answer['products']} products, "
             f"{answer['decisions']} decisions",

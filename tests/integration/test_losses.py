@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import structlog
 
 from daemon.ledger import files, questions
 from daemon.ledger.store import connect_readonly
@@ -217,8 +218,9 @@ def test_a_preview_that_came_meanwhile_stays(daemon, monkeypatch):
     assert [p.name for p in dark.parent.glob(".*")] == []
 
 
-def test_previews_that_cannot_be_drawn_now_are_logged_and_nothing_stops(daemon, monkeypatch, capsys):
+def test_previews_that_cannot_be_drawn_now_are_logged_and_nothing_stops(daemon, monkeypatch):
     path_of(daemon, "N20160102S0041_dark").with_suffix(".png").unlink()
     monkeypatch.setattr(fitsio, "read_frame", lambda path: refuse_link(path, path))
-    assert losses.draw_previews(daemon.folder / "nirid.db") == []
-    assert "previews_not_drawn" in "".join(capsys.readouterr())
+    with structlog.testing.capture_logs() as logged:
+        assert losses.draw_previews(daemon.folder / "nirid.db") == []
+    assert [line["event"] for line in logged] == ["previews_not_drawn"]
