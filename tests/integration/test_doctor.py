@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from watchdog.observers import Observer
 
-from daemon.arrivals import filesystems
+from daemon import filesystems
 from daemon.config import load
 from daemon.ledger.store import Ledger
 from daemon.upkeep import doctor, trial
