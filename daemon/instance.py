@@ -31,7 +31,7 @@ class CannotLock(NiridError):
     """The file system of the state folder has no locks, or its lock service does not answer."""
 
     def __init__(self, state: Path, error: OSError) -> None:
-        from daemon.arrivals.filesystems import filesystem_of
+        from daemon.filesystems import filesystem_of
 
         passing = error.errno == errno.ENOLCK  # as of a lock service that is not up yet
         self.exit_code = 1 if passing else 78

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from daemon.config.options import Config
-from daemon.work.diskguard import is_read_only
+from daemon.filesystems import is_read_only
 from pipeline.errors import ConfigError
 from pipeline.places import make_sure_of_a_home
 

@@ -38,11 +38,11 @@ from watchdog.events import (
 )
 from watchdog.observers import Observer
 
-from daemon.arrivals.filesystems import NETWORK, filesystem_of
+from daemon import filesystems
 from daemon.arrivals.sweep import Index, Sweep, is_ours, is_passed_over
 from daemon.model.files import Signature, signature_of
 
-__all__ = ["Hints", "Signature", "Sweep", "Watcher", "filesystem_of", "is_ours"]
+__all__ = ["Hints", "Signature", "Sweep", "Watcher", "is_ours"]
 
 ObserverKind = Literal["auto", "native", "polling"]
 EVENTS: list[type[FileSystemEvent]] = [
@@ -278,10 +278,10 @@ class Watcher:
 
     def _watch(self, folder: str) -> str:
         """Try events for one folder; the mode that it has now."""
-        filesystem = filesystem_of(folder)
+        filesystem = filesystems.filesystem_of(folder)
         if self._kind == "polling":
             return "polling"
-        if self._kind == "auto" and filesystem.startswith(NETWORK):
+        if self._kind == "auto" and filesystem.startswith(filesystems.NETWORK):
             return f"polling: {filesystem} sends no events"
         try:
             if self._observer is None:

@@ -21,8 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from daemon import instance, limits
-from daemon.arrivals.filesystems import NETWORK, filesystem_of
+from daemon import filesystems, instance, limits
 from daemon.arrivals.sweep import is_passed_over
 from daemon.config.options import Config
 from daemon.instance import CannotLock
@@ -78,8 +77,8 @@ def _drop(config: Config) -> Iterator[Finding]:
             yield Finding(
                 check, "note", f"{_user()} may not list {', '.join(closed)}: what is in there waits"
             )
-        kind = filesystem_of(str(folder))
-        network = kind.startswith(NETWORK)
+        kind = filesystems.filesystem_of(str(folder))
+        network = kind.startswith(filesystems.NETWORK)
         arrived, how = event_arrives(folder)
         yield Finding(check, "ok", f"on {kind}{', a network file system' if network else ''}; {how}")
         if wanted == "native" and (network or arrived is False):
@@ -157,7 +156,7 @@ def _folders(config: Config) -> Iterator[Finding]:
     for what, folder in (("products folder", config.product_folder), ("state folder", config.state_folder)):
         check = f"{what} {folder}"
         place = _nearest(folder)
-        kind = filesystem_of(str(place))
+        kind = filesystems.filesystem_of(str(place))
         if place != folder:
             may = os.access(place, os.W_OK)
             text = f"is not there yet; {_user()} may {'make it' if may else f'not make it in {place}'}"
@@ -176,7 +175,7 @@ def _folders(config: Config) -> Iterator[Finding]:
                 instance.check_locks(folder)
             except CannotLock as error:
                 yield Finding(check, "wrong", str(error))
-        if what == "state folder" and kind.startswith(NETWORK):
+        if what == "state folder" and kind.startswith(filesystems.NETWORK):
             text = f"on {kind}: SQLite's locks cannot be trusted there; it belongs on a local disk"
             yield Finding(check, "wrong", text)
         if kind in _MEMORY_ONLY:

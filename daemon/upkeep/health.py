@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from daemon import instance
+from daemon import filesystems, instance
 from daemon.config.options import Config
 from daemon.ledger import questions
 from daemon.ledger.cells import damaged
@@ -156,7 +156,7 @@ def _disk(config: Config) -> Iterator[Problem]:
     if why := diskguard.of(config).check(0.0):
         yield Problem("critical", "disk", why)
     products = config.product_folder
-    if products.is_dir() and diskguard.is_read_only(products):
+    if products.is_dir() and filesystems.is_read_only(products):
         yield Problem("critical", "products", f"the products folder {products} is on a read-only file system")
 
 

@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from daemon import filesystems
+
 if TYPE_CHECKING:
     from daemon.config.options import Config
 
@@ -55,17 +57,9 @@ def room_to_write(folder: Path) -> Room:
     """The same, for whoever has to write there. OSError also when that may not be: it is a pause as well."""
     found = room(folder)
     if not os.access(folder, os.W_OK):
-        number = errno.EROFS if is_read_only(folder) else errno.EACCES
+        number = errno.EROFS if filesystems.is_read_only(folder) else errno.EACCES
         raise OSError(number, f"it may not be written: {os.strerror(number)}", str(folder))
     return found
-
-
-def is_read_only(folder: Path) -> bool:
-    """True of a file system that is mounted read-only, and says so."""
-    try:
-        return bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
-    except OSError:
-        return False
 
 
 def tells_of_full_disk(error: str) -> bool:

@@ -77,7 +77,7 @@ def children(pid):
     found = []
     for place in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # gone meanwhile
-            ours = b"daemon.engine.child" in (place / "cmdline").read_bytes()
+            ours = b"daemon.work.engine.child" in (place / "cmdline").read_bytes()
             if ours and f"PPid:\t{pid}\n" in (place / "status").read_text():
                 found.append(int(place.name))
     return found

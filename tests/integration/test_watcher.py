@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from daemon.arrivals.filesystems import filesystem_of
 from daemon.arrivals.sweep import is_ours, next_sweep
 from daemon.arrivals.watcher import Watcher
+from daemon.filesystems import filesystem_of
 from daemon.model.files import signature_of
 from tests.fitsfiles import frame_bytes
 
@@ -375,7 +375,7 @@ def test_polling_sees_what_comes_into_folders_old_and_new(make):
 
 
 def test_network_file_systems_are_polled(make, monkeypatch):
-    monkeypatch.setattr("daemon.arrivals.filesystems.filesystem_of", lambda path: "nfs4")
+    monkeypatch.setattr("daemon.filesystems.filesystem_of", lambda path: "nfs4")
     assert make().watcher.modes.popitem()[1] == "polling: nfs4 sends no events"
     assert make(observer="native").watcher.modes.popitem()[1] == "native"
 

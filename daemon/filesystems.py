@@ -1,9 +1,10 @@
-"""Which file system a folder is on, and which of them tell of no changes made elsewhere."""
+"""Which file system a folder is on, whether it can be written, and whether it tells what others write."""
 
 from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 
 # File systems on which another host, or a process behind the kernel's back, writes without an event.
 NETWORK = (
@@ -36,3 +37,11 @@ def filesystem_of(path: str, mounts: str = "/proc/self/mountinfo") -> str:
     except (OSError, ValueError, IndexError):
         return "unknown"
     return kind
+
+
+def is_read_only(folder: Path) -> bool:
+    """True of a file system that is mounted read-only, and says so."""
+    try:
+        return bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False
