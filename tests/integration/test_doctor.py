@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from watchdog.observers import Observer
 
+from daemon import filesystems
 from daemon.config import load
 from daemon.ledger.store import Ledger
 from daemon.upkeep import doctor, trial
@@ -66,7 +67,7 @@ def test_where_no_events_are_to_be_had_it_would_poll(place, monkeypatch):
 
 def test_on_a_network_folder_an_event_of_our_own_proves_nothing(place, monkeypatch):
     drop = str(place / "drop")
-    monkeypatch.setattr(doctor, "filesystem_of", lambda path: "nfs4" if path == drop else "ext4")
+    monkeypatch.setattr(filesystems, "filesystem_of", lambda path: "nfs4" if path == drop else "ext4")
     assert any("polling, chosen by itself" in f.text for f in examine(place))
     said = wrong(examine(place, **{"watch.observer": "native"}))["drop folder"]
     assert "nfs4 tells nothing of what other hosts write" in said
@@ -104,7 +105,7 @@ def test_too_little_room(place):
 
 def test_a_state_folder_on_the_network(place, monkeypatch):
     state = str(place / "state")
-    monkeypatch.setattr(doctor, "filesystem_of", lambda path: "nfs" if path == state else "ext4")
+    monkeypatch.setattr(filesystems, "filesystem_of", lambda path: "nfs" if path == state else "ext4")
     assert "locks cannot be trusted" in wrong(examine(place))["state folder"]
 
 
