@@ -19,11 +19,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any
 
-from daemon.ledger import marks
+from daemon.ledger import marks, planning
 from daemon.ledger.store import Ledger, LedgerBusy, Log, Tx
-from daemon.ledger.world import Clocks
+from daemon.ledger.world import Clocks, note_running_hours, running_hours
 from daemon.model.groups import Overrides, Setting
 from daemon.people.requests import Requests
 from daemon.work import rounds
@@ -102,9 +101,7 @@ class Heart:
         try:
             self._decide()
             if self.dispatcher.collect() and self.looks is not None:
-                for (
-                    group
-                ) in self._open.values():  # a calibration may have come that its stack had to do without
+                for group in self._open.values():  # a calibration may have come that its stack lacked
                     group.due = min(group.due, now)
             while (more := self._plan(now).more) and self.clock() < now + LONGEST_PLANNING:
                 pass
@@ -126,8 +123,7 @@ class Heart:
     def until_idle(self, take_all: Callable[[], int], stop: threading.Event | None = None) -> None:
         """Take what is there, and work until neither a job nor a new file results."""
         self.setting = replace(self.setting, hurry=True)
-        self.dispatcher.hurry = True
-        self.dispatcher.looks = None  # nobody watches, and the products follow at once
+        self.dispatcher.until_idle()
         take_all()
         while not (stop and stop.is_set()):
             now = self.progress_at = self.clock()
@@ -190,22 +186,17 @@ class Heart:
 
         Only reads: an idle daemon writes nothing.
         """
-        hours = 1e12 if self.setting.hurry else self.running(now) - self.setting.policy.calibration_wait_hours
+        until = rounds.waited_until(self.setting, self.running(now))
         with self.ledger.read() as db:
-            touched = db.execute(
-                """SELECT id, arrivals, last_ut, (SELECT MAX(f.ut) FROM frame f WHERE f.program = g.program
-                AND g.program <> '') AS until FROM frame_group g WHERE touched > 0 AND NOT closed"""
-            ).fetchall()
-            waited = db.execute(
-                "SELECT 1 FROM frame_group WHERE waiting_since <= ? AND NOT closed LIMIT 1", (hours,)
-            ).fetchone()
-        skip = [row["id"] for row in touched if self._sleeps(row, now)]
-        return skip if waited or len(skip) < len(touched) else None
+            marked = planning.marked(db)
+            waited = planning.has_waited(db, until)
+        skip = [group.id for group in marked if self._sleeps(group, now)]
+        return skip if waited or len(skip) < len(marked) else None
 
-    def _sleeps(self, row: Any, now: float) -> bool:
-        known = self._open.get(row["id"])
-        moved_on = row["until"] is not None and row["until"] - row["last_ut"] > MOVED_ON
-        return known is not None and known.due > now and known.arrivals == row["arrivals"] and not moved_on
+    def _sleeps(self, group: planning.Marked, now: float) -> bool:
+        known = self._open.get(group.id)
+        still = known is not None and known.due > now and known.arrivals == group.arrivals
+        return still and group.moved_on <= MOVED_ON
 
     def _quiet_for(self, group: int, arrivals: int, now: float) -> float:
         """Since the last arrival was noticed; after a restart the quiet of open groups starts anew."""
@@ -220,15 +211,14 @@ class Heart:
         """Hours that the daemon has run in its life."""
         if self._running is None:
             with self.ledger.read() as db:
-                row = db.execute("SELECT value FROM meta WHERE name = 'running_hours'").fetchone()
-            self._running = (float(row[0]) if row else 0.0, now)
+                self._running = (running_hours(db), now)
             self._saved_at = now
         hours, since = self._running
         return hours + (now - since) / 3600.0
 
     def _save_clock(self, now: float) -> None:
         hours = self.running(now)
-        self.ledger.write(lambda tx: tx.run("INSERT OR REPLACE INTO meta VALUES ('running_hours', ?)", hours))
+        self.ledger.write(lambda tx: note_running_hours(tx, hours))
         self._saved_at = now
 
     def _startable(self) -> bool:

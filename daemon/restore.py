@@ -9,9 +9,7 @@ People's decisions since the copy are in PRODUCTS/.nirid/decisions.jsonl, produc
 
 from __future__ import annotations
 
-import contextlib
 import os
-import sqlite3
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,12 +17,9 @@ from typing import Any
 from daemon import app, disk, instance, owner
 from daemon.config.options import Config
 from daemon.instance import AlreadyRunning
+from daemon.ledger import cells, upgrade
 from daemon.ledger import copy as ledger_copy
-from daemon.ledger import upgrade
-from daemon.ledger.cells import damaged_cells
-from daemon.ledger.upgrade import COMPONENT
 from daemon.upkeep import rebuild
-from pipeline.caldb import readonly_uri
 from pipeline.errors import NiridError
 
 PART = ".restored"
@@ -61,16 +56,11 @@ def check_copy(copy: Path, database: Path) -> None:
         raise NiridError(f"{copy}: you may not read it")
     if database.exists() and copy.samefile(database):
         raise NiridError(f"{copy} is the database itself, no copy of it")
-    try:
-        with contextlib.closing(sqlite3.connect(readonly_uri(copy), uri=True, timeout=10.0)) as db:
-            said = str(db.execute("PRAGMA integrity_check(1)").fetchone()[0])
-            tables = {row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-            cells = damaged_cells(db) if said == "ok" else []
-    except sqlite3.Error as error:
-        raise NiridError(f"{copy} is no copy of a database: {error}") from None
-    if said != "ok" or cells:
-        raise NiridError(f"{copy} is damaged: {', '.join(cells) + ' cannot be read' if cells else said}")
-    if COMPONENT not in upgrade.versions(copy) or not {"frame", "content", "job"} <= tables:
+    found = cells.examine_copy(copy)
+    if found.errors or found.cells:
+        what = f"{', '.join(found.cells)} cannot be read" if found.cells else found.errors
+        raise NiridError(f"{copy} is damaged: {what}")
+    if not found.ours:
         raise NiridError(f"{copy} is no copy of a daemon's database")
     upgrade.check(copy)
 

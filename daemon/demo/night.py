@@ -12,7 +12,6 @@ import os
 import shutil
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -24,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from daemon.ledger import questions
-from daemon.ledger.store import connect_readonly
+from daemon.ledger.store import NotReadable, connect_readonly
 from daemon.model.rules import DEFAULT_RULES
 from pipeline.errors import NiridError
 
@@ -246,7 +245,7 @@ def _look(folder: Path, progress: Progress) -> bool:
         with contextlib.closing(connect_readonly(folder / "state" / "nirid.db")) as db:
             status = questions.status(db)
             progress.products = questions.products(db)
-    except sqlite3.OperationalError:  # not made yet
+    except NotReadable:  # not made yet
         return False
     progress.counts, progress.groups = status["counts"], status["groups"]
     files, jobs = status["counts"]["files"], status["counts"]["jobs"]

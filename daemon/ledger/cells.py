@@ -10,13 +10,17 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from daemon.ledger import upgrade
 from daemon.ledger.store import connect_readonly
 from daemon.model.states import FileState, JobState
+from pipeline.caldb import readonly_uri
+from pipeline.errors import NiridError
 
 MOST = 5  # that are named
 
@@ -102,13 +106,57 @@ def _tests(table: str, field: Any) -> Iterator[str]:
         yield f"({empty}CASE WHEN json_valid({column}) THEN COALESCE(NOT ({good}), 1) ELSE 1 END)"
 
 
+@dataclass(frozen=True)
+class Examined:
+    """errors : what SQLite finds wrong, the first of them; cells : those that cannot be read, where it finds
+    nothing; versions : of the schema of each component"""
+
+    errors: tuple[str, ...]
+    cells: tuple[str, ...]
+    versions: Mapping[str, int]
+
+
+def examine(database: Path) -> Examined:
+    """Look through the whole of a database, which may be written meanwhile.
+
+    Raises DatabaseError when it cannot be read, ConfigError when a newer program has made it.
+    """
+    with contextlib.closing(connect_readonly(database)) as db:
+        said = [row[0] for row in db.execute("PRAGMA integrity_check(5)")]
+        errors = () if said == ["ok"] else tuple(said)
+        cells = () if errors else tuple(damaged_cells(db))
+        versions = {row[0]: row[1] for row in db.execute("SELECT component, version FROM schema")}
+    return Examined(errors, cells, versions)
+
+
+@dataclass(frozen=True)
+class Copy:
+    """errors : what SQLite finds wrong; "" when it is whole; cells : those that cannot be read
+    ours : it is of a daemon of this kind, of whatever release"""
+
+    errors: str
+    cells: tuple[str, ...]
+    ours: bool
+
+
+def examine_copy(copy: Path) -> Copy:
+    """Look through the whole of a copy. Raises NiridError when it is no database."""
+    try:
+        with contextlib.closing(sqlite3.connect(readonly_uri(copy), uri=True, timeout=10.0)) as db:
+            said = str(db.execute("PRAGMA integrity_check(1)").fetchone()[0])
+            tables = {row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            cells = damaged_cells(db) if said == "ok" else []
+    except sqlite3.Error as error:
+        raise NiridError(f"{copy} is no copy of a database: {error}") from None
+    ours = upgrade.COMPONENT in upgrade.versions(copy) and {"frame", "content", "job"} <= tables
+    return Copy("" if said == "ok" else said, tuple(cells), ours)
+
+
 def damaged(database: Path) -> str:
     """Why a database cannot be used; "" when it is whole, is not there, or cannot be looked at now.
 
     Raises ConfigError when a newer program has made it: nothing can be said of that.
     """
-    # MOVER
-
     if not database.exists():
         return ""
     try:

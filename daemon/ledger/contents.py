@@ -28,6 +28,11 @@ def by_number(db: Reader, content: int) -> ContentRecord:
     raise KeyError(content)
 
 
+def every(db: Reader) -> list[ContentRecord]:
+    """All that ever came, in order."""
+    return _records(db, "c.id > ?", 0)
+
+
 def by_hash(db: Reader, sha256: str) -> ContentRecord | None:
     """The content of these bytes, when they have come."""
     return next(iter(_records(db, "c.sha256 = ?", sha256)), None)

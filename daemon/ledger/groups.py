@@ -12,6 +12,7 @@ from typing import Any
 
 from daemon.ledger.marks import demand, release, touch
 from daemon.ledger.store import Tx, placeholders
+from daemon.ledger.wishes import want_gone
 from daemon.model.groups import Point, Setting
 from daemon.model.rules import TriggerRule
 from daemon.plan.grouping import admits, family, group_key, partition_by_lamp, same_exposure, sky_pool
@@ -213,7 +214,7 @@ def _close(tx: Tx, group: int, heir: int | None) -> None:
     tx.run("DELETE FROM demand WHERE group_id = ?", group)
     tx.run("UPDATE frame_group SET closed = 1, touched = 0, heir = ? WHERE id = ?", heir, group)
     if heir is None:  # nothing will take the place of its product
-        tx.run("UPDATE frame_group SET restore = 0 WHERE id = ?", group)
+        want_gone(tx, group)
     tx.run("UPDATE frame_group SET heir = ? WHERE heir = ?", heir, group)
     for row in tx.rows("SELECT id FROM job WHERE group_id = ? AND state IN ('planned', 'waiting')", group):
         tx.run(

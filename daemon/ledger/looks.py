@@ -11,11 +11,12 @@ import json
 import os
 import sqlite3
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from daemon.ledger import questions
 from daemon.ledger.store import Ledger, LedgerBusy, Reader, Tx, placeholders
-from daemon.model.jobs import FIRST_LOOK_NUMBER, Look, Outcome
+from daemon.model.jobs import Look, Outcome, Ticket
 from daemon.model.names import FIRST
 
 DAY = 86400.0
@@ -29,18 +30,18 @@ def recover(tx: Tx) -> int:
         tx.now,
     )
     row = tx.one("SELECT MAX(id) FROM look")
-    return FIRST_LOOK_NUMBER + int(row[0] or 0 if row else 0)
+    return Ticket("look", int(row[0] or 0 if row else 0)).shown
 
 
 def begun(ledger: Ledger, look: Look, path: str) -> None:
     """One is under way. path : where it will be seen"""
-    spec = look.spec
+    spec, number = look.spec, Ticket.of(look.number).number
 
     def write(tx: Tx) -> None:
-        tx.run("DELETE FROM look WHERE id = ?", look.number - FIRST_LOOK_NUMBER)
+        tx.run("DELETE FROM look WHERE id = ?", number)
         tx.insert(
             "look",
-            id=look.number - FIRST_LOOK_NUMBER,
+            id=number,
             group_id=look.group,
             kind=look.kind,
             name=look.name,
@@ -65,7 +66,7 @@ def adopted(ledger: Ledger, number: int, job: int) -> None:
     """One has proved to be what a job shall make."""
     with contextlib.suppress(LedgerBusy):
         sql = "UPDATE look SET job_id = ? WHERE id = ?"
-        ledger.write(lambda tx: tx.run(sql, job, number - FIRST_LOOK_NUMBER))
+        ledger.write(lambda tx: tx.run(sql, job, Ticket.of(number).number))
 
 
 def ended(ledger: Ledger, outcome: Outcome, job: int | None) -> None:
@@ -84,7 +85,7 @@ def ended(ledger: Ledger, outcome: Outcome, job: int | None) -> None:
             json.dumps(_in_short(result.get("quality") or {})),
             "notes" in result,
             json.dumps(list(result.get("notes") or ())),
-            outcome.job_id - FIRST_LOOK_NUMBER,
+            outcome.ticket.number,
         )
 
     with contextlib.suppress(LedgerBusy):
@@ -101,6 +102,40 @@ def _in_short(quality: Mapping[str, Any]) -> dict[str, Any]:
 def forget(tx: Tx, days: float) -> None:
     """Rows of looks that are older go."""
     tx.run("DELETE FROM look WHERE began < ?", tx.now - days * DAY)
+
+
+def made_needless(db: Reader, job: int) -> tuple[int, list[tuple[str, datetime]]]:
+    """(group, names and times of frames) of those in the product of a job, and the unusable of its group."""
+    rows = db.execute(
+        """SELECT j.group_id, f.name, f.ut FROM job j JOIN job_input i ON i.job_id = j.id
+        JOIN frame f ON f.id = i.frame_id WHERE j.id = ?
+        UNION SELECT j.group_id, f.name, f.ut FROM job j JOIN membership m ON m.group_id = j.group_id
+        JOIN frame f ON f.id = m.frame_id WHERE j.id = ? AND NOT f.usable""",
+        (job, job),
+    ).fetchall()
+    group = rows[0]["group_id"] if rows else 0
+    return group, [(row["name"], datetime.fromtimestamp(row["ut"] or 0.0, UTC)) for row in rows]
+
+
+def is_in_a_product(db: Reader, name: str, recipes: Sequence[str]) -> bool:
+    """True when a current product of one of these recipes holds the frame of that name."""
+    sql = f"""SELECT 1 FROM frame f JOIN job_input i ON i.frame_id = f.id
+        JOIN job j ON j.id = i.job_id JOIN product p ON p.job_id = j.id AND p.current
+        WHERE f.name = ? AND j.recipe IN ({placeholders(recipes)})"""
+    return db.execute(sql, (name, *recipes)).fetchone() is not None
+
+
+def frames_between(db: Reader, begin: float, end: float) -> list[str]:
+    """Names of frames taken in that time, seconds since the epoch."""
+    return [
+        row["name"] for row in db.execute("SELECT name FROM frame WHERE ut BETWEEN ? AND ?", (begin, end))
+    ]
+
+
+def any_frame_begins(db: Reader, stem: str) -> bool:
+    """True when the name of a frame begins so; each _ of the stem stands for any sign."""
+    sql = "SELECT 1 FROM frame WHERE name LIKE ? LIMIT 1"
+    return db.execute(sql, (f"{stem}%",)).fetchone() is not None
 
 
 def state_of(look: Mapping[str, Any], product: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -147,7 +182,7 @@ def _plain(row: sqlite3.Row) -> Told:
     return {
         **{k: row[k] for k in ("kind", "name", "night", "state", "seconds", "error")},
         **{k: json.loads(row[k]) for k in ("frames", "calibrations", "notes", "quality")},
-        "number": row["id"] + FIRST_LOOK_NUMBER,
+        "number": Ticket("look", row["id"]).shown,
         "group": row["group_id"],
         "job": row["job_id"],
         "path": path,

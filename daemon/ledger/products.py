@@ -5,21 +5,21 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from daemon.config.options import Retention
 from daemon.ledger import decisions, marks
-from daemon.ledger.store import Tx
+from daemon.ledger.store import Reader, Tx
+from daemon.ledger.wishes import want_gone, want_nothing
 from daemon.model.decisions import ACCEPT, of_product
 from daemon.model.jobs import JobSpec
 from daemon.model.publication import DAMAGED, Old
 from daemon.model.records import ProductRecord
 
 
-def used_by(db: sqlite3.Connection, job: int) -> list[str]:
+def used_by(db: Reader, job: int) -> list[str]:
     """Paths of our own products that a job is to be calibrated with."""
     rows = db.execute(
         """SELECT p.path FROM job_calibration c JOIN job j ON j.key = c.ident
@@ -29,11 +29,26 @@ def used_by(db: sqlite3.Connection, job: int) -> list[str]:
     return [os.fsdecode(row[0]) for row in rows]
 
 
-def gone(db: sqlite3.Connection) -> Iterator[str]:
-    """Paths of current products where nothing lies."""
-    for row in db.execute("SELECT path FROM product WHERE current").fetchall():
-        if not os.path.lexists(row[0]):
-            yield os.fsdecode(row[0])
+@dataclass(frozen=True)
+class Current:
+    """A product in use. sha256 : of its file, when it was published"""
+
+    path: str
+    sha256: str
+    group: int
+
+
+def current(db: Reader) -> list[Current]:
+    """All products in use."""
+    rows = db.execute("SELECT path, sha256, group_id FROM product WHERE current")
+    return [Current(os.fsdecode(r["path"]), r["sha256"], r["group_id"]) for r in rows]
+
+
+def current_at(db: Reader, path: str) -> Current | None:
+    """The product in use at a path."""
+    sql = "SELECT sha256, group_id FROM product WHERE path = ? AND current"
+    row = db.execute(sql, (os.fsencode(path),)).fetchone()
+    return Current(path, row["sha256"], row["group_id"]) if row else None
 
 
 def withdraw(tx: Tx, group: int) -> int:
@@ -60,12 +75,13 @@ def withdraw(tx: Tx, group: int) -> int:
     accepted = decisions.standing(tx, of_product(product["key"]))
     if not spoilt or (accepted and accepted["action"] == ACCEPT):
         return 0
-    return tx.run("UPDATE frame_group SET restore = 0 WHERE id = ? AND restore IS NOT 0", group)
+    return want_gone(tx, group)
 
 
 def remake(tx: Tx, group: int) -> None:
     """What was made before is to be made again, under a new key."""
-    tx.run("UPDATE frame_group SET remake = remake + 1, restore = NULL WHERE id = ?", group)
+    want_nothing(tx, group)
+    tx.run("UPDATE frame_group SET remake = remake + 1 WHERE id = ?", group)
     marks.touch(tx, group)
 
 
@@ -105,7 +121,34 @@ def forget_kept(tx: Tx, kept: str) -> None:
 DAY = 86400.0
 
 
-def superseded_rows(tx: Tx, rules: Retention) -> list[Any]:
+def to_remove(db: Reader) -> list[str]:
+    """Paths of products that were given up, and whose files may still be there."""
+    return [os.fsdecode(row["path"]) for row in db.execute("SELECT path FROM removal")]
+
+
+def removed(tx: Tx) -> None:
+    """The files of all that were given up are gone."""
+    tx.run("DELETE FROM removal")
+
+
+def give_up(tx: Tx, keep_versions: int, days: float) -> int:
+    """Forget superseded products that are older, but the newest versions and what a person has accepted.
+
+    Their files are still to be removed. Returns how many.
+    """
+    count = 0
+    for row in _superseded(tx, keep_versions, days):
+        decision = decisions.standing(tx, of_product(row["key"]))
+        if decision is not None and decision["action"] == ACCEPT:
+            continue
+        tx.insert("removal", path=row["path"])
+        tx.run("DELETE FROM product WHERE id = ?", row["id"])
+        tx.event("product_removed", product=os.fsdecode(row["path"]), job=row["job_id"])
+        count += 1
+    return count
+
+
+def _superseded(tx: Tx, keep_versions: int, days: float) -> list[Any]:
     """Old enough since a later one was published, and used by no current product."""
     return tx.rows(
         """WITH old AS (
@@ -120,6 +163,6 @@ def superseded_rows(tx: Tx, rules: Retention) -> list[Any]:
         AND NOT EXISTS (SELECT 1 FROM frame_group g WHERE g.restore = o.job_id)
         AND NOT EXISTS (SELECT 1 FROM job j WHERE j.group_id = o.group_id AND j.state = 'running')
         AND NOT EXISTS (SELECT 1 FROM intent)""",
-        rules.keep_versions,
-        tx.now - rules.superseded_days * DAY,
+        keep_versions,
+        tx.now - days * DAY,
     )

@@ -21,7 +21,8 @@ from typing import Any
 from daemon import disk
 from daemon.ledger import jobs, marks, world
 from daemon.ledger.products import forget, give_way, remake
-from daemon.ledger.store import Tx
+from daemon.ledger.store import Reader, Tx
+from daemon.ledger.wishes import want_nothing
 from daemon.model.jobs import JobSpec
 from daemon.model.names import staging_path
 from daemon.model.publication import Old, PublishPlan
@@ -80,7 +81,7 @@ def intend_restoration(tx: Tx, group: int) -> PublishPlan | None:
         AND NOT EXISTS (SELECT 1 FROM job r WHERE r.group_id = g.id AND r.state = 'running')""",
         group,
     )
-    tx.run("UPDATE frame_group SET restore = NULL WHERE id = ?", group)
+    want_nothing(tx, group)
     marks.touch(tx, group)
     if row is None:
         return None
@@ -112,7 +113,7 @@ def intend_withdrawal(tx: Tx, group: int, lost: str = "") -> PublishPlan | None:
     lost : why its file is not what was published; then it is made again
     """
     if not lost:
-        tx.run("UPDATE frame_group SET restore = NULL WHERE id = ?", group)
+        want_nothing(tx, group)
     row: Any = tx.one(
         """SELECT p.*, j.spec, j.attempts FROM product p JOIN job j ON j.id = p.job_id
         WHERE p.group_id = ? AND p.current AND NOT EXISTS (SELECT 1 FROM intent i WHERE i.job_id = p.job_id)
@@ -136,6 +137,11 @@ def intend_withdrawal(tx: Tx, group: int, lost: str = "") -> PublishPlan | None:
         withdrawn=True,
     )
     return _intent(tx, plan)
+
+
+def begun(db: Reader) -> list[PublishPlan]:
+    """Publications that are not finished."""
+    return [PublishPlan.from_json(row["plan"]) for row in db.execute("SELECT plan FROM intent")]
 
 
 def _intent(tx: Tx, plan: PublishPlan) -> PublishPlan:
@@ -196,22 +202,8 @@ def commit(tx: Tx, plan: PublishPlan, policy: Policy = DEFAULT_POLICY) -> None:
     if plan.withdrawn:
         _commit_withdrawal(tx, plan, job)
         return
-    result = plan.result
     if not plan.restored:
-        jobs.move(tx, plan.job, job["state"], JobState.DONE, "published")
-        tx.run(
-            "UPDATE job SET seconds = ?, peak_mb = ?, error = '' WHERE id = ?",
-            result.get("seconds"),
-            result.get("peak_mb"),
-            plan.job,
-        )
-        tx.run(
-            "UPDATE attempt SET outcome = 'done', finished = ?, seconds = ? WHERE job_id = ? AND n = ?",
-            tx.now,
-            result.get("seconds"),
-            plan.job,
-            plan.attempt,
-        )
+        _end_attempt(tx, plan, job)
     made = _made(tx, plan, job)
     # Only what is replaced by another of its kind may stay in products that were made with it.
     replaced = f"replaced by {plan.name}" if made else f"{plan.name} has none"
@@ -224,6 +216,40 @@ def commit(tx: Tx, plan: PublishPlan, policy: Policy = DEFAULT_POLICY) -> None:
     if not made:
         for gone in given_way:
             marks.touch_withdrawn(tx, gone.ident)
+    _record(tx, plan, job)
+    if made:
+        marks.touch_users(tx, tx.cals.add(made, now=tx.now), policy, given_way)
+    marks.release(tx, plan.job)
+    tx.run("UPDATE frame_group SET reason = 'product is current' WHERE id = ?", job["group_id"])
+    marks.touch(tx, job["group_id"])  # while it ran, something else may have become right
+    tx.run("DELETE FROM intent WHERE job_id = ?", plan.job)
+    tx.event(
+        "product_restored" if plan.restored else "job_done",
+        job=plan.job,
+        recipe=job["recipe"],
+        group=job["group_id"],
+        product=plan.final,
+        seconds=plan.result.get("seconds"),
+        notes=list(plan.result.get("notes") or []),
+    )
+
+
+def _end_attempt(tx: Tx, plan: PublishPlan, job: Any) -> None:
+    """The attempt that made it has ended well, and its job with it."""
+    seconds, peak = plan.result.get("seconds"), plan.result.get("peak_mb")
+    jobs.move(tx, plan.job, job["state"], JobState.DONE, "published")
+    tx.run("UPDATE job SET seconds = ?, peak_mb = ?, error = '' WHERE id = ?", seconds, peak, plan.job)
+    tx.run(
+        "UPDATE attempt SET outcome = 'done', finished = ?, seconds = ? WHERE job_id = ? AND n = ?",
+        tx.now,
+        seconds,
+        plan.job,
+        plan.attempt,
+    )
+
+
+def _record(tx: Tx, plan: PublishPlan, job: Any) -> None:
+    """The product is in use: a new one, or one that has taken its place again."""
     if plan.restored:
         tx.run(
             "UPDATE product SET current = 1, path = ?, name = ?, published = ? WHERE id = ?",
@@ -244,24 +270,9 @@ def commit(tx: Tx, plan: PublishPlan, policy: Policy = DEFAULT_POLICY) -> None:
             version=plan.version,
             current=1,
             published=tx.now,
-            notes=json.dumps(result.get("notes") or []),
-            quality=json.dumps(result.get("quality") or {}),
+            notes=json.dumps(plan.result.get("notes") or []),
+            quality=json.dumps(plan.result.get("quality") or {}),
         )
-    if made:
-        marks.touch_users(tx, tx.cals.add(made, now=tx.now), policy, given_way)
-    marks.release(tx, plan.job)
-    tx.run("UPDATE frame_group SET reason = 'product is current' WHERE id = ?", job["group_id"])
-    marks.touch(tx, job["group_id"])  # while it ran, something else may have become right
-    tx.run("DELETE FROM intent WHERE job_id = ?", plan.job)
-    tx.event(
-        "product_restored" if plan.restored else "job_done",
-        job=plan.job,
-        recipe=job["recipe"],
-        group=job["group_id"],
-        product=plan.final,
-        seconds=result.get("seconds"),
-        notes=list(result.get("notes") or []),
-    )
 
 
 def _gave_way(tx: Tx, old: Old, lost: str = "its file was gone, or damaged, when it was replaced") -> None:

@@ -20,7 +20,7 @@ from dataclasses import replace
 from typing import Any
 
 from daemon.ledger import decisions, files, marks, products
-from daemon.ledger.store import Tx, placeholders
+from daemon.ledger.store import Reader, Tx, placeholders
 from daemon.model.decisions import BLAME, of_content
 from daemon.model.groups import Setting
 from daemon.model.jobs import JobSpec, Outcome, digest
@@ -89,13 +89,18 @@ def _searched(tx: Tx, group: int, frames: set[int]) -> bool:
     return any(frames <= set(json.loads(row["frames"])) for row in rows)
 
 
-PENDING = """SELECT s.* FROM search s JOIN job j ON j.id = s.job_id
+_PENDING = """SELECT s.* FROM search s JOIN job j ON j.id = s.job_id
     WHERE s.outcome = '' AND j.state = 'failed'"""
+
+
+def pending(db: Reader) -> list[int]:
+    """Failed jobs whose search goes on."""
+    return [row["job_id"] for row in db.execute(_PENDING)]
 
 
 def next_try(tx: Tx, skip: Sequence[int] = ()) -> tuple[int, int, JobSpec] | None:
     """(job, number of the try, what to run) of a search that goes on; None when there is none."""
-    row = tx.one(f"{PENDING} AND s.job_id NOT IN ({placeholders(skip)}) ORDER BY s.job_id LIMIT 1", *skip)
+    row = tx.one(f"{_PENDING} AND s.job_id NOT IN ({placeholders(skip)}) ORDER BY s.job_id LIMIT 1", *skip)
     if row is None:
         return None
     job = tx.one("SELECT * FROM job WHERE id = ?", row["job_id"])
@@ -123,7 +128,7 @@ def next_try(tx: Tx, skip: Sequence[int] = ()) -> tuple[int, int, JobSpec] | Non
 
 def told(tx: Tx, job_id: int, outcome: Outcome, setting: Setting) -> bool:
     """Write down how a try ended, and what follows. False when it has to be tried once more."""
-    row = tx.one(f"{PENDING} AND s.job_id = ?", job_id)
+    row = tx.one(f"{_PENDING} AND s.job_id = ?", job_id)
     job = tx.one("SELECT * FROM job WHERE id = ?", job_id)
     if row is None or job is None:  # its group has changed meanwhile
         return True

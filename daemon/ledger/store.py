@@ -33,6 +33,9 @@ from pipeline.caldb import CalStore, open_store, readonly_uri
 T = TypeVar("T")
 Log = Callable[..., None]  # log(event, **fields)
 Reader = sqlite3.Connection  # for those who hand it to the questions of the ledger, and know no more of it
+DatabaseError = sqlite3.Error  # what reading a database may raise: it is damaged, locked, or not one
+NotReadable = sqlite3.OperationalError  # the part of it that passes: locked, no permission, not made yet
+SQLITE_VERSION = sqlite3.sqlite_version_info
 
 _PRAGMAS = {
     "busy_timeout": 10_000,

@@ -11,7 +11,7 @@ from typing import Any
 
 from daemon.ledger import decisions
 from daemon.ledger.groups import LONGEST
-from daemon.ledger.store import Tx
+from daemon.ledger.store import Reader, Tx
 from daemon.model.groups import Current, Group, Member, Overrides, Setting, forced_in
 from daemon.model.jobs import JobSpec
 from daemon.model.names import name_order
@@ -31,11 +31,25 @@ class Clocks:
     quiet_for: Callable[[int, int], float]
 
 
+def running_hours(db: Reader) -> float:
+    """Hours that the daemon had run in its life when that was noted last."""
+    row = db.execute("SELECT value FROM meta WHERE name = 'running_hours'").fetchone()
+    return float(row[0]) if row else 0.0
+
+
+def note_running_hours(tx: Tx, hours: float) -> None:
+    tx.run("INSERT OR REPLACE INTO meta VALUES ('running_hours', ?)", hours)
+
+
 class LedgerWorld:
     """`planner.World`, answered from the ledger."""
 
     def __init__(self, tx: Tx, setting: Setting, overrides: Overrides) -> None:
         self.tx, self.setting, self.overrides = tx, setting, overrides
+
+    def group(self, number: int, clocks: Clocks | None = None) -> Group:
+        """The group of this number, with its members."""
+        return self.load(self.tx.one("SELECT * FROM frame_group WHERE id = ?", number), clocks)
 
     def load(self, row: Any, clocks: Clocks | None = None) -> Group:
         """A group with its members."""
@@ -192,8 +206,8 @@ class Explained(LedgerWorld):
         row = self.tx.one("SELECT * FROM frame_group WHERE id = ? AND NOT closed", number)
         if row is None or row["rule"] not in self.setting.rules:
             return None
-        hours = self.tx.one("SELECT value FROM meta WHERE name = 'running_hours'")
-        return self.load(row, Clocks(float(hours[0]) if hours else 0.0, lambda group, arrivals: float("inf")))
+        hours = running_hours(self.tx.reader)
+        return self.load(row, Clocks(hours, lambda group, arrivals: float("inf")))
 
 
 def _member(frame: Any, files: list[Any], now: float) -> Member:

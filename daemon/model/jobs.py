@@ -24,9 +24,41 @@ Ending = Literal[
 ]
 
 
+FIRST_LOOK_NUMBER = 1 << 40  # from here on the engine's numbers are of looks, that no job has
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """What an engine was given; of its kind and number one number is made, to go between processes.
+
+    kind : a "job" of the ledger, a "part" of one that has failed, or a "look": a first look, a running stack
+    number : of the job, of the failed job, of the look
+    """
+
+    kind: Literal["job", "part", "look"]
+    number: int
+
+    @classmethod
+    def of(cls, engine_number: int) -> Ticket:
+        if engine_number < 0:
+            return cls("part", -engine_number)
+        if engine_number > FIRST_LOOK_NUMBER:
+            return cls("look", engine_number - FIRST_LOOK_NUMBER)
+        return cls("job", engine_number)
+
+    @property
+    def engine_number(self) -> int:
+        return -self.number if self.kind == "part" else self.shown
+
+    @property
+    def shown(self) -> int:
+        """As logs and people know it: a part by its job's, a look by a number that no job has."""
+        return self.number + FIRST_LOOK_NUMBER if self.kind == "look" else self.number
+
+
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one attempt at a job."""
+    """What became of one attempt at a job. job_id : the engine's number, see `Ticket`"""
 
     job_id: int
     attempt: int
@@ -36,6 +68,10 @@ class Outcome:
     error: str = ""  # one line: class and message
     traceback: str = ""
     data_error: bool = False  # of "failed": True for a ReductionError, False for a bug
+
+    @property
+    def ticket(self) -> Ticket:
+        return Ticket.of(self.job_id)
 
 
 class Spec(Protocol):
@@ -52,7 +88,6 @@ QUALITY = (
 )  # fmt: skip
 
 SHOWN = ".shown.png"  # the picture of a running stack, with its own name: the product's has the product's
-FIRST_LOOK_NUMBER = 1 << 40  # from here on the engine's numbers are of looks, that no ledger knows
 
 
 @dataclass(frozen=True)

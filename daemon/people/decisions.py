@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Mapping
 
 from daemon.ledger import answers, contents, decisions, files, marks, outdated, products
-from daemon.ledger.marks import touch_users_of_frame as touch_users_of_frame
+from daemon.ledger.marks import touch_users_of_frame
 from daemon.ledger.requeue import again, current_keys, groups_of
 from daemon.ledger.store import Tx
 from daemon.ledger.targets import Target, find

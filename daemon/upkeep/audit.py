@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 from daemon.arrivals.sweep import Index, is_file, is_passed_over
 from daemon.ledger import questions
 from daemon.ledger.publications import is_night
+from daemon.ledger.store import Reader
 from daemon.model.states import FileState
 from pipeline.errors import NiridError
 from pipeline.fitsreader import hash_file, read_structure
@@ -21,7 +21,7 @@ HOUSEHOLD = (".staging", ".nirid", "intermediate", "quicklook")  # folders whose
 
 
 def audit(
-    db: sqlite3.Connection, drop_folders: Sequence[Path], product_folder: Path, *, deep: bool = False
+    db: Reader, drop_folders: Sequence[Path], product_folder: Path, *, deep: bool = False
 ) -> dict[str, Any]:
     """Every file on disk in exactly one known state, every product whole?
 
@@ -50,9 +50,7 @@ def is_clean(answer: dict[str, Any]) -> bool:
     return not answer["unaccounted"] and not answer["products"]["broken"]
 
 
-def _files(
-    db: sqlite3.Connection, roots: Sequence[str], deep: bool
-) -> tuple[Counter[str], list[dict[str, str]], int]:
+def _files(db: Reader, roots: Sequence[str], deep: bool) -> tuple[Counter[str], list[dict[str, str]], int]:
     index = Index()
     index.load(questions.settled_files(db))
     sweep = index.sweep(roots)

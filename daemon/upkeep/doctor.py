@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,8 +24,8 @@ from daemon import filesystems, instance, limits
 from daemon.arrivals.sweep import is_passed_over
 from daemon.config.options import Config
 from daemon.instance import CannotLock
-from daemon.ledger.cells import damaged_cells
-from daemon.ledger.store import connect_readonly
+from daemon.ledger import cells
+from daemon.ledger.store import SQLITE_VERSION, DatabaseError
 from daemon.upkeep import foldertrial, trial
 from daemon.work import diskguard
 from daemon.work.diskguard import UNKNOWN
@@ -212,31 +211,30 @@ def _database(config: Config) -> Iterator[Finding]:
         )
         return
     try:
-        with contextlib.closing(connect_readonly(path)) as db:
-            said = [row[0] for row in db.execute("PRAGMA integrity_check(5)")]
-            cells = damaged_cells(db) if said == ["ok"] else []
-            versions = {row[0]: row[1] for row in db.execute("SELECT component, version FROM schema")}
-    except sqlite3.Error as error:
+        found = cells.examine(path)
+    except DatabaseError as error:
         yield Finding("database", "wrong", f"{path}: {error}")
         return
     except ConfigError as error:  # of a newer program
         yield Finding("database", "wrong", str(error))
         return
-    if said != ["ok"]:
-        yield Finding("database", "wrong", f"{path} is damaged ({said[0]}): nirid rebuild makes it anew")
-        return
-    if cells:
-        text = f"{path}: {', '.join(cells)} cannot be read: the next start, or nirid rebuild, makes it anew"
+    if found.errors:
+        text = f"{path} is damaged ({found.errors[0]}): nirid rebuild makes it anew"
         yield Finding("database", "wrong", text)
         return
-    schema = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
+    if found.cells:
+        which = ", ".join(found.cells)
+        text = f"{path}: {which} cannot be read: the next start, or nirid rebuild, makes it anew"
+        yield Finding("database", "wrong", text)
+        return
+    schema = ", ".join(f"{name} {version}" for name, version in sorted(found.versions.items()))
     size = path.stat().st_size / 1e6
     yield Finding("database", "ok", f"{path} is whole ({size:.1f} MB; schema {schema})")
 
 
 def _sqlite(config: Config) -> Iterator[Finding]:
-    version = sqlite3.sqlite_version
-    if sqlite3.sqlite_version_info < SAFE_SQLITE:
+    version = ".".join(map(str, SQLITE_VERSION))
+    if SQLITE_VERSION < SAFE_SQLITE:
         text = (
             f"{version}: before 3.51.3 a log that is reset while others read can, very rarely, be damaged. "
             "The daemon writes and checkpoints by one connection, which avoids it"

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,7 +22,7 @@ from daemon import filesystems, instance
 from daemon.config.options import Config
 from daemon.ledger import questions
 from daemon.ledger.cells import damaged
-from daemon.ledger.store import connect_readonly
+from daemon.ledger.store import DatabaseError, Reader, connect_readonly
 from daemon.people import requests
 from daemon.work import diskguard
 
@@ -103,7 +102,7 @@ def examine(
             with contextlib.closing(connect_readonly(config.database)) as db:
                 facts |= _facts(db, now())
                 problems += _work(db, facts, limits, now())
-        except (sqlite3.Error, ValueError) as error:
+        except (DatabaseError, ValueError) as error:
             problems.append(Problem("critical", "database", f"{config.database}: {error}"))
     return Report(tuple(problems), facts)
 
@@ -173,7 +172,7 @@ def _requests(config: Config, now: float) -> Iterator[Problem]:
         yield Problem("warning", "requests", f"{len(late)} decisions wait to be applied (nirid requests)")
 
 
-def _facts(db: sqlite3.Connection, now: float) -> dict[str, Any]:
+def _facts(db: Reader, now: float) -> dict[str, Any]:
     waits, counts = questions.waits(db), questions.counts(db)
     ago = None if waits["arrival"] is None else max(0.0, now - waits["arrival"])
     return {
@@ -185,7 +184,7 @@ def _facts(db: sqlite3.Connection, now: float) -> dict[str, Any]:
     }
 
 
-def _work(db: sqlite3.Connection, facts: dict[str, Any], limits: Limits, now: float) -> Iterator[Problem]:
+def _work(db: Reader, facts: dict[str, Any], limits: Limits, now: float) -> Iterator[Problem]:
     waits, ago = facts["waits"], facts["last_frame_seconds"]
     failed = questions.failed(db)
     if len(failed) > limits.failed:

@@ -11,13 +11,20 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from daemon import disk, logs
-from daemon.ledger.store import connect_readonly
+from daemon.ledger import products, publications
+from daemon.ledger.store import Ledger, connect_readonly
+from daemon.work.publishing import Publisher
 from pipeline.errors import NiridError
 from pipeline.fitsreader import hash_file
+
+LOOK_AGAIN = 30.0  # s, at products of which nothing could be said
 
 
 def harm(path: Path, sha256: str) -> str:
@@ -36,6 +43,47 @@ def harm(path: Path, sha256: str) -> str:
     raise FileNotFoundError(errno.ENOENT, "no night at all: is the disk mounted?", str(products))
 
 
+@dataclass
+class Suspects:
+    """Products that may be lost, by their paths; they are looked into by the main loop."""
+
+    ledger: Ledger
+    publisher: Publisher
+    clock: Callable[[], float]
+    _paths: deque[str] = field(default_factory=deque)
+    _doubtful: set[str] = field(default_factory=set)  # those of which nothing can be said now
+    _again_at: float = 0.0
+
+    def add(self, *paths: str) -> None:
+        """From any thread."""
+        self._paths.extend(paths)
+
+    def make_up(self) -> int:
+        """What is lost is used no longer, and made again. Returns how many."""
+        count = 0
+        if self.clock() >= self._again_at:
+            self._paths.extend(self._doubtful)
+            self._doubtful.clear()
+        for _ in range(len(self._paths)):
+            path, again = self._paths[0], False
+            with self.ledger.read() as db:
+                product = products.current_at(db, path)
+            try:
+                why = harm(Path(path), product.sha256) if product else ""
+            except OSError:
+                why, again = "", True
+            if why and product:
+                intend = partial(publications.intend_withdrawal, group=product.group, lost=why)
+                plan = self.ledger.write(intend)
+                again = plan is None  # another one is being made; if that fails, it is still lost
+                count += self.publisher.publish(plan) if plan else 0
+            self._paths.popleft()
+            if again:
+                self._doubtful.add(path)
+                self._again_at = self.clock() + LOOK_AGAIN
+        return count
+
+
 def draw_previews(database: Path, suspect: Callable[[str], None] = lambda path: None) -> list[str]:
     """Draw the previews that are gone while their products lie there. Returns the paths of those drawn.
 
@@ -45,12 +93,12 @@ def draw_previews(database: Path, suspect: Callable[[str], None] = lambda path: 
     drawn = []
     try:
         with contextlib.closing(connect_readonly(database)) as db:
-            rows = db.execute("SELECT path, sha256 FROM product WHERE current").fetchall()
-        for row in rows:
-            path = Path(os.fsdecode(row["path"]))
+            current = products.current(db)
+        for product in current:
+            path = Path(product.path)
             if os.path.lexists(path.with_suffix(".png")) or not os.path.lexists(path):
                 continue
-            if harm(path, row["sha256"]):
+            if harm(path, product.sha256):
                 suspect(str(path))
             elif _draw(path):
                 drawn.append(str(path.with_suffix(".png")))

@@ -21,10 +21,11 @@ from datetime import datetime
 from pathlib import Path
 
 from daemon.disk import make_folder
-from daemon.ledger.store import Ledger, Log, placeholders
+from daemon.ledger import looks as ledger_looks
+from daemon.ledger.store import Ledger, Log
 from daemon.model.groups import Group, Member, Setting, World
 from daemon.model.jobs import FIRST_LOOK_NUMBER, SHOWN, JobSpec, Look, Outcome
-from daemon.model.names import FIRST, QUICKLOOK, RUNNING, paths, stem_of
+from daemon.model.names import FIRST, QUICKLOOK, RUNNING, night_of, paths, stem_of
 from daemon.plan.previews import early
 
 PAUSE = 0.3  # s without a new frame before a stack is begun: several may be landing together
@@ -195,14 +196,21 @@ class Looks:
             seconds=look.outcome.seconds if look.outcome else None,
         )
 
-    def published(self, group: int, frames: Iterable[tuple[str, datetime]]) -> None:
-        """The product of a group is there, and shows more than its looks.
+    def published(self, ledger: Ledger, job: int) -> None:
+        """The product of a job is there, and shows more than the looks at its frames.
 
-        frames : names and times of those that are in it, or will not be
+        Those too of frames of its group that cannot be used, and so will be in no product, go.
         """
+        with ledger.read() as db:
+            group, frames = ledger_looks.made_needless(db, job)
+        if not frames:
+            return
         if before := self._made.pop(group, None):
             before.discard()
         self._clear(frames, (FIRST, RUNNING))
+        with contextlib.suppress(OSError):  # the next start tries again
+            for night in {night_of(*frame) for frame in frames}:
+                self.forget_renamed(ledger, night)
 
     def tidy(self, ledger: Ledger) -> None:
         """At start: the looks of groups whose product is there go, if a crash has left them."""
@@ -216,12 +224,7 @@ class Looks:
                 continue
             name = f"{path.stem.rpartition('_')[0]}.fits"
             with ledger.read() as db:
-                done = db.execute(
-                    f"""SELECT 1 FROM frame f JOIN job_input i ON i.frame_id = f.id
-                    JOIN job j ON j.id = i.job_id JOIN product p ON p.job_id = j.id AND p.current
-                    WHERE f.name = ? AND j.recipe IN ({placeholders(images)})""",
-                    (name, *images),
-                ).fetchone()
+                done = ledger_looks.is_in_a_product(db, name, images)
             if done:
                 self._remove(path)
         for folder in self.products.glob(f"*/{QUICKLOOK}"):
@@ -236,13 +239,9 @@ class Looks:
         except ValueError:  # names may have any digits for a date
             return
         with ledger.read() as db:
-            near = db.execute(
-                "SELECT name FROM frame WHERE ut BETWEEN ? AND ?", (begin - day, begin + 2 * day)
-            )
-            known = {stem_of(row["name"]) for row in near}
+            known = {stem_of(name) for name in ledger_looks.frames_between(db, begin - day, begin + 2 * day)}
             for path, stem in found.items():  # a clock may have been wrong, and a stem has _ for what is odd
-                like = "SELECT 1 FROM frame WHERE name LIKE ? LIMIT 1"
-                if stem not in known and not db.execute(like, (f"{stem}%",)).fetchone():
+                if stem not in known and not ledger_looks.any_frame_begins(db, stem):
                     self._remove(path)
 
     def _clear(

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from daemon.ledger import marks
-from daemon.ledger.jobs import drop, open, plan_job, wait_job
-from daemon.ledger.products import withdraw
-from daemon.ledger.store import Tx, placeholders
+from daemon.ledger import planning
+from daemon.ledger.store import Tx
 from daemon.ledger.world import Clocks, LedgerWorld
-from daemon.model.groups import Decision, Group, Overrides, Setting, World
-from daemon.plan.planner import plan
+from daemon.model.groups import Group, Overrides, Setting, World
+from daemon.plan import planner
 
 AT_ONCE = 100  # groups in one transaction: ingest waits meanwhile
 
@@ -51,83 +48,28 @@ def round_of_planning(
     changed = 0
     seen: set[int] = set(skip)
     world = LedgerWorld(tx, setting, overrides)
-    while len(seen) - len(skip) < AT_ONCE:
-        row = _next(tx, seen, clocks, setting)
-        if row is None:
-            break
-        seen.add(row["id"])
-        if row["rule"] not in setting.rules:
-            tx.run(
-                "UPDATE frame_group SET touched = 0, waiting_since = NULL, reason = ? WHERE id = ?",
-                "its rule is not in the configuration any more",
-                row["id"],
-            )
+    until = waited_until(setting, clocks.running)
+    while len(seen) - len(skip) < AT_ONCE and (found := planning.next_group(tx, seen, until)):
+        number, rule = found
+        seen.add(number)
+        if rule not in setting.rules:
+            planning.leave(tx, number, "its rule is not in the configuration any more")
             continue
-        group = world.load(row, clocks)
+        group = world.group(number, clocks)
         if not group.members:
-            tx.run("UPDATE frame_group SET touched = 0 WHERE id = ?", row["id"])
-            changed += withdraw(tx, row["id"])
+            changed += planning.is_empty(tx, number)
             continue
-        decision = plan([group], setting, world)[0]
-        changed += _keep(tx, row, decision, clocks, setting)
+        decision = planner.plan([group], setting, world)[0]
+        changed += planning.keep(tx, number, decision, clocks.running, setting)
         if decision.lost and decision.due is not None:
-            lost[row["id"]] = decision.due
+            lost[number] = decision.due
         if decision.action == "later" and decision.due is not None:
-            due[row["id"]] = decision.due
+            due[number] = decision.due
             if on_open is not None:
                 on_open(group, world)
     return Planned(len(seen) - len(skip), changed, due, lost)
 
 
-def _next(tx: Tx, seen: set[int], clocks: Clocks, setting: Setting) -> Any:
-    """The next group to look at: of the lowest rank, so that what one makes is known to those that use it."""
-    limit = clocks.running - setting.policy.calibration_wait_hours
-    return tx.one(
-        f"""SELECT * FROM (
-            SELECT * FROM frame_group WHERE touched > 0 AND NOT closed
-            UNION SELECT * FROM frame_group WHERE waiting_since <= ? AND NOT closed)
-        WHERE id NOT IN ({placeholders(list(seen))}) ORDER BY rank, touched, id LIMIT 1""",
-        limit if not setting.hurry else 1e12,
-        *seen,
-    )
-
-
-# -- what was decided --------------------------------------------------------------------------
-
-
-def _keep(tx: Tx, row: Any, decision: Decision, clocks: Clocks, setting: Setting) -> int:
-    """Write a decision down; returns 1 when it changed any job."""
-    if decision.action == "later":
-        tx.run("UPDATE frame_group SET reason = ? WHERE id = ?", decision.reason, row["id"])
-        return 0
-    since = (
-        (row["waiting_since"] if row["waiting_since"] is not None else clocks.running)
-        if decision.short
-        else None
-    )
-    tx.run(
-        """UPDATE frame_group SET touched = 0, settled = 1, reason = ?, better = ?, waiting_since = ?
-        WHERE id = ?""",
-        decision.reason,
-        "; ".join(decision.better),
-        since,
-        row["id"],
-    )
-    tx.run("UPDATE demand SET chosen = NULL WHERE group_id = ? AND chosen IS NOT NULL", row["id"])
-    for kind, ut in decision.nearest.items():
-        sql = "UPDATE demand SET chosen = ? WHERE group_id = ? AND key LIKE ?"
-        tx.run(sql, ut.timestamp(), row["id"], f"{kind}:%")
-    if row["pool"].startswith("join:"):  # settled now, or one of its frames is out or in again
-        for rule in setting.rules.values():
-            if rule.join and rule.join.rule == row["rule"]:
-                marks.touch_joined(tx, row, rule.join.within_days)
-    if decision.action == "plan":
-        assert decision.spec is not None
-        return plan_job(tx, row["id"], decision, decision.spec)
-    if decision.action == "wait":
-        changed = wait_job(tx, row, decision, setting)
-    else:
-        changed = sum(drop(tx, job, "not wanted any more") for job in open(tx, row["id"]))
-    if decision.producers:  # what is being made brings a new product soon
-        return changed
-    return changed + withdraw(tx, row["id"])
+def waited_until(setting: Setting, running: float) -> float:
+    """Who waits for a calibration since this hour of the running clock has waited long enough."""
+    return 1e12 if setting.hurry else running - setting.policy.calibration_wait_hours

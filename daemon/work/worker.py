@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from daemon import logs
-from daemon.model.jobs import FIRST_LOOK_NUMBER, QUALITY, SHOWN, JobSpec, input_key
+from daemon.model.jobs import QUALITY, SHOWN, JobSpec, Ticket, input_key
 from pipeline import preview, produce
 from pipeline.errors import StopRequested
 from pipeline.fitsio import plain_rows
@@ -72,7 +72,7 @@ def warm_up(compiled: bool) -> None:
 def run(job: Mapping[str, Any], should_stop: Callable[[], bool]) -> dict[str, Any]:
     """Make one product and say what it is.
 
-    job : a JobSpec as JSON, and `job_id`, its number in the ledger, for the logs; `cache`, a folder on a
+    job : a JobSpec as JSON, and `job_id`, the engine's number of it, for the logs; `cache`, a folder on a
         disk of this machine, for the planes of large groups; `threads`, how many may work on it
     Answers with fits and png (the staged paths), sha256, name, descriptors, tags, quality, notes, steps,
     seconds. Raises ReductionError when these data cannot be reduced so, StopRequested when asked to
@@ -81,9 +81,9 @@ def run(job: Mapping[str, Any], should_stop: Callable[[], bool]) -> dict[str, An
     spec = JobSpec.from_json(job)
     inputs = _told_apart([Source(i.path, i.name, i.file_sha, data_sha=i.data_sha) for i in spec.inputs])
     calibrations = [Source(c.path, c.name, c.sha, c.role) for c in spec.calibrations]
-    number = abs(job.get("job_id", 0))  # negative for a part of a failed job: it belongs to the same story
+    ticket = Ticket.of(job.get("job_id", 0))
     scratch = Path(job.get("cache") or Path(spec.staging).parent)
-    told = logs.job_context(number, spec.recipe, spec.group_id)
+    told = logs.job_context(ticket.shown, spec.recipe, spec.group_id)
     with told, _room_for(inputs, scratch), threads(job.get("threads", 1)), quick_cards():
         began, progress = time.monotonic(), _Progress(should_stop)
         bound = RECIPES[spec.recipe].bind(spec.parameters, preset=spec.preset)
@@ -104,7 +104,7 @@ def run(job: Mapping[str, Any], should_stop: Callable[[], bool]) -> dict[str, An
                 cards=_cards(spec),
                 notes=spec.notes,
             )
-            if number > FIRST_LOOK_NUMBER and not RECIPES[spec.recipe].last_only:
+            if ticket.kind == "look" and not RECIPES[spec.recipe].last_only:
                 _draw_running(spec, written.frame)
         return {
             "fits": str(written.fits),

@@ -62,7 +62,7 @@ def test_a_kill_at_any_point_of_a_publication(daemons, point, renamed):
     daemon.land(*(frame("dark", n, n) for n in (2, 3, 4)))
     daemon.run(300)
     assert set(daemon.current()) == {"N20160102S0002_dark"}
-    daemon.dispatcher.at = killer(point)
+    daemon.dispatcher.publisher.at = killer(point)
     daemon.land(frame("dark", 1 if renamed else 5, 1 if renamed else 5))
     with pytest.raises(Killed):
         daemon.run(300)
@@ -102,7 +102,7 @@ def test_a_kill_while_a_job_runs_uses_one_attempt(daemons):
 
 def test_a_staged_file_that_is_lost_is_made_again(daemons):
     daemon = daemons()
-    daemon.dispatcher.at = killer("intended")
+    daemon.dispatcher.publisher.at = killer("intended")
     daemon.land(*(frame("dark", n, n) for n in (2, 3, 4)))
     with pytest.raises(Killed):
         daemon.run(300)
@@ -280,7 +280,7 @@ def test_a_staged_file_that_goes_when_the_database_is_busy_is_made_again(daemons
             raise LedgerBusy("database: locked")
         return write(fn)
 
-    monkeypatch.setattr("daemon.work.moving.move_files", gone)
+    monkeypatch.setattr("daemon.work.publishing.move_files", gone)
     daemon.land(*(frame("dark", n, n) for n in (2, 3, 4)))
     daemon.run(300, step=1)
     assert len(lost) == 1
@@ -315,7 +315,7 @@ def test_a_product_that_holds_a_frame_which_is_out_and_cannot_be_made_without_it
     daemon.land(*off, *on, *short)
     daemon.run(600)
     assert set(daemon.current()) == {"N20160102S0021_flat", "N20160102S0021_bpm"}
-    daemon.dispatcher.at = killer(point)
+    daemon.dispatcher.publisher.at = killer(point)
     daemon.land(excluded(short[1]))
     try:
         daemon.run(13 * 3600, step=600)

@@ -396,12 +396,12 @@ def test_what_is_being_published_or_withdrawn_is_finished_otherwise(night):
     assert rebuild.unknown(night.ledger, night.products) == ([path], [])
     disk = Disk(night, [])
     rebuild.take_back(night.ledger, disk, night.setting, night.heart.overrides)
-    night.dispatcher.at = lambda point: die() if point == "renamed" else None
+    night.dispatcher.publisher.at = lambda point: die() if point == "renamed" else None
     night.decide("requeue", FLAT)
     with pytest.raises(KeyboardInterrupt):
         night.until_idle()
     assert rebuild.unknown(night.ledger, night.products) == ([], [])
-    night.dispatcher.at = lambda point: None
+    night.dispatcher.publisher.at = lambda point: None
     night.dispatcher.recover(night.products)
     night.until_idle()
     assert rebuild.unknown(night.ledger, night.products) == ([], [])

@@ -30,6 +30,7 @@ from daemon.model.files import FileRecord, Signature
 from daemon.model.states import JOB_TRANSITIONS, JobState
 from daemon.work import dispatch, moving
 from daemon.work.dispatch import Dispatcher
+from daemon.work.publishing import Publisher
 from pipeline import fitsreader, streams
 from tests.prove import world as worlds
 from tests.prove.counts import Counts
@@ -229,7 +230,7 @@ def _commit_first():
         self.ledger.write(lambda tx: publications.commit(tx, plan, self.policy))
         moving.move_files(plan)
 
-    return [patch.object(Dispatcher, "_publish", publish_)]
+    return [patch.object(Publisher, "carry_out", publish_)]
 
 
 def _forgetful():
@@ -239,9 +240,9 @@ def _forgetful():
         outcomes = self.engine.poll()
         for outcome in outcomes:
             self.finish(outcome)
-        for plan in list(self._unpublished.values()):
-            self._publish_or_wait(plan)
-        return len(outcomes) + self._restore()
+        for plan in list(self.publisher.unfinished.values()):
+            self.publisher.publish(plan)
+        return len(outcomes) + self.publisher.fulfil_wishes()
 
     return [patch.object(Dispatcher, "collect", collect)]
 

@@ -25,7 +25,7 @@ from daemon.model.files import FileRecord, signature_of
 from daemon.model.jobs import FIRST_LOOK_NUMBER, JobSpec, Outcome, input_key
 from daemon.model.names import QUICKLOOK, STAGING
 from daemon.people.requests import Requests
-from daemon.upkeep import rebuild, retention
+from daemon.upkeep import provenance, rebuild, retention
 from daemon.upkeep.audit import audit, is_clean
 from daemon.upkeep.provenance import Found
 from daemon.work.dispatch import Dispatcher
@@ -276,7 +276,7 @@ class World:
         self.landing._pool.shutdown()
         self.landing._pool = Inline()
         if any(rebuild.unknown(self.ledger, self.products)):
-            with mock.patch.object(rebuild, "read", read_product):
+            with mock.patch.object(provenance, "read", read_product):
                 rebuild.take_back(self.ledger, self.landing, self.setting, self.heart.overrides)
         return self
 

@@ -18,7 +18,7 @@ from multiprocessing.connection import wait
 from typing import Any, Protocol
 
 from daemon import logs
-from daemon.model.jobs import Ending, Outcome, Spec
+from daemon.model.jobs import Ending, Outcome, Spec, Ticket
 from daemon.work.engine import WorkersDoNotStart
 from daemon.work.engine.limits import Limits
 from daemon.work.engine.link import News
@@ -101,7 +101,7 @@ class DaskEngine:
         now, key, job = self.clock(), f"job-{job_id}-{attempt}-{self._session}", spec.to_json()
         give_up_at = now + self.limits.seconds_for(job) + GRACE_SECONDS
         self._running[key] = _Running(job_id, attempt, key, worker, now, give_up_at)
-        logs.get().debug("job_given", job=abs(job_id), attempt=attempt, worker=worker)
+        logs.get().debug("job_given", job=Ticket.of(job_id).shown, attempt=attempt, worker=worker)
         text = json.dumps({"job_id": job_id, "attempt": attempt, "spec": job})
         self.link.give(worker, key, text)
 
