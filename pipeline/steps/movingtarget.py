@@ -12,6 +12,7 @@ from pipeline import pointing
 from pipeline.frame import Frame, Frames
 from pipeline.steps.frameshifts import (
     STRONG,
+    AdjustWCSParams,
     Shift,
     Shifts,
     by_offsets,
@@ -27,7 +28,6 @@ from pipeline.steps.frameshifts import (
 
 if TYPE_CHECKING:
     from pipeline.algorithms.matching import Points
-    from pipeline.steps.register import AdjustWCSParams
 
 TARGET_ERROR = 2.0  # arcsec by which the offsets of a moving target may be off
 LEAST_TARGET_ERROR = 6.0  # pixels
