@@ -24,8 +24,8 @@ from daemon.ledger import upgrade
 from daemon.ledger.cells import damaged_cells
 from daemon.ledger.upgrade import COMPONENT
 from daemon.upkeep import rebuild
-from pipeline.caldb import readonly_uri
 from pipeline.errors import NiridError
+from pipeline.files.places import readonly_uri
 
 PART = ".restored"
 

@@ -52,10 +52,10 @@ from daemon.plan.planner import makes_of
 from daemon.upkeep.audit import product_files
 from daemon.upkeep.provenance import Found, read
 from daemon.work import moving as work_moving
-from pipeline import caldb
 from pipeline.association import CalibrationKey, CalKind, Candidate
+from pipeline.calibrations import caldb
 from pipeline.errors import NiridError
-from pipeline.fitsreader import hash_file
+from pipeline.files.structure import hash_file
 
 if TYPE_CHECKING:
     from daemon.arrivals.intake import Landing

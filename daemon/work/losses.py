@@ -17,7 +17,7 @@ from pathlib import Path
 from daemon import disk, logs
 from daemon.ledger.store import connect_readonly
 from pipeline.errors import NiridError
-from pipeline.fitsreader import hash_file
+from pipeline.files.structure import hash_file
 
 
 def harm(path: Path, sha256: str) -> str:
@@ -62,8 +62,8 @@ def draw_previews(database: Path, suspect: Callable[[str], None] = lambda path: 
 
 def _draw(path: Path) -> bool:
     """One preview; False when another came meanwhile, which stays: the product may have been replaced."""
-    from pipeline import preview
-    from pipeline.fitsio import read_frame
+    from pipeline.files import preview
+    from pipeline.files.read import read_frame
 
     png = path.with_suffix(".png")
     part = png.with_name(f".{png.name}.drawn")

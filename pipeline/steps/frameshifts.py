@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import niri, pointing
+from pipeline import niri
 from pipeline.frame import SATURATED, Frame
-from pipeline.headers import number
+from pipeline.headers.tangent import affine_between
+from pipeline.headers.values import number
 from pipeline.params import bounded
+from pipeline.steps import pointing
 from pipeline.steps.reference import REFERENCE
-from pipeline.tangent import affine_between
 
 if TYPE_CHECKING:
     from pipeline.algorithms.grids import Mapping

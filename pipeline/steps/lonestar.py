@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import pointing
 from pipeline.frame import Frame, Frames
+from pipeline.steps import pointing
 from pipeline.steps.frameshifts import Shift, Shifts, by_wcs, points_of
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import pointing
 from pipeline.frame import Frame, Frames
+from pipeline.steps import pointing
 from pipeline.steps.frameshifts import (
     STRONG,
     AdjustWCSParams,

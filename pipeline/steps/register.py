@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import pointing
 from pipeline.frame import Frame, Frames
+from pipeline.headers.tags import tags_of
 from pipeline.primitive import Calibrations, note, primitive
+from pipeline.steps import pointing
 from pipeline.steps.frameshifts import (
     AdjustWCSParams,
     Shift,
@@ -29,7 +30,6 @@ from pipeline.steps.headererrors import anchor_of, doubted, fallen_back
 from pipeline.steps.lonestar import by_lone_star
 from pipeline.steps.movingtarget import by_target
 from pipeline.steps.reference import candidates
-from pipeline.tags import tags_of
 
 if TYPE_CHECKING:
     from pipeline.algorithms.grids import Mapping

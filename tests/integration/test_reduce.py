@@ -17,12 +17,12 @@ from daemon import cli
 from daemon.ledger.store import Ledger
 from pipeline import Reduce, cal_service, logutils
 from pipeline.cal_service import LocalDB
-from pipeline.dataset import CannotOpen
+from pipeline.calibrations.stores import StoreError
 from pipeline.errors import CalibrationNotFound, DamagedFile, FrameMismatch, NiridError, OverrideError
-from pipeline.fitsio import read_provenance
+from pipeline.files.read import read_provenance
 from pipeline.reduce import ReduceError
 from pipeline.simulate import simulate_night
-from pipeline.stores import StoreError
+from pipeline.toolkit.dataset import CannotOpen
 
 DARK, FLAT, BPM = "N20160102S0423_dark.fits", "N20160102S0366_flat.fits", "N20160102S0366_bpm.fits"
 STATIC = "bpm_20010317_niri_niri_11_full_1amp.fits"

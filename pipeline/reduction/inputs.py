@@ -17,11 +17,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline import logutils
-from pipeline.dataset import CannotOpen, Dataset
 from pipeline.errors import FrameMismatch, NiridError
-from pipeline.fitsio import read_frame
+from pipeline.files.read import read_frame
 from pipeline.names import canonical_first, told_apart
 from pipeline.primitive import Recipe
+from pipeline.toolkit.dataset import CannotOpen, Dataset
 
 
 class ReduceError(NiridError):

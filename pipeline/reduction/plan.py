@@ -10,21 +10,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import cal_service, logutils, outputs, produce, stores
+from pipeline import cal_service, logutils, produce
 from pipeline.association import CalKind
-from pipeline.chosen import choose
-from pipeline.dataset import Dataset
+from pipeline.calibrations import stores
 from pipeline.errors import OverrideError
-from pipeline.fitsio import read_header
-from pipeline.fitsreader import hash_file
+from pipeline.files import outputs
+from pipeline.files.read import read_header
+from pipeline.files.structure import hash_file
 from pipeline.frame import Frames
-from pipeline.inputs import check_alike
 from pipeline.names import root_of, stems, told_apart
 from pipeline.parallel import cores, each, threads
 from pipeline.params import suggest
 from pipeline.primitive import BoundRecipe, Recipe, run_recipe
 from pipeline.produce import Source
 from pipeline.quickcards import quick_cards
+from pipeline.reduction.chosen import choose
+from pipeline.reduction.inputs import check_alike
+from pipeline.toolkit.dataset import Dataset
 
 
 @dataclass(frozen=True)

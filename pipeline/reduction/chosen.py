@@ -14,15 +14,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline import cal_service, standards, stores
+from pipeline import cal_service
 from pipeline.association import RULES, CalKind, Candidate, Found, Match, NotApplicable, best_match
-from pipeline.dataset import Dataset
+from pipeline.calibrations import stores
 from pipeline.errors import CalibrationNotFound
-from pipeline.fitsreader import hash_file
-from pipeline.inputs import ReduceError
+from pipeline.files.structure import hash_file
+from pipeline.headers import standards
 from pipeline.params import suggest
 from pipeline.primitive import BoundRecipe
 from pipeline.produce import MASKS, Source
+from pipeline.reduction.inputs import ReduceError
+from pipeline.toolkit.dataset import Dataset
 
 # The step that uses a kind, and so can be told to do without it.
 USED_BY = {CalKind.DARK: "darkCorrect", CalKind.FLAT: "flatCorrect"}

@@ -13,7 +13,7 @@ import os
 import re
 
 from pipeline.errors import NiridError
-from pipeline.places import expanded
+from pipeline.files.places import expanded
 
 _COMMENT = re.compile(r"(^|[ \t])#.*")
 _MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}

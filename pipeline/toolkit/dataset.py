@@ -17,10 +17,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline import headers
-from pipeline.described import DESCRIPTORS, Described
 from pipeline.errors import NiridError
-from pipeline.fitsreader import FileFacts, read_structure
+from pipeline.files.structure import FileFacts, read_structure
+from pipeline.headers.merged import WCS_CARDS, merge
+from pipeline.headers.values import Cards
+from pipeline.toolkit.methods import DESCRIPTORS, Described
 
 if TYPE_CHECKING:
     from astropy.io import fits
@@ -49,9 +50,9 @@ class Dataset(Described):
             return read_structure(Path(self.path))
 
     @cached_property
-    def _cards(self) -> headers.Cards:  # type: ignore[override]
+    def _cards(self) -> Cards:  # type: ignore[override]
         image = self._file.image
-        return headers.merge(self._file.phu, {} if image is None else self._file.hdus[image].cards)
+        return merge(self._file.phu, {} if image is None else self._file.hdus[image].cards)
 
     @cached_property
     def _shape(self) -> tuple[int, int] | None:  # type: ignore[override]
@@ -73,8 +74,8 @@ class Dataset(Described):
         """The header of the image extension as it is in the file."""
         return self._astropy({} if self._file.image is None else self._file.hdus[self._file.image].cards)
 
-    def _astropy(self, cards: headers.Cards) -> fits.Header:
-        from pipeline.fitsio import as_header
+    def _astropy(self, cards: Cards) -> fits.Header:
+        from pipeline.files.read import as_header
 
         comments = {key: text for hdu in reversed(self._file.hdus) for key, text in hdu.comments.items()}
         return as_header(cards, comments)
@@ -82,7 +83,7 @@ class Dataset(Described):
     @cached_property
     def frame(self) -> Frame:
         """The frame as the steps of a recipe take it."""
-        from pipeline.fitsio import read_frame
+        from pipeline.files.read import read_frame
 
         with _named(self.path):
             return read_frame(Path(self.path))
@@ -116,7 +117,7 @@ class Dataset(Described):
         from astropy.wcs import WCS
 
         # Only its own cards: of the others astropy warns, as of dates that it mends.
-        return WCS(fits.Header([(key, self._cards[key]) for key in headers.WCS_CARDS if key in self._cards]))
+        return WCS(fits.Header([(key, self._cards[key]) for key in WCS_CARDS if key in self._cards]))
 
     @property
     def descriptors(self) -> tuple[str, ...]:

@@ -21,10 +21,10 @@ import numpy.typing as npt
 from astropy.io import fits
 
 from pipeline.errors import DamagedFile
-from pipeline.fitsreader import BLOCK, FileFacts, Path, checksum, read_file
-from pipeline.fitstables import Table, text_table
+from pipeline.files.structure import BLOCK, FileFacts, Path, checksum, read_file
+from pipeline.files.tables import Table, text_table
 from pipeline.frame import Frame, MaskImage
-from pipeline.headers import EXTENSION_CARDS, STRUCTURAL
+from pipeline.headers.merged import EXTENSION_CARDS, STRUCTURAL
 from pipeline.quickcards import quick_cards
 
 Provenance = Sequence[tuple[str, str, str]]  # (name, SHA-256, role)

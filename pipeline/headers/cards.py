@@ -21,7 +21,7 @@ _FLOAT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([EeDd][+-]?\d+)?", re.ASCII)
 def parse_cards(
     header: bytes,
 ) -> tuple[dict[str, Value], dict[str, str], tuple[str, ...], tuple[str, ...]]:
-    """cards, comments, duplicates, odd of a header, as `fitsreader.Hdu` has them; nothing raises.
+    """cards, comments, duplicates, odd of a header, as `files.structure.Hdu` has them; nothing raises.
 
     Of a doubled keyword the first counts. Commentary cards are left out. What cannot be printed
     becomes "?", so that a header can neither move a terminal's cursor nor break a line of a log.

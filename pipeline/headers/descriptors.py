@@ -14,7 +14,8 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 from pipeline import niri
-from pipeline.headers import FACT_CARDS, Cards, number, pixel_scale, sane_wcs, text
+from pipeline.headers.merged import FACT_CARDS
+from pipeline.headers.values import Cards, number, pixel_scale, sane_wcs, text
 
 _ID = re.compile(r"_G\d+$")
 _LAMPS = ("IRhigh", "IRlow")
@@ -111,7 +112,7 @@ class Descriptors:
 def describe(cards: Cards, *, shape: tuple[int, int] | None = None, filename: str = "") -> Descriptors:
     """All descriptors of a frame.
 
-    cards : merged header cards (`headers.merge`)
+    cards : merged header cards (`merged.merge`)
     shape : (ny, nx) of the stored image; else NAXIS2, NAXIS1 of the cards where they have them
     filename : the last resort for the date
     """

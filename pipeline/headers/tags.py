@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from pipeline.headers import Cards, number, text
+from pipeline.headers.values import Cards, number, text
 
 Tags = frozenset[str]
 

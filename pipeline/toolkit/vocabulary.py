@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 
 from pipeline import niri
+from pipeline.headers.tags import RULES
 from pipeline.params import suggest
-from pipeline.tags import RULES
 
 _ID = re.compile(r"_G\d{4}$")
 FEW = 7  # words that are all told where none is near

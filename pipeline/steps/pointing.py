@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import BadFrame
 from pipeline.frame import Frame
-from pipeline.tangent import Tangent, separation
+from pipeline.headers.tangent import Tangent, separation
 
 Floats = NDArray[np.float64]
 CLOSE_ENOUGH = 0.9  # of the field: pointings farther apart than this share hardly any sky

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.headers import Cards, sane_wcs
+from pipeline.headers.values import Cards, sane_wcs
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import DamagedFile, RefusedFile
-from pipeline.fitsreader import Hdu, Path, load
+from pipeline.files.structure import Hdu, Path, load
 from pipeline.frame import BoolImage, FloatImage, MaskImage
-from pipeline.headers import number
+from pipeline.headers.values import number
 
 KINDS = {8: "u1", 16: "i2", 32: "i4", 64: "i8", -32: "f4", -64: "f8"}
 
@@ -134,7 +134,7 @@ class Pixels:
         return found["BSCALE"], found["BZERO"]
 
     def _decompressed(self, index: int) -> npt.NDArray[Any]:
-        """By astropy; `fitsreader` has held the sizes that the header claims to its limits."""
+        """By astropy; `structure` has held the sizes that the header claims to its limits."""
         with _alone, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:

@@ -1,6 +1,6 @@
 """What can be asked of a frame by name, as methods with Gemini's names, options and units.
 
-The values come from `pipeline.descriptors`, which a header fills once. These methods only give them the
+The values come from `headers.descriptors`, which a header fills once. These methods only give them the
 shape that scripts of Gemini's users expect: keyword options, sections as tuples, times without time zone
 (always UTC), and, for what a detector has per extension, a list for a file and one value for `ad[0]`.
 """
@@ -13,9 +13,9 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from pipeline import niri
-from pipeline.descriptors import Descriptors, describe, strip_ids
-from pipeline.headers import Cards, number, sane_wcs, text
-from pipeline.tags import tags_of
+from pipeline.headers.descriptors import Descriptors, describe, strip_ids
+from pipeline.headers.tags import tags_of
+from pipeline.headers.values import Cards, number, sane_wcs, text
 
 Section = tuple[int, int, int, int]
 T = TypeVar("T")

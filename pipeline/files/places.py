@@ -52,3 +52,15 @@ def home() -> Path | None:
     except OSError:
         return None
     return place if usable else None
+
+
+def readonly_uri(path: str | Path) -> str:
+    """The address by which SQLite only reads a file, and leaves nothing beside it.
+
+    Whoever has it open to write keeps a log (-wal) and its index (-shm) beside it. Without these it is
+    taken as finished: it may lie where nothing can be written, and no log is made for it.
+    """
+    log, index = Path(f"{path}-wal"), Path(f"{path}-shm")
+    finished = not log.exists() or (not log.stat().st_size and not index.exists())
+    uri = f"{Path(path).absolute().as_uri()}?mode=ro"
+    return f"{uri}&immutable=1" if finished and Path(path).exists() else uri

@@ -14,10 +14,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
 from typing import Any
 
-Cards = Mapping[str, Any]
+from pipeline.headers.values import Cards, number
 
 READ, REFUSED = "WCSREAD", "WCSBAD"
 MOST_OFF = 0.5  # pixels between a projection and the tangent plane put in its place
@@ -75,7 +74,7 @@ def disagreement(phu: Cards, image: Cards) -> str:
     """
     if all(phu.get(key) == image.get(key) for key in (*_PLACES, *_CD)):
         return ""
-    from pipeline.tangent import separation, tangent
+    from pipeline.headers.tangent import separation, tangent
 
     one, two = tangent(phu), tangent(image)
     if one is None or two is None:
@@ -104,8 +103,6 @@ def _word(cards: Cards, key: str) -> str:
 
 def _bent(cards: Cards) -> str:
     """What these world coordinates have that no straight tangent plane has; "" without."""
-    from pipeline.headers import number
-
     kinds = [_word(cards, key) for key in ("CTYPE1", "CTYPE2")]
     if kinds != ["RA---TAN", "DEC--TAN"]:
         if kinds in (["RA", "DEC"], ["RA--TAN", "DEC-TAN"]) or not all(kinds):
@@ -123,8 +120,6 @@ def _bent(cards: Cards) -> str:
 
 def _straight(cards: Cards) -> tuple[dict[str, Any], str]:
     """CD cards of a tangent plane, exactly, and what was odd about how it was told. ValueError for a unit."""
-    from pipeline.headers import number
-
     units: list[float] = []
     for key in ("CUNIT1", "CUNIT2"):
         unit = _word(cards, key)
@@ -151,7 +146,6 @@ def _straight(cards: Cards) -> tuple[dict[str, Any], str]:
 
 def _matrix(cards: Cards) -> tuple[list[list[float]] | None, str]:
     """The CD matrix in the cards' own units, as astropy reads it: PC before CD before CROTA2."""
-    from pipeline.headers import number
 
     def of(letters: str) -> list[list[float]]:
         default = [[1.0, 0.0], [0.0, 1.0]] if letters == "PC" else [[0.0, 0.0], [0.0, 0.0]]
@@ -192,8 +186,6 @@ def _through_astropy(cards: Cards, what: str) -> tuple[dict[str, Any], str]:
     from astropy.io import fits
     from astropy.wcs import WCS
 
-    from pipeline.headers import number
-
     size = [int(number(cards, key) or 1024) for key in ("NAXIS1", "NAXIS2")]
     wanted = re.compile(rf"{_GONE.pattern[:-2]}|CTYPE\d|CRPIX\d|CRVAL\d|CD\d_\d|CUNIT\d)$")
     header = fits.Header()
@@ -226,7 +218,7 @@ def _fitted(sky: Any, around: Any, centre: Any, pixels: Any, what: str) -> tuple
     """
     import numpy as np
 
-    from pipeline.tangent import Tangent
+    from pipeline.headers.tangent import Tangent
 
     if not (np.isfinite(sky).all() and np.isfinite(around).all()):
         raise ValueError(f"world coordinates in {what} have no place for some pixels")

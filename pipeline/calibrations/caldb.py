@@ -25,8 +25,9 @@ import peewee as pw
 
 from pipeline import association
 from pipeline.association import CalibrationKey, CalKind, Candidate, Match
-from pipeline.descriptors import Descriptors
 from pipeline.errors import ConfigError
+from pipeline.files.places import readonly_uri
+from pipeline.headers.descriptors import Descriptors
 
 SCHEMA_VERSION = 1
 COMPONENT = "caldb"
@@ -84,18 +85,6 @@ def open_store(path: str | Path, *, readonly: bool = False) -> CalStore:
     except pw.OperationalError as error:
         db.close()
         raise ConfigError(f"{path}: {error}") from error
-
-
-def readonly_uri(path: str | Path) -> str:
-    """The address by which SQLite only reads a file, and leaves nothing beside it.
-
-    Whoever has it open to write keeps a log (-wal) and its index (-shm) beside it. Without these it is
-    taken as finished: it may lie where nothing can be written, and no log is made for it.
-    """
-    log, index = Path(f"{path}-wal"), Path(f"{path}-shm")
-    finished = not log.exists() or (not log.stat().st_size and not index.exists())
-    uri = f"{Path(path).absolute().as_uri()}?mode=ro"
-    return f"{uri}&immutable=1" if finished and Path(path).exists() else uri
 
 
 class CalStore:

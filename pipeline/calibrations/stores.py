@@ -15,12 +15,12 @@ from pathlib import Path
 
 from pipeline import association, logutils
 from pipeline.association import CalKind, Candidate, Found, Match
-from pipeline.caldb import CalStore, open_store, readonly_uri
-from pipeline.descriptors import Descriptors
+from pipeline.calibrations.caldb import CalStore, open_store
 from pipeline.errors import ConfigError, NiridError
-from pipeline.fitsreader import hash_file
+from pipeline.files.places import expanded, home, readonly_uri
+from pipeline.files.structure import hash_file
+from pipeline.headers.descriptors import Descriptors
 from pipeline.params import suggest
-from pipeline.places import expanded, home
 
 FILE = "cal_manager.db"
 FLAGS = ("get", "store")

@@ -38,10 +38,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, NoReturn
 
-from pipeline import vocabulary
-from pipeline.described import DESCRIPTORS, Described
 from pipeline.errors import NiridError
 from pipeline.params import suggest
+from pipeline.toolkit import vocabulary
+from pipeline.toolkit.methods import DESCRIPTORS, Described
 
 Kind = Literal["number", "text", "bool", "date", "time", "datetime", "None", "list", "any"]
 

@@ -120,9 +120,9 @@ def _head(path: Path) -> bytes:
 
 def _is_raw(path: Path, head: bytes) -> bool:
     """A whole FITS file that nobody has processed; when that cannot be told, it is taken for one."""
-    from pipeline.fitsreader import read_structure
-    from pipeline.headers import merge
-    from pipeline.tags import tags_of
+    from pipeline.files.structure import read_structure
+    from pipeline.headers.merged import merge
+    from pipeline.headers.tags import tags_of
 
     if not head.startswith((_FITS, *_PACKED)):
         return False
@@ -137,7 +137,7 @@ def _is_raw(path: Path, head: bytes) -> bool:
 
 def _made_here(path: Path) -> bool:
     """True of a product: its HISTORY table names this program."""
-    from pipeline.fitsio import read_provenance
+    from pipeline.files.read import read_provenance
 
     try:
         _, history = read_provenance(path)
@@ -147,7 +147,7 @@ def _made_here(path: Path) -> bool:
 
 
 def _has_schema(path: Path) -> bool:
-    from pipeline.caldb import readonly_uri
+    from pipeline.files.places import readonly_uri
 
     try:
         with contextlib.closing(sqlite3.connect(readonly_uri(path), uri=True)) as db:

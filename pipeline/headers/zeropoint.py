@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import standards
-from pipeline.descriptors import describe
-from pipeline.headers import Cards, number
+from pipeline.headers import standards
+from pipeline.headers.descriptors import describe
+from pipeline.headers.values import Cards, number
 from pipeline.verdict import LEFT_OUT
 
 # A standard with one of these is measured, but its zero point is not to be trusted.

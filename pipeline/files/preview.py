@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.fitsreader import Path
+from pipeline.files.outputs import PICTURE_MARK
+from pipeline.files.structure import Path
 from pipeline.frame import NO_DATA, FloatImage, Frame
-from pipeline.outputs import PICTURE_MARK
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -50,7 +50,7 @@ def raw_beside_stack(raw_path: Path, product_path: Path, path: Path) -> None:
     """One raw frame on the left, the stack made from it and others on the right, at one height."""
     from PIL import Image
 
-    from pipeline.fitsio import read_frame
+    from pipeline.files.read import read_frame
 
     frames = [read_frame(raw_path), read_frame(product_path)]
     titles = ["as the detector saw it", "as nirid made it"]

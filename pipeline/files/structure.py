@@ -22,8 +22,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.errors import DamagedFile, IncompleteFile, RefusedFile
-from pipeline.fitscards import CARD, Value, parse_cards
-from pipeline.streams import MAX_BYTES, Held, Stream, open_stream
+from pipeline.files.streams import MAX_BYTES, Held, Stream, open_stream
+from pipeline.headers.cards import CARD, Value, parse_cards
 
 BLOCK = 2880
 MAX_HEADER_BLOCKS = 400  # in the whole file: 14,400 cards
@@ -75,7 +75,7 @@ class FileFacts:
     """hdus : [0] is the primary; size : uncompressed bytes; compression : "", "gzip" or "bzip2"
     before, after : fstat around the reading
     file_sha, data_sha : hex, "" when only the structure was read; data_sha covers every data unit in
-    order, uncompressed, without padding (tiles as they are: `fitsio.examine` hashes what comes out)
+    order, uncompressed, without padding (tiles as they are: `read.tiled_data_sha` hashes what comes out)
     verified : True when checksums are carried and hold, None when none is carried
     zero_tail : how many bytes at the end of the first image are zero
     trailing : zero bytes after the last HDU
