@@ -1,4 +1,5 @@
-"""The plain statement of `combine`: the same rules on whole cubes in numpy, to read and to test against.
+"""The plain statement of `pipeline.algorithms.combine`: the same rules on whole
+cubes in numpy, to read and to test against.
 
 Cubes are (n, ny, nx) float64; `kept` is True for the samples that still count.
 """
