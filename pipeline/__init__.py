@@ -32,12 +32,12 @@ if TYPE_CHECKING:
     from pipeline.reduce import Reduce
     from pipeline.toolkit.dataset import CannotOpen
     from pipeline.toolkit.dataset import Dataset as open
-    from pipeline.toolkit.expression import ExpressionError
+    from pipeline.toolkit.tokens import ExpressionError
 
 # Public name -> (module, name in it; "" is the module itself).
 _WHERE = {
     "CannotOpen": ("pipeline.toolkit.dataset", "CannotOpen"),
-    "ExpressionError": ("pipeline.toolkit.expression", "ExpressionError"),
+    "ExpressionError": ("pipeline.toolkit.tokens", "ExpressionError"),
     "Frame": ("pipeline.frame", "Frame"),
     "NiridError": ("pipeline.errors", "NiridError"),
     "RECIPES": ("pipeline.recipes", "RECIPES"),

@@ -17,8 +17,9 @@ from pipeline.errors import NiridError
 from pipeline.headers.tags import RULES
 from pipeline.params import suggest
 from pipeline.toolkit.dataset import CannotOpen, Dataset
-from pipeline.toolkit.expression import Expression, ExpressionError, expr_parser
+from pipeline.toolkit.expression import Expression, expr_parser
 from pipeline.toolkit.methods import DESCRIPTORS
+from pipeline.toolkit.tokens import ExpressionError
 
 __all__ = ["ExpressionError", "expr_parser", "fits_files", "select_data", "showd", "typewalk", "unknown_tags"]
 

@@ -23,7 +23,7 @@ import numpy as np
 
 from pipeline.errors import DamagedFile, IncompleteFile, RefusedFile
 from pipeline.files.streams import MAX_BYTES, Held, Stream, open_stream
-from pipeline.headers.cards import CARD, Value, parse_cards
+from pipeline.headers.cards import Value, has_end, parse_cards
 
 BLOCK = 2880
 MAX_HEADER_BLOCKS = 400  # in the whole file: 14,400 cards
@@ -228,7 +228,7 @@ class _Walk:
                     actual,
                 )
             blocks.append(block)
-            if _has_end(block):
+            if has_end(block):
                 break
             if self._blocks + len(blocks) >= MAX_HEADER_BLOCKS:
                 raise DamagedFile(f"headers without an end after {MAX_HEADER_BLOCKS} blocks")
@@ -301,13 +301,6 @@ def checksum(total: int, piece: bytes | memoryview) -> int:
     while total >> 32:
         total = (total & 0xFFFFFFFF) + (total >> 32)
     return total
-
-
-def _has_end(block: bytes) -> bool:
-    at = block.find(b"END     ")
-    while at > 0 and at % CARD:
-        at = block.find(b"END     ", at + 1)
-    return at >= 0
 
 
 def parse_hdu(header: bytes, offset: int, *, first: bool) -> Hdu:

@@ -90,3 +90,11 @@ def _value(field: str) -> tuple[Value, str, bool]:
         if math.isfinite(number):
             return number, comment, True
     return token, comment, False
+
+
+def has_end(block: bytes) -> bool:
+    """True where a block of a header holds its END card."""
+    at = block.find(b"END     ")
+    while at > 0 and at % CARD:
+        at = block.find(b"END     ", at + 1)
+    return at >= 0

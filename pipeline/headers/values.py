@@ -1,4 +1,4 @@
-"""What single cards of a header say: a number, a text, the scale of its world coordinates.
+"""What single cards of a header say: a number, a text, an angle, the scale of its world coordinates.
 
 `Cards` is any `Mapping`, so that our own fast reader (a dict) and astropy (a `fits.Header`, whose first
 duplicate wins) serve alike.
@@ -7,6 +7,7 @@ duplicate wins) serve alike.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,6 +36,25 @@ def text(cards: Cards, key: str) -> str | None:
         return None
     result = str(value).strip()
     return result or None
+
+
+def angle(value: Any, hours: bool) -> float | None:
+    """Degrees from a float or from sexagesimal text; text right ascensions are hours."""
+    if value is None or isinstance(value, bool):
+        return None
+    try:
+        result = float(value)
+        return result if math.isfinite(result) else None
+    except (TypeError, ValueError):
+        pass
+    parts = re.split(r"[:\s]+", str(value).strip())
+    try:
+        numbers = [abs(float(part)) for part in parts[:3]]
+    except ValueError:
+        return None
+    result = float(sum(n / 60**i for i, n in enumerate(numbers)))
+    result = -result if parts[0].startswith("-") else result
+    return result * 15 if hours else result
 
 
 def ascii_name(text: str) -> str:

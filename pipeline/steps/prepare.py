@@ -10,8 +10,8 @@ from pipeline import niri
 from pipeline.errors import BadFrame, NotEnoughFrames
 from pipeline.frame import Frame, Frames
 from pipeline.headers import wcscards
-from pipeline.headers.descriptors import odd_date
 from pipeline.headers.tags import tags_of
+from pipeline.headers.times import odd_date
 from pipeline.headers.values import number, sane_wcs
 from pipeline.params import bounded
 from pipeline.primitive import Calibrations, note, primitive

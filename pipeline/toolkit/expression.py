@@ -28,50 +28,21 @@ breaks at the blank in a date with time. None of that is copied. Nothing is eval
 from __future__ import annotations
 
 import datetime as dt
-import inspect
 import math
 import operator
 import re
-import types
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
-from pipeline.errors import NiridError
 from pipeline.params import suggest
 from pipeline.toolkit import vocabulary
-from pipeline.toolkit.methods import DESCRIPTORS, Described
+from pipeline.toolkit.kinds import KINDS, Kind, equality, reader
+from pipeline.toolkit.methods import Described
+from pipeline.toolkit.tokens import END, ExpressionError, Token, tokens_of
 
-Kind = Literal["number", "text", "bool", "date", "time", "datetime", "None", "list", "any"]
-
-EXPOSURE_TOLERANCE = 0.01  # of the larger value
-WAVELENGTH_TOLERANCE = 1e-5
 MOST_DEEP = 40  # parentheses within parentheses
-
-
-MOST_TOLD = 120  # characters
-
-
-class ExpressionError(NiridError, ValueError):
-    """An expression that makes no sense. `column` counts from 1."""
-
-    def __init__(self, problem: str, text: str, column: int) -> None:
-        super().__init__(f"column {column}: {problem}; in {_around(text, column)!r}")
-        self.problem, self.text, self.column = problem, text, column
-
-    def pointer(self) -> str:
-        """The expression, and a caret below the place."""
-        return f"{self.text}\n{' ' * (self.column - 1)}^"
-
-
-def _around(text: str, column: int) -> str:
-    """So much of the expression as a line holds, with the column in it."""
-    if len(text) <= MOST_TOLD:
-        return text
-    first = max(0, min(column - MOST_TOLD // 2, len(text) - MOST_TOLD))
-    cut = text[first : first + MOST_TOLD]
-    return f"{'...' if first else ''}{cut}{'...' if first + MOST_TOLD < len(text) else ''}"
 
 
 @dataclass(frozen=True)
@@ -108,24 +79,6 @@ def expr_parser(expression: str | Expression | None, strict: bool = False) -> Ex
         raise ExpressionError("the parentheses are too deep", text[:80], 1) from None
 
 
-class _Token(NamedTuple):
-    kind: str
-    text: str
-    column: int
-
-
-_TOKENS = re.compile(
-    r"""(?P<blank>\s+)
-    |(?P<datetime>\d{4}-\d\d?-\d\d?(?:[T\ ]\s*\d\d?:\d\d(?::\d\d(?:\.\d*)?)?)?(?![\w.]))
-    |(?P<time>\d\d?:\d\d(?::\d\d(?:\.\d*)?)?(?![\w.]))
-    |(?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)
-    |(?P<text>"[^"]*"|'[^']*')
-    |(?P<name>[A-Za-z_]\w*)
-    |(?P<operator>[!=<>]+)
-    |(?P<mark>[(),\[\]])""",
-    re.VERBOSE,
-)
-_END = "the end"
 _IN_WORDS: dict[Kind, str] = {
     "number": "a number", "text": "text", "bool": "True or False", "date": "a date", "time": "a time",
     "datetime": "a date with time", "None": "None", "list": "a list", "any": "a value",
@@ -153,26 +106,12 @@ class _Node(NamedTuple):
     items: tuple[_Node, ...] = ()
 
 
-def _tokens(text: str) -> list[_Token]:
-    tokens, at = [], 0
-    while at < len(text):
-        found = _TOKENS.match(text, at)
-        if not found:
-            quote = text[at] in "'\""
-            problem = "the quote is not closed" if quote else f"{text[at]!r} is not understood"
-            raise ExpressionError(problem, text, at + 1)
-        if found.lastgroup != "blank":
-            tokens.append(_Token(str(found.lastgroup), found[0], at + 1))
-        at = found.end()
-    return [*tokens, _Token("end", _END, len(text) + 1)]
-
-
 class _Parser:
     """Recursive descent over the tokens: one method for each rule of the grammar."""
 
     def __init__(self, text: str, strict: bool) -> None:
         self.text, self.strict = text, strict
-        self.tokens = _tokens(text)
+        self.tokens = tokens_of(text)
         self.at, self.depth = 0, 0
         self.warnings: list[str] = []
 
@@ -223,7 +162,7 @@ class _Parser:
             return left
         return _Node(lambda ad: all(test(ad) for test in tests), "bool", left.column)
 
-    def relation(self) -> _Token | None:
+    def relation(self) -> Token | None:
         token = self.now
         if token.kind == "operator":
             if token.text not in _OPERATORS:
@@ -257,7 +196,7 @@ class _Parser:
         self.at -= 1
         return self.fail(f"a descriptor or a value is expected here, not {token.text!r}")
 
-    def bracketed(self, opened: _Token) -> _Node:
+    def bracketed(self, opened: Token) -> _Node:
         closing = ")" if opened.text == "(" else "]"
         items, comma = [self.either()], False
         while self.take(","):
@@ -272,7 +211,7 @@ class _Parser:
         values = [item.value for item in items]
         return _Node(lambda ad: [value(ad) for value in values], "list", opened.column, items=tuple(items))
 
-    def named(self, token: _Token) -> _Node:
+    def named(self, token: Token) -> _Node:
         constants: dict[str, tuple[Any, Kind]] = {
             "True": (True, "bool"),
             "False": (False, "bool"),
@@ -289,7 +228,7 @@ class _Parser:
             self.fail(f"no descriptor {token.text}{hint}")
         if self.take("("):  # descriptor() as it is written in Python
             self.take(")") or self.fail("')' is expected here: a descriptor takes no options")
-        return _Node(_reader(token.text, self.strict), KINDS[token.text], token.column, token.text)
+        return _Node(reader(token.text, self.strict), KINDS[token.text], token.column, token.text)
 
     # --- meaning --------------------------------------------------------------------------------------
     def truth(self, node: _Node) -> Callable[[Described], bool]:
@@ -298,7 +237,7 @@ class _Parser:
             self.fail(f"{what}, not a condition; compare it with something", node.column)
         return lambda ad: bool(node.value(ad))
 
-    def compared(self, left: _Node, relation: _Token, right: _Node) -> Callable[[Described], bool]:
+    def compared(self, left: _Node, relation: Token, right: _Node) -> Callable[[Described], bool]:
         if relation.text in ("in", "not in"):
             inside = self.contained(left, right, relation)
             return inside if relation.text == "in" else (lambda ad: not inside(ad))
@@ -312,10 +251,10 @@ class _Parser:
             return lambda ad: (x := a(ad)) is not None and (y := b(ad)) is not None and order(x, y)
         if relation.text == "!=":
             return lambda ad: bool(a(ad) != b(ad))
-        same = _equality({left.name, right.name}, self.strict)
+        same = equality({left.name, right.name}, self.strict)
         return lambda ad: same(a(ad), b(ad))
 
-    def contained(self, left: _Node, right: _Node, relation: _Token) -> Callable[[Described], bool]:
+    def contained(self, left: _Node, right: _Node, relation: Token) -> Callable[[Described], bool]:
         if right.items:
             tests = [self.compared(left, relation._replace(text="=="), item) for item in right.items]
             return lambda ad: any(test(ad) for test in tests)
@@ -372,7 +311,7 @@ class _Parser:
 
     # --- tokens ---------------------------------------------------------------------------------------
     @property
-    def now(self) -> _Token:
+    def now(self) -> Token:
         return self.tokens[self.at]
 
     def take(self, text: str) -> bool:
@@ -382,7 +321,7 @@ class _Parser:
         return True
 
     def fail(self, problem: str, column: int | None = None) -> NoReturn:
-        raise ExpressionError(problem.replace(f"'{_END}'", "the end"), self.text, column or self.now.column)
+        raise ExpressionError(problem.replace(f"'{END}'", "the end"), self.text, column or self.now.column)
 
 
 def _time(words: str) -> dt.time:
@@ -396,69 +335,5 @@ def _always(value: Any) -> Callable[[Described], Any]:
     return lambda ad: value
 
 
-def _constant(value: Any, kind: Kind, token: _Token) -> _Node:
+def _constant(value: Any, kind: Kind, token: Token) -> _Node:
     return _Node(_always(value), kind, token.column)
-
-
-def _equality(names: set[str], strict: bool) -> Callable[[Any, Any], bool]:
-    tolerance = 0.0
-    if not strict and "exposure_time" in names:
-        tolerance = EXPOSURE_TOLERANCE
-    if not strict and names & {"central_wavelength", "effective_wavelength"}:
-        tolerance = WAVELENGTH_TOLERANCE
-    if not tolerance:
-        return lambda a, b: bool(a == b)
-
-    def close(a: Any, b: Any) -> bool:
-        if a is None or b is None:
-            return a is b
-        return bool(abs(a - b) <= tolerance * max(abs(a), abs(b)))
-
-    return close
-
-
-_BY_DISPLAY_NAME = ("filter_name", "disperser", "detector_name")
-
-
-def _reader(name: str, strict: bool) -> Callable[[Described], Any]:
-    """Asks a frame, of an extension's values the first; sections as text."""
-
-    def read(ad: Described) -> Any:
-        if name == "tags":
-            return ad.tags
-        if name == "filename":
-            return ad.filename
-        options = {}
-        if name.endswith("_section") or (not strict and name in _BY_DISPLAY_NAME):
-            options["pretty"] = True
-        value = getattr(ad, name)(**options)
-        return value[0] if isinstance(value, list) and len(value) == 1 else value
-
-    return read
-
-
-def _kind(annotation: Any) -> Kind:
-    """What a descriptor is, from what its method says that it returns."""
-    found = [
-        part
-        for option in (typing.get_args(annotation) if _union(annotation) else (annotation,))
-        for part in (typing.get_args(option) if typing.get_origin(option) is list else (option,))
-    ]
-    kinds: dict[Any, Kind] = {
-        bool: "bool", int: "number", float: "number", str: "text",
-        dt.datetime: "datetime", dt.date: "date", dt.time: "time",
-    }  # fmt: skip
-    return next((kinds[part] for part in found if part in kinds), "any")
-
-
-def _union(annotation: Any) -> bool:
-    return typing.get_origin(annotation) in (types.UnionType, typing.Union)
-
-
-KINDS: dict[str, Kind] = {
-    **{name: _kind(inspect.signature(getattr(Described, name), eval_str=True).return_annotation)
-       for name in DESCRIPTORS},
-    **dict.fromkeys((name for name in DESCRIPTORS if name.endswith("_section")), "text"),
-    "filename": "text",
-    "tags": "list",
-}  # fmt: skip

@@ -2,7 +2,8 @@
 
 The values come from `headers.descriptors`, which a header fills once. These methods only give them the
 shape that scripts of Gemini's users expect: keyword options, sections as tuples, times without time zone
-(always UTC), and, for what a detector has per extension, a list for a file and one value for `ad[0]`.
+(always UTC), and, for what a detector has per extension, a list for a file and one value for `ad[0]`. The
+module is long because Gemini has so many: one short method each.
 """
 
 from __future__ import annotations

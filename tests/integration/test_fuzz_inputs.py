@@ -24,7 +24,8 @@ from pipeline.errors import NiridError, OverrideError
 from pipeline.files.read import read_frame
 from pipeline.headers.merged import FACT_CARDS
 from pipeline.params import coerce
-from pipeline.toolkit.expression import ExpressionError, expr_parser
+from pipeline.toolkit.expression import expr_parser
+from pipeline.toolkit.tokens import ExpressionError
 from tests.fitsfiles import DARK, header_bytes, image_bytes
 
 COUNT = int(os.environ.get("NIRID_FUZZ", "12"))

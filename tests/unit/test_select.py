@@ -10,8 +10,9 @@ from astropy.io import fits
 from pipeline import select
 from pipeline.errors import NiridError
 from pipeline.toolkit.dataset import CannotOpen
-from pipeline.toolkit.expression import ExpressionError, expr_parser
+from pipeline.toolkit.expression import expr_parser
 from pipeline.toolkit.methods import Described
+from pipeline.toolkit.tokens import ExpressionError
 
 
 class Header(Described):
