@@ -85,7 +85,7 @@ def _processor_seconds(pid: int) -> float:
 def specification(data: Path, number: int, size: int) -> Any:
     """The job of a group of dithers around one field, written below `data` when it is not there."""
     from daemon.model.jobs import CalInput, Input, JobSpec
-    from pipeline.fitsreader import read_file
+    from pipeline.files.structure import read_file
 
     folder = data / f"group-{size}"
     folder.mkdir(parents=True, exist_ok=True)

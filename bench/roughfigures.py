@@ -14,6 +14,7 @@ import sep
 
 from bench import common
 from bench.roughnights import Case, science
+from pipeline.headers.tangent import tangent
 from pipeline.simulate.truth import Product, Truth, median_error, root, spread
 from pipeline.simulate.verify_image import (
     ANNULUS,
@@ -23,7 +24,6 @@ from pipeline.simulate.verify_image import (
     clean_stars,
     expect_image,
 )
-from pipeline.tangent import tangent
 
 REGISTERED = "adjustWCSToReference"
 BINS = (15.0, 16.3, 17.6, 18.8)  # magnitudes

@@ -37,9 +37,9 @@ def _steps(data: Path, preset: str) -> list[dict[str, Any]]:
 
 def _night(night: Path, work: Path) -> list[dict[str, Any]]:
     """All recipes of a night, each a second time, when compiled code is loaded and memory has been used."""
-    from pipeline.fitsreader import read_structure
-    from pipeline.headers import merge
-    from pipeline.tags import tags_of
+    from pipeline.files.structure import read_structure
+    from pipeline.headers.merged import merge
+    from pipeline.headers.tags import tags_of
 
     def of(*tags: str, longest: float = 1e9, least: float = 0.0) -> list[Path]:
         chosen = []

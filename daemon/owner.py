@@ -18,7 +18,7 @@ from pathlib import Path
 from daemon.config.options import Config
 from daemon.filesystems import is_read_only
 from pipeline.errors import ConfigError
-from pipeline.places import make_sure_of_a_home
+from pipeline.files.places import make_sure_of_a_home
 
 _WRITTEN = ("lock", "nirid.db", "nirid.db-wal", "nirid.db-shm")  # in the state folder
 

@@ -4,14 +4,14 @@
     from pipeline import Reduce, cal_service, dataselect, logutils
 
 It has three rings, and imports go inward only. `algorithms` is array mathematics. Around it are frames
-and what is done to them: `frame` (the one type that everything passes along), `tags` and `descriptors`
-(what a header says), `steps` and `recipes` (what is done), `association` (which calibration belongs to
-which frame). The edge touches files: `fitsio` and `produce` (reading and writing), `caldb` (the
-calibration store), and what a person uses:
+and what is done to them: `headers` (what a header says), `frame` (the one type that everything passes
+along), `association` (which calibration belongs to which frame), `steps` and `recipes` (what is done). The
+edge touches files: `files` (reading and writing), `calibrations` (the store), `produce` (from paths to a
+written product), and what a person uses:
 
-    pipeline.open(path)     a file with its tags, descriptors, header and planes       (dataset, described)
-    dataselect              choose files by tags and expressions                       (select, expression)
-    Reduce                  run a recipe on files                                      (reduce)
+    pipeline.open(path)     a file with its tags, descriptors, header and planes       (toolkit)
+    dataselect              choose files by tags and expressions                       (select, toolkit)
+    Reduce                  run a recipe on files                                      (reduce, reduction)
     cal_service             the calibration store of a person                          (cal_service)
     logutils                what is written to the screen and to a log                 (logutils)
 
@@ -26,18 +26,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pipeline import cal_service, logutils
     from pipeline import select as dataselect
-    from pipeline.dataset import CannotOpen
-    from pipeline.dataset import Dataset as open
     from pipeline.errors import NiridError, ReductionError
-    from pipeline.expression import ExpressionError
     from pipeline.frame import Frame
     from pipeline.recipes import RECIPES
     from pipeline.reduce import Reduce
+    from pipeline.toolkit.dataset import CannotOpen
+    from pipeline.toolkit.dataset import Dataset as open
+    from pipeline.toolkit.tokens import ExpressionError
 
 # Public name -> (module, name in it; "" is the module itself).
 _WHERE = {
-    "CannotOpen": ("pipeline.dataset", "CannotOpen"),
-    "ExpressionError": ("pipeline.expression", "ExpressionError"),
+    "CannotOpen": ("pipeline.toolkit.dataset", "CannotOpen"),
+    "ExpressionError": ("pipeline.toolkit.tokens", "ExpressionError"),
     "Frame": ("pipeline.frame", "Frame"),
     "NiridError": ("pipeline.errors", "NiridError"),
     "RECIPES": ("pipeline.recipes", "RECIPES"),
@@ -46,7 +46,7 @@ _WHERE = {
     "cal_service": ("pipeline.cal_service", ""),
     "dataselect": ("pipeline.select", ""),
     "logutils": ("pipeline.logutils", ""),
-    "open": ("pipeline.dataset", "Dataset"),
+    "open": ("pipeline.toolkit.dataset", "Dataset"),
 }
 
 __all__ = [

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline import niri
 
 if TYPE_CHECKING:
-    from pipeline.descriptors import Descriptors
+    from pipeline.headers.descriptors import Descriptors
 
 
 class CalKind(StrEnum):

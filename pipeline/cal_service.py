@@ -27,17 +27,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline import logutils, zeropoint
+from pipeline import logutils
 from pipeline.association import CalKind, Candidate, Found
-from pipeline.caldb import CalStore, external, open_store
-from pipeline.dataset import CannotOpen, Dataset
-from pipeline.errors import ConfigError, DamagedFile, RefusedFile
-from pipeline.fitspixels import check_planes
-from pipeline.fitsreader import hash_file
-from pipeline.params import suggest
-from pipeline.places import expanded
-from pipeline.select import fits_files
-from pipeline.stores import (
+from pipeline.calibrations.caldb import CalStore, external, open_store
+from pipeline.calibrations.stores import (
     Database,
     StoreError,
     find_first,
@@ -46,6 +39,14 @@ from pipeline.stores import (
     read_config,
     refuse_the_daemons,
 )
+from pipeline.errors import ConfigError, DamagedFile, RefusedFile
+from pipeline.files.pixels import check_planes
+from pipeline.files.places import expanded
+from pipeline.files.structure import hash_file
+from pipeline.headers import zeropoint
+from pipeline.params import suggest
+from pipeline.select import fits_files
+from pipeline.toolkit.dataset import CannotOpen, Dataset
 
 
 class NotACalibration(StoreError):

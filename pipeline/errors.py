@@ -51,7 +51,7 @@ class RefusedFile(NiridError):
 class DamagedFile(NiridError):
     """A file that is broken and will stay so until its bytes change.
 
-    hdus : `fitsreader.Hdu` of the headers before the damage
+    hdus : `files.structure.Hdu` of the headers before the damage
     """
 
     hdus: tuple[Any, ...] = ()

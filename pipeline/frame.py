@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.descriptors import Descriptors, describe, describes
 from pipeline.errors import FrameMismatch
-from pipeline.headers import WCS_CARDS
+from pipeline.headers.descriptors import Descriptors, describe, describes
+from pipeline.headers.merged import WCS_CARDS
+from pipeline.headers.tangent import Tangent, tangent
 from pipeline.names import root_of
 from pipeline.quickcards import quick_cards
-from pipeline.tangent import Tangent, tangent
 from pipeline.verdict import Verdict, merged
 
 if TYPE_CHECKING:  # the daemon knows frames by name only, and starts in half the time without it

@@ -19,8 +19,8 @@ from typing import Any, Literal, TextIO, get_args
 
 import structlog
 
-from pipeline import outputs
 from pipeline.errors import ConfigError
+from pipeline.files import outputs
 
 Mode = Literal["quiet", "standard", "verbose", "debug"]
 # The least that goes to the screen; the file has everything from "info".

@@ -15,9 +15,9 @@ from pipeline import params
 from pipeline.association import CalKind
 from pipeline.errors import NotEnoughFrames, OverrideError, ReductionError
 from pipeline.frame import Frame, Frames
+from pipeline.headers.zeropoint import ZeroPoint
 from pipeline.parallel import each
 from pipeline.travel import once
-from pipeline.zeropoint import ZeroPoint
 
 # Accepted for every step, outside its own parameters.
 COMMON = {"skip_primitive": bool, "write_outputs": bool}

@@ -20,20 +20,24 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pipeline import logutils, outputs, zeropoint
-from pipeline import preview as pictures
+from pipeline import logutils
 from pipeline.association import CalKind
-from pipeline.dataset import Dataset
 from pipeline.errors import BadFrame, CalibrationNotFound, DamagedFile, OverrideError, RefusedFile
-from pipeline.fitsio import read_frame, read_notes, verify_product, write_product
-from pipeline.fitsreader import read_structure
+from pipeline.files import outputs
+from pipeline.files import preview as pictures
+from pipeline.files.read import read_frame, read_notes
+from pipeline.files.structure import read_structure
+from pipeline.files.write import verify_product, write_product
 from pipeline.frame import Frame, Frames
-from pipeline.headers import ascii_name, merge
+from pipeline.headers import zeropoint
+from pipeline.headers.merged import merge
+from pipeline.headers.values import ascii_name
+from pipeline.headers.zeropoint import ZeroPoint
 from pipeline.names import stems, suffix_of
 from pipeline.parallel import both, each
 from pipeline.primitive import Calibrations, Product
+from pipeline.toolkit.dataset import Dataset
 from pipeline.travel import travelling
-from pipeline.zeropoint import ZeroPoint
 
 T = TypeVar("T")
 

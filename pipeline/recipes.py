@@ -8,6 +8,7 @@ Raise a recipe's version whenever a change alters the pixels that it makes.
 from __future__ import annotations
 
 from pipeline.association import CalKind
+from pipeline.headers.tags import Tags
 from pipeline.primitive import Recipe, Step
 from pipeline.steps.align import resample_to_common_frame, scale_counts_to_reference
 from pipeline.steps.badpixels import make_bpm, stack_bpm_darks
@@ -26,7 +27,6 @@ from pipeline.steps.skyflat import make_sky_flat
 from pipeline.steps.sources import detect_sources
 from pipeline.steps.stack import stack_frames
 from pipeline.steps.ultradeep import mask_from_stack
-from pipeline.tags import Tags
 
 BOTH_BPMS = frozenset({CalKind.STATIC_BPM, CalKind.MADE_BPM})
 

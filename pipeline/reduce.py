@@ -21,15 +21,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline import cal_service, logutils
-from pipeline.chosen import user_calibrations
-from pipeline.dataset import Dataset
-from pipeline.inputs import ReduceError, check_kinds, is_raw, once_each, open_all, raw_only
+from pipeline.files.places import expanded
 from pipeline.names import suffix_of
 from pipeline.params import suggest
-from pipeline.places import expanded
-from pipeline.plan import plan_run
 from pipeline.primitive import PRIMITIVES, Recipe
 from pipeline.recipes import RECIPES, default_recipe
+from pipeline.reduction.chosen import user_calibrations
+from pipeline.reduction.inputs import ReduceError, check_kinds, is_raw, once_each, open_all, raw_only
+from pipeline.reduction.plan import plan_run
+from pipeline.toolkit.dataset import Dataset
 
 __all__ = ["Reduce", "ReduceError", "find_recipe"]
 

@@ -3,7 +3,7 @@
     darks = dataselect.select_data(files, ["DARK"], [], dataselect.expr_parser("exposure_time==20"))
 
 Only headers are read. The grammar of expressions, and where it is better than Gemini's, is in
-`pipeline.expression`.
+`pipeline.toolkit.expression`.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.dataset import CannotOpen, Dataset
-from pipeline.described import DESCRIPTORS
 from pipeline.errors import NiridError
-from pipeline.expression import Expression, ExpressionError, expr_parser
+from pipeline.headers.tags import RULES
 from pipeline.params import suggest
-from pipeline.tags import RULES
+from pipeline.toolkit.dataset import CannotOpen, Dataset
+from pipeline.toolkit.expression import Expression, expr_parser
+from pipeline.toolkit.methods import DESCRIPTORS
+from pipeline.toolkit.tokens import ExpressionError
 
 __all__ = ["ExpressionError", "expr_parser", "fits_files", "select_data", "showd", "typewalk", "unknown_tags"]
 

@@ -18,7 +18,7 @@ from daemon.people.requests import Requests, submit
 from daemon.work.dispatch import Dispatcher
 from daemon.work.previews import Looks
 from pipeline.association import CalKind
-from pipeline.descriptors import Descriptors
+from pipeline.headers.descriptors import Descriptors
 from pipeline.params import NoParams, bounded
 from pipeline.primitive import Primitive, Recipe
 

@@ -10,9 +10,9 @@ import numpy as np
 from astropy.io import fits
 
 from pipeline.frame import Frame
-from pipeline.headers import FACT_CARDS, merge
+from pipeline.headers.merged import FACT_CARDS, merge
+from pipeline.headers.tangent import tangent
 from pipeline.simulate import Shot
-from pipeline.tangent import tangent
 
 START = datetime(2016, 1, 2, 6, tzinfo=UTC)
 TARGET = (148.9255, 20.0)

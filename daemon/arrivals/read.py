@@ -31,11 +31,12 @@ from typing import Any
 from daemon.model.files import USABLE, FileChanged, FileRecord, Patience, Signature, signature_of
 from pipeline import niri
 from pipeline.association import CalKind
-from pipeline.descriptors import describe
 from pipeline.errors import DamagedFile, IncompleteFile, RefusedFile
-from pipeline.fitsreader import FileFacts, Hdu, hash_file, read_file
-from pipeline.headers import facts_digest, merge, text
-from pipeline.tags import tags_of
+from pipeline.files.structure import FileFacts, Hdu, hash_file, read_file
+from pipeline.headers.descriptors import describe
+from pipeline.headers.merged import facts_digest, merge
+from pipeline.headers.tags import tags_of
+from pipeline.headers.values import text
 
 # Seconds that a whole file is watched when its end is zeros, which a writer that reserves space first
 # may still fill: shorter than the grace of a file that is visibly cut short.
@@ -144,7 +145,7 @@ def _classified(path: str, signature: Signature, facts: FileFacts, patience: Pat
 
 def _processed(record: FileRecord) -> FileRecord:
     """BPM is tested first: one made of flats carries the tag FLAT as well, and counts as one made here."""
-    from pipeline.fitspixels import check_planes
+    from pipeline.files.pixels import check_planes
 
     mask = CalKind.MADE_BPM if "FLAT" in record.tags else CalKind.STATIC_BPM
     kinds = (("BPM", mask), ("DARK", CalKind.DARK), ("FLAT", CalKind.FLAT))
@@ -204,6 +205,6 @@ def _data_sha(path: str, facts: FileFacts) -> str:
     """Of the pixels without compression, so that N.fits, N.fits.gz and N.fits.fz are one frame."""
     if not any(hdu.tiled for hdu in facts.hdus):
         return facts.data_sha
-    from pipeline.fitsio import tiled_data_sha
+    from pipeline.files.read import tiled_data_sha
 
     return tiled_data_sha(path)

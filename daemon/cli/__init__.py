@@ -177,7 +177,7 @@ def main(words: Sequence[str] | None = None) -> None:
     """
     from daemon.cli import streams
     from pipeline.errors import ConfigError, NiridError
-    from pipeline.places import make_sure_of_a_home
+    from pipeline.files.places import make_sure_of_a_home
 
     streams.settle()
     if complaint := guard.complaint():
@@ -233,6 +233,6 @@ def fail(error: Exception | str, code: int) -> None:
 
 def absolute(folder: str | None) -> str | None:
     """As an option means it: relative to where the command was typed."""
-    from pipeline.places import expanded
+    from pipeline.files.places import expanded
 
     return os.path.abspath(expanded(folder)) if folder else None

@@ -111,7 +111,7 @@ def remove(files: tuple[str, ...], calibs: str | None, database: str | None) -> 
 
 
 def _is_the_daemons(store: LocalDB) -> bool:
-    from pipeline.stores import is_the_daemons
+    from pipeline.calibrations.stores import is_the_daemons
 
     return is_the_daemons(store.path)
 
@@ -205,9 +205,9 @@ def get(file: str, kind: str | None, as_json: bool, calibs: str | None, database
 
     from pipeline import cal_service
     from pipeline.association import CalKind, Found
-    from pipeline.dataset import Dataset
+    from pipeline.calibrations.stores import Database, check, find_first
     from pipeline.errors import NiridError
-    from pipeline.stores import Database, check, find_first
+    from pipeline.toolkit.dataset import Dataset
 
     ad = Dataset(file)
     where = (Database(Path(database).absolute()),) if database else cal_service.databases(calibs)

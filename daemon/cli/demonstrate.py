@@ -88,7 +88,7 @@ def demo(folder: Path, preset: str, speed: float, picture: Path | None, as_json:
     """
     from daemon.demo import night
     from daemon.demo.night import EXPECTED
-    from pipeline import outputs
+    from pipeline.files import outputs
 
     if picture is not None:
         outputs.check(picture, "picture")

@@ -22,7 +22,7 @@ class Place(click.Path):
     name = "path"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        from pipeline.places import expanded
+        from pipeline.files.places import expanded
 
         return super().convert(str(expanded(value)), param, ctx)
 

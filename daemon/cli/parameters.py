@@ -13,8 +13,8 @@ from daemon.cli.output import console, json_option, print_json, table
 from daemon.cli.words import File, names_of
 
 if TYPE_CHECKING:
-    from pipeline.dataset import Dataset
     from pipeline.primitive import Recipe, Step
+    from pipeline.toolkit.dataset import Dataset
 
 LIMITS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
 
@@ -44,10 +44,10 @@ def showpars(settings: Settings, file: str, step: str, everything: bool, as_json
     comes from: the default, an override of the daemon's configuration that matches this file, or the
     recipe, which then cannot be overruled. It is changed with -p step:name=value.
     """
-    from pipeline.dataset import Dataset
     from pipeline.errors import NiridError
     from pipeline.params import suggest
     from pipeline.primitive import PRIMITIVES
+    from pipeline.toolkit.dataset import Dataset
 
     ad = Dataset(file)
     recipe, found = _find(ad, step)
@@ -150,9 +150,9 @@ def showrecipes(file: str, name: str, as_json: bool) -> None:
     nirid showrecipes N20160102S0423.fits
     nirid showrecipes N20160102S0373.fits -r makeProcessedBPM
     """
-    from pipeline.dataset import Dataset
     from pipeline.recipes import RECIPES
     from pipeline.reduce import find_recipe
+    from pipeline.toolkit.dataset import Dataset
 
     ad = Dataset(file)
     recipe = find_recipe(name, ad)

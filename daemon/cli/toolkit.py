@@ -22,13 +22,13 @@ def _recipes() -> Iterable[str]:
 
 
 def _descriptors() -> Iterable[str]:
-    from pipeline.described import DESCRIPTORS
+    from pipeline.toolkit.methods import DESCRIPTORS
 
     return DESCRIPTORS
 
 
 def _tags() -> Iterable[str]:
-    from pipeline.tags import RULES
+    from pipeline.headers.tags import RULES
 
     return {tag for rule in RULES for tag in rule.tags.split()}
 
@@ -171,8 +171,9 @@ def dataselect(
 
     exposure_time==20 finds 20.002 unless --strict is given. Names of descriptors: nirid showd --help.
     """
-    from pipeline import outputs, select
-    from pipeline.lists import comment_line, list_line
+    from pipeline import select
+    from pipeline.files import outputs
+    from pipeline.files.lists import comment_line, list_line
 
     check_tags(tags, xtags)
     paths = existing(files)
@@ -229,7 +230,7 @@ def showd(files: tuple[str, ...], descriptors: str, as_csv: bool, plain: bool, a
     Descriptors: airmass, camera, coadds, data_label, dec, exposure_time, filter_name, gain,
     gcal_lamp, object, observation_class, observation_id, observation_type, pixel_scale,
     program_id, qa_state, ra, read_mode, read_noise, saturation_level, target_ra, ut_datetime,
-    wavefront_sensor, well_depth_setting ...; the whole list: python -m pydoc pipeline.described
+    wavefront_sensor, well_depth_setting ...; the whole list: python -m pydoc pipeline.toolkit.methods
     """
     from pipeline import select
 
@@ -289,8 +290,9 @@ def typewalk(
     nirid typewalk raw
     nirid typewalk raw --tags DARK --xtags PROCESSED -o darks.lis
     """
-    from pipeline import outputs, select
-    from pipeline.lists import comment_line, list_line
+    from pipeline import select
+    from pipeline.files import outputs
+    from pipeline.files.lists import comment_line, list_line
 
     check_tags(tags, xtags)
     rows = select.typewalk(folder, tags, xtags, recursive=not norecurse)

@@ -20,7 +20,7 @@ class File(click.ParamType[str]):
     name = "file"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        from pipeline import places
+        from pipeline.files import places
 
         return str(places.expanded(value)) if value.startswith("~/") else value
 
@@ -43,9 +43,9 @@ def names_of(where: Callable[[], Iterable[str]]) -> Any:
 def expanded(names: Iterable[str]) -> list[str]:
     """Paths from what was typed: `@list.lis` is a file with one path a line, a pattern in quotes is searched.
 
-    What a list may look like is told in `pipeline.lists`. Raises UsageError when nothing is left.
+    What a list may look like is told in `pipeline.files.lists`. Raises UsageError when nothing is left.
     """
-    from pipeline import lists
+    from pipeline.files import lists
 
     paths: list[str] = []
     for name in names:

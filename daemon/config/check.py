@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 
 from daemon.config.options import Config, Override, those_of
 from daemon.model.address import is_loopback
-from pipeline.descriptors import Descriptors
 from pipeline.errors import ConfigError, OverrideError
+from pipeline.headers.descriptors import Descriptors
 from pipeline.params import suggest, type_hints
 
 
@@ -55,8 +55,8 @@ def check_engine(config: Config) -> None:
 
 def check_triggers(config: Config) -> None:
     """Raises ConfigError when a rule names a recipe, descriptor, tag or rule that does not exist."""
+    from pipeline.headers.tags import RULES as TAG_RULES
     from pipeline.recipes import RECIPES
-    from pipeline.tags import RULES as TAG_RULES
 
     descriptors = set(type_hints(Descriptors))
     vocabulary = {tag for rule in TAG_RULES for tag in rule.tags.split()}

@@ -24,8 +24,8 @@ from daemon.config.options import Config, Origin, State
 from daemon.config.service import CACHE, FOLDERS, STATE
 from daemon.model.rules import DEFAULT_RULES
 from pipeline.errors import ConfigError
+from pipeline.files.places import expanded
 from pipeline.params import check_bounds, coerce, suggest, type_hints
-from pipeline.places import expanded
 
 NOT_OPTIONS = ("origins", "path", "cache", "base")
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from daemon.model.rules import DEFAULT_POLICY, DEFAULT_RULES, Policy, TriggerRule
+from pipeline.files.places import expanded
 from pipeline.params import bounded, type_hints
-from pipeline.places import expanded
 
 Origin = Literal["default", "file", "service", "command line"]
 

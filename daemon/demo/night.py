@@ -114,7 +114,7 @@ def run(
 
     checks = check_products(folder / "night", {m.kind: Path(m.path) for m in made})
     if picture:
-        from pipeline.preview import raw_beside_stack
+        from pipeline.files.preview import raw_beside_stack
 
         stack = next(m for m in made if m.kind == "science")
         picture.parent.mkdir(parents=True, exist_ok=True)

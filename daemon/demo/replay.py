@@ -18,11 +18,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from daemon.arrivals.sweep import is_ours, is_passed_over
-from pipeline import outputs
-from pipeline.descriptors import describe
 from pipeline.errors import NiridError
-from pipeline.fitsreader import read_structure
-from pipeline.headers import merge
+from pipeline.files import outputs
+from pipeline.files.structure import read_structure
+from pipeline.headers.descriptors import describe
+from pipeline.headers.merged import merge
 
 FAR = timedelta(days=30)  # between two files that are not of one campaign
 LONGEST_NAP = 1.0  # s; a wait of a night is interrupted at once

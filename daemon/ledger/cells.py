@@ -19,7 +19,7 @@ from typing import Any
 from daemon.ledger import upgrade
 from daemon.ledger.store import connect_readonly
 from daemon.model.states import FileState, JobState
-from pipeline.caldb import readonly_uri
+from pipeline.calibrations.caldb import readonly_uri
 from pipeline.errors import NiridError
 
 MOST = 5  # that are named

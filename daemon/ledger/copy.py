@@ -10,8 +10,8 @@ from pathlib import Path
 
 from daemon import disk
 from daemon.model.plain import clean
-from pipeline.caldb import readonly_uri
 from pipeline.errors import NiridError
+from pipeline.files.places import readonly_uri
 
 
 def copy_whole(database: Path, target: Path) -> None:

@@ -18,9 +18,9 @@ from daemon.model.groups import Setting
 from daemon.model.names import canonical_name, name_order
 from daemon.model.states import FileState, check_file
 from daemon.plan.grouping import role_of
-from pipeline import caldb
 from pipeline.association import CalibrationKey, CalKind, Candidate
-from pipeline.descriptors import Descriptors
+from pipeline.calibrations import caldb
+from pipeline.headers.descriptors import Descriptors
 
 NOT_STABLE = "not stable yet"
 _NOT_READ = frozenset({FileState.SEEN, FileState.INCOMPLETE, FileState.VANISHED})

@@ -18,7 +18,7 @@ from daemon.model.rules import TriggerRule
 from daemon.plan.grouping import admits, family, group_key, partition_by_lamp, same_exposure, sky_pool
 from daemon.plan.planner import rank
 from pipeline.association import CalibrationKey
-from pipeline.descriptors import Descriptors
+from pipeline.headers.descriptors import Descriptors
 
 LONGEST = 7 * 86400.0  # s; no sequence without a pause is longer
 SKY_SECONDS = 900.0  # groups this near may lend each other sky

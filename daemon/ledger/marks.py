@@ -12,7 +12,7 @@ from daemon.plan.case import takes
 from daemon.plan.grouping import join_key
 from pipeline import association
 from pipeline.association import CalibrationKey, CalKind, Candidate
-from pipeline.descriptors import Descriptors
+from pipeline.headers.descriptors import Descriptors
 
 DARK_SPAN = 180 * 86400.0  # s, as far as a dark may be from a frame
 

@@ -11,7 +11,7 @@ from daemon.ledger.answers import current_product
 from daemon.ledger.questions import GROUPS, group_state
 from daemon.ledger.store import Reader, placeholders
 from daemon.model.records import ProductRecord
-from pipeline.descriptors import Descriptors
+from pipeline.headers.descriptors import Descriptors
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from typing import Any
 import peewee as pw
 
 from daemon.ledger import upgrade
-from pipeline import caldb
-from pipeline.caldb import CalStore
+from pipeline.calibrations import caldb
+from pipeline.calibrations.caldb import CalStore
 
 
 @lru_cache(maxsize=8)

@@ -27,7 +27,7 @@ from daemon.model.jobs import JobSpec, Outcome, digest
 from daemon.model.names import staging_path
 from daemon.model.states import FileState
 from daemon.plan.halving import FIRST, Search
-from pipeline.descriptors import Descriptors
+from pipeline.headers.descriptors import Descriptors
 
 DEATHS = 3  # of workers with the same frames: the first ones may be the machine's
 _MOST_TRIES = 60  # of one search: 2 to begin with, then one each time the suspects are halved, and bad luck

@@ -28,7 +28,8 @@ import peewee as pw
 
 from daemon.ledger import upgrade
 from daemon.ledger.schema import create_all
-from pipeline.caldb import CalStore, open_store, readonly_uri
+from pipeline.calibrations.caldb import CalStore, open_store
+from pipeline.files.places import readonly_uri
 
 T = TypeVar("T")
 Log = Callable[..., None]  # log(event, **fields)

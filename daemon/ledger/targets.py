@@ -23,7 +23,7 @@ from daemon.model.jobs import FIRST_LOOK_NUMBER
 from daemon.model.names import canonical_name
 from daemon.model.plain import clean, is_path
 from pipeline.errors import NiridError
-from pipeline.headers import ascii_name
+from pipeline.headers.values import ascii_name
 from pipeline.params import suggest
 
 Ask = Callable[..., list[sqlite3.Row]]  # ask(sql, *values)

@@ -14,8 +14,9 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-from pipeline import caldb
+from pipeline.calibrations import caldb
 from pipeline.errors import ConfigError, NiridError
+from pipeline.files.places import readonly_uri
 
 COMPONENT = "ledger"
 VERSION = 4
@@ -45,7 +46,7 @@ def versions(database: Path) -> dict[str, int]:
     if not database.exists():
         return {}
     try:
-        with contextlib.closing(sqlite3.connect(caldb.readonly_uri(database), uri=True, timeout=10.0)) as db:
+        with contextlib.closing(sqlite3.connect(readonly_uri(database), uri=True, timeout=10.0)) as db:
             rows = db.execute("SELECT component, version FROM schema").fetchall()
     except sqlite3.Error:
         return {}

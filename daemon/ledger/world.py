@@ -19,7 +19,7 @@ from daemon.model.rules import Join
 from daemon.plan import grouping
 from pipeline import association
 from pipeline.association import CalibrationKey, CalKind, Candidate
-from pipeline.descriptors import Descriptors
+from pipeline.headers.descriptors import Descriptors
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from daemon.model.files import FileRecord, Signature
 from daemon.model.plain import check, cleaned, is_path
 from daemon.model.states import FileState
 from pipeline.association import CalKind
-from pipeline.descriptors import Descriptors
 from pipeline.errors import NiridError
+from pipeline.headers.descriptors import Descriptors
 
 Request = Mapping[str, Any]
 _SHA = re.compile("[0-9a-f]{64}")

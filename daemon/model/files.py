@@ -6,8 +6,8 @@ import os
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from pipeline.descriptors import Descriptors
-from pipeline.tags import Tags
+from pipeline.headers.descriptors import Descriptors
+from pipeline.headers.tags import Tags
 
 USABLE = "a raw frame that can be used"  # what for is said when it is written down
 

@@ -11,7 +11,7 @@ from daemon.model.jobs import JobSpec
 from daemon.model.names import night_of, stem_of
 from daemon.model.rules import DEFAULT_POLICY, Join, Policy, TriggerRule
 from pipeline.association import CalKind, Candidate, Match
-from pipeline.descriptors import Descriptors
+from pipeline.headers.descriptors import Descriptors
 from pipeline.primitive import Recipe
 
 

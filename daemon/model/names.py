@@ -9,7 +9,7 @@ from pathlib import Path
 
 from daemon.model.jobs import JobSpec
 from pipeline import names
-from pipeline.headers import ascii_name
+from pipeline.headers.values import ascii_name
 
 GEMINI_NAME = re.compile(r"[NS](\d{8})S\d{4,}")
 _COMPRESSED = re.compile(r"\.(gz|bz2|fz)$", re.IGNORECASE)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pipeline.descriptors import Descriptors
+from pipeline.headers.descriptors import Descriptors
 from pipeline.params import bounded
 
 

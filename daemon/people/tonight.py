@@ -21,7 +21,7 @@ from daemon.ledger.store import Reader
 from daemon.model.names import night_of
 from daemon.model.records import ProductRecord
 from daemon.people.whyframe import left_out
-from pipeline.descriptors import Descriptors
+from pipeline.headers.descriptors import Descriptors
 
 Row = dict[str, Any]
 

@@ -17,7 +17,7 @@ from daemon.plan.case import takes
 from daemon.plan.planner import plan
 from pipeline import association
 from pipeline.association import CalKind, Candidate, Found, Match, NotApplicable
-from pipeline.descriptors import Descriptors
+from pipeline.headers.descriptors import Descriptors
 
 if TYPE_CHECKING:
     from daemon.ledger.world import Explained

@@ -10,7 +10,7 @@ from daemon.model.jobs import JobSpec
 from daemon.plan.case import Case, Matched
 from pipeline import association
 from pipeline.association import CalKind, Candidate, Found, Match, NotApplicable
-from pipeline.descriptors import Descriptors
+from pipeline.headers.descriptors import Descriptors
 
 # The parameter by which a step goes on without a calibration.
 _SWITCH = {CalKind.DARK: "darkCorrect:do_cal", CalKind.FLAT: "flatCorrect:do_cal"}

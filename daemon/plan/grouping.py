@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 
 from daemon.model.groups import Point, Setting
 from daemon.model.rules import TriggerRule
-from pipeline import association, standards
-from pipeline.descriptors import Descriptors
+from pipeline import association
+from pipeline.headers import standards
+from pipeline.headers.descriptors import Descriptors
 
 EXPOSURE_TOLERANCE = 0.01  # seconds, against the first frame of the group
 _NO_RECIPE = frozenset({"TWILIGHT", "ACQUISITION", "SPECT", "ARC"})

@@ -16,7 +16,7 @@ from daemon.model.jobs import Input, JobSpec
 from daemon.model.rules import Join, TriggerRule
 from daemon.plan.planner import decide_now
 from pipeline.association import CalKind, Candidate
-from pipeline.descriptors import Descriptors
+from pipeline.headers.descriptors import Descriptors
 from pipeline.primitive import Recipe
 from pipeline.steps.quality import LATENCY_SECONDS
 

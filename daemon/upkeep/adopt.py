@@ -21,9 +21,9 @@ from daemon.model.publication import PublishPlan
 from daemon.plan.planner import makes_of
 from daemon.upkeep.provenance import Found
 from daemon.work import moving as work_moving
-from pipeline import caldb
 from pipeline.association import CalKind, Candidate
-from pipeline.fitsreader import hash_file
+from pipeline.calibrations import caldb
+from pipeline.files.structure import hash_file
 
 _MOST_REMAKES = 100
 _SUPERSEDED = re.compile(r"(.+)\.v(\d{4,})")

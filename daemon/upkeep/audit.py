@@ -14,7 +14,7 @@ from daemon.ledger.publications import is_night
 from daemon.ledger.store import Reader
 from daemon.model.states import FileState
 from pipeline.errors import NiridError
-from pipeline.fitsreader import hash_file, read_structure
+from pipeline.files.structure import hash_file, read_structure
 
 WATCHED = (FileState.SEEN, FileState.INCOMPLETE)  # in the ledger, without a verdict yet
 HOUSEHOLD = (".staging", ".nirid", "intermediate", "quicklook")  # folders whose files are nobody's products
@@ -87,9 +87,9 @@ def _broken(product: dict[str, Any], deep: bool) -> str:
     path = Path(product["path"])
     try:
         if deep:
-            from pipeline import fitsio
+            from pipeline.files.write import verify_product
 
-            fitsio.verify_product(path, product["sha256"])
+            verify_product(path, product["sha256"])
         else:
             read_structure(path)
     except FileNotFoundError:

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from daemon.config.options import Config
 from daemon.ledger.copy import copy_whole
-from pipeline import outputs
 from pipeline.errors import NiridError
+from pipeline.files import outputs
 
 FOLDER = "backups"
 _NIGHTLY = re.compile(r"nirid-\d{8}\.db")

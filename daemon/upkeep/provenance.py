@@ -12,9 +12,9 @@ from typing import Any
 
 from daemon.model.jobs import QUALITY
 from pipeline.association import CalKind
-from pipeline.descriptors import Descriptors, describe
 from pipeline.errors import DamagedFile
-from pipeline.headers import merge
+from pipeline.headers.descriptors import Descriptors, describe
+from pipeline.headers.merged import merge
 
 _SUPERSEDED = re.compile(r"(.+)\.v\d{4,}")
 _FIRST = "removeFirstFrame:remove_first"  # always the daemon's decision, never left to the default
@@ -60,14 +60,15 @@ def read(path: Path, products: Path) -> Found:
 
 
 def _read(path: Path, products: Path) -> Found:
-    from pipeline import fitsio
+    from pipeline.files.read import read_members, read_notes, read_provenance
+    from pipeline.files.write import verify_product
 
-    facts = fitsio.verify_product(path)
+    facts = verify_product(path)
     cards = facts.phu
     missing = [k for k in ("JOBKEY", "GROUPID", "RECIPE", "VERSION", "PRESET") if not cards.get(k)]
     if missing:
         raise DamagedFile(f"{path}: its header has no {', '.join(missing)}: it was not made by the daemon")
-    provenance, history = fitsio.read_provenance(path)
+    provenance, history = read_provenance(path)
     relative = path.relative_to(products)
     superseded = _SUPERSEDED.fullmatch(path.stem) if "superseded" in relative.parts else None
     recipe, preset = str(cards["RECIPE"]), str(cards["PRESET"])
@@ -88,9 +89,9 @@ def _read(path: Path, products: Path) -> Found:
         inputs=tuple((name, sha) for name, sha, role in provenance if role == "input"),
         calibrations=tuple(row for row in provenance if row[2] in set(CalKind)),
         parameters=_chosen(recipe, preset, history),
-        notes=fitsio.read_notes(path) or tuple(_notes(path)),
+        notes=read_notes(path) or tuple(_notes(path)),
         quality={name: merged[name] for name in QUALITY if name in merged}
-        | ({"frames": rows} if (rows := fitsio.read_members(path)) else {}),
+        | ({"frames": rows} if (rows := read_members(path)) else {}),
         descriptors=describe(merged, filename=path.name),
         time_stamp=stamp,
         written=path.stat().st_mtime,

@@ -44,7 +44,7 @@ from daemon.people import requests
 from daemon.upkeep import adopt, provenance
 from daemon.upkeep.audit import product_files
 from pipeline.errors import NiridError
-from pipeline.fitsreader import hash_file
+from pipeline.files.structure import hash_file
 
 if TYPE_CHECKING:
     from daemon.arrivals.intake import Landing

@@ -22,7 +22,7 @@ from daemon.ledger import products, publications
 from daemon.ledger.store import Ledger, connect_readonly
 from daemon.work.publishing import Publisher
 from pipeline.errors import NiridError
-from pipeline.fitsreader import hash_file
+from pipeline.files.structure import hash_file
 
 LOOK_AGAIN = 30.0  # s, at products of which nothing could be said
 
@@ -110,8 +110,8 @@ def draw_previews(database: Path, suspect: Callable[[str], None] = lambda path: 
 
 def _draw(path: Path) -> bool:
     """One preview; False when another came meanwhile, which stays: the product may have been replaced."""
-    from pipeline import preview
-    from pipeline.fitsio import read_frame
+    from pipeline.files import preview
+    from pipeline.files.read import read_frame
 
     png = path.with_suffix(".png")
     part = png.with_name(f".{png.name}.drawn")

@@ -13,9 +13,9 @@ import numpy as np
 
 from daemon import logs
 from pipeline.errors import NiridError
-from pipeline.fitsio import as_header
+from pipeline.files.read import as_header
 from pipeline.frame import Frame, Frames
-from pipeline.headers import merge
+from pipeline.headers.merged import merge
 from pipeline.primitive import NO_CALIBRATIONS, Calibrations, run_recipe
 from pipeline.recipes import RECIPES
 from pipeline.simulate import Shot

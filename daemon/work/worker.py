@@ -25,18 +25,19 @@ import numpy as np
 
 from daemon import logs
 from daemon.model.jobs import QUALITY, SHOWN, JobSpec, Ticket, input_key
-from pipeline import preview, produce
+from pipeline import produce
 from pipeline.errors import StopRequested
-from pipeline.fitsio import plain_rows
-from pipeline.fitsreader import hash_file, read_structure
+from pipeline.files import preview
+from pipeline.files.read import plain_rows
+from pipeline.files.scratch import planes_on_disk
+from pipeline.files.structure import hash_file, read_structure
 from pipeline.frame import Frame, Frames
+from pipeline.headers.tags import tags_of
 from pipeline.parallel import each, threads
 from pipeline.primitive import run_recipe
 from pipeline.produce import Source
 from pipeline.quickcards import quick_cards
 from pipeline.recipes import RECIPES
-from pipeline.scratch import planes_on_disk
-from pipeline.tags import tags_of
 
 # What the steps and the preview import when they run. What only some data need is left out.
 _ALGORITHMS = (

@@ -4,7 +4,8 @@ Two estimators of the same thing, the centre of the Gaussian that the empty pixe
 
 * `ogive_level`: Gemini's B(frame). Thins the pixels and fits the cumulative curve.
 * `sky_level`: every pixel, by the moments of the truncated Gaussian. Its error is that of the mean
-  of all pixels, where a thinning of one in a hundred costs a factor of ten.
+  of all pixels, where a thinning of one in a hundred costs a factor of ten. Its histogram in plain numpy:
+  `tests/plain/background.py`.
 """
 
 from __future__ import annotations
@@ -122,18 +123,6 @@ def _histogram(
             table[place[x], 0] += 1
             table[place[x], 1] += above[x]
     return table[:bins, 0].copy(), table[:bins, 1].copy()
-
-
-def histogram_numpy(
-    sci: FloatImage, sky: FloatImage, factor: float, bad: BoolImage, start: float, per_unit: float, bins: int
-) -> tuple[Floats, Floats]:
-    """The plain statement of `_histogram`."""
-    values = (sci.astype(np.float64) - factor * sky)[~bad] - start
-    place = values * per_unit
-    inside = (place >= 0) & (place < bins)
-    index = place[inside].astype(int)
-    counts = np.bincount(index, minlength=bins).astype(np.float64)
-    return counts, np.asarray(np.bincount(index, values[inside], bins), np.float64)
 
 
 def _fit_histogram(

@@ -1,6 +1,6 @@
 """Arithmetic of calibration, each in one pass over the pixels: noise, linearity, dark and flat.
 
-Every compiled function has its plain numpy statement beside it (`*_plain`), which the tests hold it to.
+`tests/plain/calibrate.py` says the same in plain numpy; the tests hold the two together.
 Planes are (ny, nx): sci and var float32, dq uint16 with DQ bits. Inputs are never modified; inside a
 pass a pixel is float64.
 """
@@ -40,12 +40,6 @@ def _noise(sci: FloatImage, read_noise: float, gain: float, pedestal: float) -> 
         for x in range(sci.shape[1]):
             out[y, x] = floor + max(sci[y, x] - pedestal, 0.0) / gain
     return out
-
-
-def noise_plain(sci: FloatImage, read_noise: float, gain: float, pedestal: float) -> FloatImage:
-    """The plain statement of `noise`."""
-    poisson = np.maximum(sci.astype(np.float64) - pedestal, 0.0) / gain
-    return ((read_noise / gain) ** 2 + poisson).astype(np.float32)
 
 
 # ---- linearity -------------------------------------------------------------------------------------------
@@ -95,25 +89,6 @@ def _linearize(
             if has_var:
                 out_var[y, x] = (var[y, x] + added / gain) * factor * factor
     return out, out_var
-
-
-def linearize_plain(
-    sci: FloatImage,
-    var: FloatImage | None,
-    gain: float,
-    coadds: int,
-    gamma: float,
-    eta: float,
-    time_factor: float,
-) -> tuple[FloatImage, FloatImage | None]:
-    """The plain statement of `linearize`."""
-    before = sci.astype(np.float64)
-    counts = before * gain / coadds
-    after = counts * (1 + gamma * counts + eta * counts**2) * coadds / gain
-    out: FloatImage = (after * time_factor).astype(np.float32)
-    if var is None:
-        return out, None
-    return out, ((var + (after - before) / gain) * time_factor**2).astype(np.float32)
 
 
 # ---- dark and flat ---------------------------------------------------------------------------------------
@@ -187,23 +162,3 @@ def _divide(
                     total += ratio * ratio * f_var[y, x]
                 var[y, x] = total * inverse * inverse
     return out, var, dq
-
-
-def divide_plain(
-    sci: FloatImage,
-    var: FloatImage | None,
-    dq: MaskImage,
-    flat: FloatImage,
-    flat_var: FloatImage | None,
-    flat_dq: MaskImage,
-) -> Planes:
-    """The plain statement of `divide`."""
-    usable = np.isfinite(flat) & (flat != 0)
-    f = np.where(usable, flat, 1).astype(np.float64)
-    a = sci.astype(np.float64)
-    out_dq = dq | flat_dq | np.where(usable, 0, BAD_PIXEL).astype(np.uint16)
-    out = np.where(usable, a / f, 0).astype(np.float32)
-    if var is None and flat_var is None:
-        return out, None, out_dq
-    total = (0 if var is None else var / f**2) + (0 if flat_var is None else a**2 * flat_var / f**4)
-    return out, np.where(usable, total, 0).astype(np.float32), out_dq

@@ -1,8 +1,8 @@
 """Stacking: which samples of a pixel count, which are outliers, and what the rest say together.
 
 `combine` goes through the images in bands of rows, so that no copy of all frames is ever made, and hands
-each band to the compiled loops of `combine_rows`. `combine_plain` says the same in plain numpy; the tests
-hold the two together.
+each band to the compiled loops of `combine_rows`. `tests/plain/combine.py` says the same in plain numpy;
+the tests hold the two together.
 
 The hierarchy of DQ, the rejectors and the combiners are those of Gemini's DRAGONS (gempy nddops), but for
 `ccdclip`, which is ours, and for the exact variance of a median.

@@ -3,6 +3,9 @@
 The samples of every pixel are put in order by a sorting network that works on whole rows (no branches, so
 the processor does 8 or 16 pixels in one instruction). Outliers are looked for in detail only at the few
 pixels where a test of whole rows says that there may be one.
+
+One long module on purpose: numba compiles a caller anew only when its own file has changed, so loops that
+call one another stay in one file.
 """
 
 from __future__ import annotations

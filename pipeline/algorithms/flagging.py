@@ -1,6 +1,7 @@
 """What pixel values and neighbours say about data quality, and geometry of masks.
 
-Masks of DQ bits are uint16, 0 is good; other masks are bool. Inputs are never modified.
+Masks of DQ bits are uint16, 0 is good; other masks are bool. Inputs are never modified. In plain numpy:
+`tests/plain/flagging.py`.
 """
 
 from __future__ import annotations
@@ -53,15 +54,6 @@ def _level_flags(
     return out, number
 
 
-def level_flags_plain(
-    sci: FloatImage, dq: MaskImage, non_linear: float, saturation: float
-) -> tuple[MaskImage, int]:
-    """The plain statement of `level_flags`."""
-    bits = np.where(sci >= saturation, SATURATED, np.where(sci >= non_linear, NON_LINEAR, 0))
-    bits = np.where(np.isfinite(sci), bits, NO_DATA)
-    return dq | bits.astype(np.uint16), int(np.count_nonzero(sci >= non_linear))
-
-
 def hidden_saturation(sci: FloatImage, non_linear: float, largest: int = HIDDEN_AREA) -> BoolImage:
     """True in small holes of low signal: the burnt-out cores of very bright stars.
 
@@ -69,17 +61,6 @@ def hidden_saturation(sci: FloatImage, non_linear: float, largest: int = HIDDEN_
     below `non_linear` of at most `largest` pixels, and at most a quarter of the image, is taken for one.
     """
     return _small_regions(fixed(sci), float(non_linear), min(largest, sci.size // 4))
-
-
-def hidden_saturation_plain(sci: FloatImage, non_linear: float, largest: int = HIDDEN_AREA) -> BoolImage:
-    """The plain statement of `hidden_saturation`."""
-    from scipy import ndimage
-
-    regions, number = ndimage.label(sci < non_linear)
-    small = np.bincount(regions.ravel(), minlength=number + 1) <= min(largest, sci.size // 4)
-    small[0] = False
-    hidden: BoolImage = small[regions]
-    return hidden
 
 
 @njit(cache=True, nogil=True)
@@ -155,16 +136,6 @@ def dilate(mask: BoolImage, radius: float) -> BoolImage:
     reach = math.floor(radius)
     half_widths = [math.isqrt(math.floor(radius * radius) - dy * dy) for dy in range(reach + 1)]
     return _grow(fixed(mask), np.array(half_widths))
-
-
-def dilate_plain(mask: BoolImage, radius: float) -> BoolImage:
-    """The plain statement of `dilate`."""
-    from scipy import ndimage
-
-    reach = math.floor(radius)
-    dy, dx = np.mgrid[-reach : reach + 1, -reach : reach + 1]
-    grown: BoolImage = ndimage.binary_dilation(mask, dx**2 + dy**2 <= radius**2)
-    return grown
 
 
 @njit(cache=True, nogil=True)

@@ -2,7 +2,8 @@
 
 Keys' cubic convolution, four taps an axis, so that a bad pixel is felt two pixels away and no further; bad
 pixels are replaced from their neighbours first, and only pixels that they could have falsified are flagged.
-A compiled separable loop for shifts, a general one for anything else. Gemini's way is in `interpolate`.
+A compiled separable loop for shifts, a general one for anything else. Gemini's way is in `interpolate`;
+the same in plain numpy in `tests/plain/resampling.py`.
 
 VAR answers for errors of sums, over an aperture or a block of pixels. Interpolation moves noise from pixel to
 pixel, which changes no sum, so VAR is interpolated linearly and not shrunk by the squares of the weights; the
@@ -257,21 +258,6 @@ def _weights(f: float, w: Any) -> None:  # pragma: no cover - compiled
     w[1] = (1.5 * f - 2.5) * f * f + 1
     w[2] = ((-1.5 * f + 2) * f + 0.5) * f
     w[3] = (0.5 * f - 0.5) * f * f
-
-
-def resample_numpy(sci: FloatImage, mapping: Mapping, grid: Grid) -> Floats:
-    """The plain statement of the interpolation in `_shift` and `_gather`, for an image without bad pixels."""
-    rows, columns = np.indices(grid.shape)
-    u, v = mapping.to_input(columns + grid.x0, rows + grid.y0)
-    ix, iy = np.floor(u + 1e-9).astype(int), np.floor(v + 1e-9).astype(int)
-    out = np.zeros(grid.shape)
-    for j in (-1, 0, 1, 2):
-        for i in (-1, 0, 1, 2):
-            weight = keys(u - ix - i) * keys(v - iy - j)
-            inside = (ix + i >= 0) & (ix + i < sci.shape[1]) & (iy + j >= 0) & (iy + j < sci.shape[0])
-            value = sci[np.clip(iy + j, 0, sci.shape[0] - 1), np.clip(ix + i, 0, sci.shape[1] - 1)]
-            out += np.where(inside, weight * value, 0)
-    return out
 
 
 def fill_bad(sci: FloatImage, var: FloatImage | None, bad: BoolImage) -> tuple[FloatImage, FloatImage | None]:

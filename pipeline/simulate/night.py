@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from astropy.io import fits
 
-from pipeline import outputs
+from pipeline.files import outputs
 from pipeline.simulate import detector as det
 from pipeline.simulate.cards import airmass, clock
 from pipeline.simulate.detector import Detector

@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 from astropy.io import fits
 
-from pipeline import outputs
+from pipeline.files import outputs
 from pipeline.simulate import cards
 from pipeline.simulate.detector import (
     ARRAY_SIZE,

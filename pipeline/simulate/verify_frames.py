@@ -13,11 +13,11 @@ import numpy as np
 from scipy.ndimage import binary_dilation
 
 from pipeline.frame import Frame
+from pipeline.headers.tangent import Tangent, tangent
 from pipeline.simulate.detector import BoolImage
 from pipeline.simulate.sky import MOFFAT_BETA, moffat_alpha
 from pipeline.simulate.truth import Array, Check, Product, Truth, check, root
 from pipeline.simulate.verify_image import Expected, expect_image
-from pipeline.tangent import Tangent, tangent
 
 MOST_MISTAKEN = 0.001
 HIT_REACH = 3  # pixels around a hit that resampling may have touched

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import pointing
 from pipeline.errors import FrameMismatch
 from pipeline.frame import NO_DATA, FloatImage, Frame, Frames
-from pipeline.headers import number
+from pipeline.headers.values import number
 from pipeline.parallel import each
 from pipeline.params import bounded
 from pipeline.primitive import Calibrations, primitive
+from pipeline.steps import pointing
 from pipeline.steps.frameshifts import by_wcs, distortion_of
 from pipeline.steps.reference import reference_of
 

@@ -11,10 +11,10 @@ import numpy as np
 from pipeline import niri
 from pipeline.errors import BadFrame
 from pipeline.frame import Frame
-from pipeline.headers import number
+from pipeline.headers.tags import tags_of
+from pipeline.headers.values import number
 from pipeline.params import bounded
 from pipeline.primitive import Calibrations, per_frame
-from pipeline.tags import tags_of
 
 LEVELS = {"SATLEVEL": "Saturation level", "NONLINEA": "Non-linear regime"}
 LONGEST_LINEAR_SECONDS = 600.0  # beyond, the linearity coefficients were not measured

@@ -7,11 +7,11 @@ from typing import Any, Literal
 
 from pipeline.errors import CalibrationNotFound, FrameMismatch, NotEnoughFrames
 from pipeline.frame import NO_DATA, Frame, Frames
+from pipeline.headers.tags import tags_of
 from pipeline.params import bounded
 from pipeline.primitive import Calibrations, per_frame, primitive
 from pipeline.steps.members import judged_table
 from pipeline.steps.stack import Rejection, StackParams, require_same, stacked
-from pipeline.tags import tags_of
 
 SAME_EXPOSURE_SECONDS = 0.01
 

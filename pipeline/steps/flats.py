@@ -10,12 +10,12 @@ import numpy as np
 
 from pipeline.errors import BadFrame, CalibrationNotFound, NotEnoughFrames
 from pipeline.frame import BAD_PIXEL, UNILLUMINATED, Frame, Frames
+from pipeline.headers.tags import tags_of
 from pipeline.params import bounded
 from pipeline.primitive import Calibrations, per_frame, primitive
 from pipeline.steps.darks import DoCal, fitted, goes_on
 from pipeline.steps.members import judged_table
 from pipeline.steps.stack import Rejection, StackParams, require_same, stacked
-from pipeline.tags import tags_of
 
 STEADY = 0.005  # of its light; a lamp that drifts by no more moves no pixel of the flat by more than 4e-5
 

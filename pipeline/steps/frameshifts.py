@@ -4,27 +4,66 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import niri, pointing
+from pipeline import niri
 from pipeline.frame import SATURATED, Frame
-from pipeline.headers import number
+from pipeline.headers.tangent import affine_between
+from pipeline.headers.values import number
+from pipeline.params import bounded
+from pipeline.steps import pointing
 from pipeline.steps.reference import REFERENCE
-from pipeline.tangent import affine_between
 
 if TYPE_CHECKING:
     from pipeline.algorithms.grids import Mapping
     from pipeline.algorithms.matching import Match, Points
-    from pipeline.steps.register import AdjustWCSParams
 
 
 USUAL_SEEING = 0.5  # arcsec, FWHM where no star tells it
 WIDE = 4.0  # pixels, rms: a saturated star is no wider
 # Sources that must agree before a match counts for more than its header.
 STRONG = 3
+
+
+@dataclass(frozen=True)
+class AdjustWCSParams:
+    """Parameters of adjustWCSToReference (`register`): every way of matching reads them."""
+
+    method: Literal["sources", "offsets"] = bounded(
+        "sources", doc="what is compared: sources, or header offsets"
+    )
+    fallback: Literal["offsets", "header"] | None = bounded(
+        "offsets",
+        doc="where the method fails: telescope offsets, the header's WCS, or leave the frame out (None)",
+    )
+    reference: Literal["best", "first"] = bounded(
+        "best",
+        dragons="first",
+        doc="the frame that all are registered to: the best, or the first",
+    )
+    first_pass: float = bounded(5.0, gt=0, doc="arcsec within which the first match looks")
+    search: float = bounded(
+        0.5, ge=0, le=1, dragons=0.0, doc="of the field's diagonal: how far a match is looked for at most"
+    )
+    match_radius: float = bounded(0.5, gt=0, doc="arcsec within which two sources are one")
+    min_sources: int = bounded(1, ge=1, dragons=3, doc="fewest matched sources that are believed")
+    evidence: bool = bounded(
+        True,
+        dragons=False,
+        doc="believe a match that chance cannot make, whatever the clouds; else most votes",
+    )
+    cull_sources: bool = bounded(False, doc="compare stars only")
+    rotate: bool = bounded(False, doc="fit a rotation too")
+    scale: bool = bounded(False, doc="fit a scale too")
+    faint: bool = bounded(
+        True, dragons=False, doc="where sources fail, look for fainter stars with a filter of their profile"
+    )
+    pixels: bool = bounded(True, dragons=False, doc="where sources fail, compare the pixels themselves")
+    distortion: bool = bounded(True, dragons=False, doc="allow for the distortion of f/32 with AO")
 
 
 class Shift(NamedTuple):

@@ -5,21 +5,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import pointing
 from pipeline.frame import Frame, Frames
-from pipeline.limits import LIMITS
-from pipeline.steps.frameshifts import STRONG, Shift, Shifts, by_offsets, by_wcs, points_of
+from pipeline.headers.tags import tags_of
+from pipeline.steps import pointing
+from pipeline.steps.frameshifts import STRONG, AdjustWCSParams, Shift, Shifts, by_offsets, by_wcs, points_of
+from pipeline.steps.limits import LIMITS
 from pipeline.steps.reference import smeared
 from pipeline.steps.starlight import beside
-from pipeline.tags import tags_of
-
-if TYPE_CHECKING:
-    from pipeline.steps.register import AdjustWCSParams
 
 # Arcsec by which a header is usually wrong: offsets of NIRI leave 0.1 to 0.3.
 HEADER_ERROR = 0.25

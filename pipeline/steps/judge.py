@@ -16,16 +16,16 @@ import numpy as np
 
 from pipeline.errors import NotEnoughFrames
 from pipeline.frame import SATURATED, Frame, Frames
-from pipeline.headers import number
-from pipeline.limits import limit
+from pipeline.headers.tags import tags_of
+from pipeline.headers.values import number
 from pipeline.parallel import each
 from pipeline.params import bounded
 from pipeline.primitive import Calibrations, note, primitive
 from pipeline.steps.judgeclouds import clouded, star_light
+from pipeline.steps.limits import limit
 from pipeline.steps.members import NAMED, member_cards, name_of
 from pipeline.steps.quality import constant
 from pipeline.steps.twice import given_twice
-from pipeline.tags import tags_of
 from pipeline.verdict import LEFT_OUT, USED, WEIGHTED, Verdict
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline import pointing
 from pipeline.frame import Frame, Frames
 from pipeline.parallel import each
+from pipeline.steps import pointing
 from pipeline.steps.frameshifts import by_wcs
 from pipeline.steps.members import name_of
 from pipeline.verdict import LEFT_OUT, USED, Verdict

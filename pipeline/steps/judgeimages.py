@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from pipeline.frame import Frame, Frames
-from pipeline.headers import number
-from pipeline.limits import limit
+from pipeline.headers.tags import tags_of
+from pipeline.headers.values import number
 from pipeline.params import bounded
 from pipeline.primitive import Calibrations, per_frame, primitive
 from pipeline.steps.frameshifts import star_width
 from pipeline.steps.judge import dealt, told
+from pipeline.steps.limits import limit
 from pipeline.steps.members import name_of
 from pipeline.steps.reference import companions, reference_of
 from pipeline.steps.starlight import Seen, compared
-from pipeline.tags import tags_of
 from pipeline.verdict import LEFT_OUT, SCALED, USED, WEIGHTED, Verdict
 
 if TYPE_CHECKING:

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import pointing
 from pipeline.frame import Frame, Frames
-from pipeline.steps.frameshifts import Shift, Shifts, by_wcs, points_of
+from pipeline.steps import pointing
+from pipeline.steps.frameshifts import AdjustWCSParams, Shift, Shifts, by_wcs, points_of
 
 if TYPE_CHECKING:
     from pipeline.algorithms.grids import Mapping
     from pipeline.algorithms.matching import Match
-    from pipeline.steps.register import AdjustWCSParams
 
 REACH = 0.6  # arcsec about where the headers of the others put it: offsets of NIRI are wrong by 0.1 to 0.3
 SIGNAL, OWN_SIGNAL = 50.0, 20.0  # to noise of the star, in the reference and in the frame

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.frame import NO_DATA, SATURATED, Frame
-from pipeline.headers import number
+from pipeline.headers.values import number
 from pipeline.verdict import LEFT_OUT, Verdict
 
 # Column of the FRAMES table <- header card of the frame: what an observer asks of each exposure.

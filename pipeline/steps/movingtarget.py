@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import pointing
 from pipeline.frame import Frame, Frames
+from pipeline.steps import pointing
 from pipeline.steps.frameshifts import (
     STRONG,
+    AdjustWCSParams,
     Shift,
     Shifts,
     by_offsets,
@@ -27,7 +28,6 @@ from pipeline.steps.frameshifts import (
 
 if TYPE_CHECKING:
     from pipeline.algorithms.matching import Points
-    from pipeline.steps.register import AdjustWCSParams
 
 TARGET_ERROR = 2.0  # arcsec by which the offsets of a moving target may be off
 LEAST_TARGET_ERROR = 6.0  # pixels

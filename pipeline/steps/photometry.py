@@ -9,19 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline import niri, standards, zeropoint
+from pipeline import niri
 from pipeline.frame import NO_DATA, NON_LINEAR, SATURATED, Frame
-from pipeline.headers import number
+from pipeline.headers import standards, zeropoint
+from pipeline.headers.tangent import separation
+from pipeline.headers.values import number
+from pipeline.headers.zeropoint import ZeroPoint
 from pipeline.params import bounded
 from pipeline.primitive import Calibrations, per_frame
 from pipeline.steps.sources import DetectSourcesParams, find_sources, sharpness_cards
-from pipeline.tangent import separation
 from pipeline.travel import travelling
-from pipeline.zeropoint import ZeroPoint
 
 if TYPE_CHECKING:
     from pipeline.algorithms.sources import Catalogue, LabelImage
-    from pipeline.descriptors import Descriptors
+    from pipeline.headers.descriptors import Descriptors
 
 # Zenith seeing in arcsec below which 20, 70 and 85 percent of nights are (Gemini's observing constraints).
 IQ_BINS = {

@@ -6,14 +6,15 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from pipeline import niri, wcscards
-from pipeline.descriptors import odd_date
+from pipeline import niri
 from pipeline.errors import BadFrame, NotEnoughFrames
 from pipeline.frame import Frame, Frames
-from pipeline.headers import number, sane_wcs
+from pipeline.headers import wcscards
+from pipeline.headers.tags import tags_of
+from pipeline.headers.times import odd_date
+from pipeline.headers.values import number, sane_wcs
 from pipeline.params import bounded
 from pipeline.primitive import Calibrations, note, primitive
-from pipeline.tags import tags_of
 
 # Below this many frames a group whose other frames have no usable WCS is not worth reducing.
 FEWEST_WITH_WCS = 3

@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline.errors import CalibrationNotFound, FrameMismatch
 from pipeline.frame import NO_DATA, SATURATED, Frame, Frames, MaskImage
-from pipeline.headers import number
+from pipeline.headers.values import number
 from pipeline.parallel import each
 from pipeline.params import bounded
 from pipeline.primitive import Calibrations, note, primitive

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import pointing
 from pipeline.frame import NO_DATA, Frame
-from pipeline.headers import number
-from pipeline.limits import LIMITS
+from pipeline.headers.values import number
+from pipeline.steps import pointing
+from pipeline.steps.limits import LIMITS
 
 REFERENCE = "reference"  # REGMETH of the frame itself
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import pointing
 from pipeline.frame import Frame, Frames
-from pipeline.params import bounded
+from pipeline.headers.tags import tags_of
 from pipeline.primitive import Calibrations, note, primitive
+from pipeline.steps import pointing
 from pipeline.steps.frameshifts import (
+    AdjustWCSParams,
     Shift,
     Shifts,
     by_wcs,
@@ -30,48 +30,12 @@ from pipeline.steps.headererrors import anchor_of, doubted, fallen_back
 from pipeline.steps.lonestar import by_lone_star
 from pipeline.steps.movingtarget import by_target
 from pipeline.steps.reference import candidates
-from pipeline.tags import tags_of
 
 if TYPE_CHECKING:
     from pipeline.algorithms.grids import Mapping
     from pipeline.algorithms.matching import Match
 
 REFERENCES = 3  # tried at most, where fewer than half of the frames match the first
-
-
-@dataclass(frozen=True)
-class AdjustWCSParams:
-    method: Literal["sources", "offsets"] = bounded(
-        "sources", doc="what is compared: sources, or header offsets"
-    )
-    fallback: Literal["offsets", "header"] | None = bounded(
-        "offsets",
-        doc="where the method fails: telescope offsets, the header's WCS, or leave the frame out (None)",
-    )
-    reference: Literal["best", "first"] = bounded(
-        "best",
-        dragons="first",
-        doc="the frame that all are registered to: the best, or the first",
-    )
-    first_pass: float = bounded(5.0, gt=0, doc="arcsec within which the first match looks")
-    search: float = bounded(
-        0.5, ge=0, le=1, dragons=0.0, doc="of the field's diagonal: how far a match is looked for at most"
-    )
-    match_radius: float = bounded(0.5, gt=0, doc="arcsec within which two sources are one")
-    min_sources: int = bounded(1, ge=1, dragons=3, doc="fewest matched sources that are believed")
-    evidence: bool = bounded(
-        True,
-        dragons=False,
-        doc="believe a match that chance cannot make, whatever the clouds; else most votes",
-    )
-    cull_sources: bool = bounded(False, doc="compare stars only")
-    rotate: bool = bounded(False, doc="fit a rotation too")
-    scale: bool = bounded(False, doc="fit a scale too")
-    faint: bool = bounded(
-        True, dragons=False, doc="where sources fail, look for fainter stars with a filter of their profile"
-    )
-    pixels: bool = bounded(True, dragons=False, doc="where sources fail, compare the pixels themselves")
-    distortion: bool = bounded(True, dragons=False, doc="allow for the distortion of f/32 with AO")
 
 
 @primitive("adjustWCSToReference", AdjustWCSParams)

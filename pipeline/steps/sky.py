@@ -9,11 +9,11 @@ from typing import Literal
 
 import numpy as np
 
-from pipeline import pointing
 from pipeline.association import is_thermal
 from pipeline.frame import Frame, Frames
 from pipeline.params import bounded
 from pipeline.primitive import Calibrations, note, primitive
+from pipeline.steps import pointing
 from pipeline.steps.skysubtract import sky_correct
 
 __all__ = ["associate_sky", "separate_sky", "sky_correct"]
@@ -99,7 +99,7 @@ def _by_guiding(frames: Frames, number: list[int], params: SeparateSkyParams, to
 
 def _by_distance(frames: Frames, number: list[int]) -> tuple[set[int], set[int]]:
     """(objects, skies) from the groups' distances to the first frame's target."""
-    from pipeline.tangent import separation
+    from pipeline.headers.tangent import separation
 
     everything = set(range(len(frames)))
     count = max(number) + 1

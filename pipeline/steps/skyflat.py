@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline import pointing
 from pipeline.errors import NotEnoughFrames
 from pipeline.frame import BAD_PIXEL, Frame, Frames
 from pipeline.params import bounded
 from pipeline.primitive import Calibrations, note, primitive
+from pipeline.steps import pointing
 from pipeline.steps.flats import (
     NormalizeFlatParams,
     ThresholdFlatfieldParams,

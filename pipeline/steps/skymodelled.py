@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline import pointing
 from pipeline.frame import BoolImage, FloatImage, Frame, Frames
 from pipeline.parallel import each
+from pipeline.steps import pointing
 from pipeline.steps.skystack import SkyCorrectParams, calibrations_variance, middle_of, shared_planes
 
 if TYPE_CHECKING:

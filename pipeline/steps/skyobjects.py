@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline import pointing
 from pipeline.frame import BoolImage, FloatImage, Frame, Frames
 from pipeline.parallel import each
+from pipeline.steps import pointing
 from pipeline.steps.skystack import UNMASKED, Skies, SkyCorrectParams, of_frame, scaling
 
 TOGETHER = 16  # frames whose objects are looked for together, at most

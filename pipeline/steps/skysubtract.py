@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline import pointing
 from pipeline.frame import BAD_PIXEL, BoolImage, Frame, Frames
 from pipeline.parallel import each
 from pipeline.primitive import Calibrations, note, primitive
+from pipeline.steps import pointing
 from pipeline.steps.skyobjects import first_pass
 from pipeline.steps.skystack import (
     Skies,

@@ -11,7 +11,7 @@ import numpy as np
 
 from pipeline.errors import FrameMismatch, NotEnoughFrames
 from pipeline.frame import NO_DATA, Frame, Frames
-from pipeline.headers import number
+from pipeline.headers.values import number
 from pipeline.params import bounded
 from pipeline.primitive import Calibrations, primitive
 from pipeline.steps.align import with_common_noise

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.frame import SATURATED, Frame, Frames
-from pipeline.headers import number
+from pipeline.headers.tags import tags_of
+from pipeline.headers.values import number
 from pipeline.parallel import each
 from pipeline.steps.frameshifts import by_wcs
-from pipeline.tags import tags_of
 
 if TYPE_CHECKING:
     from pipeline.algorithms.meanstar import Shape, Transparency

@@ -11,7 +11,7 @@ import numpy as np
 from pipeline import params as parameters
 from pipeline.errors import FrameMismatch
 from pipeline.frame import BoolImage, Frame, Frames
-from pipeline.headers import WCS_CARDS
+from pipeline.headers.merged import WCS_CARDS
 from pipeline.params import bounded
 from pipeline.primitive import Calibrations, Primitive, primitive
 from pipeline.steps.align import mapping_onto, resample_to_common_frame, scale_counts_to_reference

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import pipeline
-from pipeline.fitsio import read_provenance
-from pipeline.fitswrite import verify_product
+from pipeline.files.read import read_provenance
+from pipeline.files.write import verify_product
 from pipeline.simulate import simulate_night
 from pipeline.simulate.verify import check_products
 

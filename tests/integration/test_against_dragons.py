@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from pipeline.fitsio import read_frame
+from pipeline.files.read import read_frame
 from pipeline.frame import Frame
 from pipeline.primitive import Calibrations, run_recipe
 from pipeline.recipes import RECIPES

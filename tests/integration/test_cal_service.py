@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 
 from daemon.ledger.store import Ledger
-from pipeline import cal_service, logutils, stores
+from pipeline import cal_service, logutils
 from pipeline.association import CalKind, Found, Missing
 from pipeline.cal_service import LocalDB, NotACalibration
-from pipeline.dataset import Dataset
+from pipeline.calibrations import stores
+from pipeline.calibrations.stores import StoreError, find, store_in_all
 from pipeline.errors import ConfigError, NiridError
-from pipeline.stores import StoreError, find, store_in_all
+from pipeline.toolkit.dataset import Dataset
 from tests.fitsfiles import DARK, frame_bytes, noise
 
 ROOT = Path(__file__).parents[2]

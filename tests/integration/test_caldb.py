@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from daemon.ledger.store import Ledger
-from pipeline import caldb
 from pipeline.association import RULES, CalKind, Candidate, Found, Missing
+from pipeline.calibrations import caldb
 from pipeline.errors import ConfigError
 from tests.night import describe
 

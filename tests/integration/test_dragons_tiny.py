@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from pipeline.fitsio import read_frame
+from pipeline.files.read import read_frame
 from pipeline.frame import Frame
 from pipeline.primitive import Calibrations, Product, run_recipe
 from pipeline.recipes import MAKE_PROCESSED_BPM, MAKE_PROCESSED_DARK, MAKE_PROCESSED_FLAT

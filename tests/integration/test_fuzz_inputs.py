@@ -21,10 +21,11 @@ from hypothesis import strategies as st
 from daemon.arrivals.read import ingest
 from pipeline import Reduce, cal_service, dataselect, logutils
 from pipeline.errors import NiridError, OverrideError
-from pipeline.expression import ExpressionError, expr_parser
-from pipeline.fitsio import read_frame
-from pipeline.headers import FACT_CARDS
+from pipeline.files.read import read_frame
+from pipeline.headers.merged import FACT_CARDS
 from pipeline.params import coerce
+from pipeline.toolkit.expression import expr_parser
+from pipeline.toolkit.tokens import ExpressionError
 from tests.fitsfiles import DARK, header_bytes, image_bytes
 
 COUNT = int(os.environ.get("NIRID_FUZZ", "12"))

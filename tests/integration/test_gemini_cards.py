@@ -12,8 +12,8 @@ from astropy.io import fits
 
 from pipeline import Reduce, cal_service
 from pipeline.cal_service import LocalDB
-from pipeline.dataset import Dataset
-from pipeline.fitsio import read_provenance
+from pipeline.files.read import read_provenance
+from pipeline.toolkit.dataset import Dataset
 from tests.e2e.test_night import Place
 
 KINDS = {"dark": "0423_dark", "bpm": "0366_bpm", "flat": "0366_flat", "image": "0271_image"}

@@ -14,13 +14,13 @@ from astropy.io import fits
 from pipeline import Reduce, cal_service, logutils
 from pipeline import open as open_dataset
 from pipeline.cal_service import LocalDB
+from pipeline.calibrations.stores import StoreError
 from pipeline.errors import BadFrame, CalibrationNotFound, FrameMismatch, NiridError, OverrideError
-from pipeline.fitsio import read_provenance
-from pipeline.inputs import ReduceError
-from pipeline.outputs import WouldOverwrite
+from pipeline.files.outputs import WouldOverwrite
+from pipeline.files.read import read_provenance
+from pipeline.reduction.inputs import ReduceError
 from pipeline.select import fits_files
 from pipeline.simulate import simulate_night
-from pipeline.stores import StoreError
 
 DARK, FLAT, BPM = "N20160102S0423_dark.fits", "N20160102S0366_flat.fits", "N20160102S0366_bpm.fits"
 

@@ -18,7 +18,7 @@ from daemon.model.jobs import Outcome
 from daemon.upkeep import schedule
 from daemon.upkeep.audit import audit
 from daemon.work import losses
-from pipeline import fitsio, preview
+from pipeline.files import preview, read
 from tests.night import Daemon, FakeEngine, frame, static_bpm
 
 LAMPS = {"exposure_time": 42.0, "coadds": 1}
@@ -187,7 +187,7 @@ def test_a_preview_that_was_deleted_alone_is_drawn_again(daemon, monkeypatch, li
     database, told = daemon.folder / "nirid.db", []
     dark, flat = path_of(daemon, "N20160102S0041_dark"), path_of(daemon, "N20160102S0021_flat")
     other = path_of(daemon, "N20160102S0021_flat").with_suffix(".png")
-    monkeypatch.setattr(fitsio, "read_frame", lambda path: path.name)
+    monkeypatch.setattr(read, "read_frame", lambda path: path.name)
     monkeypatch.setattr(preview, "drawn", lambda frame: f"picture of {frame}".encode())
     if not links:
         monkeypatch.setattr(os, "link", refuse_link)
@@ -211,7 +211,7 @@ def test_a_preview_that_came_meanwhile_stays(daemon, monkeypatch):
     dark = path_of(daemon, "N20160102S0041_dark")
     png = dark.with_suffix(".png")
     png.unlink()
-    monkeypatch.setattr(fitsio, "read_frame", lambda path: png.write_bytes(b"newer"))
+    monkeypatch.setattr(read, "read_frame", lambda path: png.write_bytes(b"newer"))
     monkeypatch.setattr(preview, "drawn", lambda frame: b"older")
     assert losses.draw_previews(daemon.folder / "nirid.db") == []
     assert png.read_bytes() == b"newer"
@@ -220,7 +220,7 @@ def test_a_preview_that_came_meanwhile_stays(daemon, monkeypatch):
 
 def test_previews_that_cannot_be_drawn_now_are_logged_and_nothing_stops(daemon, monkeypatch):
     path_of(daemon, "N20160102S0041_dark").with_suffix(".png").unlink()
-    monkeypatch.setattr(fitsio, "read_frame", lambda path: refuse_link(path, path))
+    monkeypatch.setattr(read, "read_frame", lambda path: refuse_link(path, path))
     with structlog.testing.capture_logs() as logged:
         assert losses.draw_previews(daemon.folder / "nirid.db") == []
     assert [line["event"] for line in logged] == ["previews_not_drawn"]

@@ -20,8 +20,8 @@ from daemon.work import diskguard, moving
 from daemon.work.diskguard import DiskGuard
 from daemon.work.engine import WorkersDoNotStart, compiled
 from daemon.work.engine.local import LocalEngine
-from pipeline import places
 from pipeline.errors import ConfigError
+from pipeline.files import places
 from tests.night import FakeEngine, frame
 
 
@@ -103,7 +103,7 @@ def test_an_error_in_reading_compiled_code_is_known_from_one_of_the_data():
     wrapped = ValueError("later")
     wrapped.__cause__ = cut
     assert compiled.is_damaged(wrapped)
-    assert not compiled.is_damaged(raised("pipeline/fitsio.py", "_load_data", EOFError()))
+    assert not compiled.is_damaged(raised("pipeline/files/read.py", "_load_data", EOFError()))
     assert not compiled.is_damaged(raised(reader, "_load_data", MemoryError()))
     assert not compiled.is_damaged(ValueError())
 

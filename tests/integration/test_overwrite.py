@@ -12,7 +12,7 @@ from astropy.io import fits
 
 from daemon import cli
 from daemon.ledger.store import Ledger
-from pipeline import outputs
+from pipeline.files import outputs
 from pipeline.simulate import simulate_night
 
 DARKS = [f"night/N20160102S{n:04d}.fits" for n in (423, 424, 425)]

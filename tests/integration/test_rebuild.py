@@ -22,7 +22,7 @@ from daemon.upkeep import backup, rebuild
 from daemon.upkeep import provenance as upkeep_provenance
 from daemon.work import moving
 from daemon.work.worker import _cards
-from pipeline.fitswrite import write_product
+from pipeline.files.write import write_product
 from pipeline.frame import Frame
 from tests.night import FINAL, Daemon, FakeEngine, example1, frame, static_bpm
 

@@ -11,8 +11,9 @@ from astropy.io import fits
 
 from pipeline import Reduce, cal_service
 from pipeline.cal_service import LocalDB
-from pipeline.dataset import Dataset
 from pipeline.errors import CalibrationNotFound, FrameMismatch, NotEnoughFrames
+from pipeline.headers.tags import tags_of
+from pipeline.headers.tangent import tangent
 from pipeline.primitive import Calibrations, run_recipe
 from pipeline.recipes import ALIGN_AND_STACK, MAKE_SKY_FLAT, RECIPES, ULTRADEEP
 from pipeline.reduce import ReduceError
@@ -20,8 +21,7 @@ from pipeline.simulate import simulate_night
 from pipeline.simulate.sky import ZERO_POINTS, Galaxy, offset_position
 from pipeline.steps.darks import dark_correct
 from pipeline.steps.flats import flat_correct
-from pipeline.tags import tags_of
-from pipeline.tangent import tangent
+from pipeline.toolkit.dataset import Dataset
 from tests.integration.test_special_cases import (
     OFFSETS,
     SECONDS,

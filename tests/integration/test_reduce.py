@@ -17,12 +17,12 @@ from daemon import cli
 from daemon.ledger.store import Ledger
 from pipeline import Reduce, cal_service, logutils
 from pipeline.cal_service import LocalDB
-from pipeline.dataset import CannotOpen
+from pipeline.calibrations.stores import StoreError
 from pipeline.errors import CalibrationNotFound, DamagedFile, FrameMismatch, NiridError, OverrideError
-from pipeline.fitsio import read_provenance
+from pipeline.files.read import read_provenance
 from pipeline.reduce import ReduceError
 from pipeline.simulate import simulate_night
-from pipeline.stores import StoreError
+from pipeline.toolkit.dataset import CannotOpen
 
 DARK, FLAT, BPM = "N20160102S0423_dark.fits", "N20160102S0366_flat.fits", "N20160102S0366_bpm.fits"
 STATIC = "bpm_20010317_niri_niri_11_full_1amp.fits"
@@ -377,7 +377,7 @@ def test_a_store_that_is_the_daemons_is_refused_first(work, night):
     assert written(work) == {"state"}
 
 
-@pytest.mark.parametrize("where", ["produce.verify_product", "preview.drawn", "preview.save"])
+@pytest.mark.parametrize("where", ["produce.verify_product", "files.preview.drawn", "files.preview.save"])
 def test_a_product_that_does_not_come_out_right_leaves_what_was_there(work, night, monkeypatch, where):
     (work / DARK).write_bytes(b"the one before")
 

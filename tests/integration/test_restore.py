@@ -23,7 +23,7 @@ from daemon.ledger.upgrade import STEPS, VERSION
 from daemon.people.requests import submit
 from daemon.restore import restore
 from daemon.upkeep import backup
-from pipeline.caldb import open_store
+from pipeline.calibrations.caldb import open_store
 from pipeline.errors import ConfigError, NiridError
 from pipeline.simulate import simulate_night
 

@@ -14,16 +14,16 @@ from astropy.io import fits
 
 from pipeline import niri
 from pipeline.errors import NotEnoughFrames
-from pipeline.fitsio import read_frame
+from pipeline.files.read import read_frame
 from pipeline.frame import Frame
-from pipeline.headers import merge
+from pipeline.headers.merged import merge
+from pipeline.headers.tangent import tangent
 from pipeline.primitive import Calibrations, run_recipe
 from pipeline.recipes import MAKE_PROCESSED_DARK, MAKE_PROCESSED_FLAT, REDUCE
 from pipeline.simulate import Shot
 from pipeline.simulate.detector import make_detector
 from pipeline.simulate.sky import ZERO_POINTS, Field, offset_position
 from pipeline.steps.sky import associate_sky, separate_sky, sky_correct
-from pipeline.tangent import tangent
 from tests.skyframes import calibrated
 
 TARGET = (148.9255, 20.0)

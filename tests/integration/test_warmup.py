@@ -10,7 +10,8 @@ from pathlib import Path
 from numba.core.dispatcher import Dispatcher
 from daemon import logs
 from daemon.work import worker, warmup
-from pipeline import algorithms, fitsio
+from pipeline import algorithms
+from pipeline.files.read import read_frame
 from pipeline.primitive import Calibrations, run_recipe
 from pipeline.recipes import RECIPES
 
@@ -24,7 +25,7 @@ logs.configure("warning", "json")
 warmup.run_every_recipe()
 before = compiled()
 night = Path(sys.argv[1])
-load = lambda *globs: [fitsio.read_frame(p) for g in globs for p in sorted(night.glob(g))]
+load = lambda *globs: [read_frame(p) for g in globs for p in sorted(night.glob(g))]
 run = lambda name, frames, cals=Calibrations(): run_recipe(RECIPES[name].bind(), frames, cals).frame
 lamps = load("N20160102S036*.fits")
 cals = Calibrations(dark=run("makeProcessedDark", load("N20160102S042*.fits")))

@@ -11,8 +11,8 @@ from daemon import logs
 from daemon.model.jobs import CalInput, Input, JobSpec
 from daemon.work import worker
 from pipeline.errors import BadFrame, StopRequested
-from pipeline.fitsio import read_provenance
-from pipeline.fitsreader import read_file
+from pipeline.files.read import read_provenance
+from pipeline.files.structure import read_file
 from pipeline.simulate import simulate_night
 
 

@@ -15,8 +15,9 @@ import pytest
 from daemon.model.jobs import CalInput, Input, JobSpec
 from daemon.work import worker
 from pipeline.errors import BadFrame
-from pipeline.fitsio import read_frame, write_product
-from pipeline.fitsreader import read_file
+from pipeline.files.read import read_frame
+from pipeline.files.structure import read_file
+from pipeline.files.write import write_product
 from pipeline.frame import COSMIC_RAY
 from tests.integration.test_special_cases import FWHM, OFFSETS, STARS, Star, dark, field, flat, shots
 

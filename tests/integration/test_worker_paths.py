@@ -4,8 +4,8 @@ import pytest
 
 from daemon.model.jobs import Input, JobSpec
 from daemon.work import worker
-from pipeline.fitsio import read_frame, read_provenance
-from pipeline.fitsreader import read_file
+from pipeline.files.read import read_frame, read_provenance
+from pipeline.files.structure import read_file
 from pipeline.simulate import simulate_night
 
 STATIC = "bpm_20010317_niri_niri_11_full_1amp.fits"

@@ -31,7 +31,7 @@ from daemon.model.states import JOB_TRANSITIONS, JobState
 from daemon.work import dispatch, moving
 from daemon.work.dispatch import Dispatcher
 from daemon.work.publishing import Publisher
-from pipeline import fitsreader, streams
+from pipeline.files import streams, structure
 from tests.prove import world as worlds
 from tests.prove.counts import Counts
 from tests.prove.crash import crashes, errors
@@ -354,10 +354,10 @@ BUGS = (
         idle_restart),
     Bug("an ending is dropped when the database is busy", _forgetful, lambda: errors(700)),
     Bug("a finished job runs again", _runs_again, at_rest),
-    Bug("checksums are read, not compared", _swap(fitsreader._Walk, _verify=_nothing), lambda: damage(400)),
+    Bug("checksums are read, not compared", _swap(structure._Walk, _verify=_nothing), lambda: damage(400)),
     Bug("compressed files may grow without limit",
         lambda: [patch.object(streams, "MAX_RATIO", 1e9), patch.object(streams, "MAX_BYTES", 1 << 40),
-                 patch.object(fitsreader, "MAX_BYTES", 1 << 40)], lambda: damage(50)),
+                 patch.object(structure, "MAX_BYTES", 1 << 40)], lambda: damage(50)),
 )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from pipeline.association import (
     best_match,
     is_thermal,
 )
-from pipeline.descriptors import Descriptors
+from pipeline.headers.descriptors import Descriptors
 
 NOW = datetime(2016, 1, 2, tzinfo=UTC)
 TARGET = Descriptors(

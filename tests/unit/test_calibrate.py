@@ -7,6 +7,7 @@ import pytest
 
 from pipeline import niri
 from pipeline.algorithms import calibrate
+from tests.plain.calibrate import divide_plain, linearize_plain, noise_plain
 
 SHAPE = (120, 130)
 
@@ -31,7 +32,7 @@ def unchanged(function, *args):
 def test_noise(gain, pedestal):
     sci, _, _ = random_planes(1)
     out = unchanged(calibrate.noise, sci, 35.0, gain, pedestal)
-    np.testing.assert_allclose(out, calibrate.noise_plain(sci, 35.0, gain, pedestal), rtol=1e-6)
+    np.testing.assert_allclose(out, noise_plain(sci, 35.0, gain, pedestal), rtol=1e-6)
     expected = 35.0**2 / gain**2 + max(1000.0 - pedestal, 0) / gain
     assert np.median(out) == pytest.approx(expected, rel=0.01)
 
@@ -55,7 +56,7 @@ def test_linearity_compiled_says_the_same(gain, coadds):
     for planes in ((sci, var), (sci, None)):
         args = (*planes, gain, coadds, 5.5e-7, 1.4e-12, 0.98)
         out, out_var = unchanged(calibrate.linearize, *args)
-        plain, plain_var = calibrate.linearize_plain(*args)
+        plain, plain_var = linearize_plain(*args)
         np.testing.assert_allclose(out, plain, rtol=1e-6)
         if planes[1] is None:
             assert out_var is None
@@ -86,7 +87,7 @@ def test_divide(known):
     a, f = random_planes(6), random_planes(7, level=1.0, sigma=0.1)
     f[0][3, 4], f[0][3, 5] = 0.0, np.nan
     args = (a[0], a[1] if known[0] else None, a[2], f[0], f[1] if known[1] else None, f[2])
-    out, plain = unchanged(calibrate.divide, *args), calibrate.divide_plain(*args)
+    out, plain = unchanged(calibrate.divide, *args), divide_plain(*args)
     for x, y in zip(out, plain, strict=True):
         if y is None:
             assert x is None

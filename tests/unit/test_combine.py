@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from pipeline.algorithms.combine import Method, Stack, combine, median_variance
-from pipeline.algorithms.combine_plain import combine_plain
 from pipeline.algorithms.combine_rows import sorting_network
 from pipeline.algorithms.levels import frame_levels, median, relative_scales, relative_zeros
+from tests.plain.combine import combine_plain
 
 OPERATIONS = ("mean", "median", "wtmean", "lmedian")
 REJECTIONS = ("none", "sigclip", "varclip", "minmax", "ccdclip")

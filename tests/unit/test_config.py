@@ -10,8 +10,8 @@ from daemon.config import load as config_load
 from daemon.config.load import load
 from daemon.config.options import Config
 from daemon.config.service import CACHE, FILE, FOLDERS, STATE
-from pipeline.descriptors import Descriptors
 from pipeline.errors import ConfigError
+from pipeline.headers.descriptors import Descriptors
 
 SHIPPED = Path(__file__).parents[2] / "config"
 

@@ -12,9 +12,9 @@ import pytest
 from astropy.io import fits
 
 from pipeline.errors import DamagedFile, RefusedFile
-from pipeline.fitsio import read_frame, read_provenance, tiled_data_sha, verify_product, write_product
-from pipeline.fitsreader import read_file
-from pipeline.fitswrite import encode_checksum
+from pipeline.files.read import read_frame, read_provenance, tiled_data_sha
+from pipeline.files.structure import read_file
+from pipeline.files.write import encode_checksum, verify_product, write_product
 from pipeline.frame import Frame
 from tests.fitsfiles import DARK, frame_bytes, header_bytes, image_bytes, noise
 

@@ -7,7 +7,7 @@ import pytest
 from astropy.io import fits
 
 from pipeline.errors import DamagedFile, RefusedFile
-from pipeline.fitsio import read_frame
+from pipeline.files.read import read_frame
 from tests.fitsfiles import DARK, frame_bytes, header_bytes, image_bytes, noise
 
 HOLE = (slice(10, 14), slice(10, 30))

@@ -13,10 +13,10 @@ from astropy.io import fits
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline import fitsreader, streams
 from pipeline.errors import DamagedFile, IncompleteFile, NiridError, RefusedFile
-from pipeline.fitscards import parse_cards
-from pipeline.fitsreader import hash_file, load, read_file, read_structure
+from pipeline.files import streams, structure
+from pipeline.files.structure import hash_file, load, read_file, read_structure
+from pipeline.headers.cards import parse_cards
 from tests.fitsfiles import BLOCK, frame_bytes, header_bytes, image_bytes, noise, padded
 
 
@@ -283,7 +283,7 @@ def test_a_header_damaged_at_random_gets_a_verdict_and_never_a_crash(put, at, ju
         facts = read_file(put(bytes(data)))
     except NiridError:
         return
-    assert len(facts.hdus) <= fitsreader.MAX_HDUS
+    assert len(facts.hdus) <= structure.MAX_HDUS
 
 
 @given(st.text(alphabet=st.characters(min_codepoint=32, max_codepoint=126), max_size=60))

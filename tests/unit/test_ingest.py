@@ -241,7 +241,7 @@ def test_a_pipe_is_not_waited_for(tmp_path):
 
 def test_touched_while_read_is_told_to_the_caller(drop, monkeypatch):
     path = drop(frame_bytes())
-    monkeypatch.setattr("pipeline.fitsreader.os.fstat", _aging(os.fstat))
+    monkeypatch.setattr("pipeline.files.structure.os.fstat", _aging(os.fstat))
     with pytest.raises(FileChanged):
         ingest(path)
 
@@ -263,7 +263,7 @@ def test_errors_of_the_world_are_raised(drop, monkeypatch):
     def stale(*args, **options):
         raise OSError(116, "Stale file handle")
 
-    monkeypatch.setattr("pipeline.fitsreader.os.open", stale)
+    monkeypatch.setattr("pipeline.files.structure.os.open", stale)
     with pytest.raises(OSError, match="Stale"):
         ingest(drop(frame_bytes()))
 

@@ -13,12 +13,12 @@ from pipeline.algorithms.figures import figures
 from pipeline.algorithms.spots import bright_spots
 from pipeline.errors import NotEnoughFrames
 from pipeline.frame import NON_LINEAR, SATURATED
-from pipeline.limits import LIMITS
+from pipeline.headers.tangent import tangent
 from pipeline.steps.judge import compare_with_earlier, judge_frames
 from pipeline.steps.judgeclouds import clouded
 from pipeline.steps.judgeimages import judge_images, judge_look
+from pipeline.steps.limits import LIMITS
 from pipeline.steps.photometry import measure_quality
-from pipeline.tangent import tangent
 from pipeline.verdict import LEFT_OUT, SCALED, USED, Verdict, merged, plain
 from tests.skyframes import FIVE, READ, TARGET, add_star, calibrated, star_field
 

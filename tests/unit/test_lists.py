@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.lists import ListError, comment_line, list_line, read_list
+from pipeline.files.lists import ListError, comment_line, list_line, read_list
 
 NAMES = [
     "N1.fits", "img#1.fits", "img #1.fits", "#1.fits", " a.fits ", "a\tb.fits", "a\nb.fits", "a\rb.fits",

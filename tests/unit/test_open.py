@@ -12,8 +12,8 @@ import pytest
 from astropy.io import fits
 
 import pipeline
-from pipeline.dataset import CannotOpen, Dataset
-from pipeline.described import DESCRIPTORS, Described
+from pipeline.toolkit.dataset import CannotOpen, Dataset
+from pipeline.toolkit.methods import DESCRIPTORS, Described
 from tests.fitsfiles import frame_bytes, noise, real_file
 
 FLAT = {
@@ -154,7 +154,7 @@ def test_tags(path):
 
 
 def test_tags_and_descriptors_cost_no_pixels(path, monkeypatch):
-    monkeypatch.setattr("pipeline.fitsio.read_frame", lambda *a, **k: pytest.fail("the pixels were read"))
+    monkeypatch.setattr("pipeline.files.read.read_frame", lambda *a, **k: pytest.fail("the pixels were read"))
     ad = pipeline.open(path)
     assert ad.tags
     for name in DESCRIPTORS:

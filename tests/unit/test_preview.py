@@ -5,8 +5,8 @@ import pytest
 from astropy.io import fits
 from PIL import Image
 
+from pipeline.files.preview import EMPTY, STRIP, caption_of, kind_of, raw_beside_stack, write_preview
 from pipeline.frame import Frame
-from pipeline.preview import EMPTY, STRIP, caption_of, kind_of, raw_beside_stack, write_preview
 from tests.fitsfiles import DARK, frame_bytes
 
 

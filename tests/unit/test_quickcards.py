@@ -7,14 +7,14 @@ import threading
 import pytest
 from astropy.io import fits
 
-from pipeline.fitsio import as_header
+from pipeline.files.read import as_header
 from pipeline.quickcards import SETTINGS, quick_cards
 from tests.skyframes import calibrated
 
 PROGRAM = """
 from astropy.io import fits
 before = {name: vars(type(fits.conf))[name] for name in dir(fits.conf) if name in vars(type(fits.conf))}
-import pipeline, pipeline.fitsio, pipeline.reduce, pipeline.steps.prepare
+import pipeline, pipeline.files.read, pipeline.reduce, pipeline.steps.prepare
 assert {name: vars(type(fits.conf))[name] for name in before} == before
 with fits.conf.set_temp("enable_record_valued_keyword_cards", False):
     assert fits.conf.enable_record_valued_keyword_cards is False

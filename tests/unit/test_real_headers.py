@@ -11,9 +11,9 @@ import pytest
 from daemon.arrivals.read import ingest
 from daemon.model.files import FileRecord
 from pipeline.association import CalKind
-from pipeline.descriptors import strip_ids
-from pipeline.fitsio import read_frame
-from pipeline.headers import sane_wcs
+from pipeline.files.read import read_frame
+from pipeline.headers.descriptors import strip_ids
+from pipeline.headers.values import sane_wcs
 from tests.fitsfiles import real_file
 
 HEADERS = Path(__file__).parents[3] / "shared/realdata"

@@ -6,12 +6,12 @@ import pytest
 from bench import registration
 from pipeline.algorithms import matching as mt
 from pipeline.algorithms.faint import faint_sources
+from pipeline.headers.tangent import tangent
 from pipeline.steps.align import resample_to_common_frame
 from pipeline.steps.judgeimages import judge_images
 from pipeline.steps.reference import candidates, reference_of
 from pipeline.steps.register import adjust_wcs_to_reference
 from pipeline.steps.sources import detect_sources
-from pipeline.tangent import tangent
 from tests.skyframes import FIVE, TARGET, add_star, calibrated, star_field
 
 JITTER = ((0.0, 0.0), (1.6, -1.2), (-1.1, 0.7), (0.4, 1.5), (-0.3, -0.4))

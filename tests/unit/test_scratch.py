@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from pipeline import scratch
+from pipeline.files import scratch
+from pipeline.files.scratch import Scratch, planes_on_disk
 from pipeline.frame import Frame
-from pipeline.scratch import Scratch, planes_on_disk
 
 
 @pytest.fixture

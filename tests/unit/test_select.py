@@ -8,10 +8,11 @@ import pytest
 from astropy.io import fits
 
 from pipeline import select
-from pipeline.dataset import CannotOpen
-from pipeline.described import Described
 from pipeline.errors import NiridError
-from pipeline.expression import ExpressionError, expr_parser
+from pipeline.toolkit.dataset import CannotOpen
+from pipeline.toolkit.expression import expr_parser
+from pipeline.toolkit.methods import Described
+from pipeline.toolkit.tokens import ExpressionError
 
 
 class Header(Described):

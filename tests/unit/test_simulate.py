@@ -14,14 +14,14 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from pipeline import niri
-from pipeline.descriptors import describe
-from pipeline.headers import merge
+from pipeline.headers.descriptors import describe
+from pipeline.headers.merged import merge
+from pipeline.headers.tags import tags_of
 from pipeline.simulate import PRESETS, Shot, detector, simulate_night, sky
 from pipeline.simulate.night import Options, night_shots
 from pipeline.simulate.truth import Product, Truth, spread
 from pipeline.simulate.verify import check_products
 from pipeline.simulate.verify_image import expect_image
-from pipeline.tags import tags_of
 
 
 @pytest.fixture(scope="module")

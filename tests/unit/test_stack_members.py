@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from pipeline.fitsio import plain_rows, read_frame, read_members, write_product
+from pipeline.files.read import plain_rows, read_frame, read_members
+from pipeline.files.write import write_product
 from pipeline.frame import NO_DATA, SATURATED, Frame
 from pipeline.steps.stack import stack_frames
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline import standards
+from pipeline.headers import standards
 
 
 @pytest.mark.parametrize(

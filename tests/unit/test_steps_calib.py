@@ -12,7 +12,7 @@ from astropy.io import fits
 from pipeline import params
 from pipeline.errors import BadFrame, CalibrationNotFound, FrameMismatch, NotEnoughFrames
 from pipeline.frame import Frame
-from pipeline.headers import merge
+from pipeline.headers.merged import merge
 from pipeline.primitive import NO_CALIBRATIONS, Calibrations, Primitive
 from pipeline.simulate import Shot
 from pipeline.steps.badpixels import make_bpm, stack_bpm_darks

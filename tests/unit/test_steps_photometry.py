@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline import standards, zeropoint
 from pipeline.frame import SATURATED
+from pipeline.headers import standards, zeropoint
 from pipeline.primitive import Calibrations
 from pipeline.steps.photometry import filter_magnitude, measure_quality
 from pipeline.steps.readout import clean_readout

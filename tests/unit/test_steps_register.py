@@ -5,11 +5,11 @@ import pytest
 
 from pipeline.errors import FrameMismatch
 from pipeline.frame import NO_DATA, SATURATED
+from pipeline.headers.tangent import tangent
 from pipeline.steps.align import resample_to_common_frame, scale_counts_to_reference, with_common_noise
 from pipeline.steps.register import adjust_wcs_to_reference
 from pipeline.steps.sources import detect_sources
 from pipeline.steps.stack import stack_frames
-from pipeline.tangent import tangent
 from tests.skyframes import FIVE, TARGET, calibrated, star_field
 
 ERRORS = ((0.0, 0.0), (1.6, -1.2), (-2.1, 0.7), (0.4, 1.9), (-0.3, -0.4))

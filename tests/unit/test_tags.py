@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.tags import tags_of
+from pipeline.headers.tags import tags_of
 
 BASE = {
     "INSTRUME": "NIRI",

@@ -5,7 +5,7 @@ import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
 
-from pipeline.tangent import affine_between, separation, tangent
+from pipeline.headers.tangent import affine_between, separation, tangent
 
 
 def cards(ra=132.8, dec=67.5, pa=0.4, crpix=(512.0, 500.0), parity=-1, scale=0.1171):

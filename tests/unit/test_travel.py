@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from pipeline import produce
 from pipeline.association import CalKind
-from pipeline.fitsio import read_notes
+from pipeline.files.read import read_notes
 from pipeline.primitive import Recipe, run_recipe
 from pipeline.produce import Source
 from pipeline.steps.quality import keep_last_frames

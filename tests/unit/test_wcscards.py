@@ -8,10 +8,11 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from pipeline.errors import BadFrame
-from pipeline.headers import merge, sane_wcs
+from pipeline.headers.merged import merge
+from pipeline.headers.tangent import tangent
+from pipeline.headers.values import sane_wcs
+from pipeline.headers.wcscards import READ, REFUSED, standard
 from pipeline.steps.prepare import prepare
-from pipeline.tangent import tangent
-from pipeline.wcscards import READ, REFUSED, standard
 from tests.skyframes import calibrated
 
 S = 0.117 / 3600

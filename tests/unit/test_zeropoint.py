@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from pipeline.zeropoint import ZeroPoint, choose, scatter_of_frames
+from pipeline.headers.zeropoint import ZeroPoint, choose, scatter_of_frames
 
 NOON = datetime(2016, 1, 5, 12, tzinfo=UTC)
 NOMINAL = 26.40

@@ -28,8 +28,8 @@ from daemon.work.engine.compiled import AGAIN
 from daemon.work.engine.deaths import Memory
 from daemon.work.engine.limits import Limits
 from daemon.work.engine.words import Words
+from pipeline.files.places import home
 from pipeline.parallel import cores as cores_here
-from pipeline.places import home
 
 LAST_WORDS_SECONDS = 0.5  # that a dead worker's last lines are waited for
 BURY_SECONDS = 1.0  # that a killed process is waited for

@@ -1,0 +1,93 @@
+"""Dates and times in a header, in every spelling that archives hold; what is none of them is None."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
+
+from pipeline.headers.values import Cards, number, text
+
+
+def _time(value: Any) -> time | None:
+    """A clock time from text such as 07:16:17.1."""
+    found = re.fullmatch(r"\s*(\d{1,2}):(\d{1,2}):(\d{1,2})(\.\d*)?\s*", str(value or ""))
+    if not found:
+        return None
+    hour, minute, second = (int(found[i]) for i in (1, 2, 3))
+    micro = round(float("0" + (found[4] or ".0")) * 1e6)
+    try:
+        return time(hour, minute, min(second, 59), min(micro, 999999))
+    except ValueError:
+        return None
+
+
+def _date(value: Any) -> date | None:
+    """A date from YYYY-MM-DD, YYYY/MM/DD or from the old DD/MM/YY, which is always of the 1900s."""
+    words = str(value or "").strip().removesuffix("Z").rstrip()
+    try:
+        if found := re.fullmatch(r"(\d{4})[-/](\d{1,2})[-/](\d{1,2})", words):
+            return date(*(int(part) for part in found.groups()))
+        old = re.fullmatch(r"(\d\d)/(\d\d)/(\d\d)", words)
+        if old:
+            return date(1900 + int(old[3]), int(old[2]), int(old[1]))
+        return date.fromisoformat(words)
+    except ValueError:
+        return None
+
+
+def _moment(words: str) -> datetime | None:
+    """UTC from a date with a time, as 2016-01-02T05:06:07.8, with or without Z, UTC or an offset."""
+    found = re.fullmatch(r"(\S+?)[T\s]\s*([\d:.]+)\s*(Z|UTC?|[+-]\d\d:?\d\d)?", words)
+    day, hour = (_date(found[1]), _time(found[2])) if found else (None, None)
+    if not (found and day and hour):
+        return None
+    moment, zone = datetime.combine(day, hour, UTC), found[3] or "Z"
+    if zone[0] in "ZU":
+        return moment
+    away = timedelta(hours=int(zone[1:3]), minutes=int(zone[-2:]))
+    try:
+        return moment - away if zone[0] == "+" else moment + away
+    except OverflowError:
+        return None
+
+
+def odd_date(cards: Cards) -> str:
+    """What DATE-OBS holds where it holds something that is no date; "" else."""
+    words = text(cards, "DATE-OBS") or ""
+    return "" if not words or _moment(words) or _date(words) else words
+
+
+def ut_start(cards: Cards, filename: str) -> datetime | None:
+    """When the exposure began: from the cards that say so, else the day from the name of the file."""
+    clock = next(
+        (t for t in (_time(cards.get(k)) for k in ("UT", "TIME-OBS", "STARTUT", "UTSTART")) if t), None
+    )
+    for key in ("DATE-OBS", "DATE", "UTDATE"):
+        words = str(cards.get(key) or "").strip()
+        if moment := _moment(words):
+            return moment
+        day = _date(words)
+        if day and clock:
+            return datetime.combine(day, clock, UTC)
+    for key in ("MJD-OBS", "MJD_OBS", "OBSSTART"):
+        mjd = number(cards, key)
+        if mjd is not None and 15000 < mjd < 100000:  # 1899 to 2132
+            return datetime(1858, 11, 17, tzinfo=UTC) + timedelta(days=mjd)
+    digits = re.search(r"(\d{8})S\d{4}", filename)
+    day = _date(f"{digits[1][:4]}-{digits[1][4:6]}-{digits[1][6:]}") if digits else None
+    return datetime.combine(day, clock or time(0), UTC) if day else None
+
+
+def ut_end(cards: Cards, start: datetime | None, exposure: float | None) -> datetime | None:
+    """UTEND on the day of the start or the next; else start plus exposure; None beyond the calendar."""
+    if start is None:
+        return None
+    clock = _time(cards.get("UTEND"))
+    try:
+        if clock:
+            end = datetime.combine(start.date(), clock, UTC)
+            return end if end >= start else end + timedelta(days=1)
+        return start + timedelta(seconds=exposure or 0.0)
+    except OverflowError:
+        return None
