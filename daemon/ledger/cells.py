@@ -19,8 +19,8 @@ from typing import Any
 from daemon.ledger import upgrade
 from daemon.ledger.store import connect_readonly
 from daemon.model.states import FileState, JobState
-from pipeline.calibrations.caldb import readonly_uri
 from pipeline.errors import NiridError
+from pipeline.files.places import readonly_uri
 
 MOST = 5  # that are named
 
