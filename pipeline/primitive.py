@@ -218,16 +218,12 @@ class Recipe:
         where, _, name = key.rpartition(":")
         if where and where not in given:
             return [f"{key}: recipe {self.name} has no step {where}{params.suggest(where, given)}"]
-        takers = [
-            step
-            for step in self.steps
-            if (step.name == where or not where) and (name in params.type_hints(step.primitive.params))
-        ]
+        asked = [step for step in self.steps if where in ("", step.name)]
+        takers = [step for step in asked if name in params.type_hints(step.primitive.params)]
         if not takers and name in COMMON and where:
             given[where][name] = value
             return []
         if not takers:
-            asked = [s for s in self.steps if where in ("", s.name)]
             known = {
                 n for s in asked for n in (*params.type_hints(s.primitive.params), *PATHS.get(s.name, ()))
             }

@@ -7,6 +7,7 @@ import pytest
 
 from pipeline import cal_service
 
+os.environ.pop("COLUMNS", None)  # what runs tests side by side sets it: output is as wide as in a file
 os.environ["NIRID_ROOT"] = "none"  # a service of this machine is nothing to the tests, nor to what they start
 
 

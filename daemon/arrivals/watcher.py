@@ -8,6 +8,8 @@
     watcher.settle(path, signature)         # after a final verdict: silence until the file changes
     alive, how = watcher.healthy()          # for the service's watchdog
 
+It is a long module: arming, hearing and supervising share one state and one lock.
+
 All of these belong to one thread (which may hang with a network folder). The observer's threads only
 add a path to a bounded set and call `wake`: an exception in a handler would kill the observer for good,
 and the kernel drops events without telling handlers. `sweep` supervises: it re-arms what is dead or

@@ -14,7 +14,6 @@ raw.write(folder / "N20160102S0271.fits")
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -22,10 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from astropy.io import fits
 
-from pipeline.files import outputs
 from pipeline.simulate import cards
 from pipeline.simulate.detector import (
     ARRAY_SIZE,
@@ -41,6 +38,7 @@ from pipeline.simulate.detector import (
     read_out,
 )
 from pipeline.simulate.faults import NOTHING, OVERFULL, SHARP, Fault, Smear, smeared
+from pipeline.simulate.rawfile import write_fits
 from pipeline.simulate.sky import ZERO_POINTS, Field, Pointing, Vector, offset_position, render_stars
 
 # Scales along x and y of the f/6 camera as real CD matrices give them, arcsec a pixel.
@@ -344,22 +342,3 @@ class RawFrame:
     def write(self, path: Path) -> None:
         """Write the file as the observatory does, two headers and one image; it appears whole, by rename."""
         write_fits(path, [(self.phu, None), (self.ext, self.adu.astype(f">{self.shot.dtype[0]}4"))])
-
-
-def write_fits(path: Path, units: list[tuple[fits.Header, npt.NDArray[Any] | None]]) -> None:
-    """Write headers and big-endian data as they are: a library would mend the oddities of real headers.
-
-    Raises WouldOverwrite when another file is there.
-    """
-    pieces = []
-    for header, data in units:
-        pieces.append(header.tostring(endcard=True, padding=True).encode("ascii"))
-        if data is not None:
-            pieces += [data.tobytes(), b"\0" * (-data.nbytes % 2880)]
-    content = b"".join(pieces)
-    if outputs.same_bytes(path, content):  # the same night once more
-        return
-    outputs.check(path, "raw")
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(content)
-    os.replace(part, path)

@@ -69,9 +69,9 @@ def studied(frames: Frames) -> Study | None:
 def hidden(study: Study, pools: Pools) -> dict[str, int]:
     """Pixels of each frame where more than half of its sky frames show an extended target; a frame without
     sky frames of the field: all of them that show it themselves."""
-    from pipeline.algorithms import skymodel
+    from pipeline.algorithms import targetlight
 
-    target = skymodel.extended(study.model, study.cells.noise, study.level())
+    target = targetlight.extended(study.model, study.cells.noise, study.level())
     if not target.any():
         return dict.fromkeys((f.name for f in study.frames), 0)
     size = study.cells.size

@@ -225,7 +225,7 @@ def _corrected(frame: Frame, names: tuple[str, ...], skies: Skies, scale: bool, 
         "SKYFACT": (round(factor, 7), "Factor applied to the sky frame"),
         "SKYNUM": (len(names), "Number of frames in the sky"),
         "SKYHOW": (how, "How the level of the sky was found"),
-        "SKYDRIFT": (round(drift, 4), f"[{frame.unit}] By which it may have changed since then"),
+        "SKYDRIFT": (round(drift, 4), f"[{frame.unit}] It may have changed by"),
         "SKYVAR": (round(brought, 4), "Variance that the sky has brought"),
         "SKYMODEL": (unseen, "Pixels where the sky is a model"),
     }

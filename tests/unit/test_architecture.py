@@ -336,3 +336,39 @@ def test_packages_are_listed_for_the_wheel(package):
     assert all((folder / "__init__.py").exists() for folder in folders), (
         "a folder without __init__ is left out"
     )
+
+
+# -- sizes -----------------------------------------------------------------------------------------------
+
+LONGEST_MODULE, LONGEST_BODY = 350, 60
+# One class for each table of the database; one line for each descriptor.
+AS_A_TABLE = {"daemon/ledger/schema.py:models", "pipeline/headers/descriptors.py:describe"}
+
+
+def bodies(path):
+    """(name, lines of its body without the docstring) of every function."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[1] if ast.get_docstring(node) and len(node.body) > 1 else node.body[0]
+            yield node.name, node.end_lineno - first.lineno + 1
+
+
+def test_a_long_module_says_why():
+    """A docstring with the word "long" in it has been asked."""
+    silent = {
+        str(path.relative_to(ROOT)): lines
+        for path in sources("daemon", "pipeline")
+        if (lines := len(path.read_text(encoding="utf-8").splitlines())) > LONGEST_MODULE
+        and " long " not in (ast.get_docstring(tree(path)) or "")
+    }
+    assert silent == {}
+
+
+def test_functions_are_short():
+    long = {
+        name: lines
+        for path in sources("daemon", "pipeline")
+        for function, lines in bodies(path)
+        if lines > LONGEST_BODY and (name := f"{path.relative_to(ROOT)}:{function}") not in AS_A_TABLE
+    }
+    assert long == {}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline.algorithms import skyfill, skymodel, skypattern
+from pipeline.algorithms import skyfill, skymodel, skypattern, targetlight
 
 SIZE, NOISE, LEVEL = 256, 60.0, 4000.0
 DITHERS = [(0, 0), (30, 4), (-28, 8), (-6, -30), (6, 28), (24, -22)]
@@ -46,7 +46,7 @@ def test_the_sky_under_a_galaxy_is_found_and_the_galaxy_is_not_eaten():
     assert (np.abs(np.mean(errors, axis=0)) < 3 * claimed).all()
     assert np.abs(errors - np.mean(errors, axis=0)).max() < 0.05 * NOISE  # no steps between frames
     assert not model.drifts
-    found = skymodel.extended(model, cells.noise, LEVEL)
+    found = targetlight.extended(model, cells.noise, LEVEL)
     assert 0.15 < found.sum() / np.isfinite(model.target).sum() < 0.6
 
 
@@ -63,7 +63,7 @@ def test_a_slope_that_drifts_is_told_from_the_target(amount, target):
 def test_a_quiet_sky_does_not_drift_and_an_empty_field_has_no_target():
     cells, model = fitted([LEVEL * (1 + 0.01 * k) + 0 * U for k in range(6)], lambda shift: 0 * U)
     assert not model.drifts
-    assert not skymodel.extended(model, cells.noise, LEVEL).any()
+    assert not targetlight.extended(model, cells.noise, LEVEL).any()
     assert model.misfit == pytest.approx(0.85, abs=0.25)
 
 
@@ -167,7 +167,7 @@ def test_a_slope_all_over_the_field_is_the_sky_and_a_disc_on_it_is_a_target():
 
     def found(target):
         model = skymodel.SkyModel(np.zeros((5, 6)), np.zeros((6, 6)), target + noise, errors, 1.0)
-        return skymodel.extended(model, 170.0, 30000.0)
+        return targetlight.extended(model, 170.0, 30000.0)
 
     assert not found(slope).any()
     assert found(disc)[15:25, 15:25].all()
