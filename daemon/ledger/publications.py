@@ -287,9 +287,12 @@ def _commit_withdrawal(tx: Tx, plan: PublishPlan, job: Any) -> None:
     lost = plan.result.get("lost")
     for old in plan.old:
         _gave_way(tx, old, str(lost))
+    row = tx.one("SELECT COALESCE(heir, id) FROM frame_group WHERE id = ?", job["group_id"])
+    group = row[0] if row else 0
     if lost:
-        group = tx.one("SELECT COALESCE(heir, id) FROM frame_group WHERE id = ?", job["group_id"])
-        remake(tx, group[0] if group else 0)
+        remake(tx, group)
+    else:  # what was waited for since the product had it may be done without now
+        marks.touch(tx, group)
     why = lost or f"{plan.name} was made of frames that are not its group's any more"
     for gone in tx.cals.remove_ident(job["key"], why, now=tx.now):
         marks.touch_withdrawn(tx, gone.ident)

@@ -235,7 +235,8 @@ class World:
         self.events = []
         self.ledger = Ledger(self.state / "nirid.db", log=self._log, clock=lambda: self.wall + self.now)
         self.engine = engine or Engine(folder)
-        self.setting = setting(self.products)
+        # As for a file that is cut short, so that what is lost is gone on without before all is quiet.
+        self.setting = replace(setting(self.products), grace_seconds=GRACE)
         self.dispatcher = Dispatcher(
             self.ledger,
             self.engine,
