@@ -8,6 +8,7 @@ import pytest
 
 from daemon.ledger import contents, files, questions
 from daemon.model.states import FileState
+from daemon.plan import planner
 from daemon.plan.planner import plan
 from daemon.work import rounds
 from pipeline.association import CalKind
@@ -133,7 +134,7 @@ def test_a_calibration_costs_no_more_where_many_nights_wait_for_theirs(daemons, 
     """What has chosen a nearer one is not decided on again; most others are too far for that here."""
     looked_at = []
     monkeypatch.setattr(
-        rounds, "plan", lambda groups, *more: looked_at.append(len(groups)) or plan(groups, *more)
+        planner, "plan", lambda groups, *more: looked_at.append(len(groups)) or plan(groups, *more)
     )
     a_job = []
     for count in (5, 20):
