@@ -55,3 +55,15 @@ def test_the_warm_up_compiles_what_a_night_needs(tmp_path):
     answer = json.loads(done.stdout)
     assert answer["loops"] > 20
     assert answer["new"] == {}
+
+
+def test_a_worker_starts_without_scipy_and_can_have_it_later():
+    program = """
+import sys
+from daemon.work import worker
+worker.warm_up(True)
+assert "scipy.linalg" not in sys.modules
+from scipy.linalg import inv
+assert inv([[2.0]])[0, 0] == 0.5
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[2], timeout=60)
