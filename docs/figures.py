@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench import accuracy
 from pipeline.simulate.truth import Product, Truth, spread
-from pipeline.simulate.verify_image import APERTURE, Expected, _aperture, _clean_stars, expect_image
+from pipeline.simulate.verify_image import APERTURE, Expected, aperture_fluxes, clean_stars, expect_image
 
 HERE = Path(__file__).resolve().parent
 PRESETS = {"nirid": "C0", "dragons": "C1"}
@@ -160,10 +160,10 @@ def stars(stacks: dict[str, Stack]) -> Any:
     figure, axes = plt.subplots(1, 2, figsize=(8, 2.8), sharey=True)
     for axis, (preset, stack) in zip(axes, stacks.items(), strict=True):
         product, expected = stack.product, stack.expected
-        x, y, electrons = expected.stars[_clean_stars(product, expected)].T
+        x, y, electrons = expected.stars[clean_stars(product, expected)].T
         sci, flagged = np.ascontiguousarray(product.sci), product.dq != 0
-        measured = _aperture(sci, x, y, flagged)
-        true = _aperture(expected.star_image + expected.galaxy_image, x, y)
+        measured = aperture_fluxes(sci, x, y, flagged)
+        true = aperture_fluxes(expected.star_image + expected.galaxy_image, x, y)
         level = np.median(product.var[stack.empty])
         error = np.sqrt(np.pi * APERTURE**2 * level + electrons / len(stack.frames)) / true
         axis.axhline(1, color="0.7", zorder=0)
