@@ -200,7 +200,7 @@ def ticks(pid: int) -> int:
 
 def compiled(data: Path) -> None:
     """See to it that the loops are compiled and on disk, so that no bench measures the compiler."""
-    from daemon.work.engine.compiled import warm_marker
+    from daemon.engine.compiled import warm_marker
 
     if not warm_marker().exists():
         with scratch() as work:

@@ -39,8 +39,8 @@ def measure(
 
 
 def _row(data: Path, number: int, size: int) -> dict[str, Any]:
-    from daemon.work.engine.limits import Limits
-    from daemon.work.engine.local import LocalEngine
+    from daemon.engine.limits import Limits
+    from daemon.engine.local import LocalEngine
 
     spec = specification(data, number, size)
     with common.scratch() as work:

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 from daemon import instance, limits, logs, owner, systemd
 from daemon.config.options import Config
-from daemon.work.engine import Engine
-from daemon.work.engine.local import STOP_SECONDS
+from daemon.engine import Engine
+from daemon.engine.local import STOP_SECONDS
 from daemon.work.workers import engine_of
 from pipeline.errors import NiridError
 

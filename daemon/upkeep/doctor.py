@@ -23,13 +23,13 @@ from typing import Any, Literal
 from daemon import filesystems, instance, limits
 from daemon.arrivals.sweep import is_passed_over
 from daemon.config.options import Config
+from daemon.engine.deaths import Memory
 from daemon.instance import CannotLock
 from daemon.ledger import cells
 from daemon.ledger.store import SQLITE_VERSION, DatabaseError
 from daemon.upkeep import foldertrial, trial
 from daemon.work import diskguard
 from daemon.work.diskguard import UNKNOWN
-from daemon.work.engine.deaths import Memory
 from pipeline.errors import ConfigError, NiridError
 
 EVENT_SECONDS = 3.0
@@ -302,8 +302,8 @@ def _engine(config: Config) -> Iterator[Finding]:
     engine = config.engine
     if engine.kind == "local":
         return
-    from daemon.work.engine import dask, link, remote
-    from daemon.work.engine.limits import Limits
+    from daemon.engine import dask, link, remote
+    from daemon.engine.limits import Limits
 
     check = f"Dask scheduler {engine.scheduler}"
     folders = [str(folder) for folder in (*config.drop_folders, config.product_folder)]

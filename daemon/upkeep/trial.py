@@ -15,11 +15,11 @@ from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any, Literal
 
 from daemon.config.options import Config
+from daemon.engine import compiled
 from daemon.model.jobs import Outcome
-from daemon.work.engine import compiled
 
 if TYPE_CHECKING:
-    from daemon.work.engine.local import LocalEngine
+    from daemon.engine.local import LocalEngine
 
 
 RUNNER = "daemon.upkeep.trial:run"
@@ -51,7 +51,7 @@ def start_one(
     config: Config, runner: str = RUNNER, patience: float = PATIENCE
 ) -> tuple[Literal["ok", "note", "wrong"], str]:
     """Start a worker, and have it do every recipe once. What it compiles is kept for the daemon."""
-    from daemon.work.engine.local import LocalEngine
+    from daemon.engine.local import LocalEngine
     from daemon.work.workers import engine_of
 
     compiled.settle(config.cache_folder)

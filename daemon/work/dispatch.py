@@ -14,6 +14,7 @@ from dataclasses import InitVar, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+from daemon.engine import OF_THE_MACHINE, Engine
 from daemon.ledger import jobs, publications, searches
 from daemon.ledger import looks as ledger_looks
 from daemon.ledger import products as ledger_products
@@ -27,7 +28,6 @@ from daemon.model.publication import PublishPlan
 from daemon.model.rules import DEFAULT_POLICY, Policy
 from daemon.work.backoff import BackOff
 from daemon.work.diskguard import DiskGuard, tells_of_full_disk
-from daemon.work.engine import OF_THE_MACHINE, Engine
 from daemon.work.losses import Suspects
 from daemon.work.previews import Looks
 from daemon.work.publishing import Publisher

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from daemon.engine import OF_THE_MACHINE, Engine
 from daemon.ledger import searches
 from daemon.ledger.store import Ledger
 from daemon.model.groups import Setting
 from daemon.model.jobs import Outcome, Ticket
 from daemon.work.backoff import BackOff
-from daemon.work.engine import OF_THE_MACHINE, Engine
 
 
 @dataclass

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import asdict
 
 from daemon.config.options import Config
-from daemon.work.engine import Engine, compiled
-from daemon.work.engine.limits import Limits
-from daemon.work.engine.local import LocalEngine
+from daemon.engine import Engine, compiled
+from daemon.engine.limits import Limits
+from daemon.engine.local import LocalEngine
 
 
 def engine_of(
@@ -24,8 +24,8 @@ def engine_of(
         return LocalEngine(
             engine.workers, each, log=log, shared=shared, most_failed_starts=most, on_change=on_change
         )
-    from daemon.work.engine.dask import DaskEngine, greeting
-    from daemon.work.engine.link import Link
+    from daemon.engine.dask import DaskEngine, greeting
+    from daemon.engine.link import Link
 
     folders = [str(folder) for folder in (*config.drop_folders, config.product_folder)]
     link = Link(engine.scheduler, greeting(each, log, folders), engine.tls)

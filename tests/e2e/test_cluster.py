@@ -12,7 +12,7 @@ from tests.e2e.test_night import TINY, Place, frames, right, tiny_night  # noqa:
 # In the first child that begins a job: SIGKILL to the Dask worker that holds it, before its fourth step.
 KILLER = """
 import os, signal, sys
-if "daemon.work.engine.child" in sys.orig_argv:
+if "daemon.engine.child" in sys.orig_argv:
     import daemon.work.worker
     run = daemon.work.worker.run
     def killing(job, should_stop):

@@ -15,11 +15,11 @@ import pytest
 import structlog
 
 from daemon.config import load
+from daemon.engine import dask, link, remote
+from daemon.engine.dask import DaskEngine, greeting
+from daemon.engine.limits import Limits
+from daemon.engine.link import Link
 from daemon.upkeep import doctor
-from daemon.work.engine import dask, link, remote
-from daemon.work.engine.dask import DaskEngine, greeting
-from daemon.work.engine.limits import Limits
-from daemon.work.engine.link import Link
 from tests.cluster import Cluster
 
 
@@ -77,7 +77,7 @@ def children(pid):
     found = []
     for place in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # gone meanwhile
-            ours = b"daemon.work.engine.child" in (place / "cmdline").read_bytes()
+            ours = b"daemon.engine.child" in (place / "cmdline").read_bytes()
             if ours and f"PPid:\t{pid}\n" in (place / "status").read_text():
                 found.append(int(place.name))
     return found

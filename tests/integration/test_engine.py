@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from daemon.work.engine.limits import Limits
-from daemon.work.engine.local import LocalEngine
+from daemon.engine.limits import Limits
+from daemon.engine.local import LocalEngine
 
 
 @dataclass
@@ -28,9 +28,7 @@ class Spec:
 @pytest.fixture
 def make(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
-    monkeypatch.setattr(
-        "daemon.work.engine.compiled.warm_marker", lambda: Path(__file__)
-    )  # "compiled already"
+    monkeypatch.setattr("daemon.engine.compiled.warm_marker", lambda: Path(__file__))  # "compiled already"
     engines = []
 
     def make(workers=1, idle_seconds=30.0, **limits):
@@ -199,7 +197,7 @@ def test_a_job_gets_the_cores_that_no_other_wants(make):
 def test_until_the_loops_are_compiled_one_worker_goes_first(make, monkeypatch, tmp_path):
     engine = make(workers=1)
     engine.stop(0.0)
-    monkeypatch.setattr("daemon.work.engine.compiled.warm_marker", lambda: tmp_path / "not-yet")
+    monkeypatch.setattr("daemon.engine.compiled.warm_marker", lambda: tmp_path / "not-yet")
     second = LocalEngine(2, runner="engine_jobs:run", log={"level": "error"})
     second.start()
     try:
@@ -210,7 +208,7 @@ def test_until_the_loops_are_compiled_one_worker_goes_first(make, monkeypatch, t
 
 
 def test_a_worker_that_cannot_start_is_tried_again_after_a_pause(monkeypatch):
-    monkeypatch.setattr("daemon.work.engine.compiled.warm_marker", lambda: Path(__file__))
+    monkeypatch.setattr("daemon.engine.compiled.warm_marker", lambda: Path(__file__))
     engine = LocalEngine(1, runner="no_such_module:run", log={"level": "error"})
     engine.start()
     try:

@@ -14,12 +14,12 @@ import structlog
 
 from daemon import disk, logs
 from daemon.config import load
+from daemon.engine import WorkersDoNotStart, compiled
+from daemon.engine.local import LocalEngine
 from daemon.model.publication import PublishPlan
 from daemon.upkeep import schedule
 from daemon.work import diskguard, moving
 from daemon.work.diskguard import DiskGuard
-from daemon.work.engine import WorkersDoNotStart, compiled
-from daemon.work.engine.local import LocalEngine
 from pipeline.errors import ConfigError
 from pipeline.files import places
 from tests.night import FakeEngine, frame
@@ -27,7 +27,7 @@ from tests.night import FakeEngine, frame
 
 @pytest.fixture(autouse=True)
 def plain_logs(monkeypatch):
-    monkeypatch.setattr("daemon.work.engine.local.RESTART_SECONDS", (0.05, 0.1))
+    monkeypatch.setattr("daemon.engine.local.RESTART_SECONDS", (0.05, 0.1))
     yield
     structlog.reset_defaults()
 
@@ -66,7 +66,7 @@ def test_a_batch_does_not_wait_for_workers_that_do_not_come():
 
 def test_what_a_worker_prints_is_one_object_a_line_of_the_log(capfd):
     logs.configure(format="json")
-    from daemon.work.engine.words import Words
+    from daemon.engine.words import Words
 
     ear, mouth = os.pipe()
     words = Words(ear)
@@ -271,7 +271,7 @@ def test_a_job_that_was_planned_anew_is_nothing_left_undone(apart):
 
 
 def test_of_a_crash_its_name_is_told_and_not_the_list_that_follows():
-    from daemon.work.engine.words import Words
+    from daemon.engine.words import Words
 
     ear, mouth = os.pipe()
     words = Words(ear)

@@ -9,11 +9,11 @@ import sys
 import pytest
 
 from daemon.config import load
-from daemon.work.engine import WorkersDoNotStart, remote
-from daemon.work.engine.dask import GRACE_SECONDS, HURRIED_SECONDS, DaskEngine, greeting
-from daemon.work.engine.limits import Limits
-from daemon.work.engine.link import Link, News, exposed, safe
-from daemon.work.engine.local import STOP_SECONDS
+from daemon.engine import WorkersDoNotStart, remote
+from daemon.engine.dask import GRACE_SECONDS, HURRIED_SECONDS, DaskEngine, greeting
+from daemon.engine.limits import Limits
+from daemon.engine.link import Link, News, exposed, safe
+from daemon.engine.local import STOP_SECONDS
 from pipeline.errors import ConfigError
 
 A, B = "tcp://127.0.0.1:1001", "tcp://127.0.0.1:1002"

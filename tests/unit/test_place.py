@@ -14,12 +14,12 @@ from daemon import disk, instance, limits
 from daemon.arrivals.sweep import Index
 from daemon.config import load
 from daemon.config.options import Config
+from daemon.engine import child, deaths
+from daemon.engine.deaths import Memory
 from daemon.instance import CannotLock
 from daemon.upkeep import audit
 from daemon.work import diskguard, moving
 from daemon.work.diskguard import DiskGuard
-from daemon.work.engine import child, deaths
-from daemon.work.engine.deaths import Memory
 from pipeline.errors import NiridError
 
 

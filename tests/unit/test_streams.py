@@ -98,7 +98,7 @@ def test_what_pythonpath_brings_along_comes_last(tmp_path):
 
 
 def test_a_worker_finds_its_packages_where_the_daemon_does(tmp_path, monkeypatch):
-    from daemon.work.engine.local import LocalEngine
+    from daemon.engine.local import LocalEngine
 
     (tmp_path / "theirs" / "daemon").mkdir(parents=True)
     (tmp_path / "theirs" / "daemon" / "__init__.py").write_text("raise ImportError('a foreign daemon')")

@@ -12,12 +12,12 @@ import structlog
 from daemon import instance, logs, systemd
 from daemon.arrivals.sweep import Index
 from daemon.config import load
+from daemon.engine.words import Words
 from daemon.ledger.store import Ledger, connect_readonly
 from daemon.model.plain import clean
 from daemon.model.publication import Old, PublishPlan
 from daemon.people import requests
 from daemon.upkeep import backup
-from daemon.work.engine.words import Words
 
 ODD = os.fsdecode(b"caf\xe9-\xff.fits")
 SHOWN = r"caf\xe9-\xff.fits"

@@ -7,7 +7,7 @@
     link.ear                         # readable when there is news
 
 `distributed` is imported here, and only when a link is made. What goes over the wire is JSON text and the
-names of functions in `daemon.work.engine.remote`; Dask itself uses pickle, hence loopback or TLS only.
+names of functions in `daemon.engine.remote`; Dask itself uses pickle, hence loopback or TLS only.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from daemon.engine import remote
 from daemon.model.address import is_loopback
-from daemon.work.engine import remote
 from pipeline.errors import ConfigError, NiridError
 
 LOOK_SECONDS = 1.0  # between two looks at who is there

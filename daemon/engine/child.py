@@ -1,4 +1,4 @@
-"""The life of a worker process: `python -m daemon.work.engine.child`, started by `daemon.work.engine.local`.
+"""The life of a worker process: `python -m daemon.engine.child`, started by `daemon.engine.local`.
 
 It holds one end of a pipe and does what comes out of it, one job after the other, until the pipe is
 closed. It has no database and no other way in or out but the files that a job names.
@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from daemon import limits, logs
-from daemon.work.engine import compiled
-from daemon.work.engine.compiled import AGAIN
+from daemon.engine import compiled
+from daemon.engine.compiled import AGAIN
 from pipeline.errors import NiridError, StopRequested
 
 Runner = Callable[[dict[str, Any], Callable[[], bool]], dict[str, Any]]

@@ -18,19 +18,19 @@ from multiprocessing.connection import wait
 from typing import Any, Protocol
 
 from daemon import logs
+from daemon.engine import WorkersDoNotStart
+from daemon.engine.limits import Limits
+from daemon.engine.link import News
+from daemon.engine.local import STOP_SECONDS
+from daemon.engine.remote import versions
 from daemon.model.jobs import Ending, Outcome, Spec, Ticket
-from daemon.work.engine import WorkersDoNotStart
-from daemon.work.engine.limits import Limits
-from daemon.work.engine.link import News
-from daemon.work.engine.local import STOP_SECONDS
-from daemon.work.engine.remote import versions
 
 GRACE_SECONDS = 30.0  # beyond a limit that the worker itself enforces, until it is given up
 HURRIED_SECONDS = 60.0  # that --until-idle waits for a first worker
 
 
 class Cluster(Protocol):
-    """What the engine wants of a `daemon.work.engine.link.Link`."""
+    """What the engine wants of a `daemon.engine.link.Link`."""
 
     address: str
     ear: Any
@@ -56,7 +56,7 @@ class _Running:
 
 @dataclass
 class DaskEngine:
-    """See `daemon.work.engine.Engine` for the methods.
+    """See `daemon.engine.Engine` for the methods.
 
     on_change : told why no worker can be used, and "" when one can
     hurry : give up when for HURRIED_SECONDS there is no worker and none is getting ready
@@ -233,6 +233,6 @@ def greeting(
     folders: Sequence[str],
     runner: str = "daemon.work.worker:run",
 ) -> str:
-    """What each worker is told first; see `daemon.work.engine.remote.greet`."""
+    """What each worker is told first; see `daemon.engine.remote.greet`."""
     said = {"versions": versions(), "folders": list(folders), "limits": asdict(limits), "log": dict(log)}
     return json.dumps({**said, "runner": runner})

@@ -3,7 +3,7 @@
 Not a process pool: in the executors of the standard library one killed worker fails the jobs of the
 others, and a job that hangs cannot be killed. Here a job is one child; what happens to it happens to
 that job only. Nothing blocks: `poll` looks, `waitables` tells when to look. What a worker prints is read by a
-thread of its own (`daemon.work.engine.words`).
+thread of its own (`daemon.engine.words`).
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from pathlib import Path
 from typing import Any
 
 from daemon import logs
+from daemon.engine import WorkersDoNotStart, compiled, deaths
+from daemon.engine.compiled import AGAIN
+from daemon.engine.deaths import Memory
+from daemon.engine.limits import Limits
+from daemon.engine.words import Words
 from daemon.model.jobs import Ending, Outcome, Spec
-from daemon.work.engine import WorkersDoNotStart, compiled, deaths
-from daemon.work.engine.compiled import AGAIN
-from daemon.work.engine.deaths import Memory
-from daemon.work.engine.limits import Limits
-from daemon.work.engine.words import Words
 from pipeline.files.places import home
 from pipeline.parallel import cores as cores_here
 
@@ -47,7 +47,7 @@ KEEP_MEMORY = {
     "MALLOC_TOP_PAD_": str(64 << 20),
     "MALLOC_ARENA_MAX": "1",  # one store for all threads of a job
 }
-CHILD = "daemon.work.engine.child"
+CHILD = "daemon.engine.child"
 # A worker finds its packages where we have found ours, and elsewhere only what we have not.
 BOOT = """import json, runpy, sys
 path = json.loads(sys.argv[2])["path"]
@@ -81,7 +81,7 @@ class _Worker:
 
 @dataclass
 class LocalEngine:
-    """The engine of one machine; see `daemon.work.engine.Engine` for the methods.
+    """The engine of one machine; see `daemon.engine.Engine` for the methods.
 
     runner : "module:function" that a child calls with (spec as a dict, should_stop) and that answers
         with a JSON-able dict; `module.warm_up(compiled)`, if there is one, is called before the first job;

@@ -6,7 +6,7 @@
     ask_to_stop(key)             from another thread, while `work` runs
 
 So the limits of time and memory, the kill of a job that hangs, and the sorting of what goes wrong are
-those of `daemon.work.engine.local`, on whichever host. Everything comes and goes as JSON text: of what Dask
+those of `daemon.engine.local`, on whichever host. Everything comes and goes as JSON text: of what Dask
 unpickles nothing but the name of one of these functions is ours. The scheduler imports this module too.
 """
 
@@ -24,11 +24,11 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
+from daemon.engine import WorkersDoNotStart
+from daemon.engine.limits import Limits
+from daemon.engine.local import LocalEngine
 from daemon.instance import UMASK
 from daemon.model.jobs import Outcome
-from daemon.work.engine import WorkersDoNotStart
-from daemon.work.engine.limits import Limits
-from daemon.work.engine.local import LocalEngine
 
 # What the bits of a product depend on; with another of these they would depend on who made it.
 PACKAGES = ("nirid", "numpy", "scipy", "astropy", "numba", "sep")
