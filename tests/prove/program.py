@@ -156,6 +156,13 @@ def _memory_mb(pid: int) -> float:
     return 0.0
 
 
+def _until_a_job_is_done(place) -> None:
+    """A short storm may be over before the first worker is ready on a busy machine."""
+    until = time.monotonic() + LONGEST / 5
+    while time.monotonic() < until and not place.ask("SELECT 1 FROM job WHERE state = 'done'"):
+        time.sleep(0.2)
+
+
 PAUSED = "disk = { low_water_mb = 1000000000 }\n"  # more room than there is anywhere
 
 
@@ -175,6 +182,8 @@ def storm(frames: int, *, part=(0, 1), seed=0, per_second=20.0, side=256, paused
         try:
             memory = _fall(place, daemon, frames, per_second, side, chance)
             late = _until_registered(place, frames)
+            if not paused:
+                _until_a_job_is_done(place)
         finally:
             daemon.send_signal(signal.SIGTERM)
             try:
