@@ -48,7 +48,7 @@ def ingest(path: str, *, patience: Patience = "live") -> FileRecord:
     """Read one file and say what it is.
 
     patience : "live", when what is incomplete is no content yet; "overdue" when it has not changed for the
-    grace time (see `stability.Due`), so that what is incomplete is damaged; "batch" for --until-idle, where
+    grace time (see `settle.Due`), so that what is incomplete is damaged; "batch" for --until-idle, where
     waits count as elapsed: what is short is "incomplete", and a frame like one that is damaged
     """
     try:

@@ -42,7 +42,7 @@ def note_running_hours(tx: Tx, hours: float) -> None:
 
 
 class LedgerWorld:
-    """`planner.World`, answered from the ledger."""
+    """`model.groups.World`, answered from the ledger."""
 
     def __init__(self, tx: Tx, setting: Setting, overrides: Overrides) -> None:
         self.tx, self.setting, self.overrides = tx, setting, overrides

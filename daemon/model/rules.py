@@ -1,4 +1,4 @@
-"""When a recipe starts: rules as data. The planner that applies them is `daemon/planner.py`."""
+"""When a recipe starts: rules as data. The planner that applies them is `daemon/plan/planner.py`."""
 
 from __future__ import annotations
 

@@ -98,3 +98,4 @@ def test_accepted_again_everything_is_as_it_was(made, tiny_night):  # noqa: F811
     made.nirid("accept", "N20160102S0425")
     made.run()
     right(made, tiny_night, TINY)
+    assert made.json("audit")["unaccounted"] == []

@@ -143,6 +143,7 @@ def test_what_is_no_file_leaves_no_trace(landing, make):
     landing.watcher.hint(str(path))  # as the event of its creation does
     drop(landing, 1)
     until(landing, {"N20160102S0001.fits": "ready"})
+    assert path.name not in states(landing)
 
 
 def test_what_went_unread_while_the_daemon_was_down_has_vanished(landing):

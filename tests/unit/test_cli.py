@@ -1,34 +1,11 @@
 """The command: help, exit codes, one JSON document and nothing else on standard output."""
 
 import json
-import logging
 import os
 import subprocess
 import sys
 
 import pytest
-import structlog
-
-from daemon.cli import main
-
-
-@pytest.fixture
-def nirid(tmp_path, monkeypatch, capsys):
-    """The command in this process, in an empty folder; answers with what it wrote."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("NIRID_CONFIG", raising=False)
-
-    def nirid(*words, code=0):
-        with pytest.raises(SystemExit) as end:
-            main(words)
-        done = capsys.readouterr()
-        assert end.value.code == code, done
-        return done
-
-    yield nirid
-    structlog.reset_defaults()
-    logging.basicConfig(force=True)
-    logging.captureWarnings(False)
 
 
 def test_help_is_quick_and_names_the_commands():

@@ -4,27 +4,10 @@ import click
 import pytest
 
 from daemon import cli
-from daemon.cli import main
 from daemon.cli.words import Night, existing, sorted_out, state_of_a_file
 from daemon.model.states import FileState
 from pipeline.errors import NiridError
 from pipeline.simulate import PRESETS
-
-
-@pytest.fixture
-def nirid(tmp_path, monkeypatch, capsys):
-    """The command in this process, in an empty folder; answers with what it said, when it has ended so."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("NIRID_CONFIG", raising=False)
-
-    def nirid(*words, code=0):
-        with pytest.raises(SystemExit) as end:
-            main(words)
-        done = capsys.readouterr()
-        assert end.value.code == code, done
-        return done
-
-    return nirid
 
 
 @pytest.mark.parametrize(
