@@ -16,6 +16,7 @@ import numpy.typing as npt
 from pipeline.errors import FrameMismatch
 from pipeline.headers.descriptors import Descriptors, describe, describes
 from pipeline.headers.merged import WCS_CARDS
+from pipeline.headers.tags import Tags, retags, tags_of
 from pipeline.headers.tangent import Tangent, tangent
 from pipeline.names import root_of
 from pipeline.quickcards import quick_cards
@@ -90,6 +91,7 @@ class Frame:
     verdicts: tuple[Verdict, ...] = ()  # of every frame of its group that is odd, itself among them
     _descriptors: Descriptors | None = field(default=None, repr=False)
     _tangent: Tangent | None = field(default=None, repr=False)
+    _tags: Tags | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         for name in _PLANES:
@@ -124,6 +126,14 @@ class Frame:
         return self._descriptors
 
     @property
+    def tags(self) -> Tags:
+        """What kind of frame it is, in Gemini's vocabulary, told once for each header."""
+        if self._tags is None:
+            object.__setattr__(self, "_tags", tags_of(self.header))
+        assert self._tags is not None
+        return self._tags
+
+    @property
     def tangent(self) -> Tangent | None:
         """Its world coordinates as plain arithmetic, read once for each header; None without usable ones."""
         if self._tangent is None:
@@ -153,6 +163,8 @@ class Frame:
         """
         if "header" in changes or changes.get("sci", self.sci).shape != self.shape or describes(cards or ()):
             changes["_descriptors"] = changes["_tangent"] = None
+        if "header" in changes or retags(self.header, cards or {}):
+            changes["_tags"] = None
         if cards or history:
             with quick_cards():
                 header = _with_cards(changes.get("header", self.header), cards or {})

@@ -56,6 +56,7 @@ def main(setup: dict[str, Any]) -> None:
         with contextlib.suppress(OSError):  # a read-only installation compiles at every start
             marker.touch()
     gc.freeze()
+    gc.set_threshold(50_000, 20, 50)  # a job makes tens of thousands of cards, and hardly a circle
     gc.enable()
     _send(pipe, {"ready": round(time.monotonic() - began, 3)})
     with contextlib.suppress(EOFError, OSError):

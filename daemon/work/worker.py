@@ -33,7 +33,6 @@ from pipeline.files.read import plain_rows
 from pipeline.files.scratch import planes_on_disk
 from pipeline.files.structure import hash_file, read_structure
 from pipeline.frame import Frame, Frames
-from pipeline.headers.tags import tags_of
 from pipeline.parallel import each, threads
 from pipeline.primitive import run_recipe
 from pipeline.produce import Source
@@ -130,7 +129,7 @@ def run(job: Mapping[str, Any], should_stop: Callable[[], bool]) -> dict[str, An
             "sha256": written.sha256,
             "name": spec.name,
             "descriptors": written.frame.descriptors.to_json(),
-            "tags": sorted(tags_of(written.frame.header)),
+            "tags": sorted(written.frame.tags),
             "quality": _quality(written.frame),
             "notes": list(dict.fromkeys((*spec.notes, *product.notes))),
             "steps": progress.steps,

@@ -6,7 +6,7 @@ Source: the tag set of Gemini's astrodata for NIRI.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from pipeline.headers.values import Cards, number, text
@@ -121,6 +121,22 @@ RULES = (
     Rule("PREPARED", _prepared),
     Rule("UNPREPARED", lambda h: not _prepared(h)),
 )
+
+
+# Cards whose value a rule reads, and those that only have to be there.
+_READ = frozenset((
+    "INSTRUME", "OBSERVAT", "TELESCOP", "OBSTYPE", "OBJECT", "FILTER3", "GCALLAMP", "GCALSHUT",
+    "OBSCLASS", "FRAME", "AIRMASS", "TRKFRAME", "RATRACK", "DECTRACK",
+))  # fmt: skip
+_THERE = frozenset((*_PROCESSED, "BPMASK", "PROCBPM", "PROCSCI", "GMOSAIC", "PROCTELL", "EXTRACT", "GEM-TLM"))
+
+
+def retags(cards: Cards, changes: Mapping[str, object]) -> bool:
+    """True when setting these cards (None: removing them) may change the tags."""
+    return any(
+        key in _READ or ((key in _THERE or "PREPAR" in key) and (value is None or key not in cards))
+        for key, value in changes.items()
+    )
 
 
 def tags_of(cards: Cards) -> Tags:

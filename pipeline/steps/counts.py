@@ -11,7 +11,6 @@ import numpy as np
 from pipeline import niri
 from pipeline.errors import BadFrame
 from pipeline.frame import Frame
-from pipeline.headers.tags import tags_of
 from pipeline.headers.values import number
 from pipeline.params import bounded
 from pipeline.primitive import Calibrations, per_frame
@@ -88,7 +87,7 @@ def _pedestal(frame: Frame, cals: Calibrations) -> float:
     again: they are real, and have noise. A mean within 5 sigma of the median, one pixel in 16: counts are
     whole ADU, and so would a median be, a step of 12 electrons.
     """
-    dark = frame if "DARK" in tags_of(frame.header) else cals.of(frame).dark
+    dark = frame if "DARK" in frame.tags else cals.of(frame).dark
     if dark is None:
         return 0.0
     values = dark.sci[::4, ::4][dark.dq[::4, ::4] == 0].astype(np.float64)

@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 from pipeline.errors import CalibrationNotFound, FrameMismatch, NotEnoughFrames
 from pipeline.frame import NO_DATA, Frame, Frames
-from pipeline.headers.tags import tags_of
 from pipeline.params import bounded
 from pipeline.primitive import Calibrations, per_frame, primitive
 from pipeline.steps.members import judged_table
@@ -33,7 +32,7 @@ def stack_darks(frames: Frames, params: StackDarksParams, cals: Calibrations) ->
     Raises FrameMismatch for a frame that is no dark, or of another exposure time (0.01 s) or setting.
     """
     for frame in frames:
-        if "DARK" not in tags_of(frame.header):
+        if "DARK" not in frame.tags:
             raise FrameMismatch(f"{frame.name} is {frame.descriptors.observation_type}, wanted DARK")
         found, wanted = frame.descriptors.exposure_time, frames[0].descriptors.exposure_time
         if found is None or wanted is None or abs(found - wanted) >= SAME_EXPOSURE_SECONDS:

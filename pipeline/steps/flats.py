@@ -10,7 +10,6 @@ import numpy as np
 
 from pipeline.errors import BadFrame, CalibrationNotFound, NotEnoughFrames
 from pipeline.frame import BAD_PIXEL, UNILLUMINATED, Frame, Frames
-from pipeline.headers.tags import tags_of
 from pipeline.params import bounded
 from pipeline.primitive import Calibrations, per_frame, primitive
 from pipeline.steps.darks import DoCal, fitted, goes_on
@@ -41,8 +40,8 @@ def make_lamp_flat(frames: Frames, params: MakeLampFlatParams, cals: Calibration
     the lamp-on stack is used as it is, with a note. Raises NotEnoughFrames without lamp-on frames.
     """
     darks = [frame for frame in frames if is_dark(frame)]
-    on = [frame for frame in frames if "LAMPON" in tags_of(frame.header)]
-    off = [frame for frame in frames if "LAMPOFF" in tags_of(frame.header)]
+    on = [frame for frame in frames if "LAMPON" in frame.tags]
+    off = [frame for frame in frames if "LAMPOFF" in frame.tags]
     if not on:
         raise NotEnoughFrames(f"no frame with the lamp on among {len(frames)}: {frames[0].name} ...")
     require_same(on + off, "filter_name", "camera", "read_mode", "gain")
@@ -87,7 +86,7 @@ def _to_mean_level(frames: Frames) -> list[float] | None:
 
 
 def is_dark(frame: Frame) -> bool:
-    return "DARK" in tags_of(frame.header)
+    return "DARK" in frame.tags
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.frame import Frame, Frames
-from pipeline.headers.tags import tags_of
 from pipeline.steps import pointing
 from pipeline.steps.frameshifts import STRONG, AdjustWCSParams, Shift, Shifts, by_offsets, by_wcs, points_of
 from pipeline.steps.limits import LIMITS
@@ -122,7 +121,7 @@ def fallen_back(
     from pipeline.algorithms.matching import Match
 
     reference = frames[place]
-    moving = "NON_SIDEREAL" in tags_of(frames[0].header)
+    moving = "NON_SIDEREAL" in frames[0].tags
     scale = pointing.projection(reference).pixel_scale
     offsets = params.fallback == "offsets" or params.method == "offsets"
     told = [(by_offsets(reference, f) if offsets else None) or by_wcs(reference, f) for f in frames]

@@ -16,7 +16,6 @@ import numpy as np
 
 from pipeline.errors import NotEnoughFrames
 from pipeline.frame import SATURATED, Frame, Frames
-from pipeline.headers.tags import tags_of
 from pipeline.headers.values import number
 from pipeline.parallel import each
 from pipeline.params import bounded
@@ -99,7 +98,7 @@ def _in_spite(verdict: Verdict) -> Verdict:
 
 
 def _kind(frame: Frame) -> str:
-    tags = tags_of(frame.header)
+    tags = frame.tags
     if "DARK" in tags:
         return "dark"
     return "lamp-on" if "LAMPON" in tags else "lamp-off" if "LAMPOFF" in tags else "image"

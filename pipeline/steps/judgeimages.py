@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from pipeline.frame import Frame, Frames
-from pipeline.headers.tags import tags_of
 from pipeline.headers.values import number
 from pipeline.params import bounded
 from pipeline.primitive import Calibrations, per_frame, primitive
@@ -180,7 +179,7 @@ def _verdicts(
         if verdict is None and own.shape is not None and unlike is not None and usual is not None:
             verdict = _by_shape(frame, own.shape, unlike, usual, params, few=len(frames) <= FEW)
         cloud = _by_light(frame, light, params)
-        if cloud is not None and "NON_SIDEREAL" in tags_of(frame.header):
+        if cloud is not None and "NON_SIDEREAL" in frame.tags:
             reason = (
                 "its target has another light than in the others: cloud, or the target itself; not scaled"
             )

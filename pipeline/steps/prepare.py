@@ -10,7 +10,6 @@ from pipeline import niri
 from pipeline.errors import BadFrame, NotEnoughFrames
 from pipeline.frame import Frame, Frames
 from pipeline.headers import wcscards
-from pipeline.headers.tags import tags_of
 from pipeline.headers.times import odd_date
 from pipeline.headers.values import number, sane_wcs
 from pipeline.params import bounded
@@ -50,13 +49,13 @@ def prepare(frames: Frames, params: PrepareParams, cals: Calibrations) -> Frames
     Raises BadFrame for another instrument; NotEnoughFrames when the WCS leaves fewer than 3.
     """
     prepared = [_standardise(_with_reading(_validated(frame)), params.mode) for frame in frames]
-    if any({"DARK", "FLAT", "ARC"} & tags_of(frame.header) for frame in prepared):
+    if any({"DARK", "FLAT", "ARC"} & frame.tags for frame in prepared):
         return prepared
     return _check_wcs(prepared, params)
 
 
 def _validated(frame: Frame) -> Frame:
-    tags = tags_of(frame.header)
+    tags = frame.tags
     if "NIRI" not in tags:
         raise BadFrame(frame.name, f"INSTRUME is {frame.header.get('INSTRUME')!r}, wanted NIRI")
     if not 0 < (frame.descriptors.exposure_time or 0.0) < LONGEST_EXPOSURE:
@@ -186,7 +185,7 @@ def _problem(frame: Frame, base: Frame | None, params: PrepareParams) -> str | N
     if not sane_wcs(frame.header):
         refused = frame.header.get(wcscards.REFUSED)
         return str(refused) if refused else "it has no WCS, or none that a NIRI camera can have"
-    if "NON_SIDEREAL" in tags_of(frame.header):
+    if "NON_SIDEREAL" in frame.tags:
         return None
     facts = frame.descriptors
     if facts.is_ao and frame.header.get("CRFOLLOW") == "no":

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.frame import Frame, Frames
-from pipeline.headers.tags import tags_of
 from pipeline.primitive import Calibrations, note, primitive
 from pipeline.steps import pointing
 from pipeline.steps.frameshifts import (
@@ -77,7 +76,7 @@ def adjust_wcs_to_reference(frames: Frames, params: AdjustWCSParams, cals: Calib
 
 def _registered(frames: Frames, params: AdjustWCSParams) -> tuple[int, Shifts]:
     """(place of the reference, how each frame lies to it; None where nothing tells)."""
-    moving = "NON_SIDEREAL" in tags_of(frames[0].header)
+    moving = "NON_SIDEREAL" in frames[0].tags
     order = candidates(frames) if params.reference == "best" else [0]
     if params.method == "offsets":
         return order[0], [None if k != order[0] else itself(frames[k]) for k in range(len(frames))]

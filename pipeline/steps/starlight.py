@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.frame import SATURATED, Frame, Frames
-from pipeline.headers.tags import tags_of
 from pipeline.headers.values import number
 from pipeline.parallel import each
 from pipeline.steps.frameshifts import by_wcs
@@ -45,7 +44,7 @@ class Seen(NamedTuple):
 def compared(frames: Frames, base: Frame) -> list[Seen]:
     """What every frame shows of the stars of one of them."""
     chosen = stars_of(base)
-    if chosen is not None and "NON_SIDEREAL" in tags_of(base.header):
+    if chosen is not None and "NON_SIDEREAL" in base.tags:
         chosen = _in_most(frames, base, chosen)
     if chosen is None:
         return [Seen(None, None, 0)] * len(frames)
@@ -185,7 +184,7 @@ def look_at(
     x, y = by_wcs(reference, frame).to_input(stars.x, stars.y)
     half = math.ceil(5 * usual)
     inside = (x > half) & (x < nx - half) & (y > half) & (y < ny - half)
-    if "NON_SIDEREAL" in tags_of(frame.header) and frame.catalog is not None and frame.catalog.size:
+    if "NON_SIDEREAL" in frame.tags and frame.catalog is not None and frame.catalog.size:
         # The frames lie on each other at the target: stars are elsewhere.
         inside &= (_away(frame, x, y).min(axis=1) < 2 * usual) & ~_beside(frame, x, y, stars.flux, half)
     expected = int((inside & _seen_there(frame, x, y)).sum())

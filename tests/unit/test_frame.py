@@ -130,3 +130,11 @@ def test_cards_are_set_as_in_a_copy_of_the_header():
     wanted.add_history("more")
     assert other.header.tostring() == wanted.tostring()
     assert made.header.tostring() == before
+
+
+def test_tags_follow_the_header():
+    made = frame().evolve(cards={"INSTRUME": "NIRI", "OBSTYPE": "DARK"})
+    assert {"NIRI", "DARK", "RAW"} <= made.tags
+    assert made.tags is made.evolve(cards={"BUNIT": "electron"}).tags
+    assert "RAW" not in made.stamped("PREPARE").tags
+    assert "FLAT" in made.evolve(cards={"OBSTYPE": "FLAT"}).tags

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.headers.tags import tags_of
+from pipeline.headers.tags import retags, tags_of
 
 BASE = {
     "INSTRUME": "NIRI",
@@ -117,3 +117,41 @@ def test_another_instrument_is_not_niri():
 
 def test_an_empty_header_does_not_raise():
     assert tags_of({}) == {"IMAGE", "RAW", "UNPREPARED"}
+
+
+class Watched(dict):
+    """Cards that remember which of them were read, and which were only looked for."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)
+        self.read: set[str] = set()
+        self.sought: set[str] = set()
+
+    def get(self, key, default=None):
+        self.read.add(key)
+        return super().get(key, default)
+
+    def __getitem__(self, key):
+        self.read.add(key)
+        return super().__getitem__(key)
+
+    def __contains__(self, key):
+        self.sought.add(key)
+        return super().__contains__(key)
+
+
+def test_what_changes_the_tags_is_known():
+    """A frame keeps its tags while no card changes that a rule looks at."""
+    seen = Watched({**BASE, **TRACKED, "OBSTYPE": "OBJECT", "AIRMASS": 1.0, "GCALSHUT": "OPEN"})
+    other = Watched({**seen, "FRAME": "AZEL_TOPO", "GCALLAMP": "IRhigh"})
+    tags_of(seen), tags_of(other)
+    assert len(seen.read | other.read) > 10
+    assert "GEM-TLM" in seen.sought
+    for key in seen.read | other.read:
+        assert retags({key: "x"}, {key: "y"}), key
+    for key in seen.sought | other.sought:
+        assert retags({}, {key: "y"}), key
+        assert retags({key: "x"}, {key: None}), key
+    assert retags({}, {"PREPARE": "now"})
+    assert not retags({"PREPARE": "then"}, {"PREPARE": "now"})
+    assert not retags({"GEM-TLM": "then"}, {"GEM-TLM": "now", "DARKIM": "x"})
