@@ -81,7 +81,8 @@ def answer_of(settings: Settings, night: str | None) -> dict[str, Any]:
         running = instance.running(config)
         report = health.examine(config, Limits(), whole=False)
         hangs = any(p.check == "drop folder" and "does not answer" in p.text for p in report.problems)
-        named, rows = tonight.sequences(db, night)
+        now = time.time()
+        named, rows = tonight.sequences(db, night, now)
         return {
             "daemon": running,
             "paused": _paused(config, running),
@@ -89,10 +90,10 @@ def answer_of(settings: Settings, night: str | None) -> dict[str, Any]:
             "requests": len(requests.waiting(config.state_folder)),
             "outdated": outdated.count(db, setting_of(config), config.parameters),
             **questions.status(db),
-            "now": questions.iso(time.time()),
+            "now": questions.iso(now),
             "waits": questions.waits(db),
-            "refused": len(requests.refused(db, time.time() - 86400)),
-            "needs": [*_needed(report, config, db), *questions.for_a_person(db, time.time() - 86400)],
+            "refused": len(requests.refused(db, now - 86400)),
+            "needs": [*_needed(report, config, db), *questions.for_a_person(db, now - 86400)],
             "night": named,
             "sequences": rows,
             "elsewhere": tonight.unfinished_elsewhere(db, rows),

@@ -60,10 +60,10 @@ def folder(state: Path) -> Path:
     return place
 
 
-def submit(state: Path, request: Mapping[str, Any]) -> str:
+def submit(state: Path, request: Mapping[str, Any], clock: Callable[[], float] = time.time) -> str:
     """Put a request where the daemon finds it; returns its id. OSError when the user may not."""
     place = folder(state)
-    name = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}-{secrets.token_hex(4)}"
+    name = f"{datetime.fromtimestamp(clock(), UTC):%Y%m%dT%H%M%S.%f}-{secrets.token_hex(4)}"
     part = place / f".{name}.part"
     fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     try:

@@ -1,7 +1,7 @@
 """The night as an observer asks for it: its sequences with seeing and zero point, what there is to see.
 
-    night, rows = sequences(db)              # the latest night, and what was taken since
-    night, rows = sequences(db, "20160102")  # or this one
+    night, rows = sequences(db, None, now)        # the latest night, and what was taken since
+    night, rows = sequences(db, "20160102", now)  # or this one
     looks = to_look_at(db, rows)
 
 Plain data; where a number is not of a product yet, it says so.
@@ -9,7 +9,6 @@ Plain data; where a number is not of a product yet, it says so.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -29,8 +28,10 @@ BEFORE = 20 * 3600.0  # a night and the calibrations of its day, before its late
 AHEAD = 86400.0  # a frame of later than tomorrow has a wrong clock, and is not tonight
 
 
-def sequences(db: Reader, night: str | None = None) -> tuple[str, list[Row]]:
+def sequences(db: Reader, night: str | None, now: float) -> tuple[str, list[Row]]:
     """(night, its groups): those of objects first, each in order of time. night : "" when there is none.
+
+    now : seconds since the epoch
 
     group, rule, role, state, reason : as `questions.groups` has them
     name : of the product, "" when there is none; path, version : of it
@@ -40,7 +41,7 @@ def sequences(db: Reader, night: str | None = None) -> tuple[str, list[Row]]:
     seeing, zero_point, zero_point_error : arcsec and magnitudes, None where unknown
     of : "product", "look" when they are of a running stack or first look, "" when there are none
     """
-    low, high = _span(db, night)
+    low, high = _span(db, night, now)
     made = [_sequence(group) for group in ledger_night.taken(db, low, high)]
     if night is not None:
         made = [row for row in made if row["night"] == night]
@@ -50,11 +51,11 @@ def sequences(db: Reader, night: str | None = None) -> tuple[str, list[Row]]:
     return named, sorted(made, key=lambda row: not row["role"])
 
 
-def _span(db: Reader, night: str | None) -> tuple[float, float]:
+def _span(db: Reader, night: str | None, now: float) -> tuple[float, float]:
     if night is not None:
         begin = datetime.strptime(f"{night}+0000", "%Y%m%d%z").timestamp()
         return begin - 86400.0, begin + 2 * 86400.0  # names are given by the observatory's clock
-    until = time.time() + AHEAD
+    until = now + AHEAD
     last = ledger_night.latest_frame(db, until)
     return (0.0, 0.0) if last is None else (last - BEFORE, until)
 

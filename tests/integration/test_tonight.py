@@ -1,6 +1,7 @@
 """The night as `nirid status` has it: sequences, their worth, what there is to see, what needs a person."""
 
 import json
+import time
 from dataclasses import replace
 from functools import partial
 
@@ -37,7 +38,7 @@ def daemon(daemons):
 
 
 def by_name(daemon, night=None):
-    named, rows = daemon.ask(tonight.sequences, night)
+    named, rows = daemon.ask(tonight.sequences, night, time.time())
     return named, {(row["rule"], row["first"]): row for row in rows}, rows
 
 

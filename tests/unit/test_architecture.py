@@ -114,6 +114,39 @@ def test_inner_rings_open_no_file():
     assert [str(path) for path in INNER if opens(path)] == []
 
 
+# Here the time is told by whoever asks: a test can say what time it is, and an answer holds for one moment.
+CLOCKLESS = (
+    *(f"daemon/{room}" for room in ("model", "plan", "ledger", "people")),
+    *(f"daemon/arrivals/{name}.py" for name in ("settle", "read")),
+)
+OF_TIME = re.compile(r"time\.\w+|(datetime|date)(\.datetime|\.date)?\.(now|utcnow|today)")
+
+
+def clocks_read(module):
+    """Lines where a clock is read; one that is named as what an argument or a field is by default is not."""
+    by_default = set()
+    for node in ast.walk(module):
+        if isinstance(node, ast.arguments):
+            by_default |= {id(value) for value in (*node.defaults, *node.kw_defaults)}
+        elif isinstance(node, ast.AnnAssign):
+            by_default.add(id(node.value))
+    return [
+        node.lineno
+        for node in ast.walk(module)
+        if (isinstance(node, ast.ImportFrom) and node.module == "time")
+        or (isinstance(node, ast.Attribute) and OF_TIME.fullmatch(ast.unparse(node)))
+        if id(node) not in by_default
+    ]
+
+
+def test_the_time_is_told_to_those_who_decide_and_remember():
+    seen = "def f(a=time.time): time.monotonic()\nb: Clock = time.time\nc = datetime.now(UTC) - time.time()"
+    assert clocks_read(ast.parse(seen)) == [1, 3, 3]
+    paths = [path for path in sources(*CLOCKLESS) if path != ROOT / "daemon/ledger/store.py"]
+    assert len(paths) > 50
+    assert {f"{p.relative_to(ROOT)}:{line}" for p in paths for line in clocks_read(tree(p))} == set()
+
+
 def test_algorithms_know_arrays_only():
     known = {"pipeline", "pipeline.algorithms", "pipeline.parallel"}  # the last knows nothing of ours itself
     found = {
