@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Iterable, Mapping
 from copy import copy
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,12 +17,15 @@ from pipeline.headers.merged import WCS_CARDS
 from pipeline.headers.tags import Tags, retags, tags_of
 from pipeline.headers.tangent import Tangent, tangent
 from pipeline.names import root_of
+from pipeline.parallel import each
 from pipeline.quickcards import quick_cards
 from pipeline.verdict import Verdict, merged
 
 if TYPE_CHECKING:  # the daemon knows frames by name only, and starts in half the time without it
     from astropy.io import fits
     from astropy.wcs import WCS
+
+T = TypeVar("T")
 
 FloatImage: TypeAlias = npt.NDArray[np.float32]
 MaskImage: TypeAlias = npt.NDArray[np.uint16]
@@ -45,18 +46,12 @@ _PLANES = ("sci", "var", "dq", "objmask", "coverage")
 _DTYPES = {"sci": np.float32, "var": np.float32, "dq": np.uint16, "objmask": np.bool_, "coverage": np.uint16}
 
 
-Keep: TypeAlias = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
-_keeper: ContextVar[Keep | None] = ContextVar("keeper", default=None)
+Keep: TypeAlias = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]  # the same pixels, where a run keeps them
 
 
-@contextmanager
-def keeping_planes(keep: Keep) -> Iterator[None]:
-    """Planes of frames that are made inside become what `keep` makes of them: the same pixels elsewhere."""
-    token = _keeper.set(keep)
-    try:
-        yield
-    finally:
-        _keeper.reset(token)
+def in_memory(plane: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The `Keep` of a run whose planes stay where they were made."""
+    return plane
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,9 +98,6 @@ class Frame:
                     f"{self.name}: {name} is {plane.dtype} {plane.shape}, "
                     f"wanted {np.dtype(_DTYPES[name])} {self.sci.shape}"
                 )
-            if keep := _keeper.get():
-                plane = keep(plane)
-                object.__setattr__(self, name, plane)
             if plane.flags.writeable:
                 view = plane.view()
                 view.flags.writeable = False
@@ -177,6 +169,15 @@ class Frame:
             changes["verdicts"] = merged(self.verdicts, verdicts)
         return replace(self, **changes)
 
+    def kept(self, keep: Keep) -> Frame:
+        """The same frame, its planes where `keep` puts them; itself where that is where they are."""
+        moved: dict[str, Any] = {}
+        for name in _PLANES:
+            plane = getattr(self, name)
+            if plane is not None and (there := keep(plane)) is not plane:
+                moved[name] = there
+        return replace(self, **moved) if moved else self
+
     def stamped(self, key: str, **changes: Any) -> Frame:
         """`evolve` that also marks the header with a step's keyword (and Gemini's GEM-TLM).
 
@@ -232,6 +233,15 @@ class Frame:
 
 
 Frames: TypeAlias = list[Frame]
+
+
+def for_each(function: Callable[[T], Frame], items: Iterable[T], keep: Keep) -> Frames:
+    """A frame of each item, several at a time; the planes of each are kept as soon as they are made.
+
+    For every step that gives each of its frames new planes: those of a large group do not fit into memory,
+    not even until the step is over.
+    """
+    return each(lambda item: function(item).kept(keep), items)
 
 
 def _with_cards(header: fits.Header, changes: Mapping[str, Any]) -> fits.Header:

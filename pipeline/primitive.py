@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from pipeline import params
 from pipeline.association import CalKind
 from pipeline.errors import NotEnoughFrames, OverrideError, ReductionError
-from pipeline.frame import Frame, Frames
+from pipeline.frame import Frame, Frames, Keep, for_each, in_memory
 from pipeline.headers.zeropoint import ZeroPoint
 from pipeline.parallel import each
 from pipeline.travel import once
@@ -27,12 +27,12 @@ PATHS = {"darkCorrect": ("dark",), "flatCorrect": ("flat",)}
 
 @dataclasses.dataclass(frozen=True)
 class Calibrations:
-    """The calibrations of one run; None where there is none.
+    """What one run has for each of its steps: its calibrations, None where there is none.
 
     Masks are frames whose `dq` holds the bits. `user_bpm` is given by hand, the others by association.
     `zero_points` are those of all standards of the night that may serve; `warnings` what was wrong with any
     of the calibrations, each with its name before it: they are notes of all that is made with these.
-    of_frame : by name, for frames that have others than all have
+    of_frame : by name, of frames that have others; keep : puts planes where those of the run are kept
     """
 
     dark: Frame | None = None
@@ -43,6 +43,7 @@ class Calibrations:
     zero_points: tuple[ZeroPoint, ...] = ()
     warnings: tuple[str, ...] = ()
     of_frame: Mapping[str, Calibrations] = dataclasses.field(default_factory=dict)
+    keep: Keep = in_memory
 
     def of(self, frame: Frame) -> Calibrations:
         """Those for one frame."""
@@ -97,7 +98,7 @@ def per_frame(
 
     def wrap(function: Callable[[Frame, Any, Calibrations], Frame]) -> Primitive:
         def body(frames: Frames, params: Any, cals: Calibrations) -> Frames:
-            return each(lambda frame: function(frame, params, cals), frames)
+            return for_each(lambda frame: function(frame, params, cals), frames, cals.keep)
 
         primitive = Primitive(name, parameters, body, (function.__doc__ or "").strip(), function)
         _known(primitive)
@@ -207,8 +208,7 @@ class Recipe:
             common = {name: values.pop(name) for name in COMMON if name in values}
             built, wrong = params.build(step.primitive.params, {**step.fixed, **values}, preset=preset)
             problems += [f"{step.name}:{line}" for line in wrong]
-            flags = self._flags(step.name, common, problems)
-            bound.append(BoundStep(step, built, **flags))
+            bound.append(BoundStep(step, built, **self._flags(step.name, common, problems)))
         if problems:
             raise OverrideError("\n".join(dict.fromkeys(problems)))
         return BoundRecipe(self, tuple(bound), preset)
@@ -279,13 +279,12 @@ class Product:
 
 def apply_step(step: BoundStep, frames: Frames, cals: Calibrations) -> Frames:
     """The frames after a step. One by one where it can be: the planes of each make room for the next."""
-    primitive = step.step.primitive
-    of_one = primitive.each
+    of_one = step.step.primitive.each
     if of_one is None:
-        return primitive.body(frames, step.params, cals)
+        return [frame.kept(cals.keep) for frame in step.step.primitive.body(frames, step.params, cals)]
 
     def replace(place: int) -> None:
-        frames[place] = of_one(frames[place], step.params, cals)
+        frames[place] = of_one(frames[place], step.params, cals).kept(cals.keep)
 
     each(replace, range(len(frames)))
     return frames
@@ -305,6 +304,7 @@ def run_recipe(
     cals: Calibrations = NO_CALIBRATIONS,
     on_step: OnStep | None = None,
     write: Callable[[str, Frames], None] | None = None,
+    keep: Keep = in_memory,
 ) -> Product:
     """Run a recipe on frames that are in order of time.
 
@@ -312,10 +312,12 @@ def run_recipe(
     on_step : called with (step, done, frames, new notes) before (done False) and after each step;
         it may raise StopRequested
     write : called with the frames after a step that has write_outputs set
+    keep : puts each plane that a step makes where those of this run are kept
 
     When a step raises, the step's name is put before the error's message.
     """
     history, notes, frames = [], list(dict.fromkeys(cals.warnings)), list(inputs)
+    cals = dataclasses.replace(cals, keep=keep)
     for bound_step in bound.steps:
         name = bound_step.step.name
         if bound_step.skip:
@@ -338,12 +340,11 @@ def run_recipe(
             on_step(name, True, frames, tuple(dict.fromkeys(new)))
         if bound_step.write and write:
             write(name, frames)
-    notes = once(notes)
     used = [str(value) for frame in frames for value in frame.header.get("IMCMB*", {}).values()]
     return Product(
         tuple(frames),
         bound.recipe,
-        tuple(notes),
+        tuple(once(notes)),
         tuple(history),
         tuple(used or [str(f.header.get("ORIGNAME", f.name)) for f in frames]),
     )

@@ -28,7 +28,7 @@ from pipeline.files import preview as pictures
 from pipeline.files.read import read_frame, read_notes
 from pipeline.files.structure import read_structure
 from pipeline.files.write import verify_product, write_product
-from pipeline.frame import Frame, Frames
+from pipeline.frame import Frame, Frames, Keep, in_memory
 from pipeline.headers import zeropoint
 from pipeline.headers.merged import merge
 from pipeline.headers.values import ascii_name
@@ -119,18 +119,20 @@ def take_paths(parameters: Mapping[str, Any], steps: Iterable[str]) -> tuple[dic
     return rest, paths
 
 
-def load(inputs: Sequence[Source], calibrations: Iterable[Source] = ()) -> tuple[Frames, Calibrations]:
+def load(
+    inputs: Sequence[Source], calibrations: Iterable[Source] = (), keep: Keep = in_memory
+) -> tuple[Frames, Calibrations]:
     """Read everything that a recipe needs.
 
-    inputs : in order of time
+    inputs : in order of time; keep : puts each plane, as it is read, where those of the run are kept
     Raises BadFrame for a frame and CalibrationNotFound for a calibration that is damaged or is not what
     it was; OSError.
     """
-    frames = each(read_input, inputs)
+    frames = each(lambda source: read_input(source).kept(keep), inputs)
     sources = list(calibrations)
-    found = each(_read_calibration, sources)
+    found = each(lambda source: _read_calibration(source, keep), sources)
     zeros = tuple(held for _, held in found if isinstance(held, ZeroPoint))
-    planes: dict[str, Frame] = {}
+    planes: dict[str, Any] = {}
     of_frame: dict[str, dict[str, Any]] = {}
     for source, (field, held) in zip(sources, found, strict=True):
         if isinstance(held, Frame):
@@ -149,14 +151,14 @@ def load(inputs: Sequence[Source], calibrations: Iterable[Source] = ()) -> tuple
     return frames, Calibrations(**planes, zero_points=zeros, warnings=warnings, of_frame=own)
 
 
-def _read_calibration(source: Source) -> tuple[str, Frame | ZeroPoint]:
+def _read_calibration(source: Source, keep: Keep) -> tuple[str, Frame | ZeroPoint]:
     try:
         if source.role == CalKind.ZERO_POINT:
             return ROLES[source.role], _zero_point(source)
         frame = read_frame(source.path)
         if source.role in MASKS and not {"BPMASK", "PROCBPM"} & set(frame.header):
             raise CalibrationNotFound(f"{source.role} {source.path}: it is no bad-pixel mask")
-        return ROLES[source.role], frame
+        return ROLES[source.role], frame.kept(keep)
     except (DamagedFile, RefusedFile) as error:
         raise CalibrationNotFound(f"{source.role} {error}") from error
 

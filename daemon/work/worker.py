@@ -32,7 +32,7 @@ from pipeline.files import preview
 from pipeline.files.read import plain_rows
 from pipeline.files.scratch import planes_on_disk
 from pipeline.files.structure import hash_file, read_structure
-from pipeline.frame import Frame, Frames
+from pipeline.frame import Frame, Frames, Keep, in_memory
 from pipeline.parallel import each, threads
 from pipeline.primitive import run_recipe
 from pipeline.produce import Source
@@ -101,15 +101,15 @@ def run(job: Mapping[str, Any], should_stop: Callable[[], bool]) -> dict[str, An
     ticket = Ticket.of(job.get("job_id", 0))
     scratch = Path(job.get("cache") or Path(spec.staging).parent)
     told = logs.job_context(ticket.shown, spec.recipe, spec.group_id)
-    with told, _room_for(inputs, scratch), threads(job.get("threads", 1)), quick_cards():
+    with told, _room_for(inputs, scratch) as keep, threads(job.get("threads", 1)), quick_cards():
         began, progress = time.monotonic(), _Progress(should_stop)
         bound = RECIPES[spec.recipe].bind(spec.parameters, preset=spec.preset)
         with progress.timed("read"):
             _unchanged(calibrations)
             calibrations = _with_those_of_a_person(spec, calibrations)
-            frames, cals = produce.load(inputs, calibrations)
+            frames, cals = produce.load(inputs, calibrations, keep)
         show = produce.intermediates(Path(spec.products) / spec.night / "intermediate", inputs)
-        product = run_recipe(bound, _handed_over(frames), cals, progress, show)
+        product = run_recipe(bound, _handed_over(frames), cals, progress, show, keep)
         with progress.timed("write"):
             written = produce.write(
                 Path(spec.staging),
@@ -143,15 +143,16 @@ def _draw_running(spec: JobSpec, frame: Frame) -> None:
     preview.save(Path(f"{spec.staging}{SHOWN}"), preview.drawn(named))
 
 
-def _room_for(inputs: Sequence[Source], folder: Path) -> contextlib.AbstractContextManager[None]:
+def _room_for(inputs: Sequence[Source], folder: Path) -> contextlib.AbstractContextManager[Keep]:
     """Where the planes of these frames go: memory, or, where all of them would take too much, a file."""
     limit = resource.getrlimit(resource.RLIMIT_DATA)[0]
     if limit == resource.RLIM_INFINITY or len(inputs) < 2:
-        return contextlib.nullcontext()
+        return contextlib.nullcontext(in_memory)
     first = produce.of_the_frame(inputs[0], lambda: read_structure(inputs[0].path))
     shape = first.hdus[first.image].shape if first.image is not None else ()
     planes = len(inputs) * math.prod(shape) * PLANE_BYTES
-    return planes_on_disk(folder) if planes > limit * MEMORY_FOR_PLANES else contextlib.nullcontext()
+    large = planes > limit * MEMORY_FOR_PLANES
+    return planes_on_disk(folder) if large else contextlib.nullcontext(in_memory)
 
 
 def _quality(frame: Frame) -> dict[str, Any]:

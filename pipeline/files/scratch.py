@@ -1,11 +1,11 @@
 """Room for the planes of large groups: a file of our own, mapped, which costs no private memory.
 
-    with planes_on_disk(folder):
-        product = run_recipe(...)
+    with planes_on_disk(folder) as keep:
+        product = run_recipe(..., keep=keep)
 
-Every plane of every frame that is made meanwhile is moved into the file, whose name is gone from the
-start; its room is used again when no array looks at it any more. The file grows by whole segments that the
-file system has promised to hold: a full disk is an OSError here, never a bus error later.
+What `keep` is given is moved into the file, whose name is gone from the start; its room is used again when
+no array looks at it any more. The file grows by whole segments that the file system has promised to hold: a
+full disk is an OSError here, never a bus error later.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.frame import keeping_planes
+from pipeline.frame import Keep
 
 SEGMENT = 256 << 20  # bytes; a process may have some thousand maps, and descriptors of them
 PAGE = mmap.ALLOCATIONGRANULARITY
 
 
 @contextmanager
-def planes_on_disk(folder: Path) -> Iterator[None]:
-    """Planes of frames that are made inside go into a file in this folder. Raises OSError without room."""
+def planes_on_disk(folder: Path) -> Iterator[Keep]:
+    """Moves planes into a file in this folder. Raises OSError without room, `keep` too."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder) as file, keeping_planes(Scratch(file.fileno()).keep):
-        yield
+    with tempfile.TemporaryFile(dir=folder) as file:
+        yield Scratch(file.fileno()).keep
 
 
 @dataclass

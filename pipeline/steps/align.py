@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import FrameMismatch
-from pipeline.frame import NO_DATA, FloatImage, Frame, Frames
+from pipeline.frame import NO_DATA, FloatImage, Frame, Frames, for_each
 from pipeline.headers.values import number
-from pipeline.parallel import each
 from pipeline.params import bounded
 from pipeline.primitive import Calibrations, primitive
 from pipeline.steps import pointing
@@ -76,7 +75,7 @@ def resample_to_common_frame(frames: Frames, params: ResampleParams, cals: Calib
     def onto(place: int) -> Frame:
         return _onto(frames[place], reference, mappings[place], grid, covariance[place], params)
 
-    return each(onto, range(len(frames)))
+    return for_each(onto, range(len(frames)), cals.keep)
 
 
 def mapping_onto(reference: Frame, frame: Frame, correct: bool = True) -> Mapping:
@@ -231,7 +230,7 @@ def scale_counts_to_reference(frames: Frames, params: ScaleCountsParams, cals: C
             "EXPTIME": (time, "Exposure time of all coadds together [s]"),
             "SCALEFAC": (round(factor, 6), "Factor applied to the counts"),
         }
-        out.append((frame * factor).stamped("SCALEOBJ", cards=cards))
+        out.append((frame * factor).stamped("SCALEOBJ", cards=cards).kept(cals.keep))
     return out
 
 

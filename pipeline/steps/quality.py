@@ -9,9 +9,8 @@ from datetime import UTC, datetime
 import numpy as np
 
 from pipeline.errors import CalibrationNotFound, FrameMismatch
-from pipeline.frame import NO_DATA, SATURATED, Frame, Frames, MaskImage
+from pipeline.frame import NO_DATA, SATURATED, Frame, Frames, MaskImage, for_each
 from pipeline.headers.values import number
-from pipeline.parallel import each
 from pipeline.params import bounded
 from pipeline.primitive import Calibrations, note, primitive
 
@@ -42,8 +41,8 @@ def add_dq(frames: Frames, params: AddDQParams, cals: Calibrations) -> Frames:
     """
     if params.user_bpm and cals.user_bpm is None:
         raise CalibrationNotFound(f"user_bpm {params.user_bpm} was not given to this step")
-    flagged = each(lambda frame: _flagged(frame, params, cals), frames)
-    return _remember(flagged, params) if params.latency else flagged
+    flagged = for_each(lambda frame: _flagged(frame, params, cals), frames, cals.keep)
+    return _remember(flagged, params, cals) if params.latency else flagged
 
 
 def _flagged(frame: Frame, params: AddDQParams, cals: Calibrations) -> Frame:
@@ -91,7 +90,7 @@ def _mask_for(frame: Frame, bpm: Frame) -> MaskImage:
     return part
 
 
-def _remember(frames: Frames, params: AddDQParams) -> Frames:
+def _remember(frames: Frames, params: AddDQParams, cals: Calibrations) -> Frames:
     """Saturated pixels of earlier frames as bit 8 of later ones."""
     from pipeline.algorithms import flagging
 
@@ -101,11 +100,12 @@ def _remember(frames: Frames, params: AddDQParams) -> Frames:
         if pixels[id(frame)].size > MOST_REMEMBERED * frame.dq.size:
             # What such a frame leaves in the next is as even as a sky, and goes with it.
             pixels[id(frame)] = pixels[id(frame)][:0]
-    out = []
-    for frame in frames:
+
+    def remembering(frame: Frame) -> Frame:
         earlier = [there for other in before(frame, frames, params) if (there := pixels[id(other)]).size]
-        out.append(frame.evolve(dq=flagging.latent(frame.dq, earlier)) if earlier else frame)
-    return out
+        return frame.evolve(dq=flagging.latent(frame.dq, earlier)) if earlier else frame
+
+    return for_each(remembering, frames, cals.keep)
 
 
 def before(frame: Frame, frames: Frames, params: AddDQParams) -> Frames:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from pipeline.errors import NotEnoughFrames
-from pipeline.frame import BAD_PIXEL, Frame, Frames
+from pipeline.frame import BAD_PIXEL, Frame, Frames, for_each
 from pipeline.params import bounded
 from pipeline.primitive import Calibrations, note, primitive
 from pipeline.steps import pointing
@@ -65,7 +66,8 @@ def make_sky_flat(frames: Frames, params: MakeSkyFlatParams, cals: Calibrations)
     flat = stacked(frames, quick)
     for _ in range(params.passes):
         usable = _normalized(flat, cals)
-        flat = stacked([_without_sources(frame, usable, params) for frame in frames], params)
+        masked = for_each(partial(_without_sources, flat=usable, params=params), frames, cals.keep)
+        flat = stacked(masked, params)
     lost = float(np.mean((flat.dq & BAD_PIXEL) != 0)) - _bad_in_all(frames)
     made = [flat.evolve(cards=calibration_cards(flat))]
     if lost > 0.001:

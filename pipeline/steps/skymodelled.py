@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.frame import BoolImage, FloatImage, Frame, Frames
+from pipeline.frame import BoolImage, FloatImage, Frame, Frames, for_each
 from pipeline.parallel import each
 from pipeline.steps import pointing
 from pipeline.steps.skystack import SkyCorrectParams, calibrations_variance, middle_of, shared_planes
@@ -98,7 +99,7 @@ def needs_model(study: Study, pools: Pools) -> dict[str, int]:
     return found if max(found.values()) > LEAST * ny * nx else {}
 
 
-def steadied(study: Study) -> tuple[Frames, str]:
+def steadied(study: Study, cals: Calibrations) -> tuple[Frames, str]:
     """The frames with the slopes of their sky brought to the mean slopes, and what to say of it."""
     from pipeline.algorithms import skymodel
 
@@ -110,7 +111,7 @@ def steadied(study: Study) -> tuple[Frames, str]:
         frame = study.frames[k]
         return frame.evolve(sci=frame.sci - skymodel.surface(change[k], frame.shape))
 
-    return each(less, range(len(study.frames))), _said_of_drift(study)
+    return for_each(less, range(len(study.frames)), cals.keep), _said_of_drift(study)
 
 
 def _changes(study: Study) -> Floats:
@@ -177,7 +178,8 @@ def less_model(
 
         pattern = Pattern([frames[k] for k in chunk], each(left_of, chunk), pools, study, params)
         wanted = [k for k in chunk if frames[k].name in names]
-        out += each(lambda k, of=pattern: _less(k, study, error, of, params, cals), wanted)  # type: ignore[misc]
+        less = partial(_less, study=study, error=error, pattern=pattern, params=params, cals=cals)
+        out += for_each(less, wanted, cals.keep)
     return out
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.frame import BoolImage, FloatImage, Frame, Frames
+from pipeline.frame import BoolImage, FloatImage, Frame, Frames, Keep
 from pipeline.parallel import each
 from pipeline.steps import pointing
 from pipeline.steps.skystack import UNMASKED, Skies, SkyCorrectParams, of_frame, scaling
@@ -13,13 +13,13 @@ TOGETHER = 16  # frames whose objects are looked for together, at most
 MANY = 32  # skies of one frame above which those of all together do for each: a few more or less do not tell
 
 
-def first_pass(frames: Frames, params: SkyCorrectParams) -> dict[str, BoolImage]:
-    """The object masks of sky frames, grown by `dilation`."""
-    plain = Skies({f.name: f for f in frames}, params)
+def first_pass(frames: Frames, params: SkyCorrectParams, keep: Keep) -> dict[str, BoolImage]:
+    """The object masks of sky frames, grown by `dilation`, where `keep` puts them."""
+    plain = Skies({f.name: f for f in frames}, params, keep)
     if params.first_pass == "given":
-        return {f.name: _kept(f, _grown(f, params)) for f in frames if f.objmask is not None}
+        return {f.name: keep(_grown(f, params)) for f in frames if f.objmask is not None}
     if params.first_pass == "sources":
-        found = each(lambda frame: _kept(frame, of_frame(frame, lambda: _detected(frame, plain))), frames)
+        found = each(lambda frame: keep(of_frame(frame, lambda: _detected(frame, plain))), frames)
         return {frame.name: mask for frame, mask in zip(frames, found, strict=True)}
     masks: dict[str, BoolImage] = {}
     number = pointing.groups(frames) if frames else []
@@ -28,15 +28,8 @@ def first_pass(frames: Frames, params: SkyCorrectParams) -> dict[str, BoolImage]
         for start in range(0, len(members), TOGETHER):
             some = members[start : start + TOGETHER]
             found = _deep_masks(some, plain)
-            masks |= {frame.name: _kept(frame, mask) for frame, mask in zip(some, found, strict=True)}
+            masks |= {frame.name: keep(mask) for frame, mask in zip(some, found, strict=True)}
     return masks
-
-
-def _kept(frame: Frame, mask: BoolImage) -> BoolImage:
-    """The mask, where planes of frames are kept."""
-    kept = frame.evolve(objmask=mask).objmask
-    assert kept is not None
-    return kept
 
 
 def _grown(frame: Frame, params: SkyCorrectParams) -> BoolImage:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import numpy as np
 
 from pipeline.errors import BadFrame, ReductionError
-from pipeline.frame import BAD_PIXEL, BoolImage, FloatImage, Frame, MaskImage
+from pipeline.frame import BAD_PIXEL, BoolImage, FloatImage, Frame, Keep, MaskImage
 from pipeline.parallel import Memo
 from pipeline.params import bounded
 
@@ -84,10 +84,14 @@ class SkyCorrectParams:
 
 @dataclass
 class Skies:
-    """The frames of one run by name, and what has been worked out about them."""
+    """The frames of one run by name, and what has been worked out about them.
+
+    keep : puts a plane of each frame where those of the run are kept
+    """
 
     frames: dict[str, Frame]
     params: SkyCorrectParams
+    keep: Keep
     masks: dict[str, BoolImage] = field(default_factory=dict)
     _marked: Memo[str, MaskImage] = field(default_factory=Memo)
     _levels: Memo[str, float] = field(default_factory=Memo)
@@ -116,9 +120,7 @@ class Skies:
         frame, mask = self.frames[name], self.masks.get(name)
         if mask is None:
             return frame.dq
-        return self._marked.get(
-            name, lambda: frame.evolve(dq=np.where(mask, frame.dq | BAD_PIXEL, frame.dq)).dq
-        )
+        return self._marked.get(name, lambda: self.keep(np.where(mask, frame.dq | BAD_PIXEL, frame.dq)))
 
     def level(self, name: str) -> float:
         """Mean level of the empty pixels of one frame."""

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.frame import BAD_PIXEL, BoolImage, Frame, Frames
-from pipeline.parallel import each
+from pipeline.frame import BAD_PIXEL, BoolImage, Frame, Frames, for_each
 from pipeline.primitive import Calibrations, note, primitive
 from pipeline.steps import pointing
 from pipeline.steps.skyobjects import first_pass
@@ -77,9 +76,9 @@ def sky_correct(frames: Frames, params: SkyCorrectParams, cals: Calibrations) ->
     objects = [by_name[f.name] for f in objects]
     left = [f for f in objects if f.name not in done]
     used = {name for f in left for name in pools[f.name]}
-    skies = Skies(by_name, params)
+    skies = Skies(by_name, params, cals.keep)
     if params.mask_objects:
-        skies.masks = first_pass([f for f in frames if f.name in used], params)
+        skies.masks = first_pass([f for f in frames if f.name in used], params, cals.keep)
     for frame in left:
         if not pools[frame.name]:
             notes.append(f"{frame.name}: no sky frame belongs to it; its sky is not subtracted")
@@ -92,7 +91,7 @@ def sky_correct(frames: Frames, params: SkyCorrectParams, cals: Calibrations) ->
         names = pools[frame.name]
         return of_frame(frame, lambda: _corrected(frame, names, skies, scale, cals)) if names else frame
 
-    out = each(corrected, objects)
+    out = for_each(corrected, objects, cals.keep)
     notes += _holes(out, done) + _changes(out, done)
     for text in notes:
         out = note(out, text)
@@ -157,7 +156,7 @@ def _by_model(
             done |= {f.name: f for f in skymodelled.less_model(study, names, pools, params, cals)}
             notes += skymodelled.said(study, names, under, pools)
         elif params.gradient and study.drifts:
-            steadied, text = skymodelled.steadied(study)
+            steadied, text = skymodelled.steadied(study, cals)
             by_name |= {f.name: f for f in steadied}
             notes.append(text)
     return done

@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline import params as parameters
 from pipeline.errors import FrameMismatch
-from pipeline.frame import BoolImage, Frame, Frames
+from pipeline.frame import BoolImage, Frame, Frames, for_each
 from pipeline.headers.merged import WCS_CARDS
 from pipeline.params import bounded
 from pipeline.primitive import Calibrations, Primitive, primitive
@@ -80,7 +80,11 @@ def _first_reduction(
     if params.search == "deep" and stack.objmask is not None:
         stack = stack.evolve(objmask=stack.objmask | _light_on_any_scale(stack, params.limit))
     by_name = {frame.name: frame for frame in aligned}
-    return [_masked(f, by_name[f.name], stack, params.dilation) for f in frames if f.name in by_name]
+
+    def masked(frame: Frame) -> Frame:
+        return _masked(frame, by_name[frame.name], stack, params.dilation)
+
+    return for_each(masked, (frame for frame in frames if frame.name in by_name), cals.keep)
 
 
 def _light_on_any_scale(stack: Frame, limit: float) -> BoolImage:

@@ -37,17 +37,18 @@ def address(plane):
 
 def test_planes_of_frames_are_in_the_file_and_the_file_has_no_name(tmp_path):
     given = frame()
-    with planes_on_disk(tmp_path / "cache"):
-        moved = given.evolve(var=np.full((8, 9), 4.0, np.float32))
+    with planes_on_disk(tmp_path / "cache") as keep:
+        moved = given.evolve(var=np.full((8, 9), 4.0, np.float32)).kept(keep)
         assert list((tmp_path / "cache").iterdir()) == []
-        again = moved.evolve(name="b.fits")
+        again = moved.evolve(name="b.fits").kept(keep)
     for name in ("sci", "var", "dq"):
         plane = getattr(moved, name)
         assert isinstance(owner(plane), mmap.mmap)
         assert not plane.flags.writeable
         assert address(getattr(again, name)) == address(plane)  # not moved a second time
     np.testing.assert_array_equal(moved.sci, given.sci)
-    assert owner(frame().sci) is None, "outside, planes stay where they are made"
+    assert moved.kept(keep) is moved
+    assert not isinstance(owner(moved.evolve(var=np.ones((8, 9), np.float32)).var), mmap.mmap)
 
 
 def test_room_is_used_again_when_nothing_looks_at_it(room):
