@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from daemon.ledger import marks, products, searches
 from daemon.ledger.store import Reader, Tx, placeholders
 from daemon.model.groups import Setting
-from daemon.model.jobs import BACKLOG, JobSpec, Look, Outcome
+from daemon.model.jobs import BACKLOG, JobSpec, Outcome
 from daemon.model.names import staging_path
 from daemon.model.publication import PublishPlan
 from daemon.model.states import JobState, check_job
@@ -85,10 +85,10 @@ def claim(tx: Tx, *, skip: Sequence[int] = (), oldest: bool = False, until: int 
     return claim_job(tx, row["id"])
 
 
-def claim_made(tx: Tx, look: Look) -> Claim | None:
-    """Take the job that a running stack has proved to be, to the last letter, if it is to be had."""
-    row = tx.one(f"SELECT j.* FROM {_CLAIMABLE} AND j.key = ?", look.spec.key)
-    made = look.spec.to_json() | {"attempt": 0, "staging": "", "group_id": 0}
+def claim_made(tx: Tx, spec: JobSpec) -> Claim | None:
+    """Take the job whose specification is the one of a running stack; None when it is not to be had."""
+    row = tx.one(f"SELECT j.* FROM {_CLAIMABLE} AND j.key = ?", spec.key)
+    made = spec.to_json() | {"attempt": 0, "staging": "", "group_id": 0}
     if row is None or json.loads(row["spec"]) != json.loads(json.dumps(made)):
         return None
     return claim_job(tx, row["id"])

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, Literal, Protocol
 
 Ending = Literal[
@@ -198,32 +195,18 @@ def digest(content: Any, length: int = 64) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:length]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Look:
-    """One that is under way, or done. adopted : (job, attempt) whose outcome its own will be"""
+    """A first look or a running stack. number : the engine's; group : whose frames; kind : as in its name"""
 
     number: int
     group: int
     spec: JobSpec
     kind: str
-    adopted: tuple[int, int] | None = None
-    outcome: Outcome | None = None
 
     @property
     def name(self) -> str:
         return f"{self.spec.name.rpartition('_')[0]}_{self.kind}"
-
-    def move(self, stem: str) -> None:
-        """What is staged goes to where a job of the ledger stages it. Raises OSError."""
-        for suffix in (".png", ".fits"):
-            os.replace(f"{self.spec.staging}{suffix}", f"{stem}{suffix}")
-        with contextlib.suppress(OSError):
-            Path(f"{self.spec.staging}{SHOWN}").unlink(missing_ok=True)
-
-    def discard(self) -> None:
-        with contextlib.suppress(OSError):  # the next start tidies
-            for suffix in (".png", ".fits", SHOWN):
-                Path(f"{self.spec.staging}{suffix}").unlink(missing_ok=True)
 
 
 CALIBRATION, SCIENCE, BACKLOG = 1, 2, 4  # priorities; 0 and 3 are for first looks and running stacks

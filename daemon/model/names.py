@@ -53,3 +53,8 @@ STAGING = ".staging"
 def staging_path(spec: JobSpec, attempt: int) -> str:
     """Where an attempt's product is staged, without ".fits"."""
     return str(Path(spec.products) / STAGING / f"{spec.key}.{attempt}")
+
+
+def look_staging_path(products: Path, key: str, number: int) -> str:
+    """Where a first look or a running stack is staged, without ".fits". number : of the look"""
+    return str(products / STAGING / f"{key}.look{number}")

@@ -23,7 +23,6 @@ from daemon.ledger.publications import CalibrationReplaced
 from daemon.ledger.store import Ledger, LedgerBusy
 from daemon.model.groups import Setting
 from daemon.model.jobs import BACKLOG, Look, Outcome, Ticket
-from daemon.model.names import staging_path
 from daemon.model.publication import PublishPlan
 from daemon.model.rules import DEFAULT_POLICY, Policy
 from daemon.work.backoff import BackOff
@@ -131,15 +130,16 @@ class Dispatcher:
     def _take_what_is_made(self, looks: Looks) -> int:
         """Jobs that need not run, or run already: they are what the running stack of all frames is."""
         taken = 0
-        for look in looks.early():
-            if not self._is_planned(look.spec.key):
+        for stack in looks.stacks():
+            spec = stack.look.spec
+            if not self._is_planned(spec.key):
                 continue
-            claimed = self.ledger.write(partial(claim_made, look=look))
-            if claimed is None:
+            job = self.ledger.write(partial(claim_made, spec=spec))
+            if job is None:
                 continue
             taken += 1
-            outcome = looks.adopt(look, claimed.job_id, claimed.attempt, claimed.spec.staging)
-            ledger_looks.adopted(self.ledger, look.number, claimed.job_id)
+            outcome = looks.take_over(stack, job)
+            ledger_looks.adopted(self.ledger, stack.look.number, job.job_id)
             if outcome is not None:
                 self._ended.append(outcome)
         return taken
@@ -177,14 +177,9 @@ class Dispatcher:
         return 1
 
     def _looked(self, looks: Looks, outcome: Outcome) -> None:
-        """A look has ended; when a job has adopted it, that job has."""
-        stem, adopted = "", looks.adopted_by(outcome.job_id)
-        ledger_looks.ended(self.ledger, outcome, adopted[0] if adopted else None)
-        if adopted:
-            with self.ledger.read() as db:
-                spec = jobs.spec_of(db, adopted[0])
-            stem = staging_path(spec, adopted[1]) if spec else ""
-        if (of_job := looks.ended(outcome, stem)) is not None:
+        """A look has ended; when a job has taken it over, that job has."""
+        ledger_looks.ended(self.ledger, outcome, looks.job_of(outcome.job_id))
+        if (of_job := looks.ended(outcome)) is not None:
             self._ended.append(of_job)  # the look is over, whether this can be written down now or not
 
     def _of_the_machine(self, outcome: Outcome) -> None:

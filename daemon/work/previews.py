@@ -4,9 +4,7 @@ They are nobody's calibrations, and the ledger has a record of them and no more 
 lost with the daemon is made again when the next frame comes, and what has become of no interest is not begun.
 They lie in PRODUCTS/NIGHT/quicklook until the product of their group is there.
 
-A running stack of all frames is the group's product, made early. When the group turns quiet and the very
-same job is planned, its product is taken instead of being made a second time, and when it is still under
-way, its end is waited for (`adopt`, `ended`).
+A running stack of all frames is the group's product, made early: see `runningstack`.
 """
 
 from __future__ import annotations
@@ -15,18 +13,20 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
 from daemon.disk import make_folder
 from daemon.ledger import looks as ledger_looks
+from daemon.ledger.jobs import Claim
 from daemon.ledger.store import Ledger, Log
 from daemon.model.groups import Group, Member, Setting, World
-from daemon.model.jobs import FIRST_LOOK_NUMBER, SHOWN, JobSpec, Look, Outcome
-from daemon.model.names import FIRST, QUICKLOOK, RUNNING, night_of, paths, stem_of
+from daemon.model.jobs import FIRST_LOOK_NUMBER, SHOWN, JobSpec, Look, Outcome, Ticket
+from daemon.model.names import FIRST, QUICKLOOK, RUNNING, look_staging_path, night_of, paths, stem_of
 from daemon.plan.previews import early
+from daemon.work.runningstack import RunningStack, discard
 
 PAUSE = 0.3  # s without a new frame before a stack is begun: several may be landing together
 MOST_WAITING = 8  # first looks; of more the older ones are dropped: who watches wants to see the newest
@@ -47,8 +47,9 @@ class Looks:
     clock: Callable[[], float] = time.monotonic
     _first: dict[str, tuple[int, JobSpec]] = field(default_factory=dict)  # waiting, by key, the newest last
     _stacks: dict[int, tuple[JobSpec, float]] = field(default_factory=dict)  # waiting, by group; until when
-    _under_way: dict[int, Look] = field(default_factory=dict)  # by number
-    _made: dict[int, Look] = field(default_factory=dict)  # the latest running stack, by group
+    _first_begun: dict[int, Look] = field(default_factory=dict)  # first looks under way, by number
+    _begun: dict[int, RunningStack] = field(default_factory=dict)  # under way, by number
+    _made: dict[int, RunningStack] = field(default_factory=dict)  # the latest, by group
     _given_up: dict[int, str] = field(default_factory=dict)  # keys of stacks that have failed, by group
     _overdue: set[Path] = field(default_factory=set)  # could not be removed
     _seen: dict[int, set[tuple[str, str]]] = field(default_factory=dict)  # frames that have had their look
@@ -72,7 +73,8 @@ class Looks:
         for key in list(self._first)[:-MOST_WAITING]:
             del self._first[key]
         before = self._stacks.pop(group.id, None)
-        known = {look.spec.key for look in self._stacks_of(group.id)} | {self._given_up.get(group.id)}
+        looks = [stack.look for stack in (*self._begun.values(), *self._made.values())]
+        known = {self._given_up.get(group.id), *(look.spec.key for look in looks if look.group == group.id)}
         if self.running and found.running is not None and found.running.key not in known:
             same = before is not None and before[0].key == found.running.key
             due = before[1] if before and same else self.clock() + PAUSE
@@ -85,10 +87,6 @@ class Looks:
         self._given_up.pop(group, None)
         self._first = {key: item for key, item in self._first.items() if item[0] != group}
 
-    def _stacks_of(self, group: int) -> Iterator[Look]:
-        looks = [*self._under_way.values(), *self._made.values()]
-        return (look for look in looks if look.group == group and look.kind == RUNNING)
-
     # -- on their way -------------------------------------------------------------------------
 
     def next_first(self) -> Look | None:
@@ -96,15 +94,19 @@ class Looks:
         if not self._first:
             return None
         _, (group, spec) = self._first.popitem()
-        return self._begin(group, spec, FIRST)
+        look = self._begin(group, spec, FIRST)
+        self._first_begun[look.number] = look
+        return look
 
     def next_stack(self) -> Look | None:
         """One at a time, the group that has changed last first: the other workers are for fresh work."""
         now = self.clock()
         due = [group for group, (_, when) in self._stacks.items() if when <= now]
-        if not due or any(look.kind == RUNNING for look in self._under_way.values()):
+        if not due or self._begun:
             return None
-        return self._begin(due[-1], self._stacks.pop(due[-1])[0], RUNNING)
+        look = self._begin(due[-1], self._stacks.pop(due[-1])[0], RUNNING)
+        self._begun[look.number] = RunningStack(look)
+        return look
 
     def next_due(self) -> float | None:
         """When a stack that waits for more frames has waited long enough; None when none does."""
@@ -113,71 +115,82 @@ class Looks:
 
     def _begin(self, group: int, spec: JobSpec, kind: str) -> Look:
         self.last += 1
-        staging = str(self.products / ".staging" / f"{spec.key}.look{self.last - FIRST_LOOK_NUMBER}")
-        spec = replace(spec, attempt=1, staging=staging, group_id=group)
-        look = self._under_way[self.last] = Look(self.last, group, spec, kind)
-        return look
+        staging = look_staging_path(self.products, spec.key, Ticket.of(self.last).number)
+        return Look(self.last, group, replace(spec, attempt=1, staging=staging, group_id=group), kind)
 
     def waiting(self) -> bool:
         return bool(self._first)
 
     def in_the_way(self) -> int | None:
         """A running stack that may be stopped when something more urgent finds no worker."""
-        ours = (n for n, look in self._under_way.items() if look.kind == RUNNING and not look.adopted)
-        return next(ours, None)
+        return next((number for number, stack in self._begun.items() if stack.job is None), None)
 
-    def early(self) -> list[Look]:
-        """Running stacks, made or under way, that may prove to be what a job shall make."""
-        under_way = (k for k in self._under_way.values() if k.kind == RUNNING and not k.adopted)
-        return [*self._made.values(), *under_way]
+    def stacks(self) -> list[RunningStack]:
+        """Running stacks, made or under way, that may prove to be what a job is to make."""
+        return [*self._made.values(), *(stack for stack in self._begun.values() if stack.job is None)]
 
-    def adopt(self, look: Look, job: int, attempt: int, stem: str) -> Outcome | None:
+    def take_over(self, stack: RunningStack, job: Claim) -> Outcome | None:
         """A job is what this running stack was made for: its outcome, or None while it is under way."""
-        if look.outcome is None:
-            look.adopted = (job, attempt)
-            return None
-        del self._made[look.group]
-        return _as_outcome_of(look, look.outcome, job, attempt, stem)
+        outcome = stack.take_over(job)
+        if outcome is not None:
+            del self._made[stack.look.group]
+        return outcome
 
-    def ended(self, outcome: Outcome, stem: str = "") -> Outcome | None:
-        """How one ended; the outcome of the job that has adopted it, where there is one.
+    def job_of(self, number: int) -> int | None:
+        """The job that has taken over the running stack of this number, where one has."""
+        stack = self._begun.get(number)
+        return stack.job if stack else None
 
-        stem : where that job stages its product
-        """
-        look = self._under_way.pop(outcome.job_id)
-        if look.adopted:
-            return _as_outcome_of(look, outcome, *look.adopted, stem)
-        if outcome.ending != "done":
-            look.discard()
-            if outcome.ending != "stopped":
-                self._given_up[look.group] = look.spec.key
-                self.log("look_failed", kind=look.kind, group=look.group, name=look.name, error=outcome.error)
-            elif look.kind == RUNNING and look.group in self._seen:  # it made room: another time
-                self._stacks.setdefault(look.group, (look.spec, self.clock()))
-            return None
-        look.outcome = outcome
-        try:
-            self._show(look)
-        except OSError as error:
-            self.log("look_failed", kind=look.kind, group=look.group, name=look.name, error=str(error))
-        if look.kind == FIRST:
-            look.discard()
-        else:
-            if before := self._made.pop(look.group, None):
-                before.discard()
-            self._made[look.group] = look
+    def ended(self, outcome: Outcome) -> Outcome | None:
+        """How one ended; the outcome of the job that has taken it over, where there is one."""
+        if (stack := self._begun.pop(outcome.job_id, None)) is not None:
+            return self._stack_ended(stack, outcome)
+        look = self._first_begun.pop(outcome.job_id)
+        if outcome.ending == "done":
+            self._show(look, outcome)
+        elif outcome.ending != "stopped":
+            self._failed(look, outcome.error)
+        discard(look)
         return None
+
+    def _stack_ended(self, stack: RunningStack, outcome: Outcome) -> Outcome | None:
+        look = stack.look
+        if stack.job is not None:
+            return stack.ended(outcome)
+        if outcome.ending == "done":
+            self._show(look, outcome)
+            stack.ended(outcome)
+            self._forget_made(look.group)
+            self._made[look.group] = stack
+            return None
+        discard(look)
+        if outcome.ending != "stopped":
+            self._given_up[look.group] = look.spec.key
+            self._failed(look, outcome.error)
+        elif look.group in self._seen:  # it was stopped for something more urgent: it waits again
+            self._stacks.setdefault(look.group, (look.spec, self.clock()))
+        return None
+
+    def _failed(self, look: Look, error: str) -> None:
+        self.log("look_failed", kind=look.kind, group=look.group, name=look.name, error=error)
+
+    def _forget_made(self, group: int) -> None:
+        if before := self._made.pop(group, None):
+            discard(before.look)
 
     def path_of(self, look: Look) -> Path:
         """Where it is seen."""
         return self._path(look.spec.night, look.name)
 
-    def adopted_by(self, number: int) -> tuple[int, int] | None:
-        return self._under_way[number].adopted
-
     # -- what is there to see -----------------------------------------------------------------
 
-    def _show(self, look: Look) -> None:
+    def _show(self, look: Look, outcome: Outcome) -> None:
+        try:
+            self._put_in_place(look, outcome)
+        except OSError as error:
+            self._failed(look, str(error))
+
+    def _put_in_place(self, look: Look, outcome: Outcome) -> None:
         path = self.path_of(look)
         make_folder(path.parent)
         shown = Path(f"{look.spec.staging}{SHOWN}")
@@ -193,7 +206,7 @@ class Looks:
             group=look.group,
             product=str(path),
             frames=len(look.spec.inputs),
-            seconds=look.outcome.seconds if look.outcome else None,
+            seconds=outcome.seconds,
         )
 
     def published(self, ledger: Ledger, job: int) -> None:
@@ -205,8 +218,7 @@ class Looks:
             group, frames = ledger_looks.made_needless(db, job)
         if not frames:
             return
-        if before := self._made.pop(group, None):
-            before.discard()
+        self._forget_made(group)
         self._clear(frames, (FIRST, RUNNING))
         with contextlib.suppress(OSError):  # the next start tries again
             for night in {night_of(*frame) for frame in frames}:
@@ -273,15 +285,6 @@ def remove(path: Path) -> bool:
         except OSError:
             gone = False
     return gone
-
-
-def _as_outcome_of(look: Look, outcome: Outcome, job: int, attempt: int, stem: str) -> Outcome:
-    if outcome.ending == "done":
-        try:
-            look.move(stem)
-        except OSError as error:
-            return replace(outcome, job_id=job, attempt=attempt, ending="io", error=str(error), result=None)
-    return replace(outcome, job_id=job, attempt=attempt)
 
 
 def _put(source: Path, target: Path) -> None:
