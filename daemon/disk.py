@@ -1,4 +1,4 @@
-"""Files that stay: is it there, is its name on the disk, is its folder."""
+"""Is a file there, and is its name safely on the disk?"""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def make_folder(folder: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Flush a file, or the names in a folder. That a file system cannot do it for folders is told once."""
+    """Flush a file, or the names in a folder. A file system that cannot flush folders is logged once."""
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(handle)

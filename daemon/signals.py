@@ -20,7 +20,7 @@ class Signals:
 
     def __enter__(self) -> Signals:
         self.caught = False
-        self._ear, self._bell = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._ear, self._write_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._before = {
             number: signal.signal(number, self._handle) for number in (signal.SIGTERM, signal.SIGINT)
         }
@@ -31,7 +31,7 @@ class Signals:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         os.close(self._ear)
-        os.close(self._bell)
+        os.close(self._write_end)
 
     def _handle(self, number: int, frame: object) -> None:
         self.caught = True
@@ -42,7 +42,7 @@ class Signals:
     def ring(self) -> None:
         """End the present wait. From any thread, or a handler."""
         with contextlib.suppress(BlockingIOError):
-            os.write(self._bell, b"!")
+            os.write(self._write_end, b"!")
 
     def wait(self, seconds: float) -> bool:
         """Wait so many seconds, or until something rings; True when a signal has come."""

@@ -1,10 +1,10 @@
-"""The connection to a Dask scheduler, in a thread of its own: it may take its time, the heart never waits.
+"""The connection to a Dask scheduler, in a thread of its own: it may be slow, the main loop never waits.
 
     link = Link("tcp://127.0.0.1:8786", greeting)
     link.start()
     link.take()                      # what has happened: [News(kind, about, said), ...]
     link.give(worker, key, text)     # a job for this worker
-    link.ear                         # readable when there is news
+    link.read_end                         # readable when there is news
 
 `distributed` is imported here, and only when a link is made. What goes over the wire is JSON text and the
 names of functions in `daemon.engine.remote`; Dask itself uses pickle, hence loopback or TLS only.
@@ -63,9 +63,9 @@ class Link:
         self.address, self.greeting = address, greeting
         self._library, self._security = library(tls or {})
         self._news: deque[News] = deque()
-        self.ear, self._bell = socket.socketpair()
-        self.ear.setblocking(False)
-        self._bell.setblocking(False)
+        self.read_end, self._write_end = socket.socketpair()
+        self.read_end.setblocking(False)
+        self._write_end.setblocking(False)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._run, name="dask", daemon=True)
         self._main: asyncio.Task[None] | None = None
@@ -74,7 +74,7 @@ class Link:
         self._tasks: dict[asyncio.Task[None], str] = {}  # and the worker that each is about
         self._started = threading.Event()
 
-    # -- for the heart ------------------------------------------------------------------------
+    # -- for the main loop ------------------------------------------------------------------------
 
     def start(self) -> None:
         if not self._thread.is_alive():
@@ -83,7 +83,7 @@ class Link:
 
     def take(self) -> list[News]:
         with contextlib.suppress(BlockingIOError):
-            while self.ear.recv(4096):
+            while self.read_end.recv(4096):
                 pass
         return [self._news.popleft() for _ in range(len(self._news))]
 
@@ -105,8 +105,8 @@ class Link:
                 self._loop.call_soon_threadsafe(self._main.cancel)
             self._thread.join(timeout)
         if not self._thread.is_alive():
-            self.ear.close()
-            self._bell.close()
+            self.read_end.close()
+            self._write_end.close()
 
     # -- in the thread ------------------------------------------------------------------------
 
@@ -153,7 +153,7 @@ class Link:
 
     async def _greet(self, worker: str) -> None:
         if worker not in self._known:
-            return  # and so it is told
+            return  # the caller has reported this worker as gone
         answer: dict[str, Any] = {"problem": EXPOSED}
         if safe(worker):
             try:
@@ -203,7 +203,7 @@ class Link:
     ) -> None:
         self._news.append(News(kind, about, said or {}))
         with contextlib.suppress(BlockingIOError, OSError):
-            self._bell.send(b"!")
+            self._write_end.send(b"!")
 
 
 # -- shared with the doctor -----------------------------------------------------------------------------
@@ -217,7 +217,7 @@ def library(tls: Mapping[str, str]) -> tuple[Any, Any]:
         raise ConfigError(
             f'engine.kind = "dask" wants a package: pip install "nirid[dask]" ({error})'
         ) from None
-    for name in ("distributed", "distributed.client"):  # we say ourselves what becomes of the connection
+    for name in ("distributed", "distributed.client"):  # we log the state of the connection ourselves
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
         logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -277,7 +277,7 @@ def safe(address: str) -> bool:
 
 
 async def exposed(client: Any, address: str) -> str:
-    """Why this scheduler is not one to trust; "" when it is behind TLS or listens on loopback."""
+    """Why this scheduler cannot be trusted; "" when it is behind TLS or listens on loopback."""
     said = await asyncio.wait_for(client.scheduler.identity(n_workers=0), ANSWER_SECONDS)
     listens = str(said["address"])
     if safe(address) and safe(listens):

@@ -24,10 +24,10 @@ def touch(tx: Tx, *ids: int) -> None:
         tx.run(f"UPDATE frame_group SET touched = ? WHERE id IN ({marks})", tx.counter("touch"), *ids)
 
 
-def touch_users(tx: Tx, calibration: Candidate, policy: Policy, given_way: Sequence[Candidate] = ()) -> None:
+def touch_users(tx: Tx, calibration: Candidate, policy: Policy, superseded: Sequence[Candidate] = ()) -> None:
     """A calibration appeared: mark the groups that it may remake, or that have a job to do, by index.
 
-    given_way : those of its kind that it replaces; it may be farther than they were
+    superseded : those of its kind that it replaces; it may be farther than they were
     What was taken too long before or after it is not looked at, only told that something better is there, and
     nothing that has chosen what was taken nearer to it; so the cost grows neither with the archive nor with
     the backlog.
@@ -50,7 +50,7 @@ def touch_users(tx: Tx, calibration: Candidate, policy: Policy, given_way: Seque
     )
     # Times are those of first frames, and the one that counts is somewhere in its group.
     wanted = "(d.chosen IS NULL OR ABS(? - d.ut) <= ABS(d.chosen - d.ut) + 2 * (g.last_ut - g.first_ut))"
-    for then in {ut, *(old.ut.timestamp() for old in given_way)}:
+    for then in {ut, *(old.ut.timestamp() for old in superseded)}:
         tx.run(
             f"""UPDATE frame_group SET touched = ? WHERE NOT closed AND id IN
             (SELECT g.id {users} AND {wanted} AND (p.id IS NULL OR {near} OR EXISTS (SELECT 1 FROM job o
@@ -86,7 +86,7 @@ def touch_withdrawn(tx: Tx, ident: str) -> None:
 
 
 def touch_users_of_frame(tx: Tx, frame: int) -> None:
-    """Of an exposure something else is known: its groups, and those that borrow it, are looked at again."""
+    """Something about an exposure changed: mark its groups, and those that borrow it as sky."""
     rows = tx.rows(
         """SELECT id FROM frame_group WHERE NOT closed AND id IN (
             SELECT group_id FROM membership WHERE frame_id = ?

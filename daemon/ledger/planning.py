@@ -106,7 +106,7 @@ def keep(tx: Tx, group: int, decision: Decision, running: float, setting: Settin
     for kind, ut in decision.nearest.items():
         sql = "UPDATE demand SET chosen = ? WHERE group_id = ? AND key LIKE ?"
         tx.run(sql, ut.timestamp(), group, f"{kind}:%")
-    if row["pool"].startswith("join:"):  # settled now, or one of its frames is out or in again
+    if row["pool"].startswith("join:"):  # settled now, or one of its frames was taken out or put back
         for rule in setting.rules.values():
             if rule.join and rule.join.rule == row["rule"]:
                 marks.touch_joined(tx, row, rule.join.within_days)
@@ -117,7 +117,7 @@ def keep(tx: Tx, group: int, decision: Decision, running: float, setting: Settin
         changed = _wait_job(tx, row, decision, setting)
     else:
         changed = sum(_drop(tx, job, "not wanted any more") for job in _open(tx, group))
-    if decision.producers:  # what is being made brings a new product soon
+    if decision.producers:  # the running job brings a new product soon
         return changed
     return changed + withdraw(tx, group)
 
@@ -144,7 +144,7 @@ def _plan_job(tx: Tx, group: int, decision: Decision, spec: JobSpec) -> int:
         if known is None and job["attempts"] == 0:
             tx.run(
                 "UPDATE job SET key = ? WHERE id = ?", spec.key, job["id"]
-            )  # not begun: it becomes this one
+            )  # not begun: it becomes this job
             known = tx.one("SELECT * FROM job WHERE id = ?", job["id"])
         elif known is None or job["id"] != known["id"]:
             changed += _drop(tx, job, "superseded before it started")
@@ -280,7 +280,7 @@ def _wait_job(tx: Tx, row: Any, decision: Decision, setting: Setting) -> int:
 
 
 def _hurry_producers(tx: Tx, job: int) -> None:
-    """What a fresh job waits for goes first, and what that waits for."""
+    """Gives the producers that a new job waits for its priority, and their producers too."""
     tx.run(
         """UPDATE job SET priority = MIN(priority, ?) WHERE id IN (
             WITH RECURSIVE needed (id) AS (

@@ -66,7 +66,7 @@ def adopt(tx: Tx, found: Found, keys: Mapping[str, str], setting: Setting, overr
 
 
 def _say_adopted(tx: Tx, job: int, found: Found) -> None:
-    """Instead of what a commit says: it was done long ago."""
+    """Replaces the event of a commit: the job was done long ago."""
     tx.events = [event for event in tx.events if event[0] not in ("job_done", "product_restored")]
     tx.event("product_adopted", job=job, product=str(found.path), key=found.key)
 
@@ -97,7 +97,8 @@ def _moved(tx: Tx, found: Found, setting: Setting) -> bool:
 
 
 def _place(tx: Tx, found: Found, group: int, setting: Setting) -> tuple[Path, bool]:
-    """Where it lies, and whether it is current: not when it was rejected. An older one gives way to it."""
+    """Where it lies, and whether it is current: not when it was rejected. An older one is
+    superseded by it."""
     if found.superseded:
         return found.path, False
     if ledger_decisions.is_rejected(tx, found.key):
@@ -112,7 +113,7 @@ def _place(tx: Tx, found: Found, group: int, setting: Setting) -> tuple[Path, bo
 
 def _out_of_the_way(name: str, night: str, path: str, version: int, sha256: str, setting: Setting) -> Path:
     product = {"name": name, "night": night, "path": os.fsencode(path), "version": version}
-    old = ledger_products.give_way(setting.products, 0, product)
+    old = ledger_products.as_superseded(setting.products, 0, product)
     work_moving.withdraw(Path(old.path), Path(old.kept), sha256)
     return Path(old.kept)
 
@@ -182,7 +183,7 @@ def _spec(
 
 
 def _remake(spec: JobSpec) -> int:
-    """How often a person had it made again: the number with which its key comes out."""
+    """How often a person had it made again: the number that gives its key."""
     content = (spec.recipe, spec.recipe_version, spec.inputs, spec.calibrations, spec.parameters, spec.preset)
     return next((n for n in range(_MOST_REMAKES) if job_key(*content, n) == spec.key), 0)
 

@@ -1,7 +1,7 @@
 """First looks and running stacks on their way: something to see while a sequence is still being taken.
 
-They are nobody's calibrations, and the ledger has a record of them and no more (`ledger.looks`): what is
-lost with the daemon is made again when the next frame comes, and what has become of no interest is not begun.
+They never serve as calibrations, and the ledger has a record of them and no more (`ledger.looks`): what is
+lost with the daemon is made again when the next frame comes, and one that is no longer useful is not begun.
 They lie in PRODUCTS/NIGHT/quicklook until the product of their group is there.
 
 A running stack of all frames is the group's product, made early: see `runningstack`.
@@ -29,12 +29,12 @@ from daemon.plan.previews import early
 from daemon.work.runningstack import RunningStack, discard
 
 PAUSE = 0.3  # s without a new frame before a stack is begun: several may be landing together
-MOST_WAITING = 8  # first looks; of more the older ones are dropped: who watches wants to see the newest
+MOST_WAITING = 8  # first looks that may wait; older ones are dropped, as observers want the newest
 
 
 @dataclass
 class Looks:
-    """What is wanted, under way and made. All methods are called by the heart.
+    """What is wanted, under way and made. All methods are called by the main_loop.
 
     first, running : whether such are made at all
     """
