@@ -73,8 +73,9 @@ class Tx:
         return row
 
     def run(self, sql: str, *values: Any) -> int:
-        """Execute, and return how many rows changed."""
-        return int(self.db.execute_sql(sql, values).rowcount)
+        """How many rows changed. values : one for each `?`, or one mapping for all `:name`."""
+        named = len(values) == 1 and isinstance(values[0], dict)
+        return int(self.db.execute_sql(sql, values[0] if named else values).rowcount)
 
     def insert(self, table: str, **columns: Any) -> int:
         """Insert a row and return its id. Names come from our own code, never from data."""
