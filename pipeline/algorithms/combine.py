@@ -38,7 +38,7 @@ LEAST_ROWS = 8  # of a band whose neighbours, two more rows, are looked at besid
 BAND_SAMPLES = 2**18  # a band of a megabyte per plane stays in a core's cache
 
 # Variance of the median of n standard normal values (even n: mean of the middle two), by numerical
-# integration over the density of the order statistics; tests/unit/test_combine.py does it again.
+# integration over the density of the order statistics; tests/unit/algorithms/test_combine.py does it again.
 # fmt: off
 _MEDIAN_VARIANCE = (
     1.00000, 0.50000, 0.44867, 0.29820, 0.28683, 0.21474, 0.21045, 0.16818, 0.16610, 0.13833, 0.13716,

@@ -12,7 +12,7 @@ import pytest
 
 from daemon import systemd
 
-UNITS = Path(__file__).parents[2] / "systemd"
+UNITS = Path(__file__).parents[3] / "systemd"
 
 
 @pytest.fixture

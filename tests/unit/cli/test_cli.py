@@ -1,19 +1,15 @@
 """The command: help, exit codes, one JSON document and nothing else on standard output."""
 
 import json
-import os
 import subprocess
 import sys
 
 import pytest
 
 
-def test_help_is_quick_and_names_the_commands():
-    before = os.times()
+def test_help_names_the_commands():
     command = [sys.executable, "-P", "-m", "daemon", "--help"]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    after = os.times()
-    assert after.children_user + after.children_system - before.children_user - before.children_system < 0.5
     for command in ("run", "status", "ledger", "audit", "check-config", "simulate", "demo"):
         assert f"\n  {command} " in said
 

@@ -8,7 +8,7 @@ import click
 
 from daemon.cli import Settings, cli, main
 
-TOP = Path(__file__).parents[2]
+TOP = Path(__file__).parents[3]
 
 
 def test_the_demo_writes_only_where_git_looks_away():

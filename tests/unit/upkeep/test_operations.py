@@ -13,7 +13,7 @@ from daemon.config.service import CACHE, FILE, FOLDERS, STATE
 from daemon.upkeep import health
 from daemon.work.diskguard import DiskGuard, Room
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 RUNBOOK = (REPOSITORY / "docs/operations.md").read_text()
 PAGE = 60  # lines
 

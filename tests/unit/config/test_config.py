@@ -13,7 +13,7 @@ from daemon.config.service import CACHE, FILE, FOLDERS, STATE
 from pipeline.errors import ConfigError
 from pipeline.headers.descriptors import Descriptors
 
-SHIPPED = Path(__file__).parents[2] / "config"
+SHIPPED = Path(__file__).parents[3] / "config"
 
 
 @pytest.fixture

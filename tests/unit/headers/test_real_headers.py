@@ -16,7 +16,7 @@ from pipeline.headers.descriptors import strip_ids
 from pipeline.headers.values import sane_wcs
 from tests.fitsfiles import real_file
 
-HEADERS = Path(__file__).parents[3] / "shared/realdata"
+HEADERS = Path(__file__).parents[4] / "shared/realdata"
 EXPECTED = json.loads((HEADERS / "expected.json").read_text()) if HEADERS.is_dir() else {}
 RAW = sorted(EXPECTED) or [pytest.param("", marks=pytest.mark.skip("shared/realdata is not here"))]
 
