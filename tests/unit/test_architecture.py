@@ -405,14 +405,3 @@ def test_functions_are_short():
         if lines > LONGEST_BODY and (name := f"{path.relative_to(ROOT)}:{function}") not in AS_A_TABLE
     }
     assert long == {}
-
-
-def test_unit_tests_follow_the_rooms():
-    """Of each folder the room it tests; `service` and `core` are what stands outside of rooms in either package."""
-    rooms = {path.name for package in ("daemon", "pipeline") for path in (ROOT / package).iterdir() if path.is_dir()}
-    folders = {p.name for p in (ROOT / "tests/unit").iterdir() if p.is_dir() and any(p.glob("test_*.py"))}
-    assert folders <= rooms | {"service", "core", "bench"}
-    assert {path.name for path in (ROOT / "tests/unit").glob("test_*.py")} == {
-        "test_architecture.py",
-        "test_architecture_page.py",
-    }
