@@ -24,6 +24,7 @@ from daemon.ledger import marks, planning
 from daemon.ledger.store import Ledger, LedgerBusy, Log, Tx
 from daemon.ledger.world import Clocks, note_running_hours, running_hours
 from daemon.model.groups import Overrides, Setting
+from daemon.model.rules import MOVED_ON
 from daemon.people.requests import Requests
 from daemon.work import rounds
 from daemon.work.dispatch import Dispatcher
@@ -33,7 +34,6 @@ from pipeline.errors import NiridError
 
 LONGEST_SLEEP = 1.0  # s; the health check wants to see progress
 LONGEST_PLANNING = 2.0  # s; of thousands of groups, jobs are handed out and collected in between
-MOVED_ON = 600.0  # s; a later frame of the same programme ends the wait for more
 SAVE_CLOCK = 60.0  # s between notes of the running clock: what a crash may lose of it
 
 

@@ -23,10 +23,10 @@ from daemon.ledger import decisions, files, marks, products
 from daemon.ledger.store import Reader, Tx, placeholders
 from daemon.model.decisions import BLAME, of_content
 from daemon.model.groups import Setting
-from daemon.model.jobs import JobSpec, Outcome, digest
+from daemon.model.jobs import REMOVE_FIRST, JobSpec, Outcome, digest
 from daemon.model.names import staging_path
 from daemon.model.states import FileState
-from daemon.plan.halving import FIRST, Search
+from daemon.plan.halving import Search
 from pipeline.headers.descriptors import Descriptors
 
 DEATHS = 3  # of workers with the same frames: the first ones may be the machine's
@@ -112,8 +112,8 @@ def next_try(tx: Tx, skip: Sequence[int] = ()) -> tuple[int, int, JobSpec] | Non
     tx.run("UPDATE search SET tries = ? WHERE job_id = ?", tries, row["job_id"])
     spec = JobSpec.from_json(json.loads(job["spec"]))
     parameters = dict(spec.parameters)
-    if parameters.get(FIRST) and 0 not in part:  # the first of the sequence is not among them
-        parameters[FIRST] = False
+    if parameters.get(REMOVE_FIRST) and 0 not in part:  # the first of the sequence is not among them
+        parameters[REMOVE_FIRST] = False
     spec = replace(
         spec,
         key=digest([spec.key, "part", part]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from daemon.model.jobs import REMOVE_FIRST
 from daemon.model.records import ProductRecord
 
 Answer = dict[str, Any]
@@ -27,7 +28,7 @@ def judged(product: ProductRecord, name: str) -> Answer:
 def left_out(spec: Mapping[str, Any], quality: Mapping[str, Any]) -> list[str]:
     """Names of the inputs that a product has nothing of: the first of a sequence, and what was judged so."""
     inputs = [i["name"] for i in spec.get("inputs", [])]
-    first = inputs[:1] if spec.get("parameters", {}).get("removeFirstFrame:remove_first") else []
+    first = inputs[:1] if spec.get("parameters", {}).get(REMOVE_FIRST) else []
     rows = quality.get("frames", [])
     out = {
         r["NAME"]

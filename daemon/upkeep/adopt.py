@@ -5,7 +5,6 @@ with its key, its inputs, its calibrations and its parameters. Nothing is reduce
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from daemon.ledger.store import Tx
 from daemon.ledger.world import LedgerWorld
 from daemon.model.groups import Overrides, Setting
 from daemon.model.jobs import CalInput, Input, JobSpec, input_key, job_key
+from daemon.model.names import version_of
 from daemon.model.publication import PublishPlan
 from daemon.plan.planner import makes_of
 from daemon.upkeep.provenance import Found
@@ -26,7 +26,6 @@ from pipeline.calibrations import caldb
 from pipeline.files.structure import hash_file
 
 _MOST_REMAKES = 100
-_SUPERSEDED = re.compile(r"(.+)\.v(\d{4,})")
 
 
 def settled(found: Sequence[Found]) -> list[Found]:
@@ -119,8 +118,8 @@ def _out_of_the_way(name: str, night: str, path: str, version: int, sha256: str,
 
 def _version(tx: Tx, found: Found, group: int) -> int:
     taken = adoption.versions(tx, group)
-    said = _SUPERSEDED.fullmatch(found.path.stem)
-    number = int(said[2]) if said else max(taken, default=0) + 1
+    said = version_of(found.path)
+    number = said[1] if said else max(taken, default=0) + 1
     while number in taken:
         number += 1
     return number

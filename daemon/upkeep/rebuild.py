@@ -35,6 +35,7 @@ from daemon.model.decisions import (
     in_words,
     of_content,
     of_frame,
+    parted,
     record_from_json,
 )
 from daemon.model.groups import Overrides, Setting
@@ -212,7 +213,7 @@ def _ask_again(tx: Tx, lines: Iterable[Mapping[str, Any]]) -> None:
 def _look_again(tx: Tx, lines: Iterable[Mapping[str, Any]]) -> None:
     """What was decided of products, and of the pipeline's judgement, when nothing was made of it any more."""
     for line in lines:
-        kind, _, what = str(line["subject"]).partition(" ")
+        kind, what = parted(str(line["subject"]))
         if kind == "judgement":
             data_sha, _, label = what.partition(" ")
             for frame in adoption.exposures(tx, label, data_sha):

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from daemon.ledger.outdated import PLANNED
 from daemon.model.groups import Current, Group, Member, Point, Setting, forced_in
 from daemon.model.names import canonical_name, name_order, night_of
 from daemon.model.rules import DEFAULT_RULES
@@ -569,6 +570,10 @@ def test_a_new_release_or_override_remakes_nothing_by_itself():
     assert decide(again, World([FLAT, DARK], overrides={"a:b": 1})).action == "idle"
     grown = group("science", [*SCIENCE, member("science", 9)], current=current(made))
     assert decide(grown, World([FLAT, DARK], overrides={"a:b": 1})).spec.parameters["a:b"] == 1
+
+
+def test_what_the_planner_decides_for_each_group_are_parameters_of_the_recipe():
+    assert {name for name in PLANNED if not REAL["reduce"].has(name)} == set()
 
 
 # -- borrowed sky --------------------------------------------------------------------------------
