@@ -21,7 +21,6 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from daemon import disk
 from daemon.ledger import adoption, contents, files, marks, publications
 from daemon.ledger import decisions as ledger_decisions
 from daemon.ledger import products as ledger_products
@@ -45,6 +44,7 @@ from daemon.people import requests
 from daemon.upkeep import adopt, provenance
 from daemon.upkeep.audit import product_files
 from pipeline.errors import NiridError
+from pipeline.files import disk
 from pipeline.files.structure import hash_file
 
 if TYPE_CHECKING:
