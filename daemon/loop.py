@@ -67,9 +67,9 @@ class Heart:
     _delayed: str = ""
 
     def __post_init__(self) -> None:
-        self._bell, self._ear = socket.socketpair()
-        self._bell.setblocking(False)
-        self._ear.setblocking(False)
+        self._write_end, self._read_end = socket.socketpair()
+        self._write_end.setblocking(False)
+        self._read_end.setblocking(False)
 
     @property
     def looks(self) -> Looks | None:
@@ -78,11 +78,11 @@ class Heart:
     def wake(self) -> None:
         """Something changed: tick now. From any thread."""
         with contextlib.suppress(BlockingIOError, OSError):
-            self._bell.send(b"!")
+            self._write_end.send(b"!")
 
     def close(self) -> None:
-        self._bell.close()
-        self._ear.close()
+        self._write_end.close()
+        self._read_end.close()
 
     def recover(self, products: Path) -> int:
         """After a start: finish what was being published, take up what was running."""
@@ -227,7 +227,7 @@ class Heart:
 
     def _sleep(self, seconds: float) -> None:
         if seconds > 0:
-            wait([self._ear, *self.dispatcher.engine.waitables()], timeout=min(seconds, LONGEST_SLEEP))
+            wait([self._read_end, *self.dispatcher.engine.waitables()], timeout=min(seconds, LONGEST_SLEEP))
         with contextlib.suppress(BlockingIOError):
-            while self._ear.recv(4096):
+            while self._read_end.recv(4096):
                 pass

@@ -20,7 +20,7 @@ class Signals:
 
     def __enter__(self) -> Signals:
         self.caught = False
-        self._ear, self._bell = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._read_end, self._write_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._before = {
             number: signal.signal(number, self._handle) for number in (signal.SIGTERM, signal.SIGINT)
         }
@@ -30,8 +30,8 @@ class Signals:
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
-        os.close(self._ear)
-        os.close(self._bell)
+        os.close(self._read_end)
+        os.close(self._write_end)
 
     def _handle(self, number: int, frame: object) -> None:
         self.caught = True
@@ -42,12 +42,12 @@ class Signals:
     def ring(self) -> None:
         """End the present wait. From any thread, or a handler."""
         with contextlib.suppress(BlockingIOError):
-            os.write(self._bell, b"!")
+            os.write(self._write_end, b"!")
 
     def wait(self, seconds: float) -> bool:
         """Wait so many seconds, or until something rings; True when a signal has come."""
         if not self.caught:
-            select.select([self._ear], [], [], seconds)
+            select.select([self._read_end], [], [], seconds)
             with contextlib.suppress(BlockingIOError):
-                os.read(self._ear, 1024)
+                os.read(self._read_end, 1024)
         return self.caught

@@ -33,7 +33,7 @@ class Cluster(Protocol):
     """What the engine wants of a `daemon.engine.link.Link`."""
 
     address: str
-    ear: Any
+    read_end: Any
 
     def start(self) -> None: ...
     def take(self) -> list[News]: ...
@@ -91,7 +91,7 @@ class DaskEngine:
         return len(self._running)
 
     def waitables(self) -> Sequence[Any]:
-        return [self.link.ear]
+        return [self.link.read_end]
 
     def submit(self, job_id: int, attempt: int, spec: Spec) -> None:
         if not self.free():

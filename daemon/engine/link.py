@@ -4,7 +4,7 @@
     link.start()
     link.take()                      # what has happened: [News(kind, about, said), ...]
     link.give(worker, key, text)     # a job for this worker
-    link.ear                         # readable when there is news
+    link.read_end                    # readable when there is news
 
 `distributed` is imported here, and only when a link is made. What goes over the wire is JSON text and the
 names of functions in `daemon.engine.remote`; Dask itself uses pickle, hence loopback or TLS only.
@@ -63,9 +63,9 @@ class Link:
         self.address, self.greeting = address, greeting
         self._library, self._security = library(tls or {})
         self._news: deque[News] = deque()
-        self.ear, self._bell = socket.socketpair()
-        self.ear.setblocking(False)
-        self._bell.setblocking(False)
+        self.read_end, self._write_end = socket.socketpair()
+        self.read_end.setblocking(False)
+        self._write_end.setblocking(False)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._run, name="dask", daemon=True)
         self._main: asyncio.Task[None] | None = None
@@ -83,7 +83,7 @@ class Link:
 
     def take(self) -> list[News]:
         with contextlib.suppress(BlockingIOError):
-            while self.ear.recv(4096):
+            while self.read_end.recv(4096):
                 pass
         return [self._news.popleft() for _ in range(len(self._news))]
 
@@ -105,8 +105,8 @@ class Link:
                 self._loop.call_soon_threadsafe(self._main.cancel)
             self._thread.join(timeout)
         if not self._thread.is_alive():
-            self.ear.close()
-            self._bell.close()
+            self.read_end.close()
+            self._write_end.close()
 
     # -- in the thread ------------------------------------------------------------------------
 
@@ -203,7 +203,7 @@ class Link:
     ) -> None:
         self._news.append(News(kind, about, said or {}))
         with contextlib.suppress(BlockingIOError, OSError):
-            self._bell.send(b"!")
+            self._write_end.send(b"!")
 
 
 # -- shared with the doctor -----------------------------------------------------------------------------

@@ -310,12 +310,12 @@ class LocalEngine:
         }
 
         try:
-            ear, mouth = os.pipe2(os.O_CLOEXEC)
+            read_end, write_end = os.pipe2(os.O_CLOEXEC)
         except OSError:
             ours.close()
             theirs.close()
             raise
-        words = Words(ear)
+        words = Words(read_end)
         try:
             process = subprocess.Popen(
                 # -P: a folder called daemon/ or pipeline/ where we were started is not ours.
@@ -323,16 +323,16 @@ class LocalEngine:
                 pass_fds=[theirs.fileno()],
                 env=environment,
                 stdin=subprocess.DEVNULL,
-                stdout=mouth,  # standard output belongs to the command's answer
-                stderr=mouth,
+                stdout=write_end,  # standard output belongs to the command's answer
+                stderr=write_end,
                 process_group=0,
             )
             words.start(process.pid)
         except (OSError, RuntimeError) as error:  # RuntimeError: no thread to be had
             ours.close()
-            os.close(ear)
+            os.close(read_end)
             raise OSError(str(error)) from error
         finally:
             theirs.close()
-            os.close(mouth)
+            os.close(write_end)
         return _Worker(process, ours, born=self.clock(), words=words, memory=Memory.now())

@@ -85,7 +85,7 @@ def remake(tx: Tx, group: int) -> None:
     marks.touch(tx, group)
 
 
-def give_way(products: str, product: int, row: Mapping[str, Any]) -> Old:
+def as_superseded(products: str, product: int, row: Mapping[str, Any]) -> Old:
     """Where the file of a product stays that is not the current one any more."""
     for number in itertools.count(row["version"]):
         kept = superseded_path(products, row["night"], row["name"], number)
@@ -98,7 +98,7 @@ def set_aside(tx: Tx, products: str, product: ProductRecord) -> Old:
     """A current product is current no more; says where its file is to be moved. products : the folder"""
     row = tx.one("SELECT * FROM product WHERE id = ?", product.id)
     assert row is not None
-    old = give_way(products, product.id, dict(row))
+    old = as_superseded(products, product.id, dict(row))
     tx.run("UPDATE product SET current = 0, path = ? WHERE id = ?", os.fsencode(old.kept), product.id)
     return old
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from daemon.ledger import jobs, marks, world
-from daemon.ledger.products import forget, give_way, remake
+from daemon.ledger.products import as_superseded, forget, remake
 from daemon.ledger.store import Reader, Tx
 from daemon.ledger.wishes import want_nothing
 from daemon.model.jobs import JobSpec
@@ -132,7 +132,7 @@ def intend_withdrawal(tx: Tx, group: int, lost: str = "") -> PublishPlan | None:
         final=path,
         sha256=row["sha256"],
         version=row["version"],
-        old=(give_way(JobSpec.from_json(json.loads(row["spec"])).products, row["id"], row),),
+        old=(as_superseded(JobSpec.from_json(json.loads(row["spec"])).products, row["id"], row),),
         result={"lost": lost} if lost else {},
         withdrawn=True,
     )
@@ -167,10 +167,10 @@ def _places(tx: Tx, spec: JobSpec, group: int, name: str, night: str) -> tuple[s
         name = f"{stem}-{spec.group[:8]}_{suffix}"
     final = str(folder / f"{name}.fits")
     # Products of groups that are no more give way too: what was regrouped takes their place.
-    old = [give_way(spec.products, r["id"], r) for r in (*ours, *(r for r in others if r["closed"]))]
+    old = [as_superseded(spec.products, r["id"], r) for r in (*ours, *(r for r in others if r["closed"]))]
     if os.path.lexists(final) and final not in {o.path for o in old}:
         stranger = {"name": name, "night": night, "path": os.fsencode(final), "version": 1}
-        old.append(give_way(spec.products, 0, stranger))
+        old.append(as_superseded(spec.products, 0, stranger))
     return name, final, tuple(old)
 
 
@@ -207,18 +207,18 @@ def commit(tx: Tx, plan: PublishPlan, policy: Policy = DEFAULT_POLICY) -> None:
     made = _made(tx, plan, job)
     # Only what is replaced by another of its kind may stay in products that were made with it.
     replaced = f"replaced by {plan.name}" if made else f"{plan.name} has none"
-    given_way: list[Candidate] = []
+    replaced_cals: list[Candidate] = []
     for old in plan.old:
         row = tx.one("SELECT j.key FROM product p JOIN job j ON j.id = p.job_id WHERE p.id = ?", old.product)
-        _gave_way(tx, old)
+        _supersede(tx, old)
         if row:
-            given_way += tx.cals.remove_ident(row["key"], replaced, now=tx.now)
+            replaced_cals += tx.cals.remove_ident(row["key"], replaced, now=tx.now)
     if not made:
-        for gone in given_way:
+        for gone in replaced_cals:
             marks.touch_withdrawn(tx, gone.ident)
     _record(tx, plan, job)
     if made:
-        marks.touch_users(tx, tx.cals.add(made, now=tx.now), policy, given_way)
+        marks.touch_users(tx, tx.cals.add(made, now=tx.now), policy, replaced_cals)
     marks.release(tx, plan.job)
     tx.run("UPDATE frame_group SET reason = 'product is current' WHERE id = ?", job["group_id"])
     marks.touch(tx, job["group_id"])  # while it ran, something else may have become right
@@ -275,7 +275,7 @@ def _record(tx: Tx, plan: PublishPlan, job: Any) -> None:
         )
 
 
-def _gave_way(tx: Tx, old: Old, lost: str = "its file was gone, or damaged, when it was replaced") -> None:
+def _supersede(tx: Tx, old: Old, lost: str = "its file was gone, or damaged, when it was replaced") -> None:
     """The product lies where it is kept; one whose file was gone, or damaged, is nowhere. OSError."""
     if disk.there(old.kept):
         tx.run("UPDATE product SET current = 0, path = ? WHERE id = ?", os.fsencode(old.kept), old.product)
@@ -286,7 +286,7 @@ def _gave_way(tx: Tx, old: Old, lost: str = "its file was gone, or damaged, when
 def _commit_withdrawal(tx: Tx, plan: PublishPlan, job: Any) -> None:
     lost = plan.result.get("lost")
     for old in plan.old:
-        _gave_way(tx, old, str(lost))
+        _supersede(tx, old, str(lost))
     row = tx.one("SELECT COALESCE(heir, id) FROM frame_group WHERE id = ?", job["group_id"])
     group = row[0] if row else 0
     if lost:

@@ -19,7 +19,7 @@ from daemon.model.jobs import CalInput, Input, JobSpec, input_key, job_key
 from daemon.model.names import version_of
 from daemon.model.publication import PublishPlan
 from daemon.plan.planner import makes_of
-from daemon.upkeep.provenance import Found
+from daemon.upkeep.provenance import ProductOnDisk
 from daemon.work import moving as work_moving
 from pipeline.association import CalKind, Candidate
 from pipeline.calibrations import caldb
@@ -28,10 +28,10 @@ from pipeline.files.structure import hash_file
 _MOST_REMAKES = 100
 
 
-def settled(found: Sequence[Found]) -> list[Found]:
+def settled(found: Sequence[ProductOnDisk]) -> list[ProductOnDisk]:
     """In order of time, superseded ones first. A publication that was cut short by the loss of the ledger
     has left one product at two places: it is taken where it is current."""
-    by_key: dict[str, Found] = {}
+    by_key: dict[str, ProductOnDisk] = {}
     for item in sorted(found, key=lambda f: f.superseded):
         first = by_key.setdefault(item.key, item)
         if first is not item and first.sha256 == item.sha256:
@@ -40,7 +40,9 @@ def settled(found: Sequence[Found]) -> list[Found]:
     return sorted(by_key.values(), key=lambda f: (not f.superseded, f.written))
 
 
-def adopt(tx: Tx, found: Found, keys: Mapping[str, str], setting: Setting, overrides: Overrides) -> None:
+def adopt(
+    tx: Tx, found: ProductOnDisk, keys: Mapping[str, str], setting: Setting, overrides: Overrides
+) -> None:
     """One product becomes a job that is done. keys : SHA-256 of products on disk -> keys of their jobs"""
     if _moved(tx, found, setting):
         return
@@ -64,13 +66,13 @@ def adopt(tx: Tx, found: Found, keys: Mapping[str, str], setting: Setting, overr
     _say_adopted(tx, job, replace(found, path=path))
 
 
-def _say_adopted(tx: Tx, job: int, found: Found) -> None:
+def _say_adopted(tx: Tx, job: int, found: ProductOnDisk) -> None:
     """Instead of what a commit says: it was done long ago."""
     tx.events = [event for event in tx.events if event[0] not in ("job_done", "product_restored")]
     tx.event("product_adopted", job=job, product=str(found.path), key=found.key)
 
 
-def _moved(tx: Tx, found: Found, setting: Setting) -> bool:
+def _moved(tx: Tx, found: ProductOnDisk, setting: Setting) -> bool:
     """A product that the ledger knows at another place, where something else lies by now."""
     known = adoption.product_of(tx, found.key)
     if known is None:
@@ -95,7 +97,7 @@ def _moved(tx: Tx, found: Found, setting: Setting) -> bool:
     return True
 
 
-def _place(tx: Tx, found: Found, group: int, setting: Setting) -> tuple[Path, bool]:
+def _place(tx: Tx, found: ProductOnDisk, group: int, setting: Setting) -> tuple[Path, bool]:
     """Where it lies, and whether it is current: not when it was rejected. An older one gives way to it."""
     if found.superseded:
         return found.path, False
@@ -111,12 +113,12 @@ def _place(tx: Tx, found: Found, group: int, setting: Setting) -> tuple[Path, bo
 
 def _out_of_the_way(name: str, night: str, path: str, version: int, sha256: str, setting: Setting) -> Path:
     product = {"name": name, "night": night, "path": os.fsencode(path), "version": version}
-    old = ledger_products.give_way(setting.products, 0, product)
+    old = ledger_products.as_superseded(setting.products, 0, product)
     work_moving.withdraw(Path(old.path), Path(old.kept), sha256)
     return Path(old.kept)
 
 
-def _version(tx: Tx, found: Found, group: int) -> int:
+def _version(tx: Tx, found: ProductOnDisk, group: int) -> int:
     taken = adoption.versions(tx, group)
     said = version_of(found.path)
     number = said[1] if said else max(taken, default=0) + 1
@@ -125,7 +127,7 @@ def _version(tx: Tx, found: Found, group: int) -> int:
     return number
 
 
-def _inputs(tx: Tx, found: Found) -> tuple[list[Input], list[int | None]]:
+def _inputs(tx: Tx, found: ProductOnDisk) -> tuple[list[Input], list[int | None]]:
     """The raw frames: by their bytes; by name, when the key of all inputs proves that they are the same."""
     rows = [(adoption.frame_of(tx, sha, name), name, sha) for name, sha in found.inputs]
     given = [
@@ -144,7 +146,7 @@ def _inputs(tx: Tx, found: Found) -> tuple[list[Input], list[int | None]]:
     return sure, [frame.number if frame else None for frame, _, _ in rows]
 
 
-def _group(tx: Tx, found: Found, frames: Sequence[int | None], setting: Setting) -> int:
+def _group(tx: Tx, found: ProductOnDisk, frames: Sequence[int | None], setting: Setting) -> int:
     """The group that the product is of: by its GROUPID, else the one that most of its frames are in."""
     known = [frame for frame in frames if frame is not None]
     titles = [rule.title for rule in setting.rules.values() if rule.recipe == found.recipe]
@@ -156,7 +158,7 @@ def _group(tx: Tx, found: Found, frames: Sequence[int | None], setting: Setting)
 
 
 def _spec(
-    tx: Tx, found: Found, inputs: Sequence[Input], keys: Mapping[str, str], setting: Setting
+    tx: Tx, found: ProductOnDisk, inputs: Sequence[Input], keys: Mapping[str, str], setting: Setting
 ) -> JobSpec:
     calibrations = []
     for name, sha, role in found.calibrations:
@@ -188,7 +190,7 @@ def _remake(spec: JobSpec) -> int:
 
 def _makes(
     tx: Tx,
-    found: Found,
+    found: ProductOnDisk,
     group: int,
     frames: Sequence[int | None],
     spec: JobSpec,

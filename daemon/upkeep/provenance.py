@@ -18,8 +18,10 @@ from pipeline.headers.merged import merge
 
 
 @dataclass(frozen=True)
-class Found:
-    """key, group : JOBKEY and GROUPID; input_key : of all inputs, by pixels and facts
+class ProductOnDisk:
+    """What a product says of itself.
+
+    key, group : JOBKEY and GROUPID; input_key : of all inputs, by pixels and facts
     inputs : (name, SHA-256 as delivered), in order; calibrations : (name, SHA-256, role)
     parameters : those that were not the recipe's own
     written : seconds since the epoch; ut : of its latest input
@@ -48,7 +50,7 @@ class Found:
     ut: float
 
 
-def read(path: Path, products: Path) -> Found:
+def read(path: Path, products: Path) -> ProductOnDisk:
     """Raises DamagedFile when it is not whole, or does not say which job made it; OSError."""
     try:
         return _read(path, products)
@@ -56,7 +58,7 @@ def read(path: Path, products: Path) -> Found:
         raise DamagedFile(f"{path}: what it says of itself makes no sense: {error}") from error
 
 
-def _read(path: Path, products: Path) -> Found:
+def _read(path: Path, products: Path) -> ProductOnDisk:
     from pipeline.files.read import read_members, read_notes, read_provenance
     from pipeline.files.write import verify_product
 
@@ -72,7 +74,7 @@ def _read(path: Path, products: Path) -> Found:
     recipe, preset = str(cards["RECIPE"]), str(cards["PRESET"])
     image = facts.hdus[facts.image].cards if facts.image else {}
     merged, stamp = merge(cards, image), str(cards.get("DATE", ""))
-    return Found(
+    return ProductOnDisk(
         path=path,
         name=kept[0] if kept else path.stem,
         night=relative.parts[0],

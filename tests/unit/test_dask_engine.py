@@ -30,7 +30,7 @@ class FakeLink:
     address = "tcp://127.0.0.1:8786"
 
     def __init__(self):
-        self.ear, self._bell = socket.socketpair()
+        self.read_end, self._write_end = socket.socketpair()
         self.news, self.given, self.greeted, self.asked, self.closed = [], [], [], [], False
         self.at_stop = []
 
@@ -53,8 +53,8 @@ class FakeLink:
 
     def close(self):
         self.closed = True
-        self.ear.close()
-        self._bell.close()
+        self.read_end.close()
+        self._write_end.close()
 
 
 class Cluster:
