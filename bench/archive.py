@@ -65,9 +65,9 @@ def build(folder: Path, nights: int) -> float | None:
     (folder / "drop").mkdir(parents=True)
     began = time.monotonic()
     write_night(folder / "drop", 0)
-    with daemon_here(folder, folder / "state", hurry=True) as daemon:
+    with daemon_here(folder, folder / "state", batch=True) as daemon:
         daemon.landing.as_of = lambda record: record.descriptors.ut_datetime.timestamp()
-        daemon.heart.until_idle(daemon.landing.take_all)
+        daemon.main_loop.until_idle(daemon.landing.take_all)
     with contextlib.closing(sqlite3.connect(folder / "state" / "nirid.db")) as db:
         db.execute("PRAGMA synchronous = off")
         _multiply(db, folder, nights)
@@ -212,7 +212,7 @@ class _Instant:
 
 
 @contextlib.contextmanager
-def daemon_here(archive: Path, state: Path, *, hurry: bool = False) -> Iterator[Any]:
+def daemon_here(archive: Path, state: Path, *, batch: bool = False) -> Iterator[Any]:
     """The parts of a daemon in this process."""
     from daemon import app, logs
     from daemon.config import load
@@ -220,8 +220,8 @@ def daemon_here(archive: Path, state: Path, *, hurry: bool = False) -> Iterator[
     logs.configure("error", "json")
     state.mkdir(exist_ok=True)
     given = {"watch.folders": [str(archive / "drop")], "products.folder": str(archive / "products")}
-    daemon = app.build(load.load(None, given | {"state.folder": str(state)}), hurry=hurry)
-    daemon.engine = daemon.heart.dispatcher.engine = _Instant()
+    daemon = app.build(load.load(None, given | {"state.folder": str(state)}), batch=batch)
+    daemon.engine = daemon.main_loop.dispatcher.engine = _Instant()
     try:
         daemon.start()
         yield daemon
@@ -298,18 +298,18 @@ def _questions(archive: Path, work: Path) -> list[dict[str, Any]]:
 
 
 def _inside(archive: Path, work: Path, nights: int) -> list[dict[str, Any]]:
-    """Steps of the heart and of landing, ms each: median, most, and median of processor time."""
+    """Steps of the main loop and of landing, ms each: median, most, and median of processor time."""
     from daemon.arrivals.read import ingest
     from daemon.ledger import jobs
 
     timer = _Timer()
     with daemon_here(archive, work / "state") as daemon, common.scratch() as elsewhere:
-        heart, landing, ledger = daemon.heart, daemon.landing, daemon.ledger
-        now = heart.clock()
+        main_loop, landing, ledger = daemon.main_loop, daemon.landing, daemon.ledger
+        now = main_loop.clock()
         for _ in range(3):
             timer("sweep of all", landing.watcher.sweep)
         for k in range(20):
-            timer("idle tick", lambda k=k: heart.tick(now + k))
+            timer("idle tick", lambda k=k: main_loop.tick(now + k))
         daemon.engine.workers = 0  # what it would make does not belong into the archive
         frames = write_night(elsewhere / "new", nights) + write_night(elsewhere / "old", nights // 2)[:4]
         for k, path in enumerate(frames):
@@ -321,14 +321,14 @@ def _inside(archive: Path, work: Path, nights: int) -> list[dict[str, Any]]:
                 f"register a frame of a {name} night",
                 lambda r=record: ledger.write(lambda tx: landing._record(tx, [r])),
             )
-            timer(f"tick after a frame of a {name} night", lambda t=when: heart.tick(t))
-        timer("tick when all these are quiet", lambda: heart.tick(now + 10_000))
+            timer(f"tick after a frame of a {name} night", lambda t=when: main_loop.tick(t))
+        timer("tick when all these are quiet", lambda: main_loop.tick(now + 10_000))
         bpm = next(path for path in common.night(elsewhere, "tiny").iterdir() if path.name.startswith("bpm"))
         record = ingest(str(bpm), patience="batch")
         timer(
             "register a static bad-pixel mask", lambda: ledger.write(lambda tx: landing._record(tx, [record]))
         )
-        timer("tick after it", lambda: heart.tick(now + 10_001))
+        timer("tick after it", lambda: main_loop.tick(now + 10_001))
         ledger.write(lambda tx: tx.run("UPDATE job SET state = 'planned' WHERE state = 'done'"))
         for k in range(5):
             timer(

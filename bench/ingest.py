@@ -45,7 +45,7 @@ def registered(drop: Path, work: Path) -> tuple[float, float]:
     folders = {"products.folder": work / "products", "state.folder": work / "state"}
     given = {"watch.folders": [str(drop)], **{name: str(path) for name, path in folders.items()}}
     (work / "state").mkdir(parents=True)
-    daemon = app.build(load.load(None, given), hurry=True)
+    daemon = app.build(load.load(None, given), batch=True)
     try:
         daemon.landing.start()
         began, busy = time.monotonic(), time.process_time()

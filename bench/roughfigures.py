@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +25,8 @@ from pipeline.simulate.verify_image import (
 )
 
 REGISTERED = "adjustWCSToReference"
-BINS = (15.0, 16.3, 17.6, 18.8)  # magnitudes
+FAINTEST = 18.8  # mag, of stars whose flux is compared
+THIRD = 3  # stars at least in the bright, the middle and the faint ones
 
 
 class Figure(NamedTuple):
@@ -203,13 +203,17 @@ def star_ratios(outcome: Outcome) -> tuple[Any, Any, Any, Expected]:
 
 
 def fluxes(outcome: Outcome, limit: float = 0.005) -> Iterator[Figure]:
-    """Bright, middle and faint stars of the stack: their flux over the truth, against each other."""
+    """Bright, middle and faint stars of the stack, a third each: flux over truth, against each other.
+
+    With fewer stars there are two parts; with fewer than six the figure is infinite: nothing was compared.
+    """
     mag, ratio, error, _ = star_ratios(outcome)
+    usable = np.flatnonzero(np.isfinite(ratio) & (mag < FAINTEST))
+    usable = usable[np.argsort(mag[usable], kind="stable")]
     middles = []
-    for low, high in itertools.pairwise(BINS):
-        here = (mag >= low) & (mag < high) & np.isfinite(ratio)
-        if here.sum() >= 3:
-            predicted = 1.2533 * float(np.sqrt(np.mean(error[here] ** 2))) / np.sqrt(here.sum())
+    for here in np.array_split(usable, 3 if len(usable) >= 3 * THIRD else 2):
+        if len(here) >= THIRD:
+            predicted = 1.2533 * float(np.sqrt(np.mean(error[here] ** 2))) / np.sqrt(len(here))
             middles.append((float(np.median(ratio[here])), max(median_error(ratio[here]), predicted)))
     pairs = [
         (a[0] - b[0], float(np.hypot(a[1], b[1]))) for i, a in enumerate(middles) for b in middles[i + 1 :]

@@ -1,9 +1,9 @@
-"""The composition root: builds every part of the daemon, starts them, watches over them, stops them.
+"""The composition root: builds every part of the daemon, starts them, checks on them, stops them.
 
     serve(config)        # the service: until SIGTERM or SIGINT
     batch(config)        # --until-idle: what is there, as though every wait had passed
 
-Threads: main (signals, health, systemd), heart (plan, dispatch, publish), landing (sweep, settle) with a
+Threads: main (signals, health, systemd), main loop (plan, dispatch, publish), landing (sweep, settle) with a
 small pool that reads files, the ledger's writer, the calendar. Signal handlers only set a flag.
 """
 
@@ -29,7 +29,7 @@ from pipeline.errors import NiridError
 if TYPE_CHECKING:
     from daemon.arrivals.intake import Landing
     from daemon.ledger.store import Ledger
-    from daemon.loop import Heart
+    from daemon.loop import MainLoop
     from daemon.model.groups import Setting
     from daemon.work.dispatch import Dispatcher
     from daemon.work.previews import Looks
@@ -58,7 +58,7 @@ class Daemon:
     config: Config
     ledger: Ledger
     engine: Engine
-    heart: Heart
+    main_loop: MainLoop
     landing: Landing
     stop: threading.Event = field(default_factory=threading.Event)
     threads: list[threading.Thread] = field(default_factory=list)
@@ -71,12 +71,12 @@ class Daemon:
         from daemon.upkeep import retention
 
         self.engine.start()
-        recovered = self.heart.recover(self.config.product_folder)
+        recovered = self.main_loop.recover(self.config.product_folder)
         with contextlib.suppress(OSError):  # the next run of retention goes on
             retention.finish(self.ledger)
-        if self.heart.looks is not None:
-            with contextlib.suppress(OSError):  # a folder that cannot be read now: at another start
-                self.heart.looks.tidy(self.ledger)
+        if self.main_loop.looks is not None:
+            with contextlib.suppress(OSError):  # a folder cannot be read now: the next start tries again
+                self.main_loop.looks.tidy(self.ledger)
         found = self.landing.start()
         self._take_back()
         logs.get().info(
@@ -99,14 +99,14 @@ class Daemon:
         logs.get().warning("rebuilding", products=len(strange), decisions=len(lines))
         said = f"STATUS=taking {len(strange)} products into the database again; nothing is reduced for it"
         systemd.notify(said, f"EXTEND_TIMEOUT_USEC={REBUILD_SECONDS * 1_000_000}")
-        heart = self.heart
-        answer = rebuild.take_back(self.ledger, self.landing, heart.setting, heart.overrides)
+        main_loop = self.main_loop
+        answer = rebuild.take_back(self.ledger, self.landing, main_loop.setting, main_loop.overrides)
         for item in answer.pop("left"):
             logs.get().warning("product_not_adopted", **item)
         logs.get().info("rebuilt", **answer)
 
     def run_threads(self) -> None:
-        for name, target in (("heart", self.heart.run), ("landing", self.landing.run)):
+        for name, target in (("main loop", self.main_loop.run), ("landing", self.landing.run)):
             thread = threading.Thread(target=self._guarded, args=(name, target), name=name, daemon=True)
             thread.start()
             self.threads.append(thread)
@@ -122,20 +122,21 @@ class Daemon:
     def close(self) -> None:
         """Drain: nothing new is begun, running jobs are asked to stop and go back to planned."""
         self.stop.set()
-        self.heart.wake()
+        self.main_loop.wake()
         self.landing.call()
         for thread in self.threads:
             # A thread that hangs with a network folder ends with the process.
             thread.join(timeout=STOP_SECONDS)
-        self.heart.dispatcher.stop(STOP_SECONDS)
+        self.main_loop.dispatcher.stop(STOP_SECONDS)
         self.landing.stop()
-        self.heart.close()
+        self.main_loop.close()
         self.ledger.close()
         logs.get().info("stopped")
 
 
-def build(config: Config, *, hurry: bool = False, start_workers: bool = False) -> Daemon:
-    """All parts, nothing started but the ledger's writer. NiridError without a drop folder, if in a hurry.
+def build(config: Config, *, batch: bool = False, start_workers: bool = False) -> Daemon:
+    """All parts, nothing started but the ledger's writer. Raises NiridError when a batch run has no drop
+    folder.
 
     A drop folder is never made: what is not there may be a mount that is missing, or a mistyped name.
     start_workers : also the workers, which need a second, and get it while the other parts are imported
@@ -144,7 +145,7 @@ def build(config: Config, *, hurry: bool = False, start_workers: bool = False) -
 
     upgrade.check(config.database)  # before anything is begun: a newer one stays as it is
     missing = [folder for folder in config.drop_folders if not folder.is_dir()]
-    if missing and hurry:  # a service waits for the mount; here nothing would be found, and called done
+    if missing and batch:  # a service waits for the mount; a batch run would find nothing and report success
         raise NiridError(f"{missing[0]}: no such folder")
     limits.make_room_for(limits.files_for(config))
     config.product_folder.mkdir(parents=True, exist_ok=True)
@@ -157,13 +158,13 @@ def build(config: Config, *, hurry: bool = False, start_workers: bool = False) -
             told.update(more)
             instance.tell(config, **told)
 
-    engine = engine_of(config, hurry=hurry, on_change=lambda problem: tell(engine=problem))
+    engine = engine_of(config, batch=batch, on_change=lambda problem: tell(engine=problem))
     if start_workers:
         engine.start()
-    return _the_rest(config, engine, tell, hurry=hurry)
+    return _the_rest(config, engine, tell, batch=batch)
 
 
-def _the_rest(config: Config, engine: Engine, tell: Callable[..., None], *, hurry: bool) -> Daemon:
+def _the_rest(config: Config, engine: Engine, tell: Callable[..., None], *, batch: bool) -> Daemon:
     """All parts but the workers, which start meanwhile: that these are imported here, and not above, saves
     half a second of every start."""
     from daemon.ledger.cells import damaged
@@ -176,17 +177,17 @@ def _the_rest(config: Config, engine: Engine, tell: Callable[..., None], *, hurr
         from daemon.arrivals.settle import Tracker
         from daemon.arrivals.watcher import Watcher
         from daemon.config.setting import setting_of
-        from daemon.loop import Heart
+        from daemon.loop import MainLoop
         from daemon.people.requests import Requests
         from daemon.people.requests import folder as folder_of_requests
 
         _put_aside_if_damaged(config, why_not.result())
     ledger = Ledger(config.database, log=_log)
     folder_of_requests(config.state_folder)  # who is in the group of the state folder may put decisions there
-    setting = setting_of(config, hurry=hurry)
+    setting = setting_of(config, batch=batch)
     requests = Requests(ledger, setting, config.parameters, config.state_folder, config.product_folder)
-    dispatcher = _dispatcher(config, ledger, engine, setting, tell, hurry=hurry)
-    heart = Heart(ledger, dispatcher, setting, config.parameters, log=_log, requests=requests)
+    dispatcher = _dispatcher(config, ledger, engine, setting, tell, batch=batch)
+    main_loop = MainLoop(ledger, dispatcher, setting, config.parameters, log=_log, requests=requests)
     watch = config.watch
     watcher = Watcher(
         [str(folder) for folder in config.drop_folders],
@@ -199,11 +200,11 @@ def _the_rest(config: Config, engine: Engine, tell: Callable[..., None], *, hurr
         watcher,
         Tracker(watch.settle_seconds, watch.fast_settle_seconds, watch.grace_seconds),
         setting,
-        wake=heart.wake,
+        wake=main_loop.wake,
         sweep_seconds=watch.sweep_seconds,
         log=_log,
     )
-    return Daemon(config, ledger, engine, heart, landing, tell=tell)
+    return Daemon(config, ledger, engine, main_loop, landing, tell=tell)
 
 
 def _dispatcher(
@@ -213,7 +214,7 @@ def _dispatcher(
     setting: Setting,
     tell: Callable[..., None],
     *,
-    hurry: bool,
+    batch: bool,
 ) -> Dispatcher:
     from daemon.work import diskguard
     from daemon.work.dispatch import Dispatcher
@@ -221,7 +222,7 @@ def _dispatcher(
     return Dispatcher(
         ledger,
         engine,
-        hurry=hurry,
+        batch=batch,
         policy=config.planning,
         setting=setting,
         guard=diskguard.of(config, writes=True),
@@ -267,10 +268,10 @@ def offline(config: Config, prepare: Callable[[], Path | None]) -> dict[str, Any
 
     with instance.only_one(config):
         kept = prepare()
-        daemon = build(config, hurry=True)
+        daemon = build(config, batch=True)
         try:
             daemon.landing.start()
-            how = (daemon.heart.setting, daemon.heart.overrides)
+            how = (daemon.main_loop.setting, daemon.main_loop.overrides)
             answer = rebuild.take_back(daemon.ledger, daemon.landing, *how)
             with daemon.ledger.read() as db:
                 found = audit.audit(db, config.drop_folders, config.product_folder)
@@ -291,7 +292,8 @@ def _log(event: str, **fields: Any) -> None:
 
 @contextlib.contextmanager
 def hinted(config: Config) -> Iterator[None]:
-    """An error of the system, with the limits that may be behind it: SQLite knows of no ulimit -f."""
+    """An error of the system, with the limits that may be behind it: SQLite's own message does not mention
+    ulimit -f."""
     try:
         yield
     except OSError as error:

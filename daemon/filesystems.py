@@ -6,7 +6,8 @@ import os
 import re
 from pathlib import Path
 
-# File systems on which another host, or a process behind the kernel's back, writes without an event.
+# File systems on which somebody else can write without an event in our kernel: another host, or a FUSE
+# program.
 NETWORK = (
     "nfs",
     "cifs",

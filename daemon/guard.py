@@ -1,7 +1,8 @@
-"""Is this environment ours alone? `daemon` and `pipeline` are names that other distributions use too.
+"""Has another distribution replaced our packages? `daemon` and `pipeline` are names that other distributions
+use too.
 
 python-daemon installs a package `daemon`, django-pipeline a package `pipeline`. Installed beside us,
-they replace our files without a word, so the program looks before it starts. Relies on nothing in
+they replace our files silently, so the program checks before it starts. Relies on nothing in
 `daemon/__init__.py`, which may be theirs.
 """
 
@@ -19,7 +20,7 @@ def intruders() -> dict[str, list[str]]:
     """{package: other distributions that provide it}; empty when all is well. Takes about 0.1 s."""
     providers = metadata.packages_distributions()
     found = {package: set(providers.get(package, ())) - {DISTRIBUTION} for package in PACKAGES}
-    if any(found.values()) and (theirs := foreign()):  # these come last
+    if any(found.values()) and (theirs := foreign()):  # foreign entries come last
         ours = [entry for entry in sys.path if entry not in theirs]
         beside = {one.metadata["Name"] for one in metadata.distributions(path=ours)}
         found = {package: names & beside for package, names in found.items()}

@@ -52,7 +52,8 @@ def only_one(config: Config) -> Iterator[Callable[[], bool]]:
     """Hold the state folder. The lock is the kernel's: it ends with the process, however that ends. Raises
     AlreadyRunning, CannotLock.
 
-    Yields a question: is it still held? No, when the folder was removed or replaced: another may hold that.
+    Yields a function that tells whether it is still held. No, when the folder was removed or replaced:
+    another may hold that.
     """
     before = os.umask(UMASK)
     config.state_folder.mkdir(mode=0o750, parents=True, exist_ok=True)
@@ -70,11 +71,11 @@ def only_one(config: Config) -> Iterator[Callable[[], bool]]:
             if error.errno not in _NO_LOCKS:
                 raise
             raise CannotLock(config.state_folder, error) from None
-        with contextlib.suppress(OSError):  # no room: nothing can be tried
+        with contextlib.suppress(OSError):  # the disk is full: the locks cannot be tried
             check_locks(config.state_folder)
         tell(config)
         yield partial(_same, fd, config.state_folder / "lock")
-        with contextlib.suppress(OSError):  # no such process any more: it is known without
+        with contextlib.suppress(OSError):  # the process has ended: nothing to add
             _write(config, {"pid": None})
     finally:
         os.close(fd)
@@ -135,8 +136,8 @@ def running(config: Config) -> dict[str, Any] | None:
     """{"pid", "paused", "engine", "stalled", "closed", "watched", "links", "moved"} of the daemon that holds
     the state folder; None when there is none.
 
-    The kernel's lock is asked, which tells the truth from another container too; its number may mean nothing
-    there.
+    The kernel's lock is asked: it is right in another container too, where the process number may mean
+    nothing there.
     paused : why it starts no job; "" when it does
     engine : why no worker can be used; "" when one can
     stalled : what does not move; closed : what below the drop folders cannot be listed
@@ -160,7 +161,7 @@ def running(config: Config) -> dict[str, Any] | None:
 
 
 def was_stopped(config: Config) -> bool:
-    """True when the last that ran here has ended as it should, or none ever ran."""
+    """True when the last daemon here ended as it should, or none ever ran."""
     return (_note(config.state_folder) or {}).get("pid") is None
 
 
@@ -178,7 +179,7 @@ def _moved(state: Path) -> float | None:
 
 
 def tell(config: Config, **more: Any) -> None:
-    """What the daemon that runs here wants others to know. A full disk may keep it from saying so."""
+    """What the daemon that runs here wants others to know. On a full disk nothing is written."""
     with contextlib.suppress(OSError):
         _write(config, {"pid": os.getpid(), "born": _born(os.getpid()), **more})
 
@@ -209,11 +210,12 @@ def _note(state: Path) -> dict[str, Any] | None:
 
 def _write(config: Config, who: dict[str, Any]) -> None:
     folders = {"drop": [str(f) for f in config.drop_folders], "products": str(config.product_folder)}
-    disk.write_whole(config.state_folder / NOTE, json.dumps(who | folders).encode(), flush=False)
+    text = json.dumps(who | folders)
+    disk.write_whole(config.state_folder / NOTE, text.encode(), flush=False, alone=True)
 
 
 def _born(pid: int) -> str | None:
-    """When a process started, in ticks since boot: a number that was used before is not taken for it."""
+    """When a process started, in ticks since boot: process numbers are used again, start times are not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except (OSError, IndexError):

@@ -41,7 +41,7 @@ def make_room_for(files: int) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < PLENTY:
         most = PLENTY if hard == resource.RLIM_INFINITY else min(PLENTY, hard)
-        with contextlib.suppress(ValueError, OSError):  # forbidden: what there is must do
+        with contextlib.suppress(ValueError, OSError):  # not allowed: go on with the limit as it is
             resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
     if complaint := _too_few(files, resource.getrlimit(resource.RLIMIT_NOFILE)[0]):
         raise NiridError(complaint)

@@ -28,7 +28,7 @@ from pipeline import logutils
 Format = Literal["auto", "json", "console"]
 LEVELS = ("debug", "info", "warning", "error")
 
-MOST_WAITING = 5000  # lines that wait to be written; more are lost
+MOST_WAITING = 5000  # lines waiting to be written; beyond that they are lost
 FLUSH_SECONDS = 1.0  # that the last lines get when the program ends
 
 lost_lines = 0  # lines that could not be written since the start; `status` and the tests look at it
@@ -72,7 +72,7 @@ def flush() -> None:
 
 
 def _thread_failed(what: threading.ExceptHookArgs) -> None:
-    """What a thread of a library ends with, as a line of the log."""
+    """An exception that ended a thread, as a log line."""
     error = (what.exc_type, what.exc_value, what.exc_traceback)
     get().error("thread_failed", thread=what.thread.name if what.thread else "", exc_info=error)
 
@@ -99,7 +99,8 @@ def relay(event: Mapping[str, Any]) -> None:
 
 
 def job_context(job: int, recipe: str, group: int) -> AbstractContextManager[Any]:
-    """Every line logged inside carries the job, its recipe and its group: one filter, one story."""
+    """Every line logged inside carries the job, its recipe and its group: so that one filter finds
+    all of it."""
     return structlog.contextvars.bound_contextvars(job=job, recipe=recipe, group=group)
 
 

@@ -1,9 +1,9 @@
-"""The heart: plan, dispatch, publish, in one loop on the monotonic clock.
+"""The main loop: plan, dispatch, publish, on the monotonic clock.
 
-    heart = Heart(ledger, dispatcher, setting, config.parameters)
-    heart.recover(products)          # once, before anything else
-    heart.run(stop)                  # live, in a thread of its own
-    heart.until_idle(landing.take_all)
+    main_loop = MainLoop(ledger, dispatcher, setting, config.parameters)
+    main_loop.recover(products)          # once, before anything else
+    main_loop.run(stop)                  # live, in a thread of its own
+    main_loop.until_idle(landing.take_all)
 
 `tick(now)` does everything that can be done at a time and says when to come back; the loop only calls
 it, woken early by `wake()` (a frame was registered) or by a worker.
@@ -32,7 +32,7 @@ from daemon.work.previews import Looks
 from daemon.work.rounds import Planned
 from pipeline.errors import NiridError
 
-LONGEST_SLEEP = 1.0  # s; the health check wants to see progress
+LONGEST_SLEEP = 1.0  # s; the health check expects progress at least this often
 LONGEST_PLANNING = 2.0  # s; of thousands of groups, jobs are handed out and collected in between
 SAVE_CLOCK = 60.0  # s between notes of the running clock: what a crash may lose of it
 
@@ -47,7 +47,7 @@ class _Open:
 
 
 @dataclass
-class Heart:
+class MainLoop:
     """overrides : (recipe, descriptors as JSON) -> the operator's parameters, as `Config.parameters`
     requests : where people's decisions come from
     progress_at : monotonic time of the last tick, for the health check"""
@@ -62,7 +62,7 @@ class Heart:
     progress_at: float = 0.0
     _open: dict[int, _Open] = field(default_factory=dict)
     _lost: dict[int, float] = field(default_factory=dict)  # groups that wait for files: until when
-    _running: tuple[float, float] | None = None  # (hours on record, monotonic time when they were read)
+    _running: tuple[float, float] | None = None  # (hours in the ledger, monotonic time when they were read)
     _saved_at: float = 0.0
     _delayed: str = ""
 
@@ -101,7 +101,7 @@ class Heart:
         try:
             self._decide()
             if self.dispatcher.collect() and self.looks is not None:
-                for group in self._open.values():  # a calibration may have come that its stack lacked
+                for group in self._open.values():  # a calibration that its running stack lacked may have come
                     group.due = min(group.due, now)
             while (more := self._plan(now).more) and self.clock() < now + LONGEST_PLANNING:
                 pass
@@ -122,7 +122,7 @@ class Heart:
 
     def until_idle(self, take_all: Callable[[], int], stop: threading.Event | None = None) -> None:
         """Take what is there, and work until neither a job nor a new file results."""
-        self.setting = replace(self.setting, hurry=True)
+        self.setting = replace(self.setting, batch=True)
         self.dispatcher.until_idle()
         take_all()
         while not (stop and stop.is_set()):
@@ -142,7 +142,7 @@ class Heart:
         self._save_clock(self.clock())
 
     def _decide(self) -> int:
-        """Apply what people have decided. What cannot be done now waits, with its file."""
+        """Apply what people have decided. What cannot be applied now keeps its file and waits."""
         if self.requests is None:
             return 0
         try:

@@ -1,4 +1,4 @@
-"""Whose the state folder is: what a command writes into it must be the daemon's to use.
+"""Whose the state folder is: the daemon must be able to use what a command writes there.
 
 with acting(config):  # root as the account of the service; anybody else is told
 check(config)        # before the daemon starts: what it has to write, it may write
@@ -103,7 +103,7 @@ def check(config: Config) -> None:
     for path in (*folders, *files):
         try:
             facts = path.stat()
-        except OSError:  # not there; or it cannot be told, which is said by whoever opens it
+        except OSError:  # not there, or unreadable: whoever opens it reports that
             continue
         wanted = os.R_OK | os.W_OK | (os.X_OK if path in folders else 0)
         if facts.st_uid != os.geteuid() and not os.access(path, wanted) and not is_read_only(path):

@@ -15,7 +15,7 @@ from daemon.signals import Signals
 from pipeline.errors import ConfigError, NiridError
 
 LOOK_SECONDS = 10.0  # between two looks at the health of the parts
-STALLED_SECONDS = 60.0  # without progress of the heart: no more pings, the service manager restarts us
+STALLED_SECONDS = 60.0  # without progress of the main_loop: no more pings, the service manager restarts us
 
 
 class PartDied(NiridError):
@@ -42,11 +42,11 @@ def serve(config: Config) -> None:
 
 @contextlib.contextmanager
 def _calendar(daemon: Daemon) -> Iterator[Callable[[], None]]:
-    """What the calendar asks for; the look at it that is to be taken now and then, as it stops for good
+    """What the calendar asks for; a regular check that it still runs, as it stops for good
     when the clock steps back."""
     from daemon.upkeep import schedule
 
-    scheduler = schedule.start(daemon.config, daemon.ledger, daemon.heart.dispatcher.suspect)
+    scheduler = schedule.start(daemon.config, daemon.ledger, daemon.main_loop.dispatcher.suspect)
     try:
         yield scheduler.wakeup
     finally:
@@ -86,11 +86,12 @@ def _watch_over(
 def _problem(daemon: Daemon) -> str:
     """Why the daemon is not well; "" when it is.
 
-    The landing thread may hang with a network folder for as long as it likes: that is said, but
+    The intake thread may hang with a network folder for any time: that is reported, but
     restarting would not help.
     """
-    if time.monotonic() - daemon.heart.progress_at > STALLED_SECONDS:
-        return f"the heart has made no progress for {time.monotonic() - daemon.heart.progress_at:.0f} s"
+    silent = time.monotonic() - daemon.main_loop.progress_at
+    if silent > STALLED_SECONDS:
+        return f"the main loop has made no progress for {silent:.0f} s"
     return ""
 
 
@@ -105,8 +106,8 @@ def _status(daemon: Daemon) -> str:
         return f"STATUS={error}"
     said = ", ".join(f"{n} {state}" for state, n in jobs.items()) or "none yet"
     text = f"{sum(files.values())} files; jobs: {said}"
-    if daemon.heart.dispatcher.paused:
-        text += f"; PAUSED: {daemon.heart.dispatcher.paused}"
+    if daemon.main_loop.dispatcher.paused:
+        text += f"; PAUSED: {daemon.main_loop.dispatcher.paused}"
     for folder in daemon.landing.watcher.missing():
         text += f"; THE DROP FOLDER {folder} IS MISSING"
     if problem := getattr(daemon.engine, "problem", ""):
@@ -132,20 +133,20 @@ def batch(config: Config) -> dict[str, Any]:
 
     try:
         owner.check(config)
-    except ConfigError as error:  # here, and only here, it is a folder in the way of a night's work: exit 1
+    except ConfigError as error:  # only in a batch run a folder that cannot be read is a failure: exit 1
         raise NiridError(str(error)) from None
     with instance.only_one(config), Signals() as signals:
         began = datetime.now(UTC).isoformat(timespec="milliseconds")
         with hinted(config):
-            daemon = build(config, hurry=True, start_workers=True)
-        signals.also = daemon.stop.set  # nobody waits for it, so that a handler may set it
+            daemon = build(config, batch=True, start_workers=True)
+        signals.also = daemon.stop.set  # no thread waits for it, so a signal handler may set it
         try:
             with hinted(config):
                 daemon.start()
-                daemon.heart.until_idle(daemon.landing.take_all, daemon.stop)
+                daemon.main_loop.until_idle(daemon.landing.take_all, daemon.stop)
             if signals.caught:
                 raise NiridError("stopped before everything was done; run it again to go on")
-            losses.draw_previews(config.database, daemon.heart.dispatcher.suspect)
+            losses.draw_previews(config.database, daemon.main_loop.dispatcher.suspect)
             return _summary(daemon, began)
         finally:
             daemon.close()
@@ -154,7 +155,7 @@ def batch(config: Config) -> dict[str, Any]:
 def _summary(daemon: Daemon, since: str) -> dict[str, Any]:
     from daemon.ledger import questions
 
-    blocked = [*daemon.landing.in_the_way(), *daemon.heart.dispatcher.left_undone()]
+    blocked = [*daemon.landing.in_the_way(), *daemon.main_loop.dispatcher.left_undone()]
     with daemon.ledger.read() as db:
         return {
             "failed": [job for job in questions.jobs(db, ["failed"]) if (job["changed"] or "") >= since],

@@ -11,7 +11,7 @@ from daemon.model.plain import clean
 def notify(*assignments: str) -> bool:
     """Send for instance `notify("READY=1", "STATUS=watching 1 folder")`. True when systemd was told.
 
-    Without a service manager this does nothing, and a manager that does not listen is no reason to stop.
+    Without a service manager this does nothing, and a manager that does not listen is ignored.
     """
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
@@ -21,10 +21,10 @@ def notify(*assignments: str) -> bool:
     text = "\n".join(clean(line.replace("\n", " ")) for line in assignments)  # systemd takes UTF-8 only
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
-            sock.setblocking(False)  # a manager that does not read must not hold us up
+            sock.setblocking(False)  # a manager that does not read must not block us
             sock.connect(address)
             sock.sendall(text.encode())
-    except (OSError, ValueError):  # ValueError: an address that can be none
+    except (OSError, ValueError):  # ValueError: not a socket address
         return False
     return True
 

@@ -141,7 +141,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Missing:
-    """None of the candidates will do; one may still arrive."""
+    """None of the candidates meets the criteria; one may still arrive."""
 
     why: str
     rejected: tuple[Rejected, ...] = ()
@@ -181,7 +181,7 @@ def best_match(
         def order(c: Candidate) -> tuple[Any, ...]:
             own = bool(prefer_origin) and c.origin == prefer_origin
             near = (abs(c.ut - when), -c.ut.timestamp())
-            # Flats of two lamps may begin with the same frame: which was made first says nothing.
+            # Flats of two lamps may begin with the same frame: the order of making must not decide.
             return (
                 of_sky(c),
                 not own,

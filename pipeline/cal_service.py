@@ -15,8 +15,8 @@ The configuration is Gemini's INI section; one database a line, asked in this or
 else `~/.nirid/nirirc`; without any there is one database, `cal_manager.db` in the working directory, `get
 store`. Gemini's own `~/.dragons/dragonsrc` is not read: the database that it names is of another kind.
 
-The daemon's database holds a calibration store as well. It can be asked like any other; to write into it is
-the daemon's business alone, whether it runs or not.
+The daemon's database holds a calibration store as well. It can be asked like any other; only the daemon
+writes into it, whether it runs or not.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def set_local_database(config_file: str | os.PathLike[str] | None = None) -> Loc
 
 
 class LocalDB:
-    """One calibration store, by its path. Everything but `init` wants it to exist."""
+    """One calibration store, by its path. All methods but `init` need it to exist."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = expanded(path).absolute()
@@ -121,7 +121,7 @@ class LocalDB:
             return store.add(as_calibration(path))
 
     def add_directory(self, path: str | os.PathLike[str], walk: bool = False) -> list[Candidate]:
-        """Register every calibration in a folder; what is none is logged with the reason."""
+        """Register every calibration in a folder; other files are logged with the reason."""
         added = []
         for file in fits_files(path, recursive=walk):
             try:

@@ -45,7 +45,7 @@ class ConfigError(NiridError):
 
 
 class RefusedFile(NiridError):
-    """A whole file that is not for us: another instrument, spectroscopy, processed science ..."""
+    """A whole file that is no frame of ours: another instrument, spectroscopy, processed science ..."""
 
 
 class DamagedFile(NiridError):

@@ -17,7 +17,7 @@ from pipeline.headers.merged import WCS_CARDS
 from pipeline.headers.tags import Tags, retags, tags_of
 from pipeline.headers.tangent import Tangent, tangent
 from pipeline.names import root_of
-from pipeline.parallel import each
+from pipeline.parallel import run_all
 from pipeline.quickcards import quick_cards
 from pipeline.verdict import Verdict, merged
 
@@ -151,7 +151,7 @@ class Frame:
         cards : header cards to set, value or (value, comment); a value of None removes the card
         history : a HISTORY card to add
         note : something a person should know; kept with the frame and shown with the product
-        verdicts : more of them; of two on one frame the harder is kept
+        verdicts : more of them; of two on one frame the stricter is kept
         """
         if "header" in changes or changes.get("sci", self.sci).shape != self.shape or describes(cards or ()):
             changes["_descriptors"] = changes["_tangent"] = None
@@ -241,7 +241,7 @@ def for_each(function: Callable[[T], Frame], items: Iterable[T], keep: Keep) -> 
     For every step that gives each of its frames new planes: those of a large group do not fit into memory,
     not even until the step is over.
     """
-    return each(lambda item: function(item).kept(keep), items)
+    return run_all(lambda item: function(item).kept(keep), items)
 
 
 def _with_cards(header: fits.Header, changes: Mapping[str, Any]) -> fits.Header:

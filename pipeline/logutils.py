@@ -35,7 +35,7 @@ def config(
     json: bool = False,
     stream: TextIO | None = None,
 ) -> None:
-    """Say where events go; a second call replaces the first, so that nothing is said twice.
+    """Say where events go; a second call replaces the first, so that no line appears twice.
 
     file_name : a log file to add to; None is none
     mode : "quiet" shows errors only, "standard" what a person wants to follow, "verbose" every detail,

@@ -1,4 +1,4 @@
-"""What frames and products are called: one scheme, told in docs/toolkit.md.
+"""The names of frames and products: one scheme, described in docs/toolkit.md.
 
 A frame's name is its file's without compression; where two files of a list have the same, the folders that
 tell them apart go before it. A product's name is that of its first frame and a suffix. The root of a name is

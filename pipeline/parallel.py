@@ -1,10 +1,10 @@
 """One job by several threads: frame by frame, or band by band of rows.
 
     with threads(2):
-        frames = each(read, sources)
+        frames = run_all(read, sources)
 
-Compiled loops, numpy's, hashing and reading let go of the interpreter, so one job can use a core that no
-other job wants. What comes out does not depend on how many threads there are.
+Compiled loops, numpy's, hashing and reading release the interpreter lock, so one job can use a core that no
+other job wants. Results do not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 R = TypeVar("R")
 
-MOST_THREADS = 4  # of a job: half of the time of one with science, one thread is all that it can use
+MOST_THREADS = 4  # of a job; a science job can use only one thread for half of its time
 _pool: ContextVar[tuple[ThreadPoolExecutor, int] | None] = ContextVar("pool", default=None)
 
 
@@ -33,7 +33,7 @@ def cores() -> int:
 
 @contextmanager
 def threads(number: int) -> Iterator[None]:
-    """`each` uses so many threads inside, at most MOST_THREADS; one is none besides the caller's own."""
+    """`run_all` uses so many threads inside, at most MOST_THREADS; one is none besides the caller's own."""
     number = min(number, MOST_THREADS)
     if number < 2:
         yield
@@ -46,11 +46,11 @@ def threads(number: int) -> Iterator[None]:
             _pool.reset(token)
 
 
-def each(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
+def run_all(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
     """What the function makes of each, in order, several at a time where there are threads for it.
 
     What is called from one of these threads uses no others. The first failure, in the order of the items, is
-    raised when no call is under way any more. RuntimeError when a thread is not to be had.
+    raised when no call is under way any more. RuntimeError when no thread can be started.
     """
     ours, todo = _pool.get(), list(items)
     if ours is None or len(todo) < 2:
@@ -75,9 +75,9 @@ def each(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
         calls.clear()
 
 
-def both(one: Callable[[], T], other: Callable[[], R]) -> tuple[T, R]:
-    """What two functions make, at the same time where there are threads for it; fails as `each`."""
-    made: list[Any] = each(lambda make: make(), (one, other))
+def run_both(one: Callable[[], T], other: Callable[[], R]) -> tuple[T, R]:
+    """What two functions make, at the same time where there are threads for it; fails as `run_all`."""
+    made: list[Any] = run_all(lambda make: make(), (one, other))
     return made[0], made[1]
 
 
@@ -90,7 +90,7 @@ def shares(items: Sequence[T]) -> list[Sequence[T]]:
 
 @dataclass
 class Memo(Generic[K, T]):
-    """What has been worked out, by key. most : of how many; what was kept first goes first"""
+    """Results by key, each worked out once. most : how many are kept; the oldest goes first"""
 
     most: int | None = None
     _known: dict[K, T] = field(default_factory=dict)
@@ -98,7 +98,8 @@ class Memo(Generic[K, T]):
     _lock: Lock = field(default_factory=Lock)
 
     def get(self, key: K, make: Callable[[], T]) -> T:
-        """What is known, else what `make` makes: the first thread that asks makes it, the others wait."""
+        """The stored result, else what `make` returns: the first thread that asks makes it, the
+        others wait."""
         with self._lock:
             own = self._locks.setdefault(key, Lock())
         with own:

@@ -16,12 +16,12 @@ from pipeline.association import CalKind
 from pipeline.errors import NotEnoughFrames, OverrideError, ReductionError
 from pipeline.frame import Frame, Frames, Keep, for_each, in_memory
 from pipeline.headers.zeropoint import ZeroPoint
-from pipeline.parallel import each
+from pipeline.parallel import run_all
 from pipeline.travel import once
 
 # Accepted for every step, outside its own parameters.
 COMMON = {"skip_primitive": bool, "write_outputs": bool}
-# Calibrations by path, which whoever reads them takes out before `bind`.
+# Calibrations by path; whoever reads the files removes these parameters before `bind`.
 PATHS = {"darkCorrect": ("dark",), "flatCorrect": ("flat",)}
 
 
@@ -286,7 +286,7 @@ def apply_step(step: BoundStep, frames: Frames, cals: Calibrations) -> Frames:
     def replace(place: int) -> None:
         frames[place] = of_one(frames[place], step.params, cals).kept(cals.keep)
 
-    each(replace, range(len(frames)))
+    run_all(replace, range(len(frames)))
     return frames
 
 
@@ -308,7 +308,7 @@ def run_recipe(
 ) -> Product:
     """Run a recipe on frames that are in order of time.
 
-    inputs : an iterator that forgets what it has given lets go of the raw pixels as soon as may be
+    inputs : an iterator that keeps no frame it has handed out frees the raw pixels as soon as possible
     on_step : called with (step, done, frames, new notes) before (done False) and after each step;
         it may raise StopRequested
     write : called with the frames after a step that has write_outputs set

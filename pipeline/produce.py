@@ -5,8 +5,7 @@
     written = write(stem, product, inputs, calibrations, time_stamp=...)
 
 `write` completes the header, writes the FITS file with its provenance, reads it back, and draws the
-preview. Nothing here decides anything: which files, which calibrations and which parameters is the
-caller's business.
+preview. Nothing is decided here: the caller chooses files, calibrations and parameters.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from pipeline.headers.merged import merge
 from pipeline.headers.values import ascii_name
 from pipeline.headers.zeropoint import ZeroPoint
 from pipeline.names import stems, suffix_of
-from pipeline.parallel import both, each
+from pipeline.parallel import run_all, run_both
 from pipeline.primitive import Calibrations, Product
 from pipeline.toolkit.dataset import Dataset
 from pipeline.travel import travelling
@@ -97,7 +96,7 @@ class Written:
 def take_paths(parameters: Mapping[str, Any], steps: Iterable[str]) -> tuple[dict[str, Any], dict[str, str]]:
     """Parameters as `bind` takes them, and role -> path of the calibrations among them.
 
-    A path of "" means that there shall be none, not even by association.
+    A path of "" means none, not even by association.
     steps : names of the recipe's steps; what is meant for another step is left for `bind` to tell
     Raises OverrideError for what is no path.
     """
@@ -128,9 +127,9 @@ def load(
     Raises BadFrame for a frame and CalibrationNotFound for a calibration that is damaged or is not what
     it was; OSError.
     """
-    frames = each(lambda source: read_input(source).kept(keep), inputs)
+    frames = run_all(lambda source: read_input(source).kept(keep), inputs)
     sources = list(calibrations)
-    found = each(lambda source: _read_calibration(source, keep), sources)
+    found = run_all(lambda source: _read_calibration(source, keep), sources)
     zeros = tuple(held for _, held in found if isinstance(held, ZeroPoint))
     planes: dict[str, Any] = {}
     of_frame: dict[str, dict[str, Any]] = {}
@@ -141,7 +140,7 @@ def load(
             if not source.frames or source.role in USED_BY_ALL:
                 planes.setdefault(field, held)
     told = [text for _, c in found if isinstance(c, Frame) for text in travelling(c.name, c.notes)]
-    # A mask that is used here too has told it already, in fewer words than the flat that was made with it.
+    # The mask is used here too, and has told it in fewer words than the flat that was made with it.
     warnings = tuple(text for text in told if not any(text.endswith(f": {other}") for other in told))
     # A standard was made with most of what the image is made with: told once is enough.
     zeros = tuple(
@@ -298,7 +297,7 @@ def _write(
 
         if not png:
             return written()
-        sha, picture = both(written, lambda: pictures.drawn(frame))
+        sha, picture = run_both(written, lambda: pictures.drawn(frame))
         disk.write_whole(png, picture)
         return sha
 

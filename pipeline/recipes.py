@@ -125,7 +125,7 @@ REDUCE = Recipe(
     ),
 )
 
-# What can be seen of one frame a moment after it has landed: calibrated as `reduce` does it, with
+# A picture of one frame a moment after it has landed: calibrated as `reduce` does it, with
 # the sky still in it. The last input is the one; those taken within 120 s before it may
 # be given, in order, so that what they saturated is flagged and its light is compared with theirs. They do
 # not go into the product.

@@ -3,8 +3,8 @@
     travelling("N20160102S0363_flat", ("no frame with the lamp off",))
     # ("N20160102S0363_flat: no frame with the lamp off",)
 
-One rule: every note of a product travels but those that tell of the ordinary course of things, listed here.
-Each step of the way puts its name before it, so that the note of an image reads like a path to its cause.
+One rule: every note of a product travels but the ordinary ones listed here.
+Each product on the way puts its name before it, so that the note of an image reads like a path to its cause.
 """
 
 from __future__ import annotations

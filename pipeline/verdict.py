@@ -20,7 +20,7 @@ class Verdict:
     frame : its name; reason : what is odd, in words, "" where nothing is
     use : as an object, one of USED, SCALED (brought to the transparency of the others), WEIGHTED (counts for
         less) and LEFT_OUT; sky : as a sky for others, USED or LEFT_OUT
-    figure, limit : the number that decided, and what it was held against, in the same `unit`
+    figure, limit : the number that decided, and the limit it was compared with, in the same `unit`
     weight : in the stack, relative to a good frame; of a frame left out 0
     person : the pipeline would have it otherwise, but a person wants the frame used
     cards : of its header, for the row of a frame that is not there any more when FRAMES is written
@@ -61,8 +61,8 @@ def plain(figure: float) -> str:
 
 
 def merged(old: tuple[Verdict, ...], new: tuple[Verdict, ...]) -> tuple[Verdict, ...]:
-    """Verdicts of frames, one a frame: of two the harder, the old one where they are alike; what one of them
-    bars from being a sky for others is none."""
+    """Verdicts of frames, one a frame: of two the stricter, the old one where they are equal; a frame that
+    either of them bars as a sky is no sky."""
     found = {verdict.frame: verdict for verdict in old}
     for verdict in new:
         before = found.get(verdict.frame, verdict)

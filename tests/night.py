@@ -9,7 +9,7 @@ from pathlib import Path
 
 from daemon.ledger import files, questions
 from daemon.ledger.store import Ledger
-from daemon.loop import Heart
+from daemon.loop import MainLoop
 from daemon.model.files import FileRecord, Signature
 from daemon.model.groups import Setting
 from daemon.model.jobs import Outcome
@@ -284,7 +284,7 @@ class FakeEngine:
 
 
 class Daemon:
-    """Ledger, dispatcher and heart on a clock that stands still until the test moves it."""
+    """Ledger, dispatcher and main loop on a clock that stands still until the test moves it."""
 
     def __init__(
         self, folder: Path, engine=None, rules=DEFAULT_RULES, overrides=None, looks=False, **changes
@@ -310,7 +310,7 @@ class Daemon:
         self.requests = Requests(
             self.ledger, self.setting, overrides or (lambda r, d: {}), folder / "state", self.products
         )
-        self.heart = Heart(
+        self.main_loop = MainLoop(
             self.ledger,
             self.dispatcher,
             self.setting,
@@ -332,7 +332,7 @@ class Daemon:
         while True:
             for _ in range(50):
                 before = len(self.engine.ran), len(self.events)
-                self.heart.tick(self.now)
+                self.main_loop.tick(self.now)
                 if (len(self.engine.ran), len(self.events)) == before and not self.engine.busy():
                     break
             if self.now >= end:
@@ -344,7 +344,7 @@ class Daemon:
         return submit(self.folder / "state", {"action": action, "target": target, **more})
 
     def until_idle(self):
-        self.heart.until_idle(lambda: 0)
+        self.main_loop.until_idle(lambda: 0)
 
     def ask(self, question, *args, **more):
         with self.ledger.read() as db:
@@ -359,5 +359,5 @@ class Daemon:
         return {p["name"]: Path(p["path"]).read_text() for p in self.ask(questions.products)}
 
     def close(self):
-        self.heart.close()
+        self.main_loop.close()
         self.ledger.close()

@@ -1,11 +1,11 @@
-"""From the drop folders into the ledger: watches, waits until a file is whole, has it read, writes it down.
+"""From the drop folders into the ledger: watches, waits until a file is whole, reads it, records it.
 
-    landing = Landing(ledger, watcher, tracker, setting, wake=heart.wake)
+    landing = Landing(ledger, watcher, tracker, setting, wake=main_loop.wake)
     landing.start()                      # arm the watches, then list the folders once
     landing.run(stop)                    # in a thread of its own
     landing.take_all()                   # instead, for --until-idle: everything that is there, now
 
-A hung network folder stalls this thread and the readers, not the heart. Reading and hashing go to a
+A hung network folder stalls this thread and the readers, not the main_loop. Reading and hashing go to a
 small pool; the ledger is written here.
 """
 
@@ -73,7 +73,7 @@ class Landing:
             unread = questions.unread_files(db)
         self._pool = ThreadPoolExecutor(self.readers, thread_name_prefix="ingest")
         self.watcher.start()
-        self._gone |= {path for path in unread if not is_file(path)}  # gone while nobody looked
+        self._gone |= {path for path in unread if not is_file(path)}  # removed while no daemon ran
         return self._sweep(self.clock())
 
     def stop(self) -> None:
@@ -145,7 +145,7 @@ class Landing:
         future.add_done_callback(partial(self._finished, due))
 
     def _finished(self, due: Due, future: Future[FileRecord]) -> None:
-        """In a thread of the pool. A bug in reading one file quarantines that file and no more."""
+        """In a thread of the pool. A bug in reading one file quarantines only that file."""
         if future.cancelled():
             return
         error = future.exception()

@@ -10,10 +10,10 @@ compressed in tiles. Every outcome is a record with a state and one clear reason
 | ready | a raw NIRI frame: to be reduced, or registered without a recipe (acquisition, twilight, focus) |
 | calibration | a processed BPM, dark or flat (tested in this order), used where it lies; `kind` says which |
 | excluded | a raw NIRI frame whose QA state is Fail |
-| refused | whole, but not for us: other instrument, spectroscopic, processed science, prepared, unknown |
-| quarantined | damaged: structure, checksum, not FITS; and what never became complete ("overdue") |
-| incomplete | shorter than its headers say, or preallocated and not filled yet: to be watched |
-| vanished | gone before it could be read |
+| refused | whole, but no frame of ours: other instrument, spectroscopic, processed science, prepared, unknown
+| | quarantined | damaged: structure, checksum, not FITS; and what never became complete ("overdue") | |
+incomplete | shorter than its headers say, or preallocated and not filled yet: to be watched | | vanished |
+gone before it could be read |
 
 Spectroscopic frames and arcs are `refused` (interface.md names them so); imaging frames that no recipe
 takes are `ready`, because the first of a group is counted among them.
@@ -76,7 +76,8 @@ def ingest(path: str, *, patience: Patience = "live") -> FileRecord:
 def _cut_short(path: str, error: IncompleteFile, patience: Patience) -> FileRecord:
     if patience == "overdue":
         return _damaged(path, f"incomplete, and has not grown since: {error}", error.hdus)
-    if patience == "batch":  # nobody waits for the rest: for now it counts as it will when it is given up
+    # a batch run waits for nothing: treat the file as damaged, but keep the state incomplete
+    if patience == "batch":
         record = _damaged(path, str(error), error.hdus, "incomplete")
         if record.descriptors is not None:
             return record
@@ -188,8 +189,8 @@ def _refusal(record: FileRecord, facts: FileFacts) -> str:
 def _unfilled(record: FileRecord, zeros: int, length: int, patience: Patience) -> FileRecord | None:
     """The verdict on a raw frame that ends in zeros; None when it is taken as it is.
 
-    Space reserved first and filled later looks whole all the time. All zeros may be what somebody wants;
-    pixels and then zeros are a copy that stopped.
+    A file whose space is reserved first looks whole all the time. An image of zeros only may be meant; pixels
+    followed by zeros are a copy that stopped.
     """
     if zeros == length:
         if patience != "live":

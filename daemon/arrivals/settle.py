@@ -1,7 +1,7 @@
 """Candidate paths -> files that have stopped changing, with an injected clock and stat.
 
     tracker = Tracker(settle=2.0, grace=900.0)
-    tracker.offer(path, now)                 # from a hint, as often as one likes; moved=True after a rename
+    tracker.offer(path, now)                 # from a hint, any number of times; moved=True after a rename
     tracker.offer(path, now, signature)      # from a sweep
     looked = tracker.tick(now)               # stats what is due; touches nothing else
     for due in looked.due:                   # unchanged for the settle time: hand to ingest
@@ -12,10 +12,10 @@
 `now` is monotonic seconds. A file handed over stays here, busy, until it is concluded; one that is
 concluded "incomplete" is watched with back-off, handed over again when it changes, and a last time
 with patience="overdue" when it has not changed for the grace time. Not thread-safe: one thread
-owns a tracker; that thread may hang with a network folder, so it should not be the heart.
+owns a tracker; that thread may hang with a network folder, so it should not be the main_loop.
 
 A rename, a hard link and a copy that keeps its times show in the stat, where the last change of the inode
-is later than the last write. Of events only a rename is believed, and only for how long to wait: what was
+is later than the last write. Of all events only a rename counts, and only for how long to wait: a file
 written and renamed within a few milliseconds has one time for both.
 """
 
@@ -38,7 +38,7 @@ RENAMED_NS = 20_000_000  # inode changed this much after the last write: renamed
 
 
 class Due(NamedTuple):
-    """A file to read now. patience: "live", or "overdue" when it has had all the time it gets."""
+    """A file to read now. patience: "live", or "overdue" when its time is over."""
 
     path: str
     signature: Signature
@@ -93,7 +93,7 @@ class Tracker:
     ) -> bool:
         """Watch a path, or look at it at once if it is watched already; True when it is new.
 
-        signature : what a sweep saw; one that is known already says nothing new
+        signature : what a sweep saw; a known one changes nothing
         moved : it came by rename; within a tick of the file system's clock its times do not tell
         """
         known = self._candidates.get(path)
@@ -133,7 +133,8 @@ class Tracker:
             return
         signature = signature_of(st)
         if signature != candidate.signature:
-            candidate.moved = candidate.moved and candidate.signature is None  # else somebody goes on writing
+            # else it is still being written
+            candidate.moved = candidate.moved and candidate.signature is None
             candidate.signature, candidate.since, candidate.delay = signature, now, 0.0
             candidate.state, candidate.reason, candidate.watch = (
                 "seen",

@@ -1,4 +1,4 @@
-"""The truth about the drop folders: a recursive listing, cheap for what is known.
+"""What is in the drop folders: a recursive listing, cheap for files that are known.
 
 A sweep over 100,000 settled files is 100,000 stats and look-ups and remembers 100 bytes a file. Links are
 never followed (what they point to inside is found by itself, what lies outside is not ours), hidden
@@ -30,7 +30,7 @@ def is_ours(name: str) -> bool:
 
 
 def is_passed_over(folder: str) -> bool:
-    """True of the name of a folder that is nobody's data: hidden, lost+found."""
+    """True for the name of a folder without data: hidden, lost+found."""
     return folder.startswith(".") or folder in _HOUSEHOLD
 
 
@@ -172,7 +172,7 @@ class Index:
 
 
 def is_file(path: str) -> bool:
-    """False only when it is certain that no regular file is there, be it that a link lies in its place."""
+    """False only when it is certain that no regular file is there; a link is none."""
     try:
         return stat.S_ISREG(os.lstat(path).st_mode)
     except (FileNotFoundError, NotADirectoryError):

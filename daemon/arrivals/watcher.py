@@ -5,7 +5,7 @@
     watcher.start()                         # arms first ...
     sweep = watcher.sweep()                 # ... then lists: new or changed files, what is gone, what is odd
     hints = watcher.drain()                 # paths that events named since the last call
-    watcher.settle(path, signature)         # after a final verdict: silence until the file changes
+    watcher.settle(path, signature)         # after a final state: nothing more until the file changes
     alive, how = watcher.healthy()          # for the service's watchdog
 
 It is a long module: arming, hearing and supervising share one state and one lock.
@@ -107,7 +107,7 @@ class Watcher:
     ) -> None:
         self.folders = [os.path.abspath(folder) for folder in folders]
         self.modes: dict[str, str] = {}  # folder -> "native", "polling", "polling: why", "missing: why"
-        self.found_only_by_sweep = 0  # files that no event had named: the leak detector
+        self.found_only_by_sweep = 0  # files that only a sweep found: events are being lost
         self.rearmed = 0
         self.overflows = 0
         self._kind, self._wake = observer, wake
@@ -291,14 +291,14 @@ class Watcher:
                 self._observer.start()
             # Of a link the kernel is told not to follow it, and would watch the link itself.
             self._observer.schedule(_Handler(self), self._real[folder], recursive=True, event_filter=EVENTS)
-        except (OSError, RuntimeError) as error:  # no inotify instances or watches left, or a thread too many
+        except (OSError, RuntimeError) as error:  # no inotify instances, watches or threads left
             return f"polling: events cannot be had: {error}"
         return "native"
 
     def _disarm(self) -> None:
         observer, self._observer = self._observer, None
         if observer is not None:
-            with contextlib.suppress(Exception):  # whatever state it is in, it goes
+            with contextlib.suppress(Exception):  # whatever its state, drop it
                 observer.stop()
                 observer.join(timeout=5)
 

@@ -50,7 +50,7 @@ def explain(settings: Settings, target: str, as_json: bool) -> None:
 
 
 def is_under_way(answer: dict[str, Any]) -> bool:
-    """Something is still to come of it: of a frame, by its groups."""
+    """True while something is still to be made of it; of a frame, by its groups."""
     if answer["kind"] == "file" and answer["state"] not in UNDER_WAY:
         return any(group["state"] in UNDER_WAY for group in answer["groups"])
     return answer["state"] in UNDER_WAY

@@ -50,7 +50,7 @@ def console() -> Console:
 
 @contextmanager
 def busy(doing: str) -> Iterator[None]:
-    """A sign of life on standard error, at a terminal only, for what may take longer than two seconds."""
+    """Progress on standard error, at a terminal only, for what may take longer than two seconds."""
     if not sys.stderr.isatty():
         yield
         return

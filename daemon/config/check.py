@@ -30,7 +30,7 @@ def check_folders(config: Config) -> None:
 
 
 def check_engine(config: Config) -> None:
-    """Raises ConfigError when others could talk to the Dask scheduler: it believes what it is sent."""
+    """Raises ConfigError when others could talk to the Dask scheduler: it runs whatever it is sent."""
     engine = config.engine
     if engine.kind != "dask":
         return
@@ -113,7 +113,7 @@ def _binding_problems(override: Override, preset: str) -> list[str]:
             RECIPES[name].bind(mine, preset)
         except OverrideError as error:
             problems += str(error).splitlines()
-    for key, value in untaken.items():  # no recipe takes it: let the one with most steps say why
+    for key, value in untaken.items():  # no recipe takes it: report the error of the one with most steps
         fullest = max(RECIPES.values(), key=lambda recipe: len(recipe.steps))
         try:
             fullest.bind({key: value}, preset)

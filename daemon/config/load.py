@@ -64,14 +64,16 @@ def load(path: Path | None = None, command_line: Mapping[str, Any] | None = None
     if problems:
         lines = (f"{_line_of(text, p.where)}{p.where}{p.what}" for p in problems)
         raise ConfigError("\n".join(f"{path or 'command line'}{line}" for line in lines))
-    with contextlib.suppress(FileNotFoundError):  # deleted: only whole paths can be meant
+    # the working directory was deleted: only absolute paths work
+    with contextlib.suppress(FileNotFoundError):
         config = dataclasses.replace(config, base=os.getcwd())
     config = dataclasses.replace(config, origins=_origins(tables, given), path=str(path or ""))
     if service.owns(path):
         config = _of_the_service(config, given)
     check_folders(config)
     check_engine(config)
-    if config.trigger != DEFAULT_RULES:  # which a test has checked: most commands need no recipes otherwise
+    # the shipped rules are checked by a test, so most commands need not load the recipes
+    if config.trigger != DEFAULT_RULES:
         check_triggers(config)
     if config.override:
         check_overrides(config)
@@ -108,7 +110,7 @@ def options(config: Config) -> Iterator[tuple[str, Any, Origin, str]]:
             yield name, _plain(getattr(value, option.name)), config.origins.get(name, "default"), doc
 
 
-RETIRED = frozenset({"engine.cache_mb"})  # once options: still accepted, and do nothing
+RETIRED = frozenset({"engine.cache_mb"})  # retired options: still accepted, without effect
 
 # -- TOML tables to dataclasses ---------------------------------------------------------------------
 
@@ -149,7 +151,7 @@ def _table(cls: Any, values: Any, where: str, problems: list[_Problem]) -> Any:
 
 
 def _with_shipped_rules(tables: Any) -> Any:
-    """The [[trigger]] tables; one with the name of a shipped rule keeps of it what it does not say."""
+    """The [[trigger]] tables; one with the name of a shipped rule changes only what it names."""
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         return tables
     shipped = {rule.title: _plain(rule) for rule in DEFAULT_RULES}

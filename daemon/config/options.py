@@ -103,7 +103,7 @@ class Log:
 
 @dataclass(frozen=True)
 class Looks:
-    """What there is to see before a sequence is complete, in PRODUCTS/NIGHT/quicklook."""
+    """Pictures before a sequence is complete, in PRODUCTS/NIGHT/quicklook."""
 
     first_looks: bool = bounded(True, doc="each science frame by itself, calibrated, as it comes")
     running_stacks: bool = bounded(True, doc="the stack of those that are there, growing with each frame")
@@ -122,7 +122,7 @@ class Retention:
 
 @dataclass(frozen=True)
 class Disk:
-    """When work pauses for want of room; it goes on at 1.5 times as much."""
+    """When work pauses because a disk is nearly full; it goes on at 1.5 times that room."""
 
     low_water_mb: int = bounded(
         2000, ge=0, doc="with less free for products or state (or than 3 of the biggest jobs) no job starts"
@@ -188,7 +188,7 @@ class Config:
         return self.state_folder / "nirid.db"
 
     def parameters(self, recipe: str, descriptors: Mapping[str, Any]) -> dict[str, Any]:
-        """The overrides for one run; of two tables that say the same, the later one counts."""
+        """The overrides for one run; when two tables set the same parameter, the later one counts."""
         chosen: dict[str, Any] = {}
         for override in self.override:
             if override.recipe in ("", recipe) and all(
@@ -204,7 +204,8 @@ def _first_of(variable: str) -> str:
 
 
 def those_of(recipe: str, override: Override) -> dict[str, Any]:
-    """Of an override for all recipes, the parameters that this one has; of one for this recipe, all."""
+    """An override for all recipes gives the parameters that this recipe has; one for this recipe
+    gives all."""
     from pipeline.primitive import COMMON
     from pipeline.recipes import RECIPES
 

@@ -6,7 +6,7 @@ from daemon.config.options import Config
 from daemon.model.groups import Setting
 
 
-def setting_of(config: Config, *, hurry: bool = False) -> Setting:
+def setting_of(config: Config, *, batch: bool = False) -> Setting:
     """What planning needs of the configuration."""
     from pipeline.recipes import RECIPES
 
@@ -16,6 +16,6 @@ def setting_of(config: Config, *, hurry: bool = False) -> Setting:
         policy=config.planning,
         preset=config.reduction.preset,
         products=str(config.product_folder),
-        hurry=hurry,
+        batch=batch,
         grace_seconds=config.watch.grace_seconds,
     )

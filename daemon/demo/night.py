@@ -1,8 +1,7 @@
 """The demonstration: a synthetic night lands file by file in front of a real daemon, and is judged.
 
-Nothing is arranged for it: the daemon is the program that a service manager starts, told to wait
-seconds instead of minutes for a sequence to end, and what it knows is read from its database as any
-other command does.
+The daemon is the program that a service manager starts, told to wait seconds instead of minutes for a
+sequence to end; its state is read from its database, as other commands do.
 """
 
 from __future__ import annotations
@@ -258,7 +257,7 @@ def _wait_until_idle(
     folder: Path, daemon: subprocess.Popen[bytes], progress: Progress, tell: Callable[[Progress], None]
 ) -> None:
     until, idle = time.monotonic() + PATIENCE_SECONDS, 0
-    while idle < 4:  # a second of rest: between a product and what it makes better there is none
+    while idle < 4:  # idle for a second: a better product would be under way by then
         if time.monotonic() > until:
             raise DemoFailed(f"not idle after {PATIENCE_SECONDS:g} s; see {folder / 'nirid.log'}")
         idle = idle + 1 if _look(folder, progress) else 0

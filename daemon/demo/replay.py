@@ -67,7 +67,7 @@ def _together(times: list[datetime]) -> set[datetime]:
 def _lands(path: Path) -> datetime | None:
     try:
         facts = read_structure(path)
-    except (NiridError, OSError):  # what it is worth is the daemon's to say
+    except (NiridError, OSError):  # the daemon decides what it is worth
         return None
     image = facts.hdus[facts.image].cards if facts.image else {}
     told = describe(merge(facts.phu, image))
@@ -114,7 +114,7 @@ def _may_land(source: Path, target: Path) -> None:
 
 
 def _land(source: Path, target: Path) -> Path:
-    if target.exists():  # with the same bytes, or it came meanwhile: an event for the daemon is all it needs
+    if target.exists():  # the same bytes are there already: the daemon only needs an event
         _may_land(source, target)
         return target
     target.parent.mkdir(parents=True, exist_ok=True)

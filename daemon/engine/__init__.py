@@ -21,10 +21,10 @@ class WorkersDoNotStart(NiridError):
 
 
 class Engine(Protocol):
-    """The way from the heart to the workers."""
+    """The way from the main loop to the workers."""
 
     def start(self) -> None:
-        """Begin to make workers ready. Returns at once; jobs wait, the daemon does not."""
+        """Begin to make workers ready. Returns at once; jobs wait until one is."""
 
     def free(self) -> int:
         """How many jobs may be submitted now."""

@@ -1,7 +1,7 @@
 """The life of a worker process: `python -m daemon.engine.child`, started by `daemon.engine.local`.
 
-It holds one end of a pipe and does what comes out of it, one job after the other, until the pipe is
-closed. It has no database and no other way in or out but the files that a job names.
+It holds one end of a pipe and does the jobs that arrive there, one after the other, until the pipe is closed.
+It has no database and no other way in or out but the files that a job names.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def main(setup: dict[str, Any]) -> None:
     logs.configure(**setup["log"])
     _set_limits(setup["memory_mb"])
     began = time.monotonic()
-    gc.disable()  # libraries are no garbage: looking through them again and again is a tenth of a start
+    gc.disable()  # collecting garbage among the libraries takes a tenth of a start
     module_name, _, function = setup["runner"].partition(":")
     module = importlib.import_module(module_name)
     runner: Runner = getattr(module, function)
@@ -56,7 +56,7 @@ def main(setup: dict[str, Any]) -> None:
         with contextlib.suppress(OSError):  # a read-only installation compiles at every start
             marker.touch()
     gc.freeze()
-    gc.set_threshold(50_000, 20, 50)  # a job makes tens of thousands of cards, and hardly a circle
+    gc.set_threshold(50_000, 20, 50)  # a job makes tens of thousands of cards and few reference cycles
     gc.enable()
     _send(pipe, {"ready": round(time.monotonic() - began, 3)})
     with contextlib.suppress(EOFError, OSError):
@@ -67,20 +67,21 @@ def main(setup: dict[str, Any]) -> None:
             if "job" in message:  # a request to stop what has just ended is late: nothing to do
                 answer = _attempt(runner, message["job"], pipe.poll)
                 _send(pipe, answer)
-                if answer["ending"] == "cache":  # this process has loaded half of it
+                if answer["ending"] == "cache":  # this process has loaded a part of the damaged code
                     compiled.empty(Path(setup["warm_marker"]).parent)
                     return
 
 
 def _give_memory_back() -> None:
     """What jobs have used is kept for the next one (see `local.KEEP_MEMORY`), but not through the day."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc; others need no telling
+    # glibc only; other libraries give memory back themselves
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
 
 
 def _attempt(runner: Runner, job: dict[str, Any], should_stop: Callable[[], bool]) -> dict[str, Any]:
-    """Run one job; whatever it raises becomes a message, sorted by what is to be done about it.
+    """Run one job; an exception becomes a message with the ending that says what to do about it.
 
     `should_stop` is the pipe's poll: while a job runs, the only thing to arrive is a request to
     stop, or the end of the pipe when the daemon is gone.
@@ -101,13 +102,14 @@ def _sorted(error: Exception) -> dict[str, Any]:
         return _failure("cache", error)
     if _wants_memory(error):
         return _failure("memory", error)
-    if isinstance(error, (OSError, ImportError)):  # a library that cannot be loaded is none of the data
+    # a library that cannot be loaded says nothing about the data
+    if isinstance(error, (OSError, ImportError)):
         return _failure("io", error)
     return _failure("failed", error, data_error=isinstance(error, NiridError))
 
 
 def _wants_memory(error: BaseException | None) -> bool:
-    """True when this, or what it came from, is a want of memory or of threads."""
+    """True when this, or what it came from, is a lack of memory or of threads."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))

@@ -1,4 +1,4 @@
-"""The compiled loops on disk, which numba keeps: derived, so never believed because they are there.
+"""The compiled loops on disk, which numba keeps: they may be damaged, and can always be made again.
 
 A power cut or a full disk can leave empty or cut files. An error in reading them is no error of the data: the
 cache is emptied, the worker replaced, and everything compiled again.
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pipeline
 
-AGAIN = 85  # exit of a worker that has emptied the cache: it shall be started again
+AGAIN = 85  # exit code of a worker that has emptied the cache and is to be started again
 _READERS = ("caching.py", "serialize.py")  # of numba/core
 _ENDINGS = (".nbi", ".nbc")
 

@@ -1,7 +1,7 @@
 """A Dask cluster as the engine: each of its workers is one worker of ours, wherever it runs.
 
-The database stays here, files go by shared path, and a job goes to one worker by name. Dask tells who is
-there and carries the messages; how often a job is tried is the ledger's affair. A worker that is lost
+The database stays here, files go by shared path, and a job goes to one worker by name. Dask tells which
+workers are there and carries the messages; the ledger decides how often a job is tried. A worker that is lost
 ("killed") or a scheduler ("stopped") costs its job no attempt, and is tried again for ever. What no engine
 can do is end a process that hangs in the kernel with a dead network folder: its job is given up after the
 time limit, the worker is not used until it answers, and what it may write in the end is never published, as
@@ -26,7 +26,7 @@ from daemon.engine.remote import versions
 from daemon.model.jobs import Ending, Outcome, Spec, Ticket
 
 GRACE_SECONDS = 30.0  # beyond a limit that the worker itself enforces, until it is given up
-HURRIED_SECONDS = 60.0  # that --until-idle waits for a first worker
+BATCH_SECONDS = 60.0  # that --until-idle waits for a first worker
 
 
 class Cluster(Protocol):
@@ -59,14 +59,14 @@ class DaskEngine:
     """See `daemon.engine.Engine` for the methods.
 
     on_change : told why no worker can be used, and "" when one can
-    hurry : give up when for HURRIED_SECONDS there is no worker and none is getting ready
+    batch : give up when for BATCH_SECONDS there is no worker and none is getting ready
     """
 
     link: Cluster
     limits: Limits = field(default_factory=Limits)
     clock: Callable[[], float] = time.monotonic
     on_change: Callable[[str], None] = lambda problem: None
-    hurry: bool = False
+    batch: bool = False
     problem: str = ""
     _free: dict[str, None] = field(default_factory=dict)  # workers, the longest idle first
     _greeted: set[str] = field(default_factory=set)  # that have not answered
@@ -79,7 +79,7 @@ class DaskEngine:
     _session: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
 
     def __post_init__(self) -> None:
-        self.problem = self._why_not()  # nothing to tell at the start, when nothing can be known
+        self.problem = self._why_not()  # at the start nothing is known yet
 
     def start(self) -> None:
         self.link.start()
@@ -199,7 +199,7 @@ class DaskEngine:
     # -- how it stands ------------------------------------------------------------------------
 
     def _tell(self) -> None:
-        """Say what has changed, once. Raises WorkersDoNotStart in a hurry, when nothing will."""
+        """Say what has changed, once. Raises WorkersDoNotStart in a batch, when nothing will."""
         problem = "" if self._free or self._running else self._why_not()
         if problem != self.problem:
             if problem:
@@ -212,7 +212,7 @@ class DaskEngine:
             self._alone_since = None
         elif self._alone_since is None:
             self._alone_since = self.clock()
-        elif self.hurry and self.clock() - self._alone_since >= HURRIED_SECONDS:
+        elif self.batch and self.clock() - self._alone_since >= BATCH_SECONDS:
             raise WorkersDoNotStart(f"no job can be done: {problem}")
 
     def _why_not(self) -> str:

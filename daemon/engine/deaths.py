@@ -1,4 +1,4 @@
-"""Why a worker died: by an error of its own, or by something of the machine, which says nothing of the data.
+"""Why a worker died: by an error of its own, or by the machine, which says nothing about the data.
 
 ending, words = of(exit_code, last_words, Memory.now())
 """

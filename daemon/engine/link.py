@@ -1,4 +1,4 @@
-"""The connection to a Dask scheduler, in a thread of its own: it may take its time, the heart never waits.
+"""The connection to a Dask scheduler, in a thread of its own: it may be slow, the main loop never waits.
 
     link = Link("tcp://127.0.0.1:8786", greeting)
     link.start()
@@ -74,7 +74,7 @@ class Link:
         self._tasks: dict[asyncio.Task[None], str] = {}  # and the worker that each is about
         self._started = threading.Event()
 
-    # -- for the heart ------------------------------------------------------------------------
+    # -- for the main loop ------------------------------------------------------------------------
 
     def start(self) -> None:
         if not self._thread.is_alive():
@@ -153,7 +153,7 @@ class Link:
 
     async def _greet(self, worker: str) -> None:
         if worker not in self._known:
-            return  # and so it is told
+            return  # the caller has reported this worker as gone
         answer: dict[str, Any] = {"problem": EXPOSED}
         if safe(worker):
             try:
@@ -217,7 +217,7 @@ def library(tls: Mapping[str, str]) -> tuple[Any, Any]:
         raise ConfigError(
             f'engine.kind = "dask" wants a package: pip install "nirid[dask]" ({error})'
         ) from None
-    for name in ("distributed", "distributed.client"):  # we say ourselves what becomes of the connection
+    for name in ("distributed", "distributed.client"):  # we log the state of the connection ourselves
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
         logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -277,7 +277,7 @@ def safe(address: str) -> bool:
 
 
 async def exposed(client: Any, address: str) -> str:
-    """Why this scheduler is not one to trust; "" when it is behind TLS or listens on loopback."""
+    """Why this scheduler cannot be trusted; "" when it is behind TLS or listens on loopback."""
     said = await asyncio.wait_for(client.scheduler.identity(n_workers=0), ANSWER_SECONDS)
     listens = str(said["address"])
     if safe(address) and safe(listens):

@@ -48,7 +48,7 @@ KEEP_MEMORY = {
     "MALLOC_ARENA_MAX": "1",  # one store for all threads of a job
 }
 CHILD = "daemon.engine.child"
-# A worker finds its packages where we have found ours, and elsewhere only what we have not.
+# A worker looks for packages first where this process found them.
 BOOT = """import json, runpy, sys
 path = json.loads(sys.argv[2])["path"]
 sys.path[:] = path + [entry for entry in sys.path if entry not in path]
@@ -124,7 +124,7 @@ class LocalEngine:
         worker = next((w for w in self._workers if w.ready and w.running is None), None)
         if worker is None or self._stopping:
             raise RuntimeError("no worker is free")
-        threads = max(1, self.cores // (self.busy() + 1))  # what no other job wants now
+        threads = max(1, self.cores // (self.busy() + 1))  # the cores that no other job wants now
         now, job = self.clock(), {**spec.to_json(), **self.shared, "job_id": job_id, "threads": threads}
         seconds = self.limits.seconds_for(job)
         worker.running = _Running(job_id, attempt, now, now + seconds, seconds)
@@ -171,7 +171,7 @@ class LocalEngine:
         try:
             while worker.pipe.poll():
                 outcomes += self._heard(worker, json.loads(worker.pipe.recv_bytes()))
-        except (EOFError, OSError, ValueError) as error:  # gone, or talking nonsense: the same to us
+        except (EOFError, OSError, ValueError) as error:  # gone, or its message makes no sense: treated alike
             return outcomes + self._gone(worker, "died", type(error).__name__)
         running = worker.running
         if running and self.clock() >= running.kill_at:
@@ -194,7 +194,7 @@ class LocalEngine:
         return [Outcome(running.job_id, running.attempt, seconds=self.clock() - running.started, **message)]
 
     def _gone(self, worker: _Worker, ending: Ending, how: str) -> list[Outcome]:
-        """The worker is dead or to be killed: bury it, and say what that means for its job."""
+        """The worker is dead or to be killed: clean up, and report what that means for its job."""
         running = worker.running
         code = self._bury(worker)
         if running is None:

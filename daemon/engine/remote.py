@@ -1,13 +1,13 @@
 """What runs in a Dask worker: it keeps one child process of its own, as the daemon does on one machine.
 
-    introduce(text) -> text      who is here, and what speaks against working together
+    introduce(text) -> text      which worker this is, and why it cannot be used, if so
     greet(text) -> text          the same, and the child is made ready
     work(text) -> text           one job, in the child; the answer is an `Outcome`
     ask_to_stop(key)             from another thread, while `work` runs
 
 So the limits of time and memory, the kill of a job that hangs, and the sorting of what goes wrong are
-those of `daemon.engine.local`, on whichever host. Everything comes and goes as JSON text: of what Dask
-unpickles nothing but the name of one of these functions is ours. The scheduler imports this module too.
+those of `daemon.engine.local`, on whichever host. Everything comes and goes as JSON text: of ours, Dask
+unpickles nothing but the name of one of these functions. The scheduler imports this module too.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from daemon.engine.local import LocalEngine
 from daemon.instance import UMASK
 from daemon.model.jobs import Outcome
 
-# What the bits of a product depend on; with another of these they would depend on who made it.
+# What the bits of a product depend on; with other versions they would depend on which worker made it.
 PACKAGES = ("nirid", "numpy", "scipy", "astropy", "numba", "sep")
 LOOK_SECONDS = 0.2  # between two looks whether a job is to stop
 

@@ -64,7 +64,7 @@ class Words:
                 logs.relay(json.loads(text))
                 return
             except (ValueError, RecursionError):
-                pass  # not one of ours after all
+                pass  # not one of our log lines after all
         if text.strip():
             self._last.append(text[:LONGEST])
             if text.startswith("Fatal Python error"):

@@ -1,4 +1,4 @@
-"""What the disk knows and the ledger does not: asked for, and taken in, when a database is made anew.
+"""Takes into a new ledger what is found on disk, and answers what it has already.
 
 `upkeep.rebuild` and `upkeep.adopt` decide what is taken; a product becomes a job that is done.
 """
@@ -112,7 +112,7 @@ def registered(tx: Tx) -> list[Mapping[str, Any]]:
 
 
 def was_blamed(tx: Tx, subject: str) -> bool:
-    """True when it was ever found to be what made a job fail."""
+    """True when it was once found to be the frame that made a job fail."""
     return tx.one("SELECT 1 FROM decision WHERE subject = ? AND action = ?", subject, BLAME) is not None
 
 
@@ -221,7 +221,7 @@ def begin_job(
 ) -> int:
     """The job that made a product, running, as `publications.commit` wants it; returns its number.
 
-    One that a backup has as planned is taken. frames : of its inputs, None for those that are not known
+    A job that a backup has as planned is used. frames : of its inputs, None for those that are not known
     made : the calibration that it is; ut : of its latest input; written : when; seconds since the epoch
     """
     known = tx.one("SELECT id FROM job WHERE key = ?", spec.key)

@@ -1,4 +1,5 @@
-"""Is every cell of the database what its column is for? A whole file can hold rows that make no sense.
+"""Checks that every cell of the database holds what its column is for. A file without errors can still hold
+rows that make no sense.
 
     damaged_cells(db)        # ["job.spec of row 7", ...]; [] when all is well
 
@@ -101,7 +102,7 @@ def _tests(table: str, field: Any) -> Iterator[str]:
         good = f"json_type({column}) IN ({', '.join(map(repr, kind.split()))})"
         for key, what in inside.items():
             good += f" AND json_type({column}, '$.{key}') = '{what}'"
-        # Of a cell that is no JSON, its type may not be asked: that is an error.
+        # json_type of a cell that is no JSON is an error, so validity is asked first.
         empty = f"{column} <> '' AND " if name in _MAY_BE_EMPTY else ""
         yield f"({empty}CASE WHEN json_valid({column}) THEN COALESCE(NOT ({good}), 1) ELSE 1 END)"
 

@@ -39,7 +39,7 @@ def _copy(database: Path, part: Path) -> None:
 
 @contextlib.contextmanager
 def _as_text(part: Path) -> Iterator[str]:
-    """A name for a new file that a statement can hold, also where bytes of its folder's are no text."""
+    """A path as text that a statement can hold, even when the folder's name is no valid text."""
     try:
         folder = os.open(part.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:

@@ -46,7 +46,7 @@ def is_forced_in(tx: Tx, label: str, data_sha: str) -> bool:
 
 
 def standing(tx: Tx, *subjects: str) -> Decided | None:
-    """The decision that is in force about any of these; None when nobody said anything."""
+    """The decision that is in force about any of these; None when there is none."""
     where = f"""subject IN ({placeholders(subjects)})
         AND action IN ('reject', 'accept', 'quarantine') ORDER BY id DESC LIMIT 1"""
     return next(iter(_decided(tx.reader, where, *subjects)), None)
@@ -77,7 +77,8 @@ def judged(tx: Tx, record: FileRecord) -> FileRecord:
         new = FileState.EXCLUDED
     elif row["action"] == BLAME and state is FileState.READY:
         new = FileState.QUARANTINED
-    elif row["action"] == ACCEPT and state is FileState.EXCLUDED:  # as its header says: of these bytes alone
+    # the QA state of the header: for these bytes alone
+    elif row["action"] == ACCEPT and state is FileState.EXCLUDED:
         these = standing(tx, subjects[0])
         if these is not None and these["action"] == ACCEPT:
             new = FileState.CALIBRATION if record.kind else FileState.READY

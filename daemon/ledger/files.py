@@ -156,7 +156,7 @@ def _supersede(tx: Tx, path: str, setting: Setting) -> None:
 def _content(tx: Tx, record: FileRecord, state: FileState) -> tuple[int, bool]:
     """(id, whether it is new or its state changed).
 
-    Of the same bytes ingest always says the same, so a different state on record is a later decision,
+    For the same bytes ingest always finds the same, so a different state in the ledger is a later decision,
     which stays; but what was not whole, bytes that come back after having been superseded, and verdicts of
     an older release that would be better now, are taken anew.
     """
@@ -278,7 +278,7 @@ def _role(tags: frozenset[str], descriptors: Descriptors) -> str:
 
 
 def _frame(tx: Tx, record: FileRecord, descriptors: Descriptors) -> int:
-    # Of a damaged frame the pixels are not known: it is one by itself, that no whole one is an alias of.
+    # The pixels of a damaged file are not known: it is a frame of its own, never an alias of a whole one.
     pixels = record.data_sha or f"damaged:{record.file_sha}"
     row = tx.one("SELECT id FROM frame WHERE label = ? AND data_sha = ?", record.data_label, pixels)
     if row is not None:
@@ -298,7 +298,8 @@ def _frame(tx: Tx, record: FileRecord, descriptors: Descriptors) -> int:
 
 
 def _refresh_frame(tx: Tx, content: int, setting: Setting, *, came_back: bool = False) -> None:
-    """Say anew what the frame of a content is, from its contents that count, and regroup it if that changed.
+    """Work out again what the frame of a content is, from its contents that count; regroup it if that
+    changed.
 
     Of several header versions that lie about at the same time the one with the first name counts,
     whichever came first. One that is gone counts only when no other is there.

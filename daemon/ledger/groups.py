@@ -191,7 +191,7 @@ def _ids(points: Sequence[Point]) -> set[int]:
 
 
 def _take_out(tx: Tx, groups: Sequence[Any], frame: int, rule: TriggerRule, setting: Setting) -> None:
-    for group in groups:  # of all at once: what is cut anew looks at those beside it
+    for group in groups:  # all first: cutting a sequence anew looks at its neighbours
         tx.run("DELETE FROM membership WHERE group_id = ? AND frame_id = ?", group["id"], frame)
     for group in groups:
         row = tx.one("SELECT * FROM frame_group WHERE id = ? AND NOT closed", group["id"])
@@ -200,7 +200,8 @@ def _take_out(tx: Tx, groups: Sequence[Any], frame: int, rule: TriggerRule, sett
         if not _points(tx, row["id"]):
             _close(tx, row["id"], None)
             continue
-        _cut_anew(tx, rule, row["key"], [row], None, setting)  # without it, what it bridged falls apart
+        # without it, the sequence that it bridged falls apart
+        _cut_anew(tx, rule, row["key"], [row], None, setting)
         rest = _points(tx, row["id"])
         if rest:
             now = tx.one("SELECT key FROM frame_group WHERE id = ?", row["id"])
@@ -297,7 +298,7 @@ def _arrived(tx: Tx, group: int, last_ut: float) -> None:
 
 
 def _lend(tx: Tx, pool: str, group: int, ut: float, policy: Policy) -> None:
-    """A new frame may be sky for its neighbours in time."""
+    """A new frame may serve as sky for its neighbours in time: mark them."""
     if pool.startswith("sky:"):
         tx.run(
             """UPDATE frame_group SET touched = ? WHERE pool = ? AND id <> ? AND NOT closed

@@ -6,7 +6,7 @@
 | io (OSError), busy, killed, timeout, memory | tried again for ever, after 1 s to 5 min; not counted |
 | died | 3 times, counted before the start; then failed |
 | failed | failed at once: the same inputs would fail again |
-| (failed, in a group that is large enough) | halved once to find the frame to blame: `ledger.searches` |
+| (failed, in a group that is large enough) | halved once to find the bad frame: `ledger.searches` |
 | stopped | back to planned, not counted |
 """
 
@@ -25,7 +25,7 @@ from daemon.model.publication import PublishPlan
 from daemon.model.states import JobState, check_job
 
 MOST_DEATHS = 3  # of workers in one job
-MOST_INTERRUPTIONS = 10  # of the whole daemon: weaker evidence against the job that was running
+MOST_INTERRUPTIONS = 10  # of the whole daemon: weaker evidence against the running job
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def claim(tx: Tx, *, skip: Sequence[int] = (), oldest: bool = False, until: int 
 
 
 def claim_made(tx: Tx, spec: JobSpec) -> Claim | None:
-    """Take the job whose specification is the one of a running stack; None when it is not to be had."""
+    """Take the job whose specification is the one of a running stack; None when it cannot be taken now."""
     row = tx.one(f"SELECT j.* FROM {CLAIMABLE} AND j.key = ?", spec.key)
     made = spec.to_json() | {"attempt": 0, "staging": "", "group_id": 0}
     if row is None or json.loads(row["spec"]) != json.loads(json.dumps(made)):
@@ -152,7 +152,7 @@ def end(tx: Tx, outcome: Outcome, setting: Setting | None = None) -> JobState | 
         if setting is None or not searches.begin(tx, row, setting):
             products.withdraw(tx, row["group_id"])
         marks.release(tx, row["id"])
-    else:  # what was right when it started may not be now: a calibration may have been replaced meanwhile
+    else:  # Plan the group again: one of its calibrations may have been replaced while the job ran.
         marks.touch(tx, row["group_id"])
     tx.event(
         "job_failed" if failed else "job_interrupted",
@@ -168,7 +168,7 @@ def end(tx: Tx, outcome: Outcome, setting: Setting | None = None) -> JobState | 
 
 
 def abandon(tx: Tx, plan: PublishPlan, error: str) -> None:
-    """A publication that cannot be finished: as though the attempt had failed for want of a file."""
+    """A publication that cannot be finished: as if the attempt had failed because of a missing file."""
     tx.run("DELETE FROM intent WHERE job_id = ?", plan.job)
     if plan.restored:
         row = tx.one("SELECT group_id FROM job WHERE id = ?", plan.job)
@@ -197,7 +197,7 @@ def recover_interrupted(tx: Tx) -> int:
         tx.event(
             "job_interrupted", job=row["id"], recipe=row["recipe"], group=row["group_id"], ending="crash"
         )
-    # The code or the configuration may be another one now: what has not begun is planned anew.
+    # The code or the configuration may have changed: jobs that have not begun are planned again.
     unfinished = tx.rows("SELECT DISTINCT group_id FROM job WHERE state IN ('planned', 'waiting')")
     marks.touch(tx, *(row[0] for row in unfinished))
     return len(rows)

@@ -1,7 +1,7 @@
 """First looks and running stacks in the ledger: what each was made of, what it is worth, what became of it.
 
-Their numbers are those that logs show as `job`. A row is a record and no more: what is lost of them is not
-missed, and their files go when the product is there.
+Their numbers are those that logs show as `job`. A row is only a record: a lost look is made again when the
+next frame comes, and its file is removed when the product is there.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Told = dict[str, Any]
 
 
 def recover(tx: Tx) -> int:
-    """At the start: what was under way is not any more. Returns the last number that was given away."""
+    """At the start: looks that were under way have ended. Returns the last number used."""
     tx.run(
         "UPDATE look SET state = 'stopped', error = 'the daemon ended', ended = ? WHERE state = 'running'",
         tx.now,
@@ -63,7 +63,7 @@ def begun(ledger: Ledger, look: Look, path: str) -> None:
 
 
 def adopted(ledger: Ledger, number: int, job: int) -> None:
-    """One has proved to be what a job shall make."""
+    """A running stack proved to be what a job is to make."""
     with contextlib.suppress(LedgerBusy):
         sql = "UPDATE look SET job_id = ? WHERE id = ?"
         ledger.write(lambda tx: tx.run(sql, job, Ticket.of(number).number))
@@ -93,7 +93,7 @@ def ended(ledger: Ledger, outcome: Outcome, job: int | None) -> None:
 
 
 def _in_short(quality: Mapping[str, Any]) -> dict[str, Any]:
-    """Of the frames of a stack those that are not used as any other: each frame has its own look."""
+    """The frames of a stack that are not used like the others; each frame has a first look of its own."""
     rows = quality.get("frames") or []
     odd = [r for r in rows if (r.get("VERDICT", "used"), r.get("AS_SKY", "used")) != ("used", "used")]
     return {**quality, **({"frames": odd} if "frames" in quality and len(rows) > 1 else {})}
@@ -133,7 +133,7 @@ def frames_between(db: Reader, begin: float, end: float) -> list[str]:
 
 
 def any_frame_begins(db: Reader, stem: str) -> bool:
-    """True when the name of a frame begins so; each _ of the stem stands for any sign."""
+    """True when the name of a frame begins so; a _ in the stem stands for any character."""
     sql = "SELECT 1 FROM frame WHERE name LIKE ? LIMIT 1"
     return db.execute(sql, (f"{stem}%",)).fetchone() is not None
 
@@ -170,7 +170,7 @@ def look(db: Reader, row: int) -> Told:
 
 
 def _rows(db: Reader, where: str, *values: Any) -> list[Told]:
-    """None of a database that a release before has made."""
+    """None in a database of an earlier release."""
     if db.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'look'").fetchone() is None:
         return []
     return [_plain(row) for row in db.execute(f"SELECT * FROM look WHERE {where} ORDER BY id", values)]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import timedelta
 from typing import Any
 
 from daemon.ledger.store import Tx, placeholders
@@ -14,7 +16,10 @@ from pipeline import association
 from pipeline.association import CalibrationKey, CalKind, Candidate
 from pipeline.headers.descriptors import Descriptors
 
-DARK_SPAN = 180 * 86400.0  # s, as far as a dark may be from a frame
+NO_LIMIT = 1e12  # seconds: 30,000 years
+DARK_SPAN = (
+    association.RULES[CalKind.DARK].within or timedelta.max
+).total_seconds()  # of a dark from a frame
 
 
 def touch(tx: Tx, *ids: int) -> None:
@@ -24,54 +29,95 @@ def touch(tx: Tx, *ids: int) -> None:
         tx.run(f"UPDATE frame_group SET touched = ? WHERE id IN ({marks})", tx.counter("touch"), *ids)
 
 
-def touch_users(tx: Tx, calibration: Candidate, policy: Policy, given_way: Sequence[Candidate] = ()) -> None:
+def touch_users(tx: Tx, calibration: Candidate, policy: Policy, superseded: Sequence[Candidate] = ()) -> None:
     """A calibration appeared: mark the groups that it may remake, or that have a job to do, by index.
 
-    given_way : those of its kind that it replaces; it may be farther than they were
-    What was taken too long before or after it is not looked at, only told that something better is there, and
-    nothing that has chosen what was taken nearer to it; so the cost grows neither with the archive nor with
-    the backlog.
+    superseded : older calibrations that this one replaces. Their users are marked too, because the new one
+        may be farther in time.
+    Groups too far in time are only told that a better calibration is there. Groups that have chosen a nearer
+    one are passed over, so the cost grows neither with the archive nor with the backlog.
     """
-    rule = association.RULES[calibration.kind]
-    ut, heals = calibration.ut.timestamp(), policy.healing_days * 86400
-    span = rule.within.total_seconds() if rule.within else 1e12
-    static = calibration.kind is CalKind.STATIC_BPM  # dated long before: what counts is when it came
-    near = "ABS(g.last_arrival - ?) <= ?" if static else "ABS(d.ut - ?) <= ?"
-    here = calibration.added if static else ut
-    users = """FROM demand d JOIN frame_group g ON g.id = d.group_id
-        LEFT JOIN product p ON p.group_id = g.id AND p.current
-        WHERE d.key = ? AND d.ut BETWEEN ? AND ? AND ABS(d.exposure - ?) < ?"""
-    values = (
-        str(CalibrationKey.of(calibration.kind, calibration.facts)),
-        ut if rule.earlier_only else ut - span,
-        ut + span,
-        calibration.facts.get("exposure_time") or 0.0,
-        rule.tolerance.get("exposure_time", 1e12),
+    users = _users_of(calibration, policy)
+    for ut in {calibration.ut, *(old.ut for old in superseded)}:
+        _mark_users(tx, users, ut.timestamp())
+    _note_better(tx, users, calibration)
+
+
+@dataclass(frozen=True)
+class _Users:
+    """The groups that could use a calibration, in terms of the columns of `demand` d and `frame_group` g.
+
+    earliest, latest : times in seconds between which a group's first frame was taken
+    exposure, tolerance : seconds; static : a mask that counts from when it came, `here`, not from its date
+    heals : seconds within which it remakes a product
+    """
+
+    key: str
+    earliest: float
+    latest: float
+    exposure: float
+    tolerance: float
+    here: float
+    heals: float
+    static: bool
+
+    @property
+    def sql(self) -> str:
+        return """FROM demand d JOIN frame_group g ON g.id = d.group_id
+            LEFT JOIN product p ON p.group_id = g.id AND p.current
+            WHERE d.key = :key AND d.ut BETWEEN :earliest AND :latest
+            AND ABS(d.exposure - :exposure) < :tolerance"""
+
+    @property
+    def near(self) -> str:
+        """SQL that is true of a group whose product it may remake."""
+        return f"ABS({'g.last_arrival' if self.static else 'd.ut'} - :here) <= :heals"
+
+
+def _users_of(calibration: Candidate, policy: Policy) -> _Users:
+    rule, ut = association.RULES[calibration.kind], calibration.ut.timestamp()
+    span = rule.within.total_seconds() if rule.within else NO_LIMIT
+    static = calibration.kind is CalKind.STATIC_BPM
+    return _Users(
+        key=str(CalibrationKey.of(calibration.kind, calibration.facts)),
+        earliest=ut if rule.earlier_only else ut - span,
+        latest=ut + span,
+        exposure=calibration.facts.get("exposure_time") or 0.0,
+        tolerance=rule.tolerance.get("exposure_time", NO_LIMIT),
+        here=calibration.added if static else ut,
+        heals=policy.healing_days * 86400,
+        static=static,
     )
-    # Times are those of first frames, and the one that counts is somewhere in its group.
-    wanted = "(d.chosen IS NULL OR ABS(? - d.ut) <= ABS(d.chosen - d.ut) + 2 * (g.last_ut - g.first_ut))"
-    for then in {ut, *(old.ut.timestamp() for old in given_way)}:
-        tx.run(
-            f"""UPDATE frame_group SET touched = ? WHERE NOT closed AND id IN
-            (SELECT g.id {users} AND {wanted} AND (p.id IS NULL OR {near} OR EXISTS (SELECT 1 FROM job o
-                WHERE o.group_id = g.id AND o.state IN ('planned', 'waiting', 'running'))))""",
-            tx.counter("touch"),
-            *values,
-            then,
-            here,
-            heals,
-        )
+
+
+def _mark_users(tx: Tx, users: _Users, ut: float) -> None:
+    """Mark users that have chosen none nearer than `ut`, and have no product or may have it remade.
+
+    Times are those of first frames, and the one that counts is somewhere in the group: hence its length.
+    """
     tx.run(
-        f"""UPDATE frame_group SET better = ? WHERE id IN
-        (SELECT g.id {users} AND p.id IS NOT NULL AND NOT {near}
+        f"""UPDATE frame_group SET touched = :counter WHERE NOT closed AND id IN (SELECT g.id {users.sql}
+            AND (d.chosen IS NULL
+                OR ABS(:ut - d.ut) <= ABS(d.chosen - d.ut) + 2 * (g.last_ut - g.first_ut))
+            AND (p.id IS NULL OR {users.near} OR EXISTS (SELECT 1 FROM job o
+                WHERE o.group_id = g.id AND o.state IN ('planned', 'waiting', 'running'))))""",
+        asdict(users) | {"counter": tx.counter("touch"), "ut": ut},
+    )
+
+
+def _note_better(tx: Tx, users: _Users, calibration: Candidate) -> None:
+    """Tell groups too far in time, made with none nearer, that a better calibration is there."""
+    tx.run(
+        f"""UPDATE frame_group SET better = :name WHERE id IN
+        (SELECT g.id {users.sql} AND p.id IS NOT NULL AND NOT {users.near}
         AND NOT EXISTS (SELECT 1 FROM job_calibration j JOIN calibration c ON c.ident = j.ident
-            WHERE j.job_id = p.job_id AND j.role = ? AND ABS(c.ut - d.ut) <= ABS(? - d.ut)))""",
-        f"{calibration.kind} {calibration.name}",
-        *values,
-        here,
-        heals,
-        calibration.kind.value,
-        ut,
+            WHERE j.job_id = p.job_id AND j.role = :role AND ABS(c.ut - d.ut) <= ABS(:ut - d.ut)))""",
+        asdict(users)
+        | {
+            "name": f"{calibration.kind} {calibration.name}",
+            "role": calibration.kind.value,
+            "ut": calibration.ut.timestamp(),
+        },
     )
 
 
@@ -86,7 +132,7 @@ def touch_withdrawn(tx: Tx, ident: str) -> None:
 
 
 def touch_users_of_frame(tx: Tx, frame: int) -> None:
-    """Of an exposure something else is known: its groups, and those that borrow it, are looked at again."""
+    """Something about an exposure changed: mark its groups, and those that borrow it as sky."""
     rows = tx.rows(
         """SELECT id FROM frame_group WHERE NOT closed AND id IN (
             SELECT group_id FROM membership WHERE frame_id = ?

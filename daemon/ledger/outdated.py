@@ -1,6 +1,6 @@
 """Current products that a newer release or another configuration would make differently.
 
-They stay current: a release never starts to reduce an archive again by itself. `status` counts them and
+They stay current: a new release never reduces an archive again by itself. `status` counts them and
 `nirid requeue --outdated` has them made again.
 """
 

@@ -106,7 +106,7 @@ def keep(tx: Tx, group: int, decision: Decision, running: float, setting: Settin
     for kind, ut in decision.nearest.items():
         sql = "UPDATE demand SET chosen = ? WHERE group_id = ? AND key LIKE ?"
         tx.run(sql, ut.timestamp(), group, f"{kind}:%")
-    if row["pool"].startswith("join:"):  # settled now, or one of its frames is out or in again
+    if row["pool"].startswith("join:"):  # settled now, or one of its frames was taken out or put back
         for rule in setting.rules.values():
             if rule.join and rule.join.rule == row["rule"]:
                 marks.touch_joined(tx, row, rule.join.within_days)
@@ -117,7 +117,7 @@ def keep(tx: Tx, group: int, decision: Decision, running: float, setting: Settin
         changed = _wait_job(tx, row, decision, setting)
     else:
         changed = sum(_drop(tx, job, "not wanted any more") for job in _open(tx, group))
-    if decision.producers:  # what is being made brings a new product soon
+    if decision.producers:  # the running job brings a new product soon
         return changed
     return changed + withdraw(tx, group)
 
@@ -138,56 +138,100 @@ def _drop(tx: Tx, job: Any, reason: str) -> int:
 
 def _plan_job(tx: Tx, group: int, decision: Decision, spec: JobSpec) -> int:
     """The job of this key is to run. The same key never runs twice: planning again is harmless."""
-    known = tx.one("SELECT * FROM job WHERE key = ?", spec.key)
-    changed = 0
+    known, changed = _known_job(tx, group, spec.key)
+    return changed + _VERBS[_standing(tx, known)](tx, group, known, decision, spec)
+
+
+def _known_job(tx: Tx, group: int, key: str) -> tuple[Any, int]:
+    """(the job of this key, None if there is none; how many others of the group were dropped for it).
+
+    An open job that has not begun takes the key, where no job has it.
+    """
+    known, dropped = tx.one("SELECT * FROM job WHERE key = ?", key), 0
     for job in _open(tx, group):
         if known is None and job["attempts"] == 0:
-            tx.run(
-                "UPDATE job SET key = ? WHERE id = ?", spec.key, job["id"]
-            )  # not begun: it becomes this one
+            tx.run("UPDATE job SET key = ? WHERE id = ?", key, job["id"])
             known = tx.one("SELECT * FROM job WHERE id = ?", job["id"])
         elif known is None or job["id"] != known["id"]:
-            changed += _drop(tx, job, "superseded before it started")
-    if known is not None and known["state"] == JobState.DONE:
-        if why := decisions.is_rejected(tx, spec.key):
-            tx.run("UPDATE frame_group SET reason = ? WHERE id = ?", why, group)
-            return changed
-        if tx.one("SELECT 1 FROM product WHERE job_id = ?", known["id"]) is None:  # removed since: a remake
-            tx.run("UPDATE frame_group SET remake = remake + 1 WHERE id = ?", group)
-            marks.touch(tx, group)
-            return changed + 1
-        # Made before, and replaced since: it takes its place again (`publications.intend_restoration`).
-        return changed + want_back(tx, group, known["id"])
-    if known is not None and known["state"] in (JobState.RUNNING, JobState.FAILED):
-        return changed
-    for job in tx.rows("SELECT * FROM job WHERE group_id = ? AND state = 'failed'", group):
-        changed += _drop(tx, job, "its group has changed since it failed")
-    values = _values(tx, decision, spec)
+            dropped += _drop(tx, job, "superseded before it started")
+    return known, dropped
+
+
+def _standing(tx: Tx, known: Any) -> str:
+    """How a job stands when it is wanted: a key of _VERBS."""
     if known is None:
-        job_id = tx.insert(
-            "job", key=spec.key, group_id=group, state="planned", planned_at=tx.now, **_new_job(), **values
-        )
-    else:
-        job_id = known["id"]
-        same = known["state"] == JobState.PLANNED and known["spec"] == values["spec"]
-        if known["state"] in (JobState.PLANNED, JobState.WAITING):  # somebody may be waiting for it
-            values["priority"] = min(values["priority"], known["priority"])
-        move(tx, job_id, known["state"], JobState.PLANNED, decision.reason)
-        sets = ", ".join(f"{name} = ?" for name in values)
-        tx.run(f"UPDATE job SET {sets}, group_id = ? WHERE id = ?", *values.values(), group, job_id)
-        if same:
-            return changed
-    tx.run("DELETE FROM dependency WHERE job_id = ?", job_id)
-    _inputs(tx, job_id, decision, spec)
-    tx.event(
-        "job_planned",
-        job=job_id,
-        recipe=spec.recipe,
-        group=group,
-        name=spec.name,
-        inputs=len(spec.inputs),
+        return "new"
+    if known["state"] != JobState.DONE:
+        return str(known["state"])
+    if decisions.is_rejected(tx, known["key"]):
+        return "rejected"
+    there = tx.one("SELECT 1 FROM product WHERE job_id = ?", known["id"])
+    return "replaced" if there else "removed"
+
+
+def _leave(tx: Tx, group: int, known: Any, decision: Decision, spec: JobSpec) -> int:
+    return 0
+
+
+def _say_rejected(tx: Tx, group: int, known: Any, decision: Decision, spec: JobSpec) -> int:
+    why = decisions.is_rejected(tx, spec.key)
+    tx.run("UPDATE frame_group SET reason = ? WHERE id = ?", why, group)
+    return 0
+
+
+def _make_once_more(tx: Tx, group: int, known: Any, decision: Decision, spec: JobSpec) -> int:
+    tx.run("UPDATE frame_group SET remake = remake + 1 WHERE id = ?", group)
+    marks.touch(tx, group)
+    return 1
+
+
+def _bring_back(tx: Tx, group: int, known: Any, decision: Decision, spec: JobSpec) -> int:
+    return want_back(tx, group, known["id"])  # see `publications.intend_restoration`
+
+
+def _plan_new(tx: Tx, group: int, known: Any, decision: Decision, spec: JobSpec) -> int:
+    changed, values = _drop_failed(tx, group), _values(tx, decision, spec)
+    job = tx.insert(
+        "job", key=spec.key, group_id=group, state="planned", planned_at=tx.now, **_new_job(), **values
     )
-    return changed + 1
+    return changed + _planned(tx, job, group, decision, spec)
+
+
+def _plan_again(tx: Tx, group: int, known: Any, decision: Decision, spec: JobSpec) -> int:
+    changed, values = _drop_failed(tx, group), _values(tx, decision, spec)
+    same = known["state"] == JobState.PLANNED and known["spec"] == values["spec"]
+    if known["state"] != JobState.DROPPED:  # another job may wait for it
+        values["priority"] = min(values["priority"], known["priority"])
+    move(tx, known["id"], known["state"], JobState.PLANNED, decision.reason)
+    sets = ", ".join(f"{name} = ?" for name in values)
+    tx.run(f"UPDATE job SET {sets}, group_id = ? WHERE id = ?", *values.values(), group, known["id"])
+    return changed if same else changed + _planned(tx, known["id"], group, decision, spec)
+
+
+# How the job of a key stands -> what planning it does.
+_VERBS = {
+    "new": _plan_new,
+    "planned": _plan_again,
+    "waiting": _plan_again,
+    "dropped": _plan_again,
+    "running": _leave,
+    "failed": _leave,  # the same inputs would fail again
+    "rejected": _say_rejected,
+    "removed": _make_once_more,  # done, and its file was removed since
+    "replaced": _bring_back,  # done, and its file is kept
+}
+
+
+def _drop_failed(tx: Tx, group: int) -> int:
+    failed = tx.rows("SELECT * FROM job WHERE group_id = ? AND state = 'failed'", group)
+    return sum(_drop(tx, job, "its group has changed since it failed") for job in failed)
+
+
+def _planned(tx: Tx, job: int, group: int, decision: Decision, spec: JobSpec) -> int:
+    tx.run("DELETE FROM dependency WHERE job_id = ?", job)
+    _inputs(tx, job, decision, spec)
+    tx.event("job_planned", job=job, recipe=spec.recipe, group=group, name=spec.name, inputs=len(spec.inputs))
+    return 1
 
 
 def _new_job() -> dict[str, Any]:
@@ -280,7 +324,7 @@ def _wait_job(tx: Tx, row: Any, decision: Decision, setting: Setting) -> int:
 
 
 def _hurry_producers(tx: Tx, job: int) -> None:
-    """What a fresh job waits for goes first, and what that waits for."""
+    """Gives the producers that a new job waits for its priority, and their producers too."""
     tx.run(
         """UPDATE job SET priority = MIN(priority, ?) WHERE id IN (
             WITH RECURSIVE needed (id) AS (

@@ -54,7 +54,7 @@ def current_at(db: Reader, path: str) -> Current | None:
 def withdraw(tx: Tx, group: int) -> int:
     """Have a product taken away that holds frames which are out, when it cannot be made without them now.
 
-    Of frames that nobody knows any more (the ledger was made anew without them) nothing bad is known.
+    Frames that the ledger does not know (it was made anew without them) are not counted as bad.
     """
     product = tx.one(
         "SELECT j.* FROM product p JOIN job j ON j.id = p.job_id WHERE p.group_id = ? AND p.current", group
@@ -86,7 +86,7 @@ def remake(tx: Tx, group: int) -> None:
 
 
 def as_superseded(products: str, product: int, row: Mapping[str, Any]) -> Old:
-    """Where the file of a product stays that is not the current one any more."""
+    """Note where the file of a superseded product is kept."""
     for number in itertools.count(row["version"]):
         kept = superseded_path(products, row["night"], row["name"], number)
         if not os.path.lexists(kept) and not os.path.lexists(kept + DAMAGED):
@@ -104,7 +104,7 @@ def set_aside(tx: Tx, products: str, product: ProductRecord) -> Old:
 
 
 def forget(tx: Tx, product: int, why: str) -> None:
-    """A product that is nowhere: the ledger still has its job."""
+    """Forget a product whose file is nowhere; its job stays in the ledger."""
     row = tx.one("SELECT job_id, path FROM product WHERE id = ?", product)
     if row is not None:
         tx.run("DELETE FROM product WHERE id = ?", product)
@@ -131,7 +131,7 @@ def removed(tx: Tx) -> None:
 
 
 def give_up(tx: Tx, keep_versions: int, days: float) -> int:
-    """Forget superseded products that are older, but the newest versions and what a person has accepted.
+    """Forget older superseded products, except the newest versions and what a person has accepted.
 
     Their files are still to be removed. Returns how many.
     """

@@ -1,4 +1,4 @@
-"""A staged product becomes the product: visible by rename, torn never, finished after any crash.
+"""A staged product becomes the product: visible by rename, never half written, finished after any crash.
 
     plan = write(lambda tx: intend(tx, ...))     # 1. the intent is in the ledger
     move_files(plan)                             # 2. old file kept in superseded/, new one renamed, synced
@@ -35,11 +35,11 @@ _NIGHT = re.compile(r"\d{8}")
 
 
 class CalibrationReplaced(Exception):
-    """A calibration was replaced at its path while the job ran: nobody knows which one was read."""
+    """A calibration was replaced at its path while the job ran: the job may have read either."""
 
 
 def intend(tx: Tx, job_id: int, attempt: int, result: Mapping[str, Any]) -> PublishPlan | None:
-    """Decide on names and write the intent; None when this attempt does not own the job any more."""
+    """Choose the names and write the intent; None when this attempt no longer owns the job."""
     job = tx.one("SELECT * FROM job WHERE id = ? AND state = 'running' AND attempts = ?", job_id, attempt)
     if job is None:
         return None
@@ -108,9 +108,9 @@ def intend_restoration(tx: Tx, group: int) -> PublishPlan | None:
 
 
 def intend_withdrawal(tx: Tx, group: int, lost: str = "") -> PublishPlan | None:
-    """The product of a group that would be made of other frames now, and cannot be, is used no longer.
+    """The product of a group that would be made of other frames now, but cannot be made, is withdrawn.
 
-    lost : why its file is not what was published; then it is made again
+    lost : why its file is not what was published; the product is made again then
     """
     if not lost:
         want_nothing(tx, group)
@@ -120,7 +120,7 @@ def intend_withdrawal(tx: Tx, group: int, lost: str = "") -> PublishPlan | None:
         AND NOT EXISTS (SELECT 1 FROM job r WHERE r.group_id = p.group_id AND r.state = 'running')""",
         group,
     )
-    if row is None:  # or one that is being made replaces it, and the group is looked at again
+    if row is None:  # or a product that is being made replaces it, and the group is planned again
         return None
     path = os.fsdecode(row["path"])
     plan = PublishPlan(
@@ -152,7 +152,8 @@ def _intent(tx: Tx, plan: PublishPlan) -> PublishPlan:
 
 
 def _places(tx: Tx, spec: JobSpec, group: int, name: str, night: str) -> tuple[str, str, tuple[Old, ...]]:
-    """(name, final path, files that give way). A name that another group holds gets a part of our id."""
+    """(name, final path, files that are replaced). A name that another group holds gets a part of this
+    group's id added."""
     ours = tx.rows(
         """SELECT p.* FROM product p JOIN frame_group g ON g.id = p.group_id
         WHERE p.current AND (g.id = ? OR g.heir = ?)""",
@@ -166,7 +167,7 @@ def _places(tx: Tx, spec: JobSpec, group: int, name: str, night: str) -> tuple[s
         stem, _, suffix = name.rpartition("_")
         name = f"{stem}-{spec.group[:8]}_{suffix}"
     final = str(folder / f"{name}.fits")
-    # Products of groups that are no more give way too: what was regrouped takes their place.
+    # Products of groups that were merged or emptied are replaced too, by that of the new group.
     old = [as_superseded(spec.products, r["id"], r) for r in (*ours, *(r for r in others if r["closed"]))]
     if os.path.lexists(final) and final not in {o.path for o in old}:
         stranger = {"name": name, "night": night, "path": os.fsencode(final), "version": 1}
@@ -175,7 +176,7 @@ def _places(tx: Tx, spec: JobSpec, group: int, name: str, night: str) -> tuple[s
 
 
 def _check_calibrations(tx: Tx, spec: JobSpec) -> None:
-    """In use when the job was planned; one that is not any more has left its path, or been judged."""
+    """Raises CalibrationReplaced unless all are still in use as when the job was planned."""
     for cal in spec.calibrations:
         live = tx.one(
             "SELECT 1 FROM calibration WHERE ident = ? AND path = ? AND removed IS NULL",
@@ -207,21 +208,21 @@ def commit(tx: Tx, plan: PublishPlan, policy: Policy = DEFAULT_POLICY) -> None:
     made = _made(tx, plan, job)
     # Only what is replaced by another of its kind may stay in products that were made with it.
     replaced = f"replaced by {plan.name}" if made else f"{plan.name} has none"
-    replaced_cals: list[Candidate] = []
+    superseded: list[Candidate] = []
     for old in plan.old:
         row = tx.one("SELECT j.key FROM product p JOIN job j ON j.id = p.job_id WHERE p.id = ?", old.product)
-        _supersede(tx, old)
+        _record_kept(tx, old)
         if row:
-            replaced_cals += tx.cals.remove_ident(row["key"], replaced, now=tx.now)
+            superseded += tx.cals.remove_ident(row["key"], replaced, now=tx.now)
     if not made:
-        for gone in replaced_cals:
+        for gone in superseded:
             marks.touch_withdrawn(tx, gone.ident)
     _record(tx, plan, job)
     if made:
-        marks.touch_users(tx, tx.cals.add(made, now=tx.now), policy, replaced_cals)
+        marks.touch_users(tx, tx.cals.add(made, now=tx.now), policy, superseded)
     marks.release(tx, plan.job)
     tx.run("UPDATE frame_group SET reason = 'product is current' WHERE id = ?", job["group_id"])
-    marks.touch(tx, job["group_id"])  # while it ran, something else may have become right
+    marks.touch(tx, job["group_id"])  # meanwhile another product may have become right
     tx.run("DELETE FROM intent WHERE job_id = ?", plan.job)
     tx.event(
         "product_restored" if plan.restored else "job_done",
@@ -275,8 +276,9 @@ def _record(tx: Tx, plan: PublishPlan, job: Any) -> None:
         )
 
 
-def _supersede(tx: Tx, old: Old, lost: str = "its file was gone, or damaged, when it was replaced") -> None:
-    """The product lies where it is kept; one whose file was gone, or damaged, is nowhere. OSError."""
+def _record_kept(tx: Tx, old: Old, lost: str = "its file was gone, or damaged, when it was replaced") -> None:
+    """Record where the superseded product is kept; nowhere when its file was gone or damaged.
+    Raises OSError."""
     if disk.there(old.kept):
         tx.run("UPDATE product SET current = 0, path = ? WHERE id = ?", os.fsencode(old.kept), old.product)
     else:
@@ -286,12 +288,12 @@ def _supersede(tx: Tx, old: Old, lost: str = "its file was gone, or damaged, whe
 def _commit_withdrawal(tx: Tx, plan: PublishPlan, job: Any) -> None:
     lost = plan.result.get("lost")
     for old in plan.old:
-        _supersede(tx, old, str(lost))
+        _record_kept(tx, old, str(lost))
     row = tx.one("SELECT COALESCE(heir, id) FROM frame_group WHERE id = ?", job["group_id"])
     group = row[0] if row else 0
     if lost:
         remake(tx, group)
-    else:  # what was waited for since the product had it may be done without now
+    else:  # frames that were waited for because the product had them can be missing now
         marks.touch(tx, group)
     why = lost or f"{plan.name} was made of frames that are not its group's any more"
     for gone in tx.cals.remove_ident(job["key"], why, now=tx.now):

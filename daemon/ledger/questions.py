@@ -21,7 +21,8 @@ from daemon.model.files import Signature
 
 Row = dict[str, Any]
 
-_STATE = "COALESCE(c.state, s.state)"  # a file's: its content's, or its own until the content is known
+# state of a file: of its content, or its own until the content is known
+_STATE = "COALESCE(c.state, s.state)"
 
 
 def settled_files(db: sqlite3.Connection) -> Iterator[tuple[str, Signature]]:
@@ -72,7 +73,7 @@ def counts(db: sqlite3.Connection) -> dict[str, dict[str, int]]:
 
 
 def job_counts(db: sqlite3.Connection) -> dict[str, int]:
-    """{state: n} as people should have it: failed are those that nothing has made good since."""
+    """{state: n} for people: failed counts only jobs that nothing has made good since."""
     states = {**counts(db)["jobs"], "failed": len(failed(db))}
     return {state: n for state, n in sorted(states.items()) if n}
 
@@ -249,7 +250,7 @@ def failed(db: sqlite3.Connection) -> list[Row]:
 def killed(db: sqlite3.Connection, most: int) -> list[Row]:
     """Jobs that are still to be done, and more than `most` of whose attempts ended with their worker.
 
-    Attempts since the last that ended otherwise count. id, times, why : the last words
+    Only attempts since the last one that ended otherwise are counted. id, times, why : the last words
     """
     ended = "('died', 'killed', 'memory', 'timeout', 'interrupted')"
     sql = f"""SELECT j.id, COUNT(*) AS times, (SELECT b.error FROM attempt b WHERE b.job_id = j.id
@@ -264,9 +265,9 @@ def killed(db: sqlite3.Connection, most: int) -> list[Row]:
 
 
 def for_a_person(db: sqlite3.Connection, since: float) -> list[Row]:
-    """Files that somebody should look after: {"level", "check", "text"} as `health` has its problems.
+    """Files that need a person: {"level", "check", "text"} as `health` has its problems.
 
-    since : seconds since the epoch; what was damaged before is an old story
+    since : seconds since the epoch; files damaged before that are left out
     """
     lost = "SELECT reason FROM job WHERE state = 'waiting' AND reason LIKE '% no longer on disk%' ORDER BY id"
     texts = [("lost file", row[0]) for row in db.execute(lost)]

@@ -16,7 +16,7 @@ from pipeline.errors import NiridError
 @contextmanager
 def reading(database: Path) -> Iterator[Reader]:
     """A connection that cannot write. Raises NiridError when the database cannot be read, is damaged, or is
-    not of this release; also of what is asked within."""
+    not of this release; also for errors of queries made inside."""
     try:
         db = connect_readonly(database)
     except sqlite3.Error as error:

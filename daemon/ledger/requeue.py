@@ -37,7 +37,8 @@ def current_keys(db: Reader, found: Sequence[int]) -> list[str]:
 
 
 def again(tx: Tx, group: int) -> str:
-    """Have a group make its product, whatever the reason that it does not by itself; says what was done."""
+    """Have a group make its product, whatever the reason that it does not by itself; returns what was done,
+    in words."""
     row = tx.one("SELECT rule, reason FROM frame_group WHERE id = ?", group)
     assert row is not None
     title = f"group {group}, {row['rule']}"

@@ -261,7 +261,7 @@ def models(db: pw.Database) -> SimpleNamespace:
             indexes = ((("request", "subject"), True),)
 
     class Search(Base):
-        """The frame to blame for a failed job is looked for: `daemon.ledger.searches`."""
+        """The search for the bad frame of a failed job: `daemon.ledger.searches`."""
 
         job = pw.ForeignKeyField(Job, primary_key=True)
         group = pw.ForeignKeyField(FrameGroup)

@@ -1,13 +1,13 @@
-"""Which frame is to blame? A group whose job failed is halved, once, to find out.
+"""Finds the bad frame of a group whose job failed, by halving the group once.
 
 The job's frames are cut in two, each half with its share of every ingredient (lamp-on and lamp-off). Both
 are tried; when one can be reduced and the other cannot, the frame is in the other, which is cut again and
-tried together with what is known to be good, until one frame is left. When it fails once more in that
-company, it is quarantined with the evidence and its group is planned anew without it. A worker that was
-killed, a time-out, and whatever else is the machine's says nothing: that is tried again. A worker that died
-by itself says nothing until the third one has, with the same frames.
-When both halves fail, or neither does, no single frame is to
-blame and the job stays failed. The products of tries are thrown away.
+tried together with what is known to be good, until one frame is left. When it fails once more together with
+those, it is quarantined with the evidence and its group is planned anew without it. A killed worker, a
+time-out and other troubles of the machine say nothing about a frame: the try is repeated. A worker that died
+by itself counts only when three have died with the same frames.
+When both halves fail, or neither does, no single frame is bad and the job stays failed. The products of tries
+are thrown away.
 
 Where a search stands is in the ledger, and a restart goes on with it; a try is counted before it starts.
 """
@@ -31,11 +31,11 @@ from daemon.plan.halving import Search
 from pipeline.headers.descriptors import Descriptors
 
 DEATHS = 3  # of workers with the same frames: the first ones may be the machine's
-_MOST_TRIES = 60  # of one search: 2 to begin with, then one each time the suspects are halved, and bad luck
+_MOST_TRIES = 60  # of one search: 2 to begin with, one for each halving, and some that are repeated
 
 
 def begin(tx: Tx, job: Any, setting: Setting) -> bool:
-    """Start to look for the frame that made this job fail; False when that makes no sense, or was done."""
+    """Start to look for the frame that made this job fail; False when it is pointless, or was done before."""
     group = tx.one("SELECT * FROM frame_group WHERE id = ? AND NOT closed", job["group_id"])
     rule = setting.rules.get(group["rule"]) if group else None
     rows = tx.rows(
@@ -172,7 +172,7 @@ def _end(tx: Tx, job: Any, why: str) -> None:
 
 
 def _blame(tx: Tx, job: Any, search: Any, position: int, setting: Setting) -> None:
-    """The frame is quarantined, with the evidence, in every file of its; its group is planned without it."""
+    """Quarantine every file of the frame, with the evidence; its group is planned without it."""
     item = JobSpec.from_json(json.loads(job["spec"])).inputs[position]
     frame = tx.one("SELECT frame_id FROM job_input WHERE job_id = ? AND position = ?", job["id"], position)
     assert frame is not None

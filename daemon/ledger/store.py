@@ -33,7 +33,7 @@ from pipeline.files.places import readonly_uri
 
 T = TypeVar("T")
 Log = Callable[..., None]  # log(event, **fields)
-Reader = sqlite3.Connection  # for those who hand it to the questions of the ledger, and know no more of it
+Reader = sqlite3.Connection  # an opaque type for callers that only pass it on to questions
 DatabaseError = sqlite3.Error  # what reading a database may raise: it is damaged, locked, or not one
 NotReadable = sqlite3.OperationalError  # the part of it that passes: locked, no permission, not made yet
 SQLITE_VERSION = sqlite3.sqlite_version_info
@@ -41,7 +41,7 @@ SQLITE_VERSION = sqlite3.sqlite_version_info
 _PRAGMAS = {
     "busy_timeout": 10_000,
     "journal_mode": "wal",
-    "synchronous": "full",  # what was said to be done is still done after a power cut
+    "synchronous": "full",  # committed work survives a power cut
     "foreign_keys": 1,
     "trusted_schema": 0,
     "journal_size_limit": 64 << 20,
@@ -73,8 +73,9 @@ class Tx:
         return row
 
     def run(self, sql: str, *values: Any) -> int:
-        """Execute, and return how many rows changed."""
-        return int(self.db.execute_sql(sql, values).rowcount)
+        """How many rows changed. values : one for each `?`, or one mapping for all `:name`."""
+        named = len(values) == 1 and isinstance(values[0], dict)
+        return int(self.db.execute_sql(sql, values[0] if named else values).rowcount)
 
     def insert(self, table: str, **columns: Any) -> int:
         """Insert a row and return its id. Names come from our own code, never from data."""
@@ -202,20 +203,21 @@ class Ledger:
             result = fn(tx)
             _keep_events(tx)
         for event, fields in tx.events:
-            with contextlib.suppress(Exception):  # a log that cannot be written loses lines, never work
+            with contextlib.suppress(Exception):  # a log that cannot be written loses lines, never data
                 self._log(event, **fields)
         return result
 
 
 def _first(error: BaseException) -> BaseException:
-    """What began it: on a full disk SQLite ends a transaction by itself, and to end it again is an error."""
+    """The first error of a chain: on a full disk SQLite ends the transaction itself, and ending it again is
+    an error."""
     while error.__context__ is not None:
         error = error.__context__
     return error
 
 
 def damages_all(error: BaseException) -> bool:
-    """True of the errors of a database that is damaged: not one request or job can be told by it."""
+    """True of errors that mean a damaged database, rather than one bad request or job."""
     return type(error) in (pw.DatabaseError, pw.InternalError, sqlite3.DatabaseError, MemoryError)
 
 
@@ -230,7 +232,7 @@ def connect_readonly(path: str | Path) -> sqlite3.Connection:
 
 @contextlib.contextmanager
 def on_paper(path: str | Path) -> Iterator[Tx]:
-    """What planning needs of a transaction, on one snapshot that cannot be written: what would it do?"""
+    """A read-only stand-in for a transaction, on one snapshot, to ask what planning would do."""
     cals = open_store(path, readonly=True)
     db: Any = cals.db
     try:

@@ -40,7 +40,7 @@ class Target:
     """kind, id : the row that is meant; a "path" is a file whose content is not known yet
     text : the same in a form that only one thing has
     name : what people call it
-    also : what else the word could have meant
+    also : other things that the word could mean
     """
 
     kind: Literal["file", "path", "product", "group", "job", "look"]
@@ -53,14 +53,14 @@ class Target:
 def find(db: Reader, said: str, *, looks: bool = False) -> Target:
     """The one thing that is meant. Raises UnknownTarget, with the nearest name or with what it may be.
 
-    looks : a first look or running stack may be meant, of which nothing can be decided
+    looks : a first look or running stack may be meant, about which nothing can be decided
     """
 
     def ask(sql: str, *values: Any) -> list[sqlite3.Row]:
         return db.execute(sql, values).fetchall()
 
     word = said.strip()
-    if not is_path(word):  # no file can be called so
+    if not is_path(word):  # no file can have such a name
         word = clean(word)
     kind, colon, rest = word.partition(":")
     if look := _looks(ask, rest if kind == "job" else word):
@@ -197,7 +197,7 @@ def _look_rows(ask: Ask, where: str, value: Any) -> list[Target]:
 
 
 def _looks_are_kept(ask: Ask) -> bool:
-    """False of a database that a release before has made."""
+    """False for a database of an earlier release."""
     return bool(ask("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'look'"))
 
 

@@ -1,6 +1,6 @@
-"""What is to become of the product of a group: it is to go, or one that was made before is to come back.
+"""What is to become of the product of a group: it is to be removed, or an earlier one is to come back.
 
-The column `frame_group.restore` tells it: NULL nothing, 0 it goes, n the product of job n comes back.
+The column `frame_group.restore` tells it: NULL is no wish, 0 removes it, n brings back the product of job n.
 `publications` does it.
 """
 

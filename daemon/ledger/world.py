@@ -113,7 +113,7 @@ class LedgerWorld:
         )
 
     def candidates(self, kind: CalKind, target: Descriptors) -> Sequence[Candidate]:
-        """Which of two copies from outside came first says nothing: the choice must not hang on it."""
+        """The choice must not depend on which of two copies from outside came first."""
         found = (c for c in self.tx.cals.candidates(kind, target) if c.origin or self._lies_there(c))
         stored = (replace(c, made=0) if not c.origin else c for c in found)
         return [*stored, *self._pending(kind, target)]
@@ -141,7 +141,7 @@ class LedgerWorld:
             AND first_ut BETWEEN ? AND ?""",
             pool,
             join.max_exposure_time,
-            self.setting.hurry,
+            self.setting.batch,
             middle - span,
             middle + span,
         )
@@ -189,7 +189,8 @@ class LedgerWorld:
 
 
 class Explained(LedgerWorld):
-    """The planner's world, in which every calibration of a kind is a candidate, so that each says why not."""
+    """The planner's world for `explain`: every calibration of a kind is a candidate, so that each gets its
+    reason."""
 
     def candidates(self, kind: CalKind, target: Descriptors) -> Sequence[Candidate]:
         made = self.tx.rows(

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 from pipeline.headers.descriptors import Descriptors
 from pipeline.headers.tags import Tags
 
-USABLE = "a raw frame that can be used"  # what for is said when it is written down
+USABLE = "a raw frame that can be used"  # the reason is filled in when it is recorded
 
 
 class FileChanged(OSError):
@@ -20,7 +20,7 @@ Patience = Literal["live", "overdue", "batch"]
 
 
 class Signature(NamedTuple):
-    """What is the same only as long as nobody has touched a file."""
+    """Size, times and inode of a file: equal only as long as nobody has touched it."""
 
     dev: int
     ino: int

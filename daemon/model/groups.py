@@ -55,7 +55,7 @@ class Member:
 
 
 class Point(NamedTuple):
-    """A frame on the time axis. order : breaks ties of `ut`, the same whoever asks."""
+    """A frame on the time axis. order : breaks ties of `ut`, the same on every machine."""
 
     ut: float  # seconds since the epoch
     order: str
@@ -100,7 +100,7 @@ class Decision:
     better : calibrations that would be better, but are not near enough to remake the product for
     makes : the calibration that the job will make
     matches : what association answered, for `explain`
-    nearest : when those chosen calibrations were taken to which only a nearer one can be preferred
+    nearest : times of the chosen calibrations; only one nearer than that can replace them
     """
 
     group: int
@@ -130,8 +130,8 @@ class Setting:
     policy: Policy = DEFAULT_POLICY
     preset: str = "nirid"
     products: str = ""
-    hurry: bool = False  # --until-idle: quiet times and waits count as elapsed
-    grace_seconds: float = 900.0  # that a file which is gone is waited for
+    batch: bool = False  # --until-idle: quiet times and waits count as elapsed
+    grace_seconds: float = 900.0  # for which a missing file is waited for
 
 
 def forced_in(parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -149,7 +149,7 @@ class Current:
     remove_first: Any = None
     forced_in: Mapping[str, Any] = field(default_factory=dict)  # parameter -> frames that a person accepted
     remake: int = 0
-    rejected: str = ""  # by whom and why: then only other frames, or a person, bring a new one
+    rejected: str = ""  # who accepted it and why; then only other frames, or a person, bring a new one
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""JobSpec: everything a worker needs to make one product. Plain data, goes as JSON over a pipe."""
+"""JobSpec: everything a worker needs to make one product. Plain data, sent as JSON over a pipe."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from typing import Any, Literal, Protocol
 Ending = Literal[
     "done",  # `result` is the worker's answer, the staged product is on disk
     "failed",  # ReductionError or a bug: the same inputs would fail again
-    "io",  # OSError, or a library that cannot be loaded: the world is briefly unwell, not counted
+    # OSError, or a library that cannot be loaded: the system is in trouble for a while: does not count as an
+    # attempt
+    "io",
     "died",  # the worker is gone by itself (segmentation fault, exit)
     "killed",  # by a signal from outside: the kernel's, when memory runs out, a limit's, or a person's
     "timeout",  # over the time limit, killed
@@ -21,12 +23,13 @@ Ending = Literal[
 ]
 
 
-FIRST_LOOK_NUMBER = 1 << 40  # from here on the engine's numbers are of looks, that no job has
+# the engine's numbers from here on are first looks and running stacks, never jobs
+FIRST_LOOK_NUMBER = 1 << 40
 
 
 @dataclass(frozen=True)
 class Ticket:
-    """What an engine was given; of its kind and number one number is made, to go between processes.
+    """What an engine was given. Kind and number are packed into one number, to go between processes.
 
     kind : a "job" of the ledger, a "part" of one that has failed, or a "look": a first look, a running stack
     number : of the job, of the failed job, of the look
@@ -49,7 +52,7 @@ class Ticket:
 
     @property
     def shown(self) -> int:
-        """As logs and people know it: a part by its job's, a look by a number that no job has."""
+        """The number in logs: that of the job for a part, one that no job has for a look."""
         return self.number + FIRST_LOOK_NUMBER if self.kind == "look" else self.number
 
 

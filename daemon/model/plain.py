@@ -1,4 +1,4 @@
-"""Text and plain data from outside, made such that nothing behind can stumble over it.
+"""Text and plain data from outside, cleaned so that nothing that reads it later can fail on it.
 
     word = clean(argument)            # text that SQLite, JSON, a log and a terminal can hold
     values = loads(bytes)             # JSON of anybody, or a ValueError; nothing else

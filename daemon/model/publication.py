@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-DAMAGED = ".damaged"  # ending of what lay at the path of a product and was not that product any more
+DAMAGED = ".damaged"  # ending of a file that was found at a product's path and is not that product
 
 
 class StagedFileGone(OSError):
@@ -16,9 +16,9 @@ class StagedFileGone(OSError):
 
 @dataclass(frozen=True)
 class Old:
-    """A file that gives way. product : its row, 0 for a file that the ledger does not know.
+    """A file that is replaced. product : its row, 0 for a file that the ledger does not know.
 
-    sha256 : of the product; "" for a stranger. Other bytes are kept with the ending .damaged.
+    sha256 : of the product; "" for a file that is not ours. Other bytes are kept with the ending .damaged.
     """
 
     product: int
@@ -42,7 +42,7 @@ class PublishPlan:
     old: tuple[Old, ...]
     result: Mapping[str, Any]
     restored: int = 0  # the product that takes its place again; 0 for a new one
-    withdrawn: bool = False  # nothing takes the place of what gives way
+    withdrawn: bool = False  # nothing takes the place of what is removed
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))

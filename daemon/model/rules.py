@@ -49,7 +49,7 @@ class Join:
 
 @dataclass(frozen=True)
 class TriggerRule:
-    """When one recipe starts. A frame may serve several rules; nothing is used up."""
+    """When one recipe starts. A frame may serve several rules; no frame is used up."""
 
     recipe: str = bounded("", doc="name of the recipe")
     name: str = bounded("", doc="name of the rule; empty is the recipe's")

@@ -14,9 +14,9 @@ class FileState(StrEnum):
     INCOMPLETE = "incomplete"  # shorter than its headers say, still watched
     READY = "ready"  # registered, usable
     CALIBRATION = "calibration"  # a processed calibration from outside, registered where it lies
-    REFUSED = "refused"  # whole, but not for us
+    REFUSED = "refused"  # whole, but no frame of ours
     QUARANTINED = "quarantined"  # damaged
-    EXCLUDED = "excluded"  # a person or the QA state says no
+    EXCLUDED = "excluded"  # excluded by a person or by its QA state
     SUPERSEDED = "superseded"  # newer content at its path
     VANISHED = "vanished"  # gone before it could be read
 
@@ -36,14 +36,15 @@ class IllegalTransition(RuntimeError):
 
 F, J = FileState, JobState
 
-_READ = frozenset({F.READY, F.CALIBRATION, F.REFUSED, F.QUARANTINED, F.EXCLUDED})  # verdicts of reading
+# what reading a file can find
+_READ = frozenset({F.READY, F.CALIBRATION, F.REFUSED, F.QUARANTINED, F.EXCLUDED})
 
 FILE_TRANSITIONS: Mapping[FileState, frozenset[FileState]] = {
     F.SEEN: _READ | {F.INCOMPLETE, F.VANISHED, F.SUPERSEDED},
     F.INCOMPLETE: _READ | {F.SEEN, F.VANISHED, F.SUPERSEDED},
     F.READY: frozenset({F.EXCLUDED, F.QUARANTINED, F.SUPERSEDED}),
     F.CALIBRATION: frozenset({F.EXCLUDED, F.QUARANTINED, F.SUPERSEDED}),
-    # A later release, or a person, may see it otherwise; new bytes at its path supersede it.
+    # A later release, or a person, may decide otherwise; new bytes at its path supersede it.
     F.REFUSED: _READ - {F.REFUSED} | {F.SUPERSEDED},
     F.QUARANTINED: _READ - {F.QUARANTINED} | {F.SUPERSEDED},
     F.EXCLUDED: _READ - {F.EXCLUDED} | {F.SUPERSEDED},

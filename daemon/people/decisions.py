@@ -72,7 +72,7 @@ def _reject_file(tx: Tx, request: Request, target: Target, setting: Setting) -> 
     outcome = f"{target.name} is excluded; what used it is made again"
     decisions.remember(tx, request, _subject(content), outcome)
     exposure = content.label, content.data_sha
-    if decisions.is_forced_in(tx, *exposure):  # an accept after this one means only: no more out
+    if decisions.is_forced_in(tx, *exposure):  # an accept after this rejection only takes it back
         decisions.remember(tx, request, of_judgement(*exposure), outcome)
     for found in contents.of_same_frame(tx.reader, content):
         if found.state in (FileState.READY, FileState.CALIBRATION, FileState.EXCLUDED):
@@ -81,7 +81,7 @@ def _reject_file(tx: Tx, request: Request, target: Target, setting: Setting) -> 
 
 
 def _reject_product(tx: Tx, request: Request, product: ProductRecord, setting: Setting) -> str:
-    """Out of use, and its file among the superseded ones: nobody takes it for good by mistake."""
+    """Take the product out of use and move its file to superseded/, so that nobody uses it by mistake."""
     moves = []
     if product.current:
         old = products.set_aside(tx, setting.products, product)
@@ -104,7 +104,7 @@ def _accept(tx: Tx, request: Request, setting: Setting, overrides: Overrides) ->
     back = not product.current and bool(decisions.is_rejected(tx, product.key))
     outcome = f"{product.name} is {'in use again' if back else 'accepted, and kept'}"
     decisions.remember(tx, request, of_product(product.key), outcome)
-    if back:  # planning finds that what it wants was made before, and has it brought back
+    if back:  # planning finds that the wanted product was made before, and brings it back
         marks.touch(tx, product.group)
     return outcome
 

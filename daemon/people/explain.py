@@ -4,8 +4,8 @@
         answer = explain(tx, targets.find(tx.reader, "N20160102S0270.fits"), setting, overrides)
 
 Plain data: state, since when, why, what it waits for; which calibrations were chosen and, for each
-candidate that was not, the criteria that it failed. What is not on record is found out by planning on
-paper with the planner that the daemon itself uses.
+candidate that was not, the criteria that it failed. What the ledger does not hold is found by asking the
+daemon's own planner, without writing anything.
 """
 
 from __future__ import annotations

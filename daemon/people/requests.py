@@ -1,9 +1,9 @@
 """A person's decision on its way to the daemon: a small JSON file, renamed into STATE/requests/.
 
     submit(state_folder, {"action": "reject", "target": "sha256:...", "reason": "trailed"})   # a command
-    Requests(...).apply()                                                                     # the heart
+    Requests(...).apply()                                                                     # the main loop
 
-Nobody but the daemon writes the database. The user is the owner of the file, which no one can make up.
+Nobody but the daemon writes the database. The user is the owner of the file, which cannot be forged.
 A file is removed when its decision is in the ledger, in PRODUCTS/.nirid/decisions.jsonl and on disk; a
 crash before that applies it again, which changes nothing twice. Without a daemon the file waits.
 """
@@ -158,7 +158,7 @@ def _name(uid: int) -> str:
 
 @dataclass
 class Requests:
-    """The heart's end: applies what is there."""
+    """The main loop's end: applies what is there."""
 
     ledger: Ledger
     setting: Setting
@@ -166,14 +166,14 @@ class Requests:
     state: Path
     products: Path
     clock: Callable[[], float] = time.monotonic
-    # Done with, and not to be removed: they are of a folder that is not ours.
+    # Done, but the folder is not ours: they cannot be removed.
     _stuck: set[tuple[str, int, int]] = field(default_factory=set)
 
     def apply(self) -> int:
         """Apply the requests that are there, in order, for some seconds at most. Returns how many.
 
-        Whatever a file holds, it is applied or refused; only a database or a disk that cannot be used now
-        keeps it. Raises LedgerBusy and OSError, to try again.
+        Every file is applied or refused, whatever it holds; it stays only while the database or the disk
+        cannot be used. Raises LedgerBusy and OSError, to try again.
         """
         end, done = self.clock() + LONGEST, []
         for path in waiting(self.state):
@@ -206,7 +206,7 @@ class Requests:
         except NiridError as error:
             self._refuse(path, str(error))
             return
-        except OSError:  # LedgerBusy is one: nothing that a request says can be the cause
+        except OSError:  # LedgerBusy too: the request is not the cause
             raise
         except Exception as error:
             if damages_all(error):
@@ -230,7 +230,7 @@ class Requests:
         self.ledger.write(lambda tx: tx.event("request_refused", request=clean(path.stem), reason=why))
 
     def _discard(self, path: Path) -> None:
-        """Done with. A folder is not looked into: it stays, hidden."""
+        """Remove a request that is done. A folder is not entered: it stays, hidden."""
         try:
             if path.is_dir() and not path.is_symlink():
                 os.replace(path, path.with_name(f".refused-{secrets.token_hex(8)}"))
@@ -273,7 +273,7 @@ def append(file: Path, lines: list[str]) -> None:
     if not lines:
         return
     disk.make_folder(file.parent)
-    if file.is_dir() and not file.is_symlink():  # not ours: it makes room, and is kept
+    if file.is_dir() and not file.is_symlink():  # not ours: it is moved aside, and kept
         os.replace(file, file.with_name(f"{file.name}.{secrets.token_hex(4)}.damaged"))
     new = not file.exists()
     fd = os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)

@@ -1,4 +1,4 @@
-"""The night as an observer asks for it: its sequences with seeing and zero point, what there is to see.
+"""The night for an observer: its sequences with seeing and zero point, and which pictures there are.
 
     night, rows = sequences(db, None, now)        # the latest night, and what was taken since
     night, rows = sequences(db, "20160102", now)  # or this one

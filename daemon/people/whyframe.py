@@ -1,4 +1,4 @@
-"""What a frame is in a product: used, counted for less, or nothing of it."""
+"""How a product used a frame: fully, with less weight, or not at all."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Answer = dict[str, Any]
 
 
 def judged(product: ProductRecord, name: str) -> Answer:
-    """What the pipeline made of a frame in a product; nothing where it was used like any other."""
+    """What the pipeline made of a frame in a product; nothing where it was used like the others."""
     rows = product.quality.get("frames", [])
     row = next((r for r in rows if name and r.get("NAME") == name), None)
     if row is None and name and name in left_out(product.spec, {}):
@@ -26,7 +26,8 @@ def judged(product: ProductRecord, name: str) -> Answer:
 
 
 def left_out(spec: Mapping[str, Any], quality: Mapping[str, Any]) -> list[str]:
-    """Names of the inputs that a product has nothing of: the first of a sequence, and what was judged so."""
+    """Names of the inputs that are not in a product: the first of a sequence, and frames left out by
+    judgement."""
     inputs = [i["name"] for i in spec.get("inputs", [])]
     first = inputs[:1] if spec.get("parameters", {}).get(REMOVE_FIRST) else []
     rows = quality.get("frames", [])

@@ -17,7 +17,7 @@ _SWITCH = {CalKind.DARK: "darkCorrect:do_cal", CalKind.FLAT: "flatCorrect:do_cal
 
 
 def given(case: Case, kind: CalKind, target: Descriptors) -> Candidate | None:
-    """A calibration that was not made of the sky, if one serves."""
+    """The best calibration that was not made of the sky; None without one."""
     others = [c for c in case.world.candidates(kind, target) if not association.of_sky(c)]
     match = association.best_match(association.RULES[kind], target, others)
     return match.candidate if isinstance(match, Found) else None
@@ -27,7 +27,7 @@ def matched(case: Case, target: Descriptors, origin: str, overrides: Mapping[str
     """The calibrations at hand for a job.
 
     target : of the frame that names it; origin : of its frames (`Case.origin`)
-    overrides : what the operator has set; a calibration that is switched off there is not looked for
+    overrides : what the operator has set; a calibration that is switched off there is not searched for
     """
     matches, nearest = {}, {}
     chosen: dict[CalKind, tuple[Candidate, ...]] = {}
@@ -74,7 +74,7 @@ def _without(case: Case, kind: CalKind, match: Match) -> tuple[str, str]:
     preferred = kind in case.recipe.prefers and case.rule.role != "standard"
     if preferred and case.patience > 0:
         return match.why, ""
-    # Of a mask or a zero point nothing needs to be said: the other kind, or none, is the normal case.
+    # No note about a mask or a zero point: often there is only the other kind, or none.
     return "", f"{kind} not applied: {match.why}" if kind in _SWITCH else ""
 
 
@@ -116,7 +116,8 @@ def remake_wanted(
 def _is_near(case: Case, new: Candidate, target: Descriptors) -> bool:
     """Whether a calibration is near enough for a product to be made again with it."""
     limit = case.policy.healing_days * 86400
-    if new.kind is CalKind.STATIC_BPM:  # dated years before what it serves: what counts is when it came
+    # a static mask may be dated years earlier: the time of its arrival counts
+    if new.kind is CalKind.STATIC_BPM:
         return abs(new.added - case.group.last_arrival) <= limit
     taken = target.ut_datetime
     return taken is not None and abs((new.ut - taken).total_seconds()) <= limit

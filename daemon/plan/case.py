@@ -68,7 +68,7 @@ class Case:
     @property
     def patience(self) -> float:
         """Hours left of the time that something missing is waited for."""
-        return 0.0 if self.setting.hurry else self.policy.calibration_wait_hours - self.group.waited
+        return 0.0 if self.setting.batch else self.policy.calibration_wait_hours - self.group.waited
 
     def primary(self, usable: Sequence[Member]) -> Member:
         """The frame that names the product: the first of the first ingredient (a flat's first lamp-on)."""
@@ -102,7 +102,7 @@ class Matched:
 
     matches : what came of each search; nearest : when the best of each kind was taken
     chosen : those that are used, a kind may have several; blocked : why the job waits
-    passing : all that it waits for is only preferred
+    passing : it could go on without all that it waits for
     """
 
     matches: dict[CalKind, Match] = field(default_factory=dict)
@@ -117,11 +117,11 @@ class Matched:
 def without_lost(
     members: Sequence[Member], setting: Setting, used: Set[tuple[str, str]]
 ) -> tuple[tuple[Member, ...], tuple[str, ...]]:
-    """(the members, notes). What is gone for good, as far as anybody can tell, is not used, which is noted.
+    """(the members, notes). A frame whose file seems gone for good is not used, with a note.
 
-    used : what the current product was made of: that stays, when an operator tidies the drop folder
+    used : what the current product was made of: that stays in use when an operator cleans the drop folder
     """
-    grace = 0.0 if setting.hurry else setting.grace_seconds
+    grace = 0.0 if setting.batch else setting.grace_seconds
     kept, notes = [], []
     for m in members:
         if m.usable and not m.path and m.gone_for >= grace and (m.data_sha, m.facts) not in used:

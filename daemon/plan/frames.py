@@ -28,7 +28,8 @@ def lacking(case: Case) -> tuple[str, str]:
 
 
 def _spoilt(case: Case) -> bool:
-    """True when the current product was made with a frame that is out by now: waiting only keeps it."""
+    """True when the current product was made with a frame that is out by now: waiting would only keep it
+    longer."""
     return any(not m.usable and (m.data_sha, m.facts) in case.used for m in case.group.members)
 
 
@@ -77,7 +78,7 @@ def chosen(case: Case, darks: Sequence[Member] = ()) -> Chosen:
 
 
 def _first_exposure(case: Case) -> Member:
-    """The first of the whole group, lost or not; whole, if it came both damaged and whole."""
+    """The first of the whole group, lost or not; of a damaged and a whole copy the whole one."""
     first = case.group.members[0]
     same = (m for m in case.usable if (m.ut, m.label) == (first.ut, first.label))
     return next(same, first)

@@ -15,7 +15,7 @@ from pipeline import association
 from pipeline.headers import standards
 from pipeline.headers.descriptors import Descriptors
 
-EXPOSURE_TOLERANCE = 0.01  # seconds, against the first frame of the group
+EXPOSURE_TOLERANCE = 0.01  # seconds; against the first frame of the group
 _NO_RECIPE = frozenset({"TWILIGHT", "ACQUISITION", "SPECT", "ARC"})
 _NO_RECIPE_CLASSES = frozenset({"acq", "acqCal", "dayCal"})
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 class Search:
     """Positions in the job's list of inputs.
 
-    suspects : the frame to blame is one of them; good : known to do no harm; fixed : in every try
+    suspects : the bad frame is one of them; good : known to be harmless; fixed : part of every try
     first : whether the first half could be reduced; None as long as it has not been tried
     """
 
@@ -34,13 +34,13 @@ class Search:
         return tuple(sorted((*half, *self.good, *self.fixed)))
 
     def told(self, *, reduced: bool) -> Search | str | int:
-        """After a try: the search that goes on, the position to blame, or why nothing can be found."""
+        """After a try: the search that goes on, the position of the bad frame, or why it cannot be found."""
         if self.confirming:
             return "it does no harm in other company" if reduced else self.suspects[0]
         one, two = self.halves()
         if self.narrowing:
             good = (*self.good, *one) if reduced else self.good
-            if not reduced and len(one) == 1:  # has just failed among those that do no harm
+            if not reduced and len(one) == 1:  # it has just failed among harmless frames
                 return one[0]
             return self._narrowed(two if reduced else one, good)
         if self.first is None:

@@ -27,7 +27,7 @@ from pipeline.association import CalKind, Candidate
 from pipeline.primitive import Recipe
 from pipeline.steps.photometry import gives_zero_point
 
-LANDING_SECONDS = 1.0  # what comes late comes together: a group whose programme has moved on waits this long
+LANDING_SECONDS = 1.0  # late files come together: a group whose programme has moved on waits this long
 
 
 def plan(groups: Sequence[Group], setting: Setting, world: World) -> list[Decision]:
@@ -44,7 +44,7 @@ def rank(rule: TriggerRule, recipes: Mapping[str, Recipe]) -> int:
 
 def _decide(group: Group, setting: Setting, world: World) -> Decision:
     rule = setting.rules[group.rule]
-    settled = group.settled or setting.hurry
+    settled = group.settled or setting.batch
     if not settled:
         remaining = quiet_needed(rule, group.members) - group.quiet_for
         moved_on = (
@@ -59,7 +59,7 @@ def _decide(group: Group, setting: Setting, world: World) -> Decision:
 
 
 def decide_now(group: Group, rule: TriggerRule, setting: Setting, world: World) -> Decision:
-    """What would be done about a group if it were quiet: frames first, then calibrations, then what of it."""
+    """What would be done about a group if it were quiet: choose frames, then calibrations, then decide."""
     case = Case.of(group, rule, setting, world)
     why, note = frames.lacking(case)
     if why:
@@ -85,7 +85,7 @@ def decide_now(group: Group, rule: TriggerRule, setting: Setting, world: World) 
 
 
 def _not_needed(case: Case) -> Decision | None:
-    """Why nothing is made of frames that are enough: nobody needs it, or better is at hand."""
+    """Why nothing is made of frames that are enough: nobody needs the product, or there is a better one."""
     target, makes = case.primary(case.usable).descriptors, case.recipe.makes
     if makes is None:
         return None
@@ -114,7 +114,7 @@ def _decided_for(case: Case, inputs: Sequence[Member]) -> dict[str, Any]:
 
 
 def _judged(case: Case, chosen: Chosen, found: Matched, spec: JobSpec) -> Decision:
-    """Whether a job that could be made is: made, waited with, or as good as what there is."""
+    """Whether a possible job is made, waits, or is no better than the product that is there."""
     said: dict[str, Any] = {"matches": found.matches, "nearest": found.nearest}
     current = case.group.current
     if current is not None:
@@ -156,7 +156,8 @@ def _waits_for_files(case: Case, lost: Sequence[Member], **said: Any) -> Decisio
     if any((m.data_sha, m.facts) in case.used for m in lost):
         return case.say("wait", f"{what}, and the product has it: put it back, or {release}", **said)
     due = max(0.0, *(case.setting.grace_seconds - m.gone_for for m in lost))
-    grace = f"{case.setting.grace_seconds / 60:.3g} min"  # and not what is left of it, which is soon untrue
+    # the time itself, not the rest of it, which would soon be wrong
+    grace = f"{case.setting.grace_seconds / 60:.3g} min"
     why = f"{what}: goes on without {grace} after that was seen, at once by {release}"
     return case.say("wait", why, lost=True, due=due, **said)
 
@@ -203,7 +204,7 @@ def _makes(case: Case, usable: Sequence[Member], spec: JobSpec) -> Candidate | N
         return None
     rule = association.RULES[kind]
     names = (*rule.match, *rule.tolerance, "gcal_lamp")
-    # What a closed lamp says in the header of a frame of the sky says nothing of its flat.
+    # The lamp that a frame of the sky has in its header says nothing about its flat.
     sky = association.SKY_FACTS if kind is CalKind.FLAT and case.rule.role else {}
     return Candidate(
         kind=kind,

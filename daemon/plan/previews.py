@@ -2,7 +2,7 @@
 
 A first look is one frame, calibrated with the best masters at hand. A running stack is the very job that
 would be planned were the group quiet now: with all its frames there it is the final product, key and
-bytes. Where that job would wait for a calibration, the running stack does with what there is.
+bytes. Where that job would wait for a calibration, the running stack uses what there is.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ class Early:
 
 
 def early(group: Group, setting: Setting, world: World, looked_at: Callable[[Member], bool]) -> Early | None:
-    """None for groups whose product nobody waits for with open eyes: calibrations."""
+    """Returns None for groups of calibrations: they get no previews."""
     rule = setting.rules[group.rule]
     if setting.recipes[rule.recipe].makes is not None:
         return None
-    # Nobody waits here for a file that is gone.
+    # A preview does not wait for a missing file.
     there = tuple(m if m.path else replace(m, usable=False) for m in group.members)
     group = replace(group, members=there)
     used = set(group.current.inputs) if group.current else set()
@@ -55,7 +55,8 @@ def _running(group: Group, rule: TriggerRule, setting: Setting, world: World) ->
 def _first_look(
     member: Member, group: Group, rule: TriggerRule, setting: Setting, world: World
 ) -> JobSpec | None:
-    """The frames that may have left an afterimage in it go in before it, and are not in the product."""
+    """Frames that may have left an afterimage in it are given to the recipe too, but are not in the
+    product."""
     alone = replace(group, members=(member,), current=None)
     ingredients = tuple(replace(i, at_least=min(i.at_least, 1)) for i in rule.ingredients)
     rule = replace(rule, recipe=FIRST_LOOK, ingredients=ingredients, pointings=0)
@@ -80,7 +81,8 @@ def _with_what_is_there(group: Group, rule: TriggerRule, setting: Setting, world
 
 @dataclass(frozen=True)
 class _AtHand:
-    """The world without calibrations that are still to be made; a first look heeds what `reduce` is told."""
+    """The world without calibrations that are still to be made; a first look uses the overrides of the recipe
+    `reduce`."""
 
     world: World
     recipe: Recipe
@@ -90,7 +92,7 @@ class _AtHand:
 
     def parameters(self, recipe: str, descriptors: Descriptors) -> Mapping[str, Any]:
         steps = {step.name for step in self.recipe.steps}
-        # What goes on without its calibrations is a quick look, and says so.
+        # A preview goes on without missing calibrations, with a note.
         own = self.world.parameters(recipe, descriptors)
         own = {"prepare:mode": "ql", **own} if "prepare" in steps else own
         if recipe != FIRST_LOOK:

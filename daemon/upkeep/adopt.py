@@ -67,7 +67,7 @@ def adopt(
 
 
 def _say_adopted(tx: Tx, job: int, found: ProductOnDisk) -> None:
-    """Instead of what a commit says: it was done long ago."""
+    """Replaces the event of a commit: the job was done long ago."""
     tx.events = [event for event in tx.events if event[0] not in ("job_done", "product_restored")]
     tx.event("product_adopted", job=job, product=str(found.path), key=found.key)
 
@@ -98,7 +98,8 @@ def _moved(tx: Tx, found: ProductOnDisk, setting: Setting) -> bool:
 
 
 def _place(tx: Tx, found: ProductOnDisk, group: int, setting: Setting) -> tuple[Path, bool]:
-    """Where it lies, and whether it is current: not when it was rejected. An older one gives way to it."""
+    """Where it lies, and whether it is current: not when it was rejected. An older one is
+    superseded by it."""
     if found.superseded:
         return found.path, False
     if ledger_decisions.is_rejected(tx, found.key):
@@ -183,7 +184,7 @@ def _spec(
 
 
 def _remake(spec: JobSpec) -> int:
-    """How often a person had it made again: the number with which its key comes out."""
+    """How often a person had it made again: the number that gives its key."""
     content = (spec.recipe, spec.recipe_version, spec.inputs, spec.calibrations, spec.parameters, spec.preset)
     return next((n for n in range(_MOST_REMAKES) if job_key(*content, n) == spec.key), 0)
 

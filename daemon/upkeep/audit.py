@@ -1,4 +1,4 @@
-"""Is everything accounted for? The drop folders and the products on disk, held against the ledger."""
+"""Compares the drop folders and the products on disk with the ledger: is everything accounted for?"""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipeline.errors import NiridError
 from pipeline.files.structure import hash_file, read_structure
 
 WATCHED = (FileState.SEEN, FileState.INCOMPLETE)  # in the ledger, without a verdict yet
-HOUSEHOLD = (".staging", ".nirid", "intermediate", "quicklook")  # folders whose files are nobody's products
+HOUSEHOLD = (".staging", ".nirid", "intermediate", "quicklook")  # folders whose files are no products
 
 
 def audit(

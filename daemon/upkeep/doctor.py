@@ -1,4 +1,4 @@
-"""Is this a place where the daemon can work? Probes, each of which says what it found.
+"""Can the daemon work here? Probes, each of which says what it found.
 
     findings = examine(config)         # [Finding(check, level, text), ...]
 
@@ -34,7 +34,7 @@ from pipeline.errors import ConfigError, NiridError
 
 EVENT_SECONDS = 3.0
 SAFE_SQLITE = (3, 51, 3)  # earlier ones have a rare fault in resetting the write-ahead log
-EARLIEST = datetime(2024, 1, 1, tzinfo=UTC)  # the program is younger than that
+EARLIEST = datetime(2024, 1, 1, tzinfo=UTC)  # the program is newer than that
 LATEST = datetime(2099, 1, 1, tzinfo=UTC)
 _UNSYNCHRONISED = 5  # TIME_ERROR, what adjtimex answers
 _MEMORY_ONLY = ("tmpfs", "ramfs")

@@ -4,7 +4,7 @@
     report.word       # "OK", "WARNING" or "CRITICAL"
     report.line()     # one line for a person or a pager
 
-Nothing is written, and nothing here can hang with a network folder: what does not answer in time is told.
+Nothing is written, and nothing here can hang with a network folder: what does not answer in time is reported.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Limits:
     last_frame : hours without a new frame; 0 is not looked at, as at day there are none
     planned : minutes that a job which could run may wait for a worker
     waiting : hours that a job may wait for a calibration; 0 is not looked at
-    failed : failed jobs that are put up with
+    failed : failed jobs that are tolerated
     refused : hours that a refused decision is shown
     killed : times that a job may be killed, or end with its worker, before it is told
     """
@@ -132,7 +132,7 @@ def _folders(config: Config) -> Iterator[Problem]:
 
 
 def _cannot_be_listed(folder: Path) -> str:
-    """Asked in a thread: a network folder may hang for as long as it likes."""
+    """Asked in a thread: a network folder may hang for any time."""
     said: list[str] = []
 
     def look() -> None:

@@ -91,8 +91,8 @@ def unknown(ledger: Ledger, products: Path) -> tuple[list[Path], list[dict[str, 
 
 
 def _is_strange(path: Path, known: adoption.OnRecord | None) -> bool:
-    """True for a product that the ledger does not know, or not there. What was written after the ledger
-    says that it was published may be another one."""
+    """True for a product that the ledger does not know, or not there. A file written later than the ledger's
+    time of publication may be another one."""
     if known is None:
         return True
     with contextlib.suppress(OSError):
@@ -115,7 +115,7 @@ def take_back(ledger: Ledger, landing: Landing, setting: Setting, overrides: Ove
     taken = landing.take_all()
     landing.as_of = None
     for folder, why in landing.unlisted.items():
-        if why != os.strerror(errno.EACCES):  # which is for good: what is closed to us was never reduced
+        if why != os.strerror(errno.EACCES):  # for good: a folder closed to us was never reduced
             raise OSError(errno.EIO, f"cannot be listed now: {why}", folder)
     ledger.write(partial(_enforce, setting=setting))
     left = []
@@ -131,7 +131,7 @@ def take_back(ledger: Ledger, landing: Landing, setting: Setting, overrides: Ove
             ledger.write(partial(adopt.adopt, found=item, keys=keys, setting=setting, overrides=overrides))
         except (OSError, KeyboardInterrupt):
             raise
-        except Exception as error:  # one product that makes no sense must not keep us from starting
+        except Exception as error:  # one odd product must not stop the start
             if damages_all(error):
                 raise
             left.append({"path": str(item.path), "why": f"{type(error).__name__}: {error}"})
@@ -202,7 +202,7 @@ def _was_out(tx: Tx, content: ContentRecord) -> bool:
 
 
 def _ask_again(tx: Tx, lines: Iterable[Mapping[str, Any]]) -> None:
-    """What a person wanted made again, and what was not made before the ledger was lost."""
+    """Requests to make something again that were not done before the ledger was lost."""
     for line in lines:
         for key in (line.get("more") or {}).get("keys", ()) if line["action"] == REQUEUE else ():
             group = adoption.group_in_use(tx, key)
@@ -211,7 +211,7 @@ def _ask_again(tx: Tx, lines: Iterable[Mapping[str, Any]]) -> None:
 
 
 def _look_again(tx: Tx, lines: Iterable[Mapping[str, Any]]) -> None:
-    """What was decided of products, and of the pipeline's judgement, when nothing was made of it any more."""
+    """Decisions about products and about the pipeline's judgement that had not taken effect yet."""
     for line in lines:
         kind, what = parted(str(line["subject"]))
         if kind == "judgement":

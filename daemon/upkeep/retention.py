@@ -1,4 +1,4 @@
-"""Superseded products go when they are old and nobody needs them any more.
+"""Removes superseded products that are old and that nothing needs any more.
 
 A product that was replaced stays for `superseded_days`, the newest `keep_versions` of each group for
 ever. Nothing is removed that is current, that a person has accepted, that is on its way back, or that the

@@ -1,8 +1,8 @@
 """What the calendar asks for: a backup, retention and a deep check every day, every ten minutes a look for
-previews that somebody has deleted. Nothing is remembered in it.
+previews that somebody has deleted. It keeps no state.
 
 Sweeps, quiet times and watchdog pings do not belong here: APScheduler sleeps on a difference of wall-clock
-times, and stops for good when the clock steps back. They run on the monotonic clock of the heart.
+times, and stops for good when the clock steps back. They run on the monotonic clock of the main_loop.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def start(
     redraw = partial(losses.draw_previews, config.database, suspect)
     scheduler.add_job(redraw, CronTrigger(minute="*/10", timezone=UTC), id="previews")
     if not any(copy.stat().st_mtime > time.time() - DAY for copy in backup.copies(config)):
-        soon = datetime.now(UTC) + timedelta(minutes=10)  # after the rush of a start
+        soon = datetime.now(UTC) + timedelta(minutes=10)  # after the busy minutes of a start
         scheduler.add_job(partial(back_up, config), DateTrigger(soon, timezone=UTC), id="first backup")
     scheduler.start()
     return scheduler

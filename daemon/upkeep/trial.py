@@ -2,7 +2,8 @@
 
     level, text = start_one(config)       # "ok", "note" or "wrong", and what was seen
 
-In the child, `run` does every recipe once on small frames. No marker is believed, and no job is touched.
+In the child, `run` does every recipe once on small frames. Everything is compiled, whatever the marker says;
+no job is touched.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def start_one(
         return "note", f"not tried: what a worker compiles now would be root's; run this as {owner}"
     told: list[str] = []
     quiet = replace(config, log=replace(config.log, level="error"))
-    engine = engine_of(quiet, hurry=True, on_change=told.append)
+    engine = engine_of(quiet, batch=True, on_change=told.append)
     assert isinstance(engine, LocalEngine)
     engine = replace(engine, workers=1, runner=runner, most_failed_starts=None)
     began = time.monotonic()

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from daemon.model.jobs import Ticket
 
 SECONDS = (1.0, 300.0)  # first and longest wait
-HURRIED_TRIES = 3  # with --until-idle, where waits count as elapsed; then it is given up
+BATCH_TRIES = 3  # with --until-idle, where waits count as elapsed; then it is given up
 
 
 @dataclass
@@ -24,11 +24,11 @@ class _Wait:
 class BackOff:
     """Waits of jobs, or their publications, and of parts of failed jobs.
 
-    hurry : --until-idle
+    batch : --until-idle
     """
 
     clock: Callable[[], float]
-    hurry: bool = False
+    batch: bool = False
     _waits: dict[Ticket, _Wait] = field(default_factory=dict)
 
     def later(self, ticket: Ticket, why: str) -> None:
@@ -36,8 +36,8 @@ class BackOff:
         before = self._waits.get(ticket)
         seconds = min(SECONDS[1], before.seconds * 2) if before else SECONDS[0]
         tries = before.tries + 1 if before else 1
-        until = self.clock() + (0.0 if self.hurry else seconds)
-        if self.hurry and tries >= HURRIED_TRIES:
+        until = self.clock() + (0.0 if self.batch else seconds)
+        if self.batch and tries >= BATCH_TRIES:
             until = math.inf
         self._waits[ticket] = _Wait(until, seconds, tries, why)
 

@@ -5,7 +5,7 @@
     guard.full("No space left")   # a write failed for want of room: pause at once
 
 Hysteresis: below low water it pauses, above 1.5 times that it goes on, and it changes at most once a
-minute, however a cleaner and a writer play with the level. Low water is the larger of the configured
+minute, however often the level changes. Low water is the larger of the configured
 value and three times the biggest job. Inodes count like bytes. New frames are registered all the while.
 """
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 RESUME = 1.5  # times low water
 JOBS = 3  # biggest jobs that must find room
-PAUSE_SECONDS = 60.0  # between two changes of mind
+PAUSE_SECONDS = 60.0  # between two changes of the answer
 LOOK_SECONDS = 5.0  # between two looks: on a network folder a look may take long
 UNKNOWN = 1 << 62  # bytes: the room on a file system that does not tell
 _NOT_TOLD = (errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EINVAL)
@@ -122,7 +122,7 @@ class DiskGuard:
 
 
 def of(config: Config, *, writes: bool = False) -> DiskGuard:
-    """writes : for the daemon itself, which must be able to write there, as who only asks need not"""
+    """writes : for the daemon itself, which must be able to write there; a command that only asks need not"""
     folders = {"products": config.product_folder, "state": config.state_folder}
     return DiskGuard(
         folders,

@@ -38,9 +38,9 @@ ALONE_SECONDS = 300.0  # after a worker was killed for memory, or was too slow
 
 @dataclass
 class Dispatcher:
-    """Keeps the engine busy and publishes what it returns. All its methods are called by the heart.
+    """Keeps the engine busy and publishes what it returns. All its methods are called by the main_loop.
 
-    hurry : --until-idle, waits between tries count as elapsed
+    batch : --until-idle, waits between tries count as elapsed
     setting : rules and recipes; without it no failed job is halved
     guard : says when there is no room to work in; on_pause is told why, and "" when it goes on
     looks : first looks and running stacks; None makes none
@@ -48,7 +48,7 @@ class Dispatcher:
 
     ledger: Ledger
     engine: Engine
-    hurry: InitVar[bool] = False
+    batch: InitVar[bool] = False
     policy: InitVar[Policy] = DEFAULT_POLICY
     clock: Callable[[], float] = time.monotonic
     setting: Setting | None = None
@@ -58,18 +58,18 @@ class Dispatcher:
     claims: int = 0
     paused: str = ""
     _alone_until: float = float("-inf")
-    _last_was_look: bool = False  # first looks and jobs alternate while both wait
+    _last_was_look: bool = False  # of those started; while both wait, first looks and jobs alternate
     _ended: list[Outcome] = field(default_factory=list)  # told by the engine once, not yet in the ledger
 
-    def __post_init__(self, hurry: bool, policy: Policy) -> None:
-        self.back_off = BackOff(self.clock, hurry)
+    def __post_init__(self, batch: bool, policy: Policy) -> None:
+        self.back_off = BackOff(self.clock, batch)
         self.publisher = Publisher(self.ledger, self.back_off, self._published, self.full, policy)
         self.suspects = Suspects(self.ledger, self.publisher, self.clock)
         self.trials = Trials(self.ledger, self.engine, self.back_off, self.setting)
 
     def until_idle(self) -> None:
-        """From now on nobody watches, and nothing waits for a better time."""
-        self.back_off.hurry = True
+        """From now on make no looks, and do not wait between tries."""
+        self.back_off.batch = True
         self.looks = None
 
     def recover(self, products: Path) -> int:
@@ -128,7 +128,7 @@ class Dispatcher:
     # -- looks --------------------------------------------------------------------------------
 
     def _take_what_is_made(self, looks: Looks) -> int:
-        """Jobs that need not run, or run already: they are what the running stack of all frames is."""
+        """Jobs that a running stack of the same frames has made, or is making."""
         taken = 0
         for stack in looks.stacks():
             spec = stack.look.spec
@@ -149,7 +149,7 @@ class Dispatcher:
             return jobs.is_planned(db, key)
 
     def _look_first(self, looks: Looks) -> int:
-        """Fresh frames go before all else; but when more come than can be looked at, every other time."""
+        """New frames get their first look before anything else; when many wait, looks and jobs alternate."""
         started = 0
         while self._free() > 0 and not (self._last_was_look and self._claimable(self.back_off.waiting())):
             if (look := looks.next_first()) is None:
@@ -177,10 +177,10 @@ class Dispatcher:
         return 1
 
     def _looked(self, looks: Looks, outcome: Outcome) -> None:
-        """A look has ended; when a job has taken it over, that job has."""
+        """A look has ended, and the job that has taken it over, if any."""
         ledger_looks.ended(self.ledger, outcome, looks.job_of(outcome.job_id))
         if (of_job := looks.ended(outcome)) is not None:
-            self._ended.append(of_job)  # the look is over, whether this can be written down now or not
+            self._ended.append(of_job)  # the look has ended even when this cannot be recorded now
 
     def _of_the_machine(self, outcome: Outcome) -> None:
         """A full disk: start nothing until there is room. Memory, time: one job at a time for a while."""
@@ -216,9 +216,9 @@ class Dispatcher:
         if self.looks is not None:
             self.looks.try_again()
         changed = self.publisher.try_again()
-        changed += self.publisher.fulfil_wishes()  # first: what goes leaves its name to what comes
+        changed += self.publisher.fulfil_wishes()  # removals first: they free names for new products
         self._ended += self.engine.poll()
-        while self._ended:  # one that cannot be written down now is there the next time
+        while self._ended:  # what cannot be recorded now comes again the next time
             self.finish(self._ended[0])
             del self._ended[0]
             changed += 1
@@ -299,7 +299,7 @@ class Dispatcher:
 
     def left_undone(self) -> list[str]:
         """What the system has kept from being done, in words; back-off is over in a batch."""
-        with self.ledger.read() as db:  # a job that was planned anew meanwhile needs nobody any more
+        with self.ledger.read() as db:  # a job that was planned again meanwhile needs no person
             wanted = {Ticket("job", number) for number in jobs.unfinished(db)}
             wanted |= {Ticket("part", number) for number in searches.pending(db)}
         wanted |= {Ticket("job", number) for number in self.publisher.unfinished}

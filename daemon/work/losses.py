@@ -25,13 +25,13 @@ from pipeline.errors import NiridError
 from pipeline.files import disk
 from pipeline.files.structure import hash_file
 
-LOOK_AGAIN = 30.0  # s, at products of which nothing could be said
+LOOK_AGAIN = 30.0  # s, until a product that could not be checked is tried again
 
 
 def harm(path: Path, sha256: str) -> str:
     """Why the product at a path is lost; "" when it is whole. Raises OSError when that cannot be said now.
 
-    Where no night at all is left in the products folder, the disk may not be mounted: nothing is believed.
+    When the products folder has no night at all, the disk may not be mounted: then nothing counts as lost.
     """
     try:
         if disk.there(path):
@@ -60,7 +60,7 @@ class Suspects:
         self._paths.extend(paths)
 
     def make_up(self) -> int:
-        """What is lost is used no longer, and made again. Returns how many."""
+        """Withdraw lost products and have them made again. Returns how many."""
         count = 0
         if self.clock() >= self._again_at:
             self._paths.extend(self._doubtful)
@@ -89,7 +89,7 @@ def draw_previews(database: Path, suspect: Callable[[str], None] = lambda path: 
     """Draw the previews that are gone while their products lie there. Returns the paths of those drawn.
 
     suspect : told the path of a product whose bytes are not those that were published; none is drawn of it
-    What cannot be drawn now is logged; another look goes on.
+    What cannot be drawn now is logged; the next check tries again.
     """
     drawn = []
     try:

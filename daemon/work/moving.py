@@ -31,7 +31,7 @@ def move_files(plan: PublishPlan, at: Callable[[str], None] = lambda point: None
         raise StagedFileGone(errno.ENOENT, "the staged product is gone", plan.staged)
     make_folder(final.parent)
     if there(staged):
-        sync(staged.parent)  # its name must not go once something else has been done for it
+        sync(staged.parent)  # link first: the product must never be without a name
         for old in plan.old:
             _keep(Path(old.path), Path(old.kept), old.sha256)
             at("kept")
@@ -77,7 +77,7 @@ def _keep(old: Path, kept: Path, sha256: str = "") -> None:
 
 
 def withdraw(old: Path, kept: Path, sha256: str) -> None:
-    """A product that is not wanted any more goes among the superseded ones. May be called again.
+    """Move a withdrawn product to superseded/. May be called again.
 
     sha256 : of the product; what else may lie at its path by now stays
     """
@@ -89,7 +89,7 @@ def withdraw(old: Path, kept: Path, sha256: str) -> None:
 
 
 def _put_aside(old: Path, kept: Path) -> None:
-    """What is no product any more is kept for a person to look at, under a name that no product has."""
+    """A file that is not the product any more is kept for a person, under a name that no product has."""
     if there(old):
         make_folder(kept.parent)
         _rename(old, kept.with_name(f"{kept.name}{DAMAGED}"))

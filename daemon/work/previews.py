@@ -1,7 +1,7 @@
 """First looks and running stacks on their way: something to see while a sequence is still being taken.
 
-They are nobody's calibrations, and the ledger has a record of them and no more (`ledger.looks`): what is
-lost with the daemon is made again when the next frame comes, and what has become of no interest is not begun.
+They never serve as calibrations, and the ledger has a record of them and no more (`ledger.looks`): what is
+lost with the daemon is made again when the next frame comes, and one that is no longer useful is not begun.
 They lie in PRODUCTS/NIGHT/quicklook until the product of their group is there.
 
 A running stack of all frames is the group's product, made early: see `runningstack`.
@@ -28,12 +28,12 @@ from daemon.work.runningstack import RunningStack, discard
 from pipeline.files.disk import link_or_copy, make_folder, replacing
 
 PAUSE = 0.3  # s without a new frame before a stack is begun: several may be landing together
-MOST_WAITING = 8  # first looks; of more the older ones are dropped: who watches wants to see the newest
+MOST_WAITING = 8  # first looks that may wait; older ones are dropped, as observers want the newest
 
 
 @dataclass
 class Looks:
-    """What is wanted, under way and made. All methods are called by the heart.
+    """What is wanted, under way and made. All methods are called by the main_loop.
 
     first, running : whether such are made at all
     """
@@ -231,7 +231,8 @@ class Looks:
             left = list(self.products.glob(f"*/{QUICKLOOK}/*"))
         for path in left:
             if path.name.startswith("."):  # was being put there
-                self._remove(path)
+                with contextlib.suppress(OSError):  # another start tidies
+                    path.unlink(missing_ok=True)
                 continue
             name = f"{path.stem.rpartition('_')[0]}.fits"
             with ledger.read() as db:
@@ -288,5 +289,5 @@ def remove(path: Path) -> bool:
 
 def _put(source: Path, target: Path) -> None:
     """The same file under a second name, in place of what lies there."""
-    with replacing(target, flush=False) as part:
+    with replacing(target, flush=False, alone=True) as part:
         link_or_copy(source, part, flush=False)

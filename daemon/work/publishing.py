@@ -47,7 +47,7 @@ class Publisher:
         return len(plans)
 
     def tidy(self, products: Path) -> None:
-        """Empty the staging folder of what belongs to nobody any more."""
+        """Delete from the staging folder what no job owns."""
         waiting = {Path(plan.staged).name for plan in self.unfinished.values()}
         with contextlib.suppress(OSError):  # what cannot be tidied now is tidied at another start
             for stray in (products / STAGING).iterdir():
@@ -105,7 +105,8 @@ class Publisher:
         )
 
     def discard(self, outcome: Outcome) -> None:
-        """What was staged for nothing goes; what cannot go now goes at the next start."""
+        """Delete staged files that are not needed; what cannot be deleted now is deleted at the
+        next start."""
         with self.ledger.read() as db:
             spec = jobs.spec_of(db, outcome.job_id)
         if spec is None:

@@ -71,5 +71,5 @@ def round_of_planning(
 
 
 def waited_until(setting: Setting, running: float) -> float:
-    """Who waits for a calibration since this hour of the running clock has waited long enough."""
-    return 1e12 if setting.hurry else running - setting.policy.calibration_wait_hours
+    """Groups that wait for a calibration since this hour of the running clock have waited long enough."""
+    return 1e12 if setting.batch else running - setting.policy.calibration_wait_hours

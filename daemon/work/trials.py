@@ -1,4 +1,4 @@
-"""Parts of a failed job are tried, one after the other, to find the frame to blame (`ledger.searches`)."""
+"""Parts of a failed job are tried, one after the other, to find the bad frame (`ledger.searches`)."""
 
 from __future__ import annotations
 

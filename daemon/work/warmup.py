@@ -23,11 +23,12 @@ from pipeline.simulate.sky import Field
 
 SIZE = 256  # the smallest array setting: linearity and saturation depend on it
 START = datetime(2016, 1, 2, 6, tzinfo=UTC)
-STARS = (24, 4)  # so many hide the sky, and its model is run, too; so few do not
+STARS = (24, 4)  # many stars hide the sky, so that its model is compiled too; few do not
 
 
 def run_every_recipe() -> None:
-    """Run every recipe once. What one cannot reduce is logged: it costs time in a job, not the worker."""
+    """Run every recipe once. A recipe that fails here is logged and not fatal: its loops are compiled in a
+    job then."""
     base = Shot(shape=(SIZE, SIZE), start=START).with_dark(0.5, pedestal=20.0)
     flat = replace(base, kind="flaton", exposure=2.0).with_sky(3000.0)
     off = replace(base, kind="flatoff", exposure=2.0).with_sky(30.0)

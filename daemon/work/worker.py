@@ -34,7 +34,7 @@ from pipeline.files.read import plain_rows
 from pipeline.files.scratch import planes_on_disk
 from pipeline.files.structure import hash_file, read_structure
 from pipeline.frame import Frame, Frames, Keep, in_memory
-from pipeline.parallel import each, threads
+from pipeline.parallel import run_all, threads
 from pipeline.primitive import run_recipe
 from pipeline.produce import Source
 from pipeline.quickcards import quick_cards
@@ -163,7 +163,7 @@ def _quality(frame: Frame) -> dict[str, Any]:
 
 
 def _handed_over(frames: Frames) -> Iterator[Frame]:
-    """The frames, and no list that keeps the raw pixels in memory until the end."""
+    """Hands over the frames one by one, so that no list keeps the raw pixels in memory until the end."""
     while frames:
         yield frames.pop(0)
 
@@ -203,20 +203,20 @@ class _Progress:
 
 
 def _unchanged(calibrations: list[Source]) -> None:
-    """A calibration that has been made again since the job was planned lies at the same path.
+    """Raises OSError when a calibration has been made again at its path since the job was planned.
 
-    The daemon knows, and plans again; until then this attempt is no failure, so OSError.
+    The daemon plans again; an OSError does not count this attempt as a failure.
     """
 
     def compare(source: Source) -> None:
         if hash_file(source.path) != source.sha256:
             raise OSError(errno.ESTALE, "replaced since this job was planned", source.path)
 
-    each(compare, calibrations)
+    run_all(compare, calibrations)
 
 
 def _told_apart(inputs: list[Source]) -> list[Source]:
-    """The inputs, those of one name with the beginning of their hash in it: a name means one frame."""
+    """The inputs with unique names: files of the same name get the beginning of their hash added."""
     count = Counter(source.name for source in inputs)
     return [
         replace(source, name=f"{source.name.removesuffix('.fits')}-{source.data_sha[:8]}.fits")

@@ -12,7 +12,7 @@ from daemon.engine.local import LocalEngine
 
 
 def engine_of(
-    config: Config, *, hurry: bool = False, on_change: Callable[[str], None] = lambda problem: None
+    config: Config, *, batch: bool = False, on_change: Callable[[str], None] = lambda problem: None
 ) -> Engine:
     """The workers, not started. on_change : told why no job can be done, and "" when it can again"""
     engine, log = config.engine, asdict(config.log)
@@ -20,7 +20,7 @@ def engine_of(
     if engine.kind == "local":
         compiled.settle(config.cache_folder)
         shared = {"cache": str(config.cache_folder)}
-        most = 3 if hurry else None
+        most = 3 if batch else None
         return LocalEngine(
             engine.workers, each, log=log, shared=shared, most_failed_starts=most, on_change=on_change
         )
@@ -29,4 +29,4 @@ def engine_of(
 
     folders = [str(folder) for folder in (*config.drop_folders, config.product_folder)]
     link = Link(engine.scheduler, greeting(each, log, folders), engine.tls)
-    return DaskEngine(link, each, on_change=on_change, hurry=hurry)
+    return DaskEngine(link, each, on_change=on_change, batch=batch)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from pipeline.algorithms import combine_rows as rows
 from pipeline.algorithms.levels import frame_levels
-from pipeline.parallel import each, shares
+from pipeline.parallel import run_all, shares
 
 FloatImage = NDArray[np.float32]
 MaskImage = NDArray[np.uint16]
@@ -162,7 +162,7 @@ def combine(
                 out.sci[inner], out.var[inner], out.dq[inner], out.coverage[inner],
             )  # fmt: skip
 
-    each(stack_bands, shares(range(0, ny, height)))
+    run_all(stack_bands, shares(range(0, ny, height)))
     return out
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.algorithms.background import Level, robust_start
 from pipeline.algorithms.flagging import dilate as dilate  # part of what this module offers
-from pipeline.parallel import each
+from pipeline.parallel import run_all
 
 FloatImage = NDArray[np.float32]
 BoolImage = NDArray[np.bool_]
@@ -185,7 +185,7 @@ def masks_from_others(
             mask |= deep_mask(seen, others, sigma, limit=limit * _excess(seen, others, sigma), grow=grow)
         return mask
 
-    return each(mask_of, range(len(own)))
+    return run_all(mask_of, range(len(own)))
 
 
 def _excess(total: FloatImage, weight: FloatImage, sigma: float) -> float:

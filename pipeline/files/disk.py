@@ -49,7 +49,7 @@ def make_folder(folder: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Flush a file, or the names in a folder. That a file system cannot do it for folders is told once."""
+    """Flush a file, or the names in a folder. A file system that cannot flush folders is logged once."""
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(handle)
@@ -66,14 +66,16 @@ def sync(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def replacing(path: str | os.PathLike[str], *, flush: bool = True) -> Iterator[Path]:
+def replacing(path: str | os.PathLike[str], *, flush: bool = True, alone: bool = False) -> Iterator[Path]:
     """A hidden name beside `path`: what has been written there at the end is renamed to `path`.
 
     flush : to the disk, before it is renamed
+    alone : no other process writes this file; what a crash has left is then written over the next time,
+        where otherwise the hidden name has the number of this process in it
     Whatever is raised, nothing is left under the hidden name, and `path` is as it was.
     """
-    part = _hidden(Path(path))
-    part.unlink(missing_ok=True)  # left by a process of the same number
+    part = _hidden(Path(path), alone)
+    part.unlink(missing_ok=True)  # left by a crash
     try:
         yield part
         if flush:
@@ -85,27 +87,33 @@ def replacing(path: str | os.PathLike[str], *, flush: bool = True) -> Iterator[P
         raise
 
 
-def _hidden(path: Path) -> Path:
-    """A name that no other process writes under; plain text, which a statement of SQL can hold as well."""
+def _hidden(path: Path, alone: bool) -> Path:
+    """Plain text, which a statement of SQL can hold as well."""
     name = path.name
     if len(name) > LONGEST_NAME or not name.isascii():
         name = hashlib.sha256(os.fsencode(name)).hexdigest()
-    return path.with_name(f".{name}.{os.getpid()}.part")
+    return path.with_name(f".{name}.part" if alone else f".{name}.{os.getpid()}.part")
 
 
 def write_whole(
-    path: str | os.PathLike[str], content: bytes, *, mode: int | None = None, flush: bool = True
+    path: str | os.PathLike[str],
+    content: bytes,
+    *,
+    mode: int | None = None,
+    flush: bool = True,
+    alone: bool = False,
 ) -> None:
-    """Write a file, in place of what is there. mode : whatever the umask. Raises OSError."""
-    with replacing(path, flush=flush) as part, open(part, "xb") as file:
+    """Write a file, in place of what is there. mode : whatever the umask; the others as of `replacing`.
+    Raises OSError."""
+    with replacing(path, flush=flush, alone=alone) as part, open(part, "xb") as file:
         if mode is not None:
             os.fchmod(file.fileno(), mode)
         file.write(content)
 
 
 def copy_whole(source: Path, target: Path, *, flush: bool = True) -> None:
-    """Copy a file, in place of what is there. Raises OSError."""
-    with replacing(target, flush=flush) as part:
+    """Copy a file, in place of what is there, which no other process writes. Raises OSError."""
+    with replacing(target, flush=flush, alone=True) as part:
         shutil.copyfile(source, part)
 
 

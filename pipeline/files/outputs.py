@@ -1,4 +1,4 @@
-"""What may be written over: one rule for every command and every function that puts a file somewhere.
+"""What may be overwritten: one rule for every command and function that writes a file.
 
     outputs.check(path, "product", inputs=[...], overwrite=False)   # raises WouldOverwrite, naming the file
 
@@ -110,7 +110,7 @@ def _same(path: Path, other: str | os.PathLike[str]) -> bool:
 
 
 def _head(path: Path) -> bytes:
-    """The beginning; nothing of what cannot be read, which is then none of ours."""
+    """The first bytes; empty when the file cannot be read, so that it does not count as ours."""
     try:
         with open(path, "rb") as file:
             return file.read(4096)
@@ -119,7 +119,7 @@ def _head(path: Path) -> bytes:
 
 
 def _is_raw(path: Path, head: bytes) -> bool:
-    """A whole FITS file that nobody has processed; when that cannot be told, it is taken for one."""
+    """A whole FITS file that nobody has processed; when that cannot be told, it counts as one."""
     from pipeline.files.structure import read_structure
     from pipeline.headers.merged import merge
     from pipeline.headers.tags import tags_of
@@ -141,7 +141,7 @@ def _made_here(path: Path) -> bool:
 
     try:
         _, history = read_provenance(path)
-    except Exception:  # whatever is wrong with it, it is none
+    except Exception:  # whatever is wrong with it, it is no product of ours
         return False
     return any(version.startswith("nirid ") for _, _, version in history)
 

@@ -1,4 +1,4 @@
-"""The pixels of a loaded FITS file: converted in one copy, and told apart from what only looks like pixels.
+"""The pixels of a loaded FITS file: converted in one copy; values that mean "no value" are recognised.
 
 A pixel without a value is spelled in many ways: NaN and infinity in float images, the BLANK of a header in
 integer images (FITS standard 4.0, section 4.4.2.5), and the same numbers once other software has turned
@@ -30,7 +30,7 @@ LOWEST_16 = -32768  # of 16-bit integers, the usual BLANK of theirs; exactly thi
 MOST_VARIANCE = 1e29
 MASK_BITS = 16
 
-_alone = Lock()  # decompresses: Python keeps what is to be warned of for all threads together
+_alone = Lock()  # one thread at a time decompresses: the filters of warnings are shared by all threads
 
 
 class Pixels:
@@ -108,7 +108,7 @@ class Pixels:
     def _blank(self, stored: npt.NDArray[Any], index: int) -> BoolImage | None:
         """Pixels that hold the BLANK of the header; None without any.
 
-        In a float image the standard has no such card; where it stands there it came with the integers.
+        In a float image the standard has no such card; where it is there, it was left from integers.
         """
         # In the primary header of an image extension it is out of place, and says the same.
         holders = {index} if self._hdus[0].shape else {0, index}

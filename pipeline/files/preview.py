@@ -165,7 +165,7 @@ def _captioned(grey: Grey, caption: str) -> Image:
 
 
 def _png(grey: Grey) -> bytes:
-    """A grey picture as PNG: each pixel less the one before it, its runs and its letters counted.
+    """A grey picture as PNG: each pixel less the one before it, compressed by run lengths and Huffman codes.
 
     Pillow tries five filters on every row, for three times as long: of noise nothing more can be saved.
     """

@@ -56,9 +56,7 @@ def read_frame(path: Path, *, name: str | None = None, expect_data_sha: str | No
         nothing = np.broadcast_to(np.float32(0), mask.shape)
         return Frame(sci=nothing, dq=mask, header=header, unit="adu", name=called, notes=_notes(hdus, data))
     shape = hdus[index].shape
-    same_size(
-        path, hdus, [i for key, i in planes.items() if key]
-    )  # what has no name that is known is not read
+    same_size(path, hdus, [i for key, i in planes.items() if key])  # extensions of other names are not read
     sci, void = pixels.values(index)
     dq = pixels.masks(planes["DQ"]) if planes.get("DQ", index) != index else _all_good(shape)
     var, unknown = pixels.variances(planes["VAR"]) if "VAR" in planes else (None, None)

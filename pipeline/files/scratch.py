@@ -62,7 +62,7 @@ class Scratch:
         with self._lock:
             segment, start = self._take(size)
         kept: npt.NDArray[Any] = np.ndarray(plane.shape, plane.dtype, segment.room, start)
-        # Arrays go at any moment, even while holes are being looked through: so they only leave word.
+        # Arrays may be deleted at any moment, even during a search for holes: so this only notes the place.
         weakref.finalize(kept, self._left.append, (segment, start, start + size)).atexit = False
         kept[...] = plane
         return kept

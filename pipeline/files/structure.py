@@ -4,8 +4,8 @@
     facts = read_file(path)        # one streaming pass: also both SHA-256 and the checksums carried
 
 A file from outside may be anything, so nothing is allocated from a number in a header, every loop
-has a limit, and an odd card never raises. Verdicts are errors in words: `IncompleteFile` (shorter
-than its headers say: it may still grow), `DamagedFile` (broken), `RefusedFile` (not a regular file,
+has a limit, and an odd card never raises. What is wrong is raised as one of three errors: `IncompleteFile`
+(shorter than its headers say: it may still grow), `DamagedFile` (broken), `RefusedFile` (not a regular file,
 or too large). Written after the FITS standard 4.0; the limits are ours, far above any NIRI file.
 """
 
@@ -241,7 +241,7 @@ class _Walk:
         """Check how a header begins. True when but zeros follow a file that is whole without them."""
         if not self.hdus:
             if b"SIMPLE  =".startswith(block[:9]) or not block.strip(b"\0"):
-                return False  # whole, or too short to say
+                return False  # whole, or too short to tell
             raise DamagedFile(f"not FITS: begins with {block[:16]!r}")
         if b"XTENSION=".startswith(block[:9]):
             return False

@@ -1,4 +1,4 @@
-"""A frame -> a product file, bit for bit the same each time; and a product read back and judged.
+"""A frame -> a product file, bit for bit the same each time; and a product read back and checked.
 
 A product is what Gemini's astrodata makes and reads: a primary header, SCI, VAR and DQ (uint16), for a
 stack COVERAGE and OBJCAT, the table NOTES where there is something to say, then the tables PROVENANCE and

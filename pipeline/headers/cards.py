@@ -1,4 +1,4 @@
-"""FITS header cards -> values, for cards of any make: nothing raises, nothing unprintable comes out.
+"""FITS header cards -> values, for cards of any writer: nothing raises, and all text is printable.
 
 The value grammar is that of the FITS standard 4.0, section 4.2, with what real writers add to it: D
 exponents, text that goes on in CONTINUE cards, HIERARCH keywords, values of no known form.

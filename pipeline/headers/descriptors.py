@@ -237,7 +237,7 @@ def _exposure(cards: Cards, coadds: int, prepared: bool) -> float | None:
 
 
 def _well_depth(cards: Cards) -> str:
-    """From the bias voltages after the exposure; those before it may still be of the last setting."""
+    """From the bias voltages after the exposure; those before it may still belong to the last setting."""
     vdduc, vdet = number(cards, "A_VDDUC"), number(cards, "A_VDET")
     if vdduc is None or vdet is None:
         return "Unknown"

@@ -119,7 +119,7 @@ def _bent(cards: Cards) -> str:
 
 
 def _straight(cards: Cards) -> tuple[dict[str, Any], str]:
-    """CD cards of a tangent plane, exactly, and what was odd about how it was told. ValueError for a unit."""
+    """CD cards of a tangent plane, exactly, and what was odd about the spelling. ValueError for a unit."""
     units: list[float] = []
     for key in ("CUNIT1", "CUNIT2"):
         unit = _word(cards, key)
@@ -205,7 +205,7 @@ def _through_astropy(cards: Cards, what: str) -> tuple[dict[str, Any], str]:
             near = np.array([[0, 1, -1, 0, 0], [0, 0, 0, 1, -1]], float)
             centre = (np.array(size)[:, None] - 1) / 2
             around = np.array(wcs.all_pix2world(*(centre + near), 0))[[longitude, latitude]]
-        except Exception as error:  # whatever astropy makes of it
+        except Exception as error:  # astropy may raise anything here
             why = " ".join(str(error).split())[:30]
             raise ValueError(f"world coordinates in {what} cannot be read: {why}") from None
     return _fitted(sky, around, centre[:, 0], (x, y), what)

@@ -31,7 +31,7 @@ ABOVE_NOMINAL = (
 BETWEEN_FRAMES = 0.05  # frames of one clear sequence repeat to 0.02 to 0.03; Gemini tells clouds from 0.08 on
 IN_CLOUD = 0.30  # below nominal: more than Gemini's CC70
 APART = 0.05  # two standards that differ by less agree, whatever errors they claim
-SIGMAS = 3.0  # and so many of the errors are allowed besides
+SIGMAS = 3.0  # and so many times their errors are allowed besides
 LESS_EXACT = 1.5  # a nearer standard is not taken when its error is so many times that of the best
 
 
@@ -183,7 +183,7 @@ def choose(
     """Which zero point an image takes, of those that standards of its night, camera and filter gave.
 
     when, airmass : of the image. Impossible ones are out, then those in cloud while others are left. Of the
-    rest the largest number that agree with one another is believed; of as large ones the brighter, because
+    rest the largest set that agree with one another is taken; of equally large ones the brighter, because
     clouds only take light. Of these the nearest in time is taken, unless another is much more exact.
     """
     found = sorted({zero.image: zero for zero in zeros}.values(), key=lambda z: z.image)

@@ -19,7 +19,7 @@ from pipeline.files.read import read_header
 from pipeline.files.structure import hash_file
 from pipeline.frame import Frames
 from pipeline.names import root_of, stems, told_apart
-from pipeline.parallel import cores, each, threads
+from pipeline.parallel import cores, run_all, threads
 from pipeline.params import suggest
 from pipeline.primitive import BoundRecipe, Recipe, run_recipe
 from pipeline.produce import Source
@@ -123,7 +123,7 @@ def plan_run(
     used = _used(bound, frames, names)
     check_alike(recipe, used)
     choice = choose(bound, used, names, {**user, **by_path}, where, mode=mode, strict=strict)
-    inputs = each(lambda ad: Source(ad.path, names[ad.path], hash_file(Path(ad.path))), frames)
+    inputs = run_all(lambda ad: Source(ad.path, names[ad.path], hash_file(Path(ad.path))), frames)
     ends = [ad.facts.ut_end for ad in frames if ad.facts.ut_end]
     return PlannedRun(
         recipe.bind({**overrides, **choice.without}, preset),

@@ -25,4 +25,4 @@ def write_fits(path: Path, units: list[tuple[fits.Header, npt.NDArray[Any] | Non
     if outputs.same_bytes(path, content):  # the same night once more
         return
     outputs.check(path, "raw")
-    disk.write_whole(path, content, flush=False)
+    disk.write_whole(path, content, flush=False, alone=True)

@@ -13,7 +13,8 @@ from pipeline.primitive import Calibrations, primitive
 from pipeline.steps.flats import is_dark
 from pipeline.steps.stack import Rejection, StackParams, require_same, stacked
 
-# A good pixel must not fall outside the limits for dark by noise: they keep this far from the dark level.
+# A good pixel must not fall outside the limits for dark by noise: the limits stay this far from the dark
+# level.
 CLEARANCE_SIGMA = 5.0
 
 

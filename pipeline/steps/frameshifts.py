@@ -246,7 +246,8 @@ def faint_matcher(
 
 
 def united(points: Sequence[Points], radius: float) -> Points:
-    """All sources of several lists in the same pixels, each once: as the list that comes first has it."""
+    """All sources of several lists in the same pixels, each once, with the values of the first list that has
+    it."""
     from pipeline.algorithms import matching
 
     whole = points[0]

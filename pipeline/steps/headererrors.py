@@ -1,5 +1,5 @@
-"""What the headers of a group were off by: which is odd, which tells where the sky is, and how far one that
-nothing corrects is to be believed."""
+"""What the headers of a group were off by: which is odd, which one gives the place on the sky, and how far an
+uncorrected one may be off."""
 
 from __future__ import annotations
 
@@ -117,7 +117,8 @@ def _disagreement(frames: Frames, shifts: Shifts, scale: float) -> list[str]:
 def fallen_back(
     frames: Frames, place: int, shifts: Shifts, params: AdjustWCSParams
 ) -> tuple[Shifts, list[str]]:
-    """What is not matched goes where its header says, less what the matched frames' were off by."""
+    """Frames that are not matched are placed by their headers, corrected by what the matched frames' headers
+    were off by."""
     from pipeline.algorithms.matching import Match
 
     reference = frames[place]

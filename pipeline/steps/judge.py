@@ -1,8 +1,8 @@
 """judgeFrames: every frame is looked at before it is used, as an object and as a sky for others.
 
-What is odd becomes a `Verdict`, a note, and a row of FRAMES. With few frames only what cannot be otherwise
-(no light, saturated all over, never read out) leaves one out; a group in which most are odd is used as it
-is, with a warning.
+What is odd becomes a `Verdict`, a note, and a row of FRAMES. With few frames only what is certain (no light,
+saturated all over, never read out) leaves one out; a group in which most are odd is used as it is, with a
+warning.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from pipeline.errors import NotEnoughFrames
 from pipeline.frame import SATURATED, Frame, Frames
 from pipeline.headers.values import number
-from pipeline.parallel import each
+from pipeline.parallel import run_all
 from pipeline.params import bounded
 from pipeline.primitive import Calibrations, note, primitive
 from pipeline.steps.judgeclouds import clouded, star_light
@@ -63,7 +63,7 @@ def judge_frames(frames: Frames, params: JudgeFramesParams, cals: Calibrations) 
         return frames
     from pipeline.algorithms.figures import figures
 
-    found = each(lambda f: figures(f.sci, f.var, f.dq, bad=UNUSABLE, saturated=int(SATURATED)), frames)
+    found = run_all(lambda f: figures(f.sci, f.var, f.dq, bad=UNUSABLE, saturated=int(SATURATED)), frames)
     kinds: dict[str, list[int]] = {}
     for place, frame in enumerate(frames):
         kinds.setdefault(_kind(frame), []).append(place)
@@ -72,7 +72,8 @@ def judge_frames(frames: Frames, params: JudgeFramesParams, cals: Calibrations) 
     for kind, places in kinds.items():
         members, seen = [frames[k] for k in places], [found[k] for k in places]
         own = _never_read(members, seen, params)
-        rest = [k for k in range(len(members)) if k not in own]  # the others are no measure of them
+        # compared with frames that are not odd already
+        rest = [k for k in range(len(members)) if k not in own]
         fit, looks = [members[k] for k in rest], [seen[k] for k in rest]
         if fit and kind == "image":
             own |= {rest[k]: v for k, v in _images(fit, looks, params).items()}
@@ -83,7 +84,7 @@ def judge_frames(frames: Frames, params: JudgeFramesParams, cals: Calibrations) 
         if objects and not any(math.isfinite(seen[k].level) for k in objects):
             raise NotEnoughFrames(f"no pixel of {len(objects)} {kind} frames has a value")
         if objects and all(k in own and own[k].use == LEFT_OUT for k in objects):
-            # Nothing would be left. A person sees why the product is what it is.
+            # Nothing would be left: all are used, and the notes say why the product is as it is.
             own |= {k: _in_spite(own[k]) for k in objects}
         verdicts += own.values()
     copies, notes = given_twice(frames)
@@ -250,9 +251,10 @@ def _without_light(frame: Frame, seen: Figures) -> float:
 def _levels(
     kind: str, members: Frames, seen: Sequence[Figures], odd: Verdicts, params: JudgeFramesParams, lamp: float
 ) -> Verdicts:
-    """Darks, lamp-on or lamp-off frames whose level is not that of the others; `odd` are no measure of them.
+    """Darks, lamp-on or lamp-off frames whose level is not that of the others; `odd` ones are not compared
+    with.
 
-    Of two, or where all differ, nobody can tell which are wrong: they are used, and it is said.
+    Of two, or where all differ, nothing tells which are wrong: all are used, with a note.
     """
     from pipeline.algorithms import oddness
 
@@ -265,7 +267,7 @@ def _levels(
         allowed = params.lamp_level * abs(usual)
     else:
         allowed = params.lamp_off_level * lamp if lamp > 0 else params.lamp_level * abs(usual)
-    # An unlit lamp gives little noise, too: its level says more than "never read".
+    # An unlit lamp gives little noise too: a verdict by level says more than "never read".
     unread = {k: seen[k].level - usual for k, v in odd.items() if v.unit != "of the pixels"}
     left = dict(zip(fit, oddness.far_from_usual(levels, allowed), strict=True))
     left |= {k: away if abs(away) > allowed else None for k, away in unread.items()}
@@ -302,7 +304,7 @@ def compare_with_earlier(frames: Frames, params: JudgeFramesParams, cals: Calibr
         return [last]
     from pipeline.algorithms.figures import figures
 
-    seen = each(lambda f: figures(f.sci, f.var, f.dq, bad=UNUSABLE, saturated=int(SATURATED)), frames)
+    seen = run_all(lambda f: figures(f.sci, f.var, f.dq, bad=UNUSABLE, saturated=int(SATURATED)), frames)
     place = len(frames) - 1
     odd = _images(frames, seen, params) | _never_read(frames, seen, params)
     verdict = odd.get(place)

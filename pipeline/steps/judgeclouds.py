@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline.frame import Frame, Frames
-from pipeline.parallel import each
+from pipeline.parallel import run_all
 from pipeline.steps import pointing
 from pipeline.steps.frameshifts import by_wcs
 from pipeline.steps.members import name_of
@@ -32,7 +32,7 @@ def clouded(
     """Place -> verdict of the frames that are no sky for others, since cloud took light from their stars.
 
     seen : level and noise of each; least : light of its stars, of that in clear frames; besides : places of
-    frames that are not looked at, being odd already
+    frames that are odd already, and left out here
     Skies are compared within a pointing, where at least three stars are shared. Where most of them are in
     cloud all stay: a sky of one clear frame is worse.
     """
@@ -81,7 +81,7 @@ def star_light(frames: Frames, seen: Sequence[Figures]) -> tuple[list[int], list
     def look(k: int) -> Points:
         return spots.bright_spots(frames[k].sci, (frames[k].dq & ~np.uint16(6)) != 0, seen[k].noise)
 
-    points = each(look, range(len(frames)))
+    points = run_all(look, range(len(frames)))
     counts = [len(p.x) for p in points]
     best = int(np.argmax(counts))
     lights = [

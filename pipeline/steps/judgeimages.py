@@ -2,7 +2,7 @@
 
 How much light came through, how wide, how round and how single the stars are; then each frame is used as it
 is, scaled to the clear ones, counted for less, or left out. Everything is relative to the other frames of
-the sequence: what is the same in all of them is the night's, and no frame's fault.
+the sequence: what all of them share is the night, and no fault of a frame.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def judge_images(frames: Frames, params: JudgeImagesParams, cals: Calibrations) 
         seen = compared(frames, frames[brightest])
     transparency = meanstar.of_the_clear([found.light for found in seen])
     verdicts = _verdicts(frames, seen, transparency, params)
-    # No aperture holds the light of a spoilt image: of that nothing is claimed.
+    # An aperture cannot measure the light of a spoilt image: no value is given.
     spoilt = {v.frame for v in verdicts if v.use == LEFT_OUT and v.unit != "of the light"}
     transparency = [
         (math.nan, math.nan) if name_of(frame) in spoilt else light
@@ -269,7 +269,7 @@ def _by_light(frame: Frame, transparency: tuple[float, float], params: JudgeImag
 
 
 def _harder(one: Verdict | None, other: Verdict | None) -> Verdict | None:
-    """Both in one: what leaves the frame out, else scaled and weighted."""
+    """Two verdicts as one: the one that leaves the frame out, else scaled and weighted."""
     found = [v for v in (one, other) if v is not None]
     found = [v for v in found if v.use != USED] or found
     if len(found) < 2 or any(v.use == LEFT_OUT for v in found):
@@ -280,7 +280,7 @@ def _harder(one: Verdict | None, other: Verdict | None) -> Verdict | None:
 
 
 def _settled(verdicts: list[Verdict], number: int) -> list[Verdict]:
-    """Where half of the frames or more would be left out, what is odd is the night: all are used.
+    """Where half of the frames or more would be left out, the whole night is odd: all are used.
 
     They are weighted still, by what is known of their light, and the warning stands.
     """

@@ -1,7 +1,7 @@
 """The shift of a frame by its brightest star alone, where no pattern of sources tells it.
 
-One star behind a cloud, or doubled, is weak evidence among all places of a field. It is strong where the
-headers have it, since hardly anything as bright is there by chance.
+One star behind a cloud, or doubled, is weak evidence among all places of a field. It is strong at the place
+that the headers give, where hardly anything as bright lies by chance.
 """
 
 from __future__ import annotations

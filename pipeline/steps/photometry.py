@@ -62,7 +62,7 @@ class MeasureQualityParams:
 
 @per_frame("measureQuality", MeasureQualityParams)
 def measure_quality(frame: Frame, params: MeasureQualityParams, cals: Calibrations) -> Frame:
-    """Measure an image and write what it is worth into its header; keeps catalogue and object mask.
+    """Measure the quality of an image and write it into its header; keeps catalogue and object mask.
 
     MEANFWHM, ZENFWHM (arcsec; at zenith by airmass^-0.6), MEANELLP of stars and IQBIN; BGRATE (e-/s a pixel),
     BGMAG (mag/arcsec², by the nominal zero point), with errors and samples; SATFRAC; NSOURCES. For a
@@ -215,7 +215,7 @@ def _zero_point(
         params.extinction_error,
     )
     scatter = zeropoint.scatter_of_frames(frame.members)
-    if scatter:  # what the frames differ by, the mean of them is uncertain by
+    if scatter:  # the scatter of the frames is an error of their mean too
         error = math.hypot(error, scatter[0] / math.sqrt(scatter[1]))
     cards = {
         "MAGZPT": (round(value, 4), "Zero point: Vega, 1 e-/s, total flux, airmass 1"),
@@ -271,7 +271,7 @@ def _given_zero_point(
     error = math.hypot(error, choice.scatter)
     clear = choice.photometric
     air_cards = _extinction(frame, value, error, params)
-    if clear is False and choice.compared > 1:  # which of them the image is like, nobody knows
+    if clear is False and choice.compared > 1:  # nothing tells which of them the image is like
         air_cards.pop("CCBIN", None)
     return {
         "MAGZPT": (round(value, 4), "Zero point: Vega, 1 e-/s, total flux, airmass 1"),

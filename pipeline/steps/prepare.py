@@ -85,7 +85,7 @@ def _standardise(frame: Frame, mode: str) -> Frame:
         "NONLINEA": (facts.non_linear_level, "Non-linear regime [adu]") if facts.non_linear_level else None,
     }
     if facts.ut_datetime and (odd_date(frame.header) or not str(frame.header.get("DATE-OBS") or "").strip()):
-        # What was taken for it stays with the product, whose name and other cards would tell another time.
+        # The assumed time stays with the product: its name and other cards would give another one.
         cards["DATE-OBS"] = (f"{facts.ut_datetime:%Y-%m-%d}", "UT date of the exposure, as it was taken")
         cards["UT"] = (f"{facts.ut_datetime.time().isoformat('milliseconds')}", "UT of its start")
     for text in _assumed(frame):

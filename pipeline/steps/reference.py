@@ -53,7 +53,7 @@ def candidates(frames: Sequence[Frame]) -> list[int]:
 
 
 def smeared(frames: Sequence[Frame]) -> NDArray[np.bool_]:
-    """(n,) frames whose own place is not well known: trailed, blurred, or with twice the others' sources."""
+    """(n,) frames whose own place is uncertain: trailed, blurred, or with twice the others' sources."""
     relative, flat, count = _looks(frames)
     known = np.array([np.isfinite(_of_stars(f, "FWHMPIX", "FWHM_FIT")) for f in frames])
     blurred = known & (relative > LIMITS["too_blurred"].value)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.frame import BoolImage, FloatImage, Frame, Frames, for_each
-from pipeline.parallel import each
+from pipeline.parallel import run_all
 from pipeline.steps import pointing
 from pipeline.steps.skystack import SkyCorrectParams, calibrations_variance, middle_of, shared_planes
 
@@ -130,7 +130,7 @@ def _said_of_drift(study: Study) -> str:
 
 
 def said(study: Study, names: Sequence[str], under: Mapping[str, int], pools: Pools) -> list[str]:
-    """What a person should know of frames whose sky is a model."""
+    """Notes on frames whose sky is a model."""
     ny, nx = study.frames[0].shape
     good = f"good to {float(np.sqrt(study.model.covariance[0, 0])):.1f} e-"
     alone = [name for name in names if not pools[name]]
@@ -176,7 +176,7 @@ def less_model(
             others, number = mosaic.others(k, near)
             return skypattern.residual(light(k), frames[k].dq != 0, others, number, study.cells.noise)
 
-        pattern = Pattern([frames[k] for k in chunk], each(left_of, chunk), pools, study, params)
+        pattern = Pattern([frames[k] for k in chunk], run_all(left_of, chunk), pools, study, params)
         wanted = [k for k in chunk if frames[k].name in names]
         less = partial(_less, study=study, error=error, pattern=pattern, params=params, cals=cals)
         out += for_each(less, wanted, cals.keep)

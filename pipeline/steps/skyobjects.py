@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pipeline.frame import BoolImage, FloatImage, Frame, Frames, Keep
-from pipeline.parallel import each
+from pipeline.parallel import run_all
 from pipeline.steps import pointing
 from pipeline.steps.skystack import UNMASKED, Skies, SkyCorrectParams, of_frame, scaling
 
@@ -19,7 +19,7 @@ def first_pass(frames: Frames, params: SkyCorrectParams, keep: Keep) -> dict[str
     if params.first_pass == "given":
         return {f.name: keep(_grown(f, params)) for f in frames if f.objmask is not None}
     if params.first_pass == "sources":
-        found = each(lambda frame: keep(of_frame(frame, lambda: _detected(frame, plain))), frames)
+        found = run_all(lambda frame: keep(of_frame(frame, lambda: _detected(frame, plain))), frames)
         return {frame.name: mask for frame, mask in zip(frames, found, strict=True)}
     masks: dict[str, BoolImage] = {}
     number = pointing.groups(frames) if frames else []
@@ -67,7 +67,7 @@ def _deep_masks(frames: Frames, skies: Skies) -> list[BoolImage]:
         level = background.sky_level(residual, unusable, high=UNMASKED)
         return residual - np.float32(level.level), unusable, level.sigma
 
-    found = each(less_its_sky, range(len(frames)))
+    found = run_all(less_its_sky, range(len(frames)))
     apart = pointing.offsets(frames)[0]
     # Where frame j's pixel (0, 0) lies on the sky, in pixels of the first frame.
     shifts = [(round(float(dx)), round(float(dy))) for dx, dy in apart]

@@ -272,7 +272,7 @@ def own_level(frame: Frame, names: tuple[str, ...], skies: Skies) -> tuple[float
 
 def drift_of(frame: Frame, names: tuple[str, ...], skies: Skies) -> float:
     """What the level taken from the nearest sky may be off by at the time of the frame: as much as the skies
-    nearest in time change in that time. It is not taken off: a change goes on as it likes."""
+    nearest in time change in that time. It is not taken off: nothing tells how a change goes on."""
     now = middle_of(frame)
     near = sorted(names, key=lambda n: abs(middle_of(skies.frames[n]) - now))[:NEAREST]
     times = np.array([middle_of(skies.frames[n]) for n in near])

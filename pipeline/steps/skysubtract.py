@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from pipeline.algorithms.combine import Stack
 
 TURNED = 2.0  # degrees: frames turned by more do not lie on one another by shifts
-SAID = 0.005  # of a frame that may be filled without a word
-DRIFTS = 0.02  # of the sky, by which it may have changed since it was seen, without a word: airglow does so
+SAID = 0.005  # of a frame that may be filled without a note
+DRIFTS = 0.02  # of the sky, by which it may have changed since it was seen, without a note: airglow does so
 Pools = dict[str, tuple[str, ...]]
 
 __all__ = ["SkyCorrectParams", "sky_correct"]
@@ -163,7 +163,7 @@ def _by_model(
 
 
 def _fields(by_name: dict[str, Frame], pools: Pools, scale: bool) -> list[Frames]:
-    """Frames that see one field and are each other's sky; of skies that lie apart, objects without any."""
+    """Fields whose frames are each other's sky; where skies lie apart, the objects without any sky."""
     wanted = [name for name, pool in pools.items() if scale or not pool]
     used = {name for one in wanted for name in pools[one]} | set(wanted)
     members = [f for name, f in by_name.items() if name in used]

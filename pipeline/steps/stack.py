@@ -30,7 +30,7 @@ OF_ONE_FRAME = "TRANSP", "TRANSERR", "SCALEBY", "REGNUM", "REGERR", "REGMETH", "
 
 @dataclass(frozen=True)
 class StackParams:
-    """What every stacking step can be told; the defaults are those of stackFrames."""
+    """Parameters of every stacking step; the defaults are those of stackFrames."""
 
     operation: Operation = bounded("mean", doc="how pixels are combined")
     reject_method: Rejection = bounded(

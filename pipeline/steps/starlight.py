@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline.frame import SATURATED, Frame, Frames
 from pipeline.headers.values import number
-from pipeline.parallel import each
+from pipeline.parallel import run_all
 from pipeline.steps.frameshifts import by_wcs
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def compared(frames: Frames, base: Frame) -> list[Seen]:
             return first
         return look_at(frame, Pixels.of(frame), base, there, chosen, usual, first.shape)
 
-    return each(look, frames)
+    return run_all(look, frames)
 
 
 class Pixels(NamedTuple):

@@ -1,6 +1,6 @@
 """One exposure among the frames under two names, as other software leaves it: integers turned into floats.
 
-A copy with the same bytes is known by its hash, long before; this looks at what the pixels say.
+A copy with the same bytes is known by its hash, long before; this compares the pixels.
 """
 
 from __future__ import annotations

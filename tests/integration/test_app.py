@@ -14,7 +14,7 @@ import structlog
 
 from daemon import app, logs, run
 from daemon.config import load
-from daemon.loop import Heart
+from daemon.loop import MainLoop
 from daemon.run import LOOK_SECONDS, STALLED_SECONDS, PartDied
 from daemon.signals import Signals
 from pipeline.errors import NiridError
@@ -101,9 +101,9 @@ def test_a_part_that_dies_of_a_bug_ends_the_daemon(settings, monkeypatch):
     def bug(self, stop):
         raise RuntimeError("bug")
 
-    monkeypatch.setattr(Heart, "run", bug)
+    monkeypatch.setattr(MainLoop, "run", bug)
     began = time.monotonic()
-    with pytest.raises(PartDied, match="the heart has ended by a bug"):
+    with pytest.raises(PartDied, match="the main loop has ended by a bug"):
         run.serve(settings)
     assert time.monotonic() - began < LOOK_SECONDS
     run.batch(settings)  # everything was given back: another instance can start
@@ -124,7 +124,7 @@ def test_the_daemon_ends_when_its_state_folder_is_replaced(settings, monkeypatch
         run.serve(settings)
 
 
-def test_a_heart_without_progress_is_not_vouched_for(monkeypatch):
+def test_a_main_loop_without_progress_is_not_vouched_for(monkeypatch):
     said = []
     monkeypatch.setattr(app.systemd, "notify", lambda *lines: said.append(lines))
     monkeypatch.setattr(run, "LOOK_SECONDS", 0.0)
@@ -135,7 +135,7 @@ def test_a_heart_without_progress_is_not_vouched_for(monkeypatch):
     told = {}
     turns = iter([False, False, True])
     run._watch_over(
-        SimpleNamespace(heart=stalled, died=[], landing=lands, tell=told.update),
+        SimpleNamespace(main_loop=stalled, died=[], landing=lands, tell=told.update),
         SimpleNamespace(wait=lambda seconds: next(turns)),
         lambda: True,
     )

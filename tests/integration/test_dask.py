@@ -57,7 +57,7 @@ def make(cluster):
 
 
 def until(engine, done, seconds=60.0):
-    """Poll as the heart does, woken by the engine, until `done(outcomes so far)`."""
+    """Poll as the main loop does, woken by the engine, until `done(outcomes so far)`."""
     outcomes, end = [], time.monotonic() + seconds
     while not done(outcomes):
         assert time.monotonic() < end, f"nothing happened; so far {outcomes}; {engine.problem}"

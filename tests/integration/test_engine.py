@@ -46,7 +46,7 @@ def make(monkeypatch):
 
 
 def until(engine, done, seconds=30.0):
-    """Poll as the heart does, woken by the engine, until `done(outcomes so far)`."""
+    """Poll as the main loop does, woken by the engine, until `done(outcomes so far)`."""
     outcomes, end = [], time.monotonic() + seconds
     while not done(outcomes):
         assert time.monotonic() < end, f"nothing happened; so far {outcomes}"
@@ -137,7 +137,7 @@ def test_what_does_not_die_at_once_is_not_waited_for(make, monkeypatch, tmp_path
 
     def hangs(timeout=None):
         if timeout is None:
-            pytest.fail("the heart would stand still")
+            pytest.fail("the main loop would stand still")
         raise subprocess.TimeoutExpired("worker", timeout)
 
     monkeypatch.setattr(worker.process, "wait", hangs)

@@ -16,7 +16,7 @@ DARK, SCIENCE = "N20160102S0423_dark", "N20160102S0271_image"
 def explain(daemon, said):
     with on_paper(daemon.ledger.path) as tx:
         target = targets.find(tx.reader, said)
-        return people_explain.explain(tx, target, daemon.setting, daemon.heart.overrides)
+        return people_explain.explain(tx, target, daemon.setting, daemon.main_loop.overrides)
 
 
 def calibrations(answer):

@@ -187,7 +187,7 @@ def test_a_restart_in_the_middle_goes_on_with_the_search(daemons):
     daemon = daemons(Poison(7))
     daemon.land(*darks(10))
     while len(daemon.engine.ran) < 3:
-        daemon.heart.tick(daemon.now)
+        daemon.main_loop.tick(daemon.now)
         daemon.now += 1
     daemon.close()
     again = daemons(Poison(7))
@@ -238,7 +238,7 @@ def test_tries_are_counted_before_they_start(daemons):
     daemon.land(*darks(10))
     daemon.run(60)
     while not daemon.rows("SELECT * FROM search"):
-        daemon.heart.tick(daemon.now)
+        daemon.main_loop.tick(daemon.now)
         daemon.now += 1
     before = daemon.rows("SELECT tries FROM search")[0]["tries"]
     daemon.ledger.write(searches.next_try)

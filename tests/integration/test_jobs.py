@@ -72,7 +72,7 @@ def test_a_kill_at_any_point_of_a_publication(daemons, point, renamed):
     assert all(json.loads(path.read_text()) for path in seen)  # and none is torn
     daemon.ledger.close()
     again = daemons()
-    again.heart.recover(again.products)
+    again.main_loop.recover(again.products)
     again.run(300)
     assert set(again.current()) == {name}
     assert len(again.ask(questions.jobs, ["done"])) == 2
@@ -91,7 +91,7 @@ def test_a_kill_while_a_job_runs_uses_one_attempt(daemons):
     half.write_bytes(b"torn")
     daemon.ledger.close()
     again = daemons()
-    again.heart.recover(again.products)
+    again.main_loop.recover(again.products)
     again.run(10)
     assert [a["outcome"] for a in again.rows("SELECT outcome FROM attempt ORDER BY id")] == [
         "interrupted",
@@ -110,7 +110,7 @@ def test_a_staged_file_that_is_lost_is_made_again(daemons):
         staged.unlink()
     daemon.ledger.close()
     again = daemons()
-    again.heart.recover(again.products)
+    again.main_loop.recover(again.products)
     again.run(300, step=1)
     assert len(again.engine.ran) == 1
     whole(again)
@@ -291,7 +291,7 @@ def test_a_staged_file_that_goes_when_the_database_is_busy_is_made_again(daemons
 def test_a_start_is_not_kept_from_work_by_what_cannot_be_tidied(daemons):
     daemon = daemons()
     (daemon.products / STAGING / "a folder").mkdir(parents=True)
-    daemon.heart.recover(daemon.products)
+    daemon.main_loop.recover(daemon.products)
     daemon.land(*(frame("dark", n, n) for n in (2, 3, 4)))
     daemon.run(300)
     assert set(daemon.current()) == {"N20160102S0002_dark"}
@@ -322,7 +322,7 @@ def test_a_product_that_holds_a_frame_which_is_out_and_cannot_be_made_without_it
     except Killed:
         daemon.ledger.close()
         daemon = daemons()
-        daemon.heart.recover(daemon.products)
+        daemon.main_loop.recover(daemon.products)
         daemon.run(13 * 3600, step=600)
     assert set(daemon.current()) == {"N20160102S0021_flat"}
     assert "N20160102S0021_bpm" not in daemon.current()["N20160102S0021_flat"]

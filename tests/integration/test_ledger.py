@@ -240,7 +240,7 @@ def test_the_lamp_groups_lamp_on_frames_only_in_any_order(tmp_path):
 SMALL = {"intent", "removal", "search"}  # tables that hold only what is under way
 
 
-def test_what_the_heart_asks_goes_by_index(tmp_path, monkeypatch):
+def test_what_the_main_loop_asks_goes_by_index(tmp_path, monkeypatch):
     """The cost of a tick must not grow with the archive: no statement reads or sorts a table of it."""
     asked = set()
 

@@ -33,7 +33,7 @@ def seen(daemon):
 def until_stacking(daemon):
     for _ in range(20):
         daemon.now += 0.5
-        daemon.heart.tick(daemon.now)
+        daemon.main_loop.tick(daemon.now)
         if any(spec.name.endswith("_image") for _, _, spec in daemon.engine.running):
             return
     pytest.fail("no running stack")
@@ -47,7 +47,7 @@ def adopt_a_stack(daemon):
     until_stacking(daemon)
     daemon.engine.held = True
     daemon.now += 300
-    daemon.heart.tick(daemon.now)
+    daemon.main_loop.tick(daemon.now)
 
 
 def test_each_frame_has_its_look_and_the_stack_grows_until_the_product_is_there(daemons):
@@ -87,7 +87,7 @@ def test_what_is_not_there_yet_is_done_without(daemons):
     assert "N20160102S0270_running" in seen(daemon)
     with on_paper(daemon.ledger.path) as tx:
         target = targets.find(tx.reader, "N20160102S0271.fits")
-        (group,) = explain.explain(tx, target, daemon.setting, daemon.heart.overrides)["groups"]
+        (group,) = explain.explain(tx, target, daemon.setting, daemon.main_loop.overrides)["groups"]
     assert {Path(path).stem for path in group["looks"]} == seen(daemon)
     daemon.land(*example1()[15:])
     daemon.run(13 * 3600, step=600)
@@ -118,7 +118,7 @@ def test_the_end_of_an_adopted_stack_is_written_down_when_the_ledger_is_free_aga
     with monkeypatch.context() as patch:
         patch.setattr("daemon.ledger.publications.intend", busy)
         for _ in range(3):
-            daemon.heart.tick(daemon.now)
+            daemon.main_loop.tick(daemon.now)
     assert daemon.current().keys().isdisjoint({"N20160102S0271_image"})
     daemon.run(0)
     assert "N20160102S0271_image" in daemon.current()
@@ -138,10 +138,10 @@ def test_an_adopted_stack_that_is_stopped_with_the_daemon_counts_for_nothing(dae
 def test_fresh_frames_are_looked_at_before_all_else(daemons):
     daemon = daemons(engine=FakeEngine(workers=1))
     daemon.land(*example1()[15:45])
-    daemon.heart.tick(daemon.now)
+    daemon.main_loop.tick(daemon.now)
     daemon.now += 300
     daemon.land(*example1()[:2])
-    daemon.heart.tick(daemon.now)
+    daemon.main_loop.tick(daemon.now)
     assert [spec.name for _, _, spec in daemon.engine.running] == ["N20160102S0271_firstlook"]
 
 
@@ -152,11 +152,11 @@ def test_many_fresh_frames_hold_up_no_job_for_ever(daemons):
         for k in range(8)
     ]
     daemon.land(*(record for group in groups for record in group))
-    daemon.heart.tick(daemon.now)
+    daemon.main_loop.tick(daemon.now)
     daemon.now += 200
     for n in range(1, 20):  # faster than they can be looked at
         daemon.land(*(frame("science", 100 + 2 * n + k, 900 + 10 * n + 5 * k) for k in range(2)))
-        daemon.heart.tick(daemon.now)
+        daemon.main_loop.tick(daemon.now)
         daemon.now += 0.1
     ran = [spec.recipe for spec in daemon.engine.ran]
     assert ran[:16] == ["firstLook", "makeProcessedDark"] * 8
@@ -178,7 +178,7 @@ def test_a_running_stack_makes_room_for_a_fresh_frame(daemons):
     daemon.engine.held = True
     stack = daemon.engine.running[0][0]
     daemon.land(example1()[4])
-    daemon.heart.tick(daemon.now)
+    daemon.main_loop.tick(daemon.now)
     assert set(daemon.engine.cancelled) == {stack}
 
 
@@ -194,10 +194,10 @@ def test_a_running_stack_makes_room_for_a_product(daemons):
     daemon.engine.held = True
     stack = daemon.engine.running[0][0]
     daemon.now += 5
-    daemon.heart.tick(daemon.now)
+    daemon.main_loop.tick(daemon.now)
     assert not daemon.engine.cancelled, "the standard's group is not quiet yet"
     daemon.now += 15
-    daemon.heart.tick(daemon.now)
+    daemon.main_loop.tick(daemon.now)
     assert set(daemon.engine.cancelled) == {stack}
 
 
@@ -263,7 +263,7 @@ def test_what_a_crash_leaves_goes_at_the_next_start(daemons):
     for name in left:
         (folder / f"{name}.fits").write_bytes(b"left")
         (folder / f"{name}.png").write_bytes(b"left")
-    daemon.heart.looks.tidy(daemon.ledger)
+    daemon.main_loop.looks.tidy(daemon.ledger)
     assert seen(daemon) == {"N20160102S0900_firstlook"}, "of a frame that is in no product"
 
 

@@ -68,14 +68,14 @@ def test_what_a_worker_prints_is_one_object_a_line_of_the_log(capfd):
     logs.configure(format="json")
     from daemon.engine.words import Words
 
-    ear, mouth = os.pipe()
-    words = Words(ear)
+    into, out = os.pipe()
+    words = Words(into)
     words.start(7)
-    os.write(mouth, b'Fatal error\n\xff\xfe not text\n{"not": "ours"\n')
+    os.write(out, b'Fatal error\n\xff\xfe not text\n{"not": "ours"\n')
     os.write(
-        mouth, b'{"time": "2016-01-02T00:00:00Z", "level": "error", "event": "job_odd", "job": 3}\n\nthe end'
+        out, b'{"time": "2016-01-02T00:00:00Z", "level": "error", "event": "job_odd", "job": 3}\n\nthe end'
     )
-    os.close(mouth)
+    os.close(out)
     assert words.last(5) == "the end"
     lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
     assert [line["event"] for line in lines] == ["worker_said"] * 3 + ["job_odd", "worker_said"]
@@ -154,8 +154,8 @@ def test_after_a_worker_was_killed_jobs_run_one_at_a_time(apart):
 
 def test_a_log_that_nobody_reads_stops_nothing_and_its_losses_are_told(monkeypatch):
     monkeypatch.setattr(logs, "MOST_WAITING", 50)
-    ear, mouth = os.pipe()
-    with open(mouth, "w") as stream:
+    into, out = os.pipe()
+    with open(out, "w") as stream:
         logs.configure(format="json", stream=stream, wait=False)
         before, began = logs.lost_lines, time.monotonic()
         for n in range(2000):
@@ -163,7 +163,7 @@ def test_a_log_that_nobody_reads_stops_nothing_and_its_losses_are_told(monkeypat
         assert time.monotonic() - began < 5
         assert logs.lost_lines > before
         heard = []
-        reader = threading.Thread(target=lambda: heard.append(read_all(ear)), daemon=True)
+        reader = threading.Thread(target=lambda: heard.append(read_all(into)), daemon=True)
         reader.start()
         until = time.monotonic() + 5
         while time.monotonic() < until and b"log_lines_lost" not in b"".join(pieces):
@@ -264,7 +264,7 @@ def test_a_job_that_was_planned_anew_is_nothing_left_undone(apart):
     daemon = apart(engine=FakeEngine(endings={"N20160102S0001_dark": ["io"]}))
     daemon.land(*(frame("dark", n, 30 * n) for n in (1, 2, 3)))
     while not daemon.dispatcher.left_undone():
-        daemon.heart.tick(daemon.now)
+        daemon.main_loop.tick(daemon.now)
         daemon.now += 1
     daemon.ledger.write(lambda tx: tx.run("UPDATE job SET state = 'dropped'"))
     assert daemon.dispatcher.left_undone() == []
@@ -273,13 +273,13 @@ def test_a_job_that_was_planned_anew_is_nothing_left_undone(apart):
 def test_of_a_crash_its_name_is_told_and_not_the_list_that_follows():
     from daemon.engine.words import Words
 
-    ear, mouth = os.pipe()
-    words = Words(ear)
+    into, out = os.pipe()
+    words = Words(into)
     words.start(7)
     os.write(
-        mouth, b"Fatal Python error: Segmentation fault\n" + b"  File x\n" * 50 + b"Extension modules: a\n"
+        out, b"Fatal Python error: Segmentation fault\n" + b"  File x\n" * 50 + b"Extension modules: a\n"
     )
-    os.close(mouth)
+    os.close(out)
     assert words.last(5) == "Fatal Python error: Segmentation fault"
 
 

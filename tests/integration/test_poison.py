@@ -1,4 +1,4 @@
-"""Whatever is put into STATE/requests is applied or refused, and the heart goes on."""
+"""Whatever is put into STATE/requests is applied or refused, and the main loop goes on."""
 
 import copy
 import json

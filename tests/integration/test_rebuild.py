@@ -105,7 +105,7 @@ def lose(daemon, daemons, records):
     for side in ("", "-wal", "-shm"):
         Path(f"{daemon.ledger.path}{side}").unlink(missing_ok=True)
     again = daemons()
-    answer = rebuild.take_back(again.ledger, Disk(again, records), again.setting, again.heart.overrides)
+    answer = rebuild.take_back(again.ledger, Disk(again, records), again.setting, again.main_loop.overrides)
     assert answer["left"] == []
     return again
 
@@ -234,7 +234,7 @@ def test_a_backup_learns_what_has_happened_since(daemons, tmp_path):
     again = daemons()
     assert rebuild.unknown(again.ledger, again.products)[1]
     rebuild.take_back(
-        again.ledger, Disk(again, [*example1(), static_bpm()]), again.setting, again.heart.overrides
+        again.ledger, Disk(again, [*example1(), static_bpm()]), again.setting, again.main_loop.overrides
     )
     again.until_idle()
     assert again.engine.ran == []
@@ -286,7 +286,7 @@ def test_a_backup_learns_every_decision_since_in_order(daemons, tmp_path, before
     shutil.copy(copy, daemon.ledger.path)
     again = daemons()
     disk = Disk(again, [*example1(), static_bpm()])
-    rebuild.take_back(again.ledger, disk, again.setting, again.heart.overrides)
+    rebuild.take_back(again.ledger, disk, again.setting, again.main_loop.overrides)
     again.until_idle()
     assert again.engine.ran == []
     assert rows(again)["files"] == files
@@ -301,7 +301,7 @@ def test_what_retention_has_removed_since_the_backup_is_not_missed(night, daemon
     shutil.copy(copy, night.ledger.path)
     again = daemons()
     disk = Disk(again, [*example1(), static_bpm()])
-    rebuild.take_back(again.ledger, disk, again.setting, again.heart.overrides)
+    rebuild.take_back(again.ledger, disk, again.setting, again.main_loop.overrides)
     known = {p["path"] for p in again.ask(questions.products, current=False)}
     assert str(gone) not in known
     assert str(other) in known
@@ -315,14 +315,14 @@ def test_a_decision_that_nothing_was_made_of_yet_is_not_forgotten(daemons, tmp_p
     backup.backup(daemon.ledger.path, copy := tmp_path / "copy.db")
     daemon.engine.ran.clear()
     daemon.decide(action, "N20160102S0275", reason="looked again")  # used whatever the pipeline finds of it
-    daemon.heart.requests.apply()
+    daemon.main_loop.requests.apply()
     daemon.close()
     for side in ("", "-wal", "-shm"):
         Path(f"{daemon.ledger.path}{side}").unlink(missing_ok=True)
     shutil.copy(copy, daemon.ledger.path)
     again = daemons()
     disk = Disk(again, [*example1(), static_bpm()])
-    rebuild.take_back(again.ledger, disk, again.setting, again.heart.overrides)
+    rebuild.take_back(again.ledger, disk, again.setting, again.main_loop.overrides)
     again.until_idle()
     assert [spec.name for spec in again.engine.ran] == [SCIENCE]
 
@@ -343,7 +343,7 @@ def test_what_is_no_product_of_ours_is_left_and_told(daemons):
     stranger = daemon.products / "20160102" / "mine.fits"
     stranger.parent.mkdir(parents=True)
     fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(np.zeros((2, 2)))]).writeto(stranger)
-    answer = rebuild.take_back(daemon.ledger, Disk(daemon, []), daemon.setting, daemon.heart.overrides)
+    answer = rebuild.take_back(daemon.ledger, Disk(daemon, []), daemon.setting, daemon.main_loop.overrides)
     (left,) = answer["left"]
     assert left["path"] == str(stranger)
     assert stranger.exists()
@@ -362,7 +362,7 @@ def test_a_product_that_cannot_be_read_now_is_not_gone_on_without(night, daemons
         with pytest.raises(OSError, match="Too many open files"):
             lose(night, daemons, records)
     again = daemons()
-    answer = rebuild.take_back(again.ledger, Disk(again, records), again.setting, again.heart.overrides)
+    answer = rebuild.take_back(again.ledger, Disk(again, records), again.setting, again.main_loop.overrides)
     assert answer["left"] == []
     again.until_idle()
     assert again.current() == before
@@ -395,7 +395,7 @@ def test_what_is_being_published_or_withdrawn_is_finished_otherwise(night):
     path = night.products / "20160102" / f"{DARK}.fits"
     assert rebuild.unknown(night.ledger, night.products) == ([path], [])
     disk = Disk(night, [])
-    rebuild.take_back(night.ledger, disk, night.setting, night.heart.overrides)
+    rebuild.take_back(night.ledger, disk, night.setting, night.main_loop.overrides)
     night.dispatcher.publisher.at = lambda point: die() if point == "renamed" else None
     night.decide("requeue", FLAT)
     with pytest.raises(KeyboardInterrupt):

@@ -1,4 +1,4 @@
-"""People decide: reject, accept, requeue, as files that the heart applies."""
+"""People decide: reject, accept, requeue, as files that the main loop applies."""
 
 import json
 import os
@@ -215,7 +215,7 @@ def test_requeue_outdated_takes_what_another_release_or_configuration_made(night
     night.decide("requeue", outdated=True)
     night.run(600)
     assert night.engine.ran == []
-    night.requests.overrides = night.heart.overrides = lambda recipe, descriptors: (
+    night.requests.overrides = night.main_loop.overrides = lambda recipe, descriptors: (
         {"stackDarks:operation": "median"} if recipe == "makeProcessedDark" else {}
     )
     night.run(600)

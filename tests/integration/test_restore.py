@@ -65,8 +65,8 @@ def given(settings):
 def decide(settings, *decisions):
     for action, target in decisions:
         submit(settings.state_folder, {"action": action, "target": target, "reason": "looked again"})
-    daemon = app.build(settings, hurry=True)
-    daemon.heart.requests.apply()
+    daemon = app.build(settings, batch=True)
+    daemon.main_loop.requests.apply()
     daemon.close()
 
 
@@ -232,7 +232,7 @@ def owned(night, monkeypatch, tmp_path):
 
 def in_a_child(work):
     """Run it in a process of its own, which may lose its rights; answers with the error, "" for none."""
-    ear, bell = os.pipe()
+    read_end, write_end = os.pipe()
     if (child := os.fork()) == 0:
         said = ""
         try:
@@ -241,11 +241,11 @@ def in_a_child(work):
             said = f"{type(error).__name__}: {error}"
         except BaseException:
             said = traceback.format_exc()
-        os.write(bell, said.encode())
+        os.write(write_end, said.encode())
         os._exit(0)
-    os.close(bell)
+    os.close(write_end)
     os.waitpid(child, 0)
-    with open(ear) as file:
+    with open(read_end) as file:
         return file.read()
 
 

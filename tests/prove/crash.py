@@ -168,12 +168,12 @@ class Stage:
 
     def live(self, act, *, reads=False) -> tuple[str, list[str], str]:
         """One life: (how it ended, the effects that it had, what it said)."""
-        ears, mouth = os.pipe()
+        ears, write_end = os.pipe()
         pid = os.fork()
         if pid == 0:
             os.close(ears)
-            _life(self.folder, act, reads, mouth)
-        os.close(mouth)
+            _life(self.folder, act, reads, write_end)
+        os.close(write_end)
         with open(ears, "rb") as pipe:
             said = pipe.read()
         _, status = os.waitpid(pid, 0)
@@ -188,7 +188,7 @@ class Stage:
         return bad
 
 
-def _life(folder: Path, act, reads: bool, mouth: int) -> None:
+def _life(folder: Path, act, reads: bool, write_end: int) -> None:
     """In the child: never returns."""
     write = os.write
     error, effects, started = "", None, False
@@ -201,7 +201,7 @@ def _life(folder: Path, act, reads: bool, mouth: int) -> None:
         world.until_quiet().prune().close()
     except BaseException as problem:
         error = f"{'' if started else NOT_STARTED}{type(problem).__name__}: {problem}"
-    write(mouth, json.dumps({"names": effects.names if effects else [], "error": error}).encode())
+    write(write_end, json.dumps({"names": effects.names if effects else [], "error": error}).encode())
     os._exit(0)
 
 

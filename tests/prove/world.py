@@ -20,7 +20,7 @@ from daemon.arrivals.watcher import Watcher
 from daemon.config.options import Retention
 from daemon.ledger import questions
 from daemon.ledger.store import Ledger, connect_readonly
-from daemon.loop import Heart
+from daemon.loop import MainLoop
 from daemon.model.files import FileRecord, signature_of
 from daemon.model.jobs import FIRST_LOOK_NUMBER, JobSpec, Outcome, input_key
 from daemon.model.names import QUICKLOOK, STAGING
@@ -245,7 +245,7 @@ class World:
             looks=Looks(self.products, self.setting, self._log, clock=lambda: self.now),
         )
         requests = Requests(self.ledger, self.setting, lambda r, d: {}, self.state, self.products)
-        self.heart = Heart(
+        self.main_loop = MainLoop(
             self.ledger,
             self.dispatcher,
             self.setting,
@@ -269,16 +269,16 @@ class World:
 
     def start(self):
         """As `app.Daemon.start`."""
-        self.heart.recover(self.products)
+        self.main_loop.recover(self.products)
         with contextlib.suppress(OSError):
             retention.finish(self.ledger)
-        self.heart.looks.tidy(self.ledger)
+        self.main_loop.looks.tidy(self.ledger)
         self.landing.start()
         self.landing._pool.shutdown()
         self.landing._pool = Inline()
         if any(rebuild.unknown(self.ledger, self.products)):
             with mock.patch.object(provenance, "read", read_product):
-                rebuild.take_back(self.ledger, self.landing, self.setting, self.heart.overrides)
+                rebuild.take_back(self.ledger, self.landing, self.setting, self.main_loop.overrides)
         return self
 
     def prune(self):
@@ -292,7 +292,7 @@ class World:
         """Let time pass and do what can be done."""
         self.now += seconds
         self.landing.step(self.now)
-        self.heart.tick(self.now)
+        self.main_loop.tick(self.now)
 
     def run(self, seconds):
         end = self.now + seconds
@@ -313,12 +313,12 @@ class World:
 
     def at_once(self):
         """As `nirid run --until-idle`."""
-        self.heart.until_idle(self.landing.take_all)
+        self.main_loop.until_idle(self.landing.take_all)
         return self
 
     def close(self):
         self.landing.stop()
-        self.heart.close()
+        self.main_loop.close()
         self.ledger.close()
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from daemon.config import load
 from daemon.engine import WorkersDoNotStart, remote
-from daemon.engine.dask import GRACE_SECONDS, HURRIED_SECONDS, DaskEngine, greeting
+from daemon.engine.dask import BATCH_SECONDS, GRACE_SECONDS, DaskEngine, greeting
 from daemon.engine.limits import Limits
 from daemon.engine.link import Link, News, exposed, safe
 from daemon.engine.local import STOP_SECONDS
@@ -196,13 +196,13 @@ def test_what_changes_is_told_once(cluster):
 
 
 def test_in_a_hurry_it_gives_up_when_nothing_will_come():
-    cluster = Cluster(hurry=True)
+    cluster = Cluster(batch=True)
     try:
         cluster.hear(("up", "s"), ("joined", A))
         cluster.now = 1000.0
         cluster.hear()  # it compiles
         cluster.hear(("unusable", A, {"problem": "it does not see /drop"}))
-        cluster.now += HURRIED_SECONDS - 1
+        cluster.now += BATCH_SECONDS - 1
         cluster.hear()
         cluster.now += 1
         with pytest.raises(WorkersDoNotStart, match="does not see /drop"):

@@ -24,6 +24,18 @@ def test_a_file_is_replaced_whole_whatever_it_is_called(tmp_path, name):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_what_a_crash_has_left_of_a_file_that_one_process_writes_is_written_over(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "replace", lambda *_: os._exit(1))
+    if (child := os.fork()) == 0:
+        disk.write_whole(tmp_path / "a", b"half", alone=True)
+    os.waitpid(child, 0)
+    monkeypatch.undo()
+    assert [path.name for path in tmp_path.iterdir()] == [".a.part"]
+    disk.write_whole(tmp_path / "a", b"whole", alone=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert (tmp_path / "a").read_bytes() == b"whole"
+
+
 @pytest.mark.parametrize("step", ["write", "fsync", "replace"])
 def test_what_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, step):
     path = tmp_path / "a.fits"

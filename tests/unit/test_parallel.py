@@ -9,7 +9,7 @@ from contextvars import ContextVar
 import pytest
 
 from pipeline import parallel
-from pipeline.parallel import Memo, both, each, shares, threads
+from pipeline.parallel import Memo, run_all, run_both, shares, threads
 
 SECONDS = 20.0  # after which somebody waits for somebody who does not come
 
@@ -21,23 +21,23 @@ def test_what_comes_out_is_in_the_order_of_the_items(number):
         return k * k
 
     with threads(number):
-        assert each(slow_at_first, range(7)) == [0, 1, 4, 9, 16, 25, 36]
-        assert each(slow_at_first, ()) == []
+        assert run_all(slow_at_first, range(7)) == [0, 1, 4, 9, 16, 25, 36]
+        assert run_all(slow_at_first, ()) == []
         assert [list(part) for part in shares([])] == []
 
 
 def test_two_threads_work_at_the_same_time_and_one_is_the_callers_own():
     meet = threading.Barrier(2, timeout=SECONDS)
     with threads(2):
-        assert sorted(each(lambda _: meet.wait(), range(2))) == [0, 1]
-        assert sorted(both(meet.wait, meet.wait)) == [0, 1]
-    assert each(lambda _: threading.current_thread(), range(2)) == [threading.current_thread()] * 2
+        assert sorted(run_all(lambda _: meet.wait(), range(2))) == [0, 1]
+        assert sorted(run_both(meet.wait, meet.wait)) == [0, 1]
+    assert run_all(lambda _: threading.current_thread(), range(2)) == [threading.current_thread()] * 2
 
 
 def test_there_are_never_more_than_the_most_of_a_job():
     with threads(40):
         assert len(shares(range(100))) == parallel.MOST_THREADS
-        assert len({t.ident for t in each(lambda _: _me(), range(50))}) <= parallel.MOST_THREADS
+        assert len({t.ident for t in run_all(lambda _: _me(), range(50))}) <= parallel.MOST_THREADS
 
 
 def _me():
@@ -47,10 +47,10 @@ def _me():
 
 def test_what_is_called_from_a_thread_uses_no_others():
     def inner(k):
-        return each(lambda m: threading.current_thread() is here, range(3)) if (here := _me()) else k
+        return run_all(lambda m: threading.current_thread() is here, range(3)) if (here := _me()) else k
 
     with threads(2):
-        assert each(inner, range(8)) == [[True] * 3] * 8
+        assert run_all(inner, range(8)) == [[True] * 3] * 8
 
 
 def test_the_first_failure_is_raised_when_nothing_runs_any_more():
@@ -66,7 +66,7 @@ def test_the_first_failure_is_raised_when_nothing_runs_any_more():
 
     def all_of_them():
         try:
-            each(fail, range(6))
+            run_all(fail, range(6))
         finally:
             assert not running
 
@@ -89,7 +89,7 @@ def test_a_failure_keeps_nothing_in_memory_until_the_collector_comes(fails):
 
     def job():
         try:
-            each(work, range(6))
+            run_all(work, range(6))
         except ValueError as error:
             return str(error)
 
@@ -107,7 +107,7 @@ def test_threads_know_what_the_caller_has_set():
     said = ContextVar("said", default="nothing")
     said.set("hear")
     with threads(2):
-        assert each(lambda _: said.get(), range(4)) == ["hear"] * 4
+        assert run_all(lambda _: said.get(), range(4)) == ["hear"] * 4
 
 
 @pytest.mark.parametrize("items", [1, 2, 7])
@@ -127,7 +127,7 @@ def test_a_memo_is_made_once_however_many_ask():
         return object()
 
     with threads(4):
-        assert len({id(found) for found in each(lambda _: memo.get("sky", make), range(8))}) == 1
+        assert len({id(found) for found in run_all(lambda _: memo.get("sky", make), range(8))}) == 1
     assert made == [1]
 
 
@@ -156,4 +156,4 @@ def test_who_waits_for_a_memo_that_failed_makes_it():
             return None
 
     with threads(2):
-        assert sorted(map(str, each(get, range(2)))) == ["7", "None"]
+        assert sorted(map(str, run_all(get, range(2)))) == ["7", "None"]

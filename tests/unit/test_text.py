@@ -96,11 +96,11 @@ def to_a_log(place, monkeypatch):
 
 
 def from_a_worker(place, monkeypatch):
-    ear, mouth = os.pipe()
-    words = Words(ear)
+    read_end, write_end = os.pipe()
+    words = Words(read_end)
     words.start(1)
-    os.write(mouth, b"OSError: caf\xe9-\xff.fits\n")
-    os.close(mouth)
+    os.write(write_end, b"OSError: caf\xe9-\xff.fits\n")
+    os.close(write_end)
     return words.last(5)
 
 

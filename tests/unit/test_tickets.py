@@ -40,7 +40,7 @@ def test_waits_double_and_a_part_is_no_job():
 
 
 def test_what_runs_until_idle_tries_at_once_and_gives_up_the_third_time():
-    waits = BackOff(lambda: 100.0, hurry=True)
+    waits = BackOff(lambda: 100.0, batch=True)
     for given_up in ([], [], [3]):
         waits.later(Ticket("job", 3), "no space")
         assert waits.given_up() == waits.waiting() == given_up

@@ -125,7 +125,7 @@ def test_after_its_hours_a_short_group_is_made_if_it_can_be(rule, members, warne
     late = decide(group(rule, members, waited=12.0), world)
     assert late.action == "plan"
     assert any(warned in note for note in late.spec.notes)
-    assert decide(group(rule, members), world, hurry=True).spec == late.spec  # the batch counts it as elapsed
+    assert decide(group(rule, members), world, batch=True).spec == late.spec  # the batch counts it as elapsed
 
 
 @pytest.mark.parametrize(("rule", "members"), [("science", SCIENCE[:1]), ("standard", SCIENCE[:1])])
@@ -144,7 +144,7 @@ def test_quiet_is_the_longest_of_its_reasons():
     later = decide(open_group, World([FLAT, DARK]))
     assert (later.action, round(later.due, 3)) == ("later", 1.004)
     assert decide(replace(open_group, quiet_for=101.0), World([FLAT, DARK])).action == "plan"
-    assert decide(open_group, World([FLAT, DARK]), hurry=True).action == "plan"
+    assert decide(open_group, World([FLAT, DARK]), batch=True).action == "plan"
 
 
 def test_a_programme_that_moved_on_ends_the_wait():

@@ -48,13 +48,13 @@ def test_jobs_are_handed_out_while_thousands_of_groups_are_planned(daemons, monk
     """A tick ends, so that the health check sees progress, a stop is heard and workers are not idle."""
     daemon = daemons()
     daemon.land(*example1())
-    heart = daemon.heart
-    heart.tick(daemon.now)  # all is noticed
+    main_loop = daemon.main_loop
+    main_loop.tick(daemon.now)  # all is noticed
     daemon.now += 7200
     now = daemon.now
     monkeypatch.setattr(rounds, "AT_ONCE", 1)
-    monkeypatch.setattr(heart, "clock", lambda: now + 3600)  # each round takes an hour
-    assert heart.tick(now) == 0.0
+    monkeypatch.setattr(main_loop, "clock", lambda: now + 3600)  # each round takes an hour
+    assert main_loop.tick(now) == 0.0
     with daemon.ledger.read() as db:
         left = db.execute("SELECT COUNT(*) FROM frame_group WHERE touched > 0 AND NOT closed").fetchone()[0]
         jobs = db.execute("SELECT COUNT(*) FROM job").fetchone()[0]
@@ -307,13 +307,13 @@ def test_the_same_bytes_under_another_name_change_nothing(daemons):
     assert len(list(daemon.ask(lambda db: list(contents.everything(db))))) == 4
 
 
-def test_an_idle_heart_writes_nothing_and_old_groups_cost_nothing(daemons):
+def test_an_idle_main_loop_writes_nothing_and_old_groups_cost_nothing(daemons):
     daemon = daemons()
     daemon.land(*example1())
     daemon.run(3600, step=60)
     wrote = daemon.ledger.wrote_at
     for _ in range(20):
-        daemon.heart.tick(daemon.now)
+        daemon.main_loop.tick(daemon.now)
     assert daemon.ledger.wrote_at == wrote
 
 
