@@ -17,6 +17,7 @@ from typing import Any
 
 from daemon.config.options import Config
 from pipeline.errors import NiridError
+from pipeline.files import disk
 
 NOTE = "daemon.json"  # who runs, on which folders; stays when it ends
 
@@ -209,9 +210,8 @@ def _note(state: Path) -> dict[str, Any] | None:
 
 def _write(config: Config, who: dict[str, Any]) -> None:
     folders = {"drop": [str(f) for f in config.drop_folders], "products": str(config.product_folder)}
-    part = config.state_folder / f".{NOTE}.part"
-    part.write_text(json.dumps(who | folders), encoding="utf-8")
-    os.replace(part, config.state_folder / NOTE)
+    text = json.dumps(who | folders)
+    disk.write_whole(config.state_folder / NOTE, text.encode(), flush=False, alone=True)
 
 
 def _born(pid: int) -> str | None:

@@ -23,6 +23,7 @@ import structlog
 from structlog.typing import EventDict, WrappedLogger
 
 from daemon.model.plain import clean
+from pipeline import logutils
 
 Format = Literal["auto", "json", "console"]
 LEVELS = ("debug", "info", "warning", "error")
@@ -216,9 +217,8 @@ def _plain(value: Any) -> Any:
 
 
 def printable(text: str) -> str:
-    r"""`text` with control characters written out, as what a header says must not move a terminal's cursor,
-    and bytes that are no text as \xe9."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in clean(text))
+    r"""The same as of the toolkit, with bytes that are no text as \xe9."""
+    return logutils.printable(clean(text))
 
 
 _COLOURS = {"debug": "2", "info": "32", "warning": "33", "error": "31"}

@@ -24,6 +24,7 @@ from daemon.ledger import marks, planning
 from daemon.ledger.store import Ledger, LedgerBusy, Log, Tx
 from daemon.ledger.world import Clocks, note_running_hours, running_hours
 from daemon.model.groups import Overrides, Setting
+from daemon.model.rules import MOVED_ON
 from daemon.people.requests import Requests
 from daemon.work import rounds
 from daemon.work.dispatch import Dispatcher
@@ -33,7 +34,6 @@ from pipeline.errors import NiridError
 
 LONGEST_SLEEP = 1.0  # s; the health check expects progress at least this often
 LONGEST_PLANNING = 2.0  # s; of thousands of groups, jobs are handed out and collected in between
-MOVED_ON = 600.0  # s; a later frame of the same programme ends the wait for more
 SAVE_CLOCK = 60.0  # s between notes of the running clock: what a crash may lose of it
 
 
@@ -67,9 +67,9 @@ class MainLoop:
     _delayed: str = ""
 
     def __post_init__(self) -> None:
-        self._write_end, self._ear = socket.socketpair()
+        self._write_end, self._read_end = socket.socketpair()
         self._write_end.setblocking(False)
-        self._ear.setblocking(False)
+        self._read_end.setblocking(False)
 
     @property
     def looks(self) -> Looks | None:
@@ -82,7 +82,7 @@ class MainLoop:
 
     def close(self) -> None:
         self._write_end.close()
-        self._ear.close()
+        self._read_end.close()
 
     def recover(self, products: Path) -> int:
         """After a start: finish what was being published, take up what was running."""
@@ -227,7 +227,7 @@ class MainLoop:
 
     def _sleep(self, seconds: float) -> None:
         if seconds > 0:
-            wait([self._ear, *self.dispatcher.engine.waitables()], timeout=min(seconds, LONGEST_SLEEP))
+            wait([self._read_end, *self.dispatcher.engine.waitables()], timeout=min(seconds, LONGEST_SLEEP))
         with contextlib.suppress(BlockingIOError):
-            while self._ear.recv(4096):
+            while self._read_end.recv(4096):
                 pass

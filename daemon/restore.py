@@ -14,13 +14,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from daemon import app, disk, instance, owner
+from daemon import app, instance, owner
 from daemon.config.options import Config
 from daemon.instance import AlreadyRunning
 from daemon.ledger import cells, upgrade
 from daemon.ledger import copy as ledger_copy
 from daemon.upkeep import rebuild
 from pipeline.errors import NiridError
+from pipeline.files import disk
 
 PART = ".restored"
 

@@ -20,7 +20,7 @@ class Signals:
 
     def __enter__(self) -> Signals:
         self.caught = False
-        self._ear, self._write_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._read_end, self._write_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._before = {
             number: signal.signal(number, self._handle) for number in (signal.SIGTERM, signal.SIGINT)
         }
@@ -30,7 +30,7 @@ class Signals:
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
-        os.close(self._ear)
+        os.close(self._read_end)
         os.close(self._write_end)
 
     def _handle(self, number: int, frame: object) -> None:
@@ -47,7 +47,7 @@ class Signals:
     def wait(self, seconds: float) -> bool:
         """Wait so many seconds, or until something rings; True when a signal has come."""
         if not self.caught:
-            select.select([self._ear], [], [], seconds)
+            select.select([self._read_end], [], [], seconds)
             with contextlib.suppress(BlockingIOError):
-                os.read(self._ear, 1024)
+                os.read(self._read_end, 1024)
         return self.caught

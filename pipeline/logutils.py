@@ -118,11 +118,12 @@ def message(event: MutableMapping[str, Any]) -> str:
     if not event.get("text") and shown:
         said = f"{said}: {shown}"
     lines = [said, *str(event.get("exception", "")).splitlines()]
-    return "\n".join(_printable(line) for line in lines)
+    return "\n".join(printable(line) for line in lines)
 
 
-def _printable(text: str) -> str:
-    """What a header says must not move a terminal's cursor or make a line of its own."""
+def printable(text: str) -> str:
+    """`text` with what is not printable written out, as Python does: what a header says must not move a
+    terminal's cursor or make a line of its own."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 

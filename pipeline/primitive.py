@@ -67,7 +67,7 @@ class Primitive:
     params: type
     body: Body
     doc: str
-    each: Callable[[Frame, Any, Calibrations], Frame] | None = None  # where it works on one frame at a time
+    of_one: Callable[[Frame, Any, Calibrations], Frame] | None = None  # where it works on one frame at a time
 
     def __call__(self, **fixed: Any) -> Step:
         """A step of a recipe, with the parameters that the recipe fixes."""
@@ -279,7 +279,7 @@ class Product:
 
 def apply_step(step: BoundStep, frames: Frames, cals: Calibrations) -> Frames:
     """The frames after a step. One by one where it can be: the planes of each make room for the next."""
-    of_one = step.step.primitive.each
+    of_one = step.step.primitive.of_one
     if of_one is None:
         return [frame.kept(cals.keep) for frame in step.step.primitive.body(frames, step.params, cals)]
 

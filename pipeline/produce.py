@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 from pipeline import logutils
 from pipeline.association import CalKind
 from pipeline.errors import BadFrame, CalibrationNotFound, DamagedFile, OverrideError, RefusedFile
-from pipeline.files import outputs
+from pipeline.files import disk, outputs
 from pipeline.files import preview as pictures
 from pipeline.files.read import read_frame, read_notes
 from pipeline.files.structure import read_structure
@@ -280,27 +280,26 @@ def _write(
 
     png : where its picture goes; when that fails, the old file stays
     """
-    part = path.with_name(f".{path.name[:200]}.{os.getpid()}")  # a name may have 255 bytes
-    part.unlink(missing_ok=True)  # left by a process of the same number
+    with disk.replacing(path, flush=False) as part:  # it is flushed by what writes it
 
-    def written() -> str:
-        sha = write_product(
-            part, frame, provenance=provenance, history=history, time_stamp=stamp, cards=cards, notes=notes
-        )
-        verify_product(part, sha)
+        def written() -> str:
+            sha = write_product(
+                part,
+                frame,
+                provenance=provenance,
+                history=history,
+                time_stamp=stamp,
+                cards=cards,
+                notes=notes,
+            )
+            verify_product(part, sha)
+            return sha
+
+        if not png:
+            return written()
+        sha, picture = run_both(written, lambda: pictures.drawn(frame))
+        disk.write_whole(png, picture)
         return sha
-
-    try:
-        if png:
-            sha, picture = run_both(written, lambda: pictures.drawn(frame))
-            pictures.save(png, picture)
-        else:
-            sha = written()
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-    return sha
 
 
 def _provenance(sources: Sequence[Source]) -> list[tuple[str, str, str]]:

@@ -46,7 +46,7 @@ def showpars(settings: Settings, file: str, step: str, everything: bool, as_json
     """
     from pipeline.errors import NiridError
     from pipeline.params import suggest
-    from pipeline.primitive import PRIMITIVES
+    from pipeline.primitive import COMMON, PRIMITIVES
     from pipeline.toolkit.dataset import Dataset
 
     ad = Dataset(file)
@@ -80,7 +80,7 @@ def showpars(settings: Settings, file: str, step: str, everything: bool, as_json
         for r in rows
     ]
     out.print(table(columns, shown) if shown else "it has no parameters of its own")
-    out.print("\nevery step also takes skip_primitive and write_outputs, True or False", markup=False)
+    out.print(f"\nevery step also takes {' and '.join(COMMON)}, True or False", markup=False)
 
 
 def _find(ad: Dataset, name: str) -> tuple[Recipe, Step | None]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -200,13 +199,10 @@ def check_tags(*given: str) -> None:
 
 
 def _write_list(path: Path, lines: Iterable[str]) -> None:
+    from pipeline.files.disk import write_whole
+
     text = "".join(f"{line}\n" for line in lines)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_text(text, encoding="utf-8", errors="surrogateescape")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_whole(path, text.encode("utf-8", "surrogateescape"), flush=False)
 
 
 @click.command(short_help="Show descriptors of files.")

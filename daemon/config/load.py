@@ -187,16 +187,20 @@ def _value(kind: Any, raw: Any, where: str, problems: list[_Problem]) -> Any:
 
 
 def _line_of(text: str, where: str) -> str:
-    """`:7: ` when the line of a key can be found in the file, else `: `."""
-    *sections, key = re.sub(r"\[\d+\]", "", where).split(".") or [""]
+    """`:7: ` when the line of a key can be found in the file, else `: `. where : as `overrides[2].recipe`
+
+    TOML's reader gives no lines, so the file is looked through once more, for the right table and the key.
+    """
+    *sections, key = re.sub(r"\[\d+\]", "", where).split(".")
+    table = sections[0] if sections else key
     index = int(found[1]) if (found := re.search(r"\[(\d+)\]", where)) else 1
-    inside, count = not sections, 0
+    key_or_header = re.compile(rf"\s*(\[+\s*)?[\"']?{re.escape(key)}[\"']?\s*[=\]]")
+    inside, seen = not sections, 0
     for number, line in enumerate(text.splitlines(), 1):
-        header = re.match(r"\s*\[+\s*([^\]\s]+)\s*\]", line)
-        if header:
-            count += header[1] == (sections or [key])[0]
-            inside = header[1] == (sections or [key])[0] and count == index
-        if inside and re.match(rf"\s*(\[+\s*)?[\"']?{re.escape(key)}[\"']?\s*[=\]]", line):
+        if header := re.match(r"\s*\[+\s*([^\]\s]+)\s*\]", line):
+            seen += header[1] == table
+            inside = header[1] == table and seen == index
+        if inside and key_or_header.match(line):
             return f":{number}: "
     return ": "
 

@@ -206,20 +206,18 @@ def _first_of(variable: str) -> str:
 def those_of(recipe: str, override: Override) -> dict[str, Any]:
     """An override for all recipes gives the parameters that this recipe has; one for this recipe
     gives all."""
+    from pipeline.primitive import COMMON
     from pipeline.recipes import RECIPES
 
     if override.recipe:
         return dict(override.parameters)
-    steps = {s.name: type_hints(s.primitive.params).keys() | COMMON for s in RECIPES[recipe].steps}
+    steps = {s.name: type_hints(s.primitive.params).keys() | COMMON.keys() for s in RECIPES[recipe].steps}
     mine = {}
     for key, value in override.parameters.items():
         step, _, name = key.rpartition(":")
         if name in steps.get(step, ()) or (not step and any(name in names for names in steps.values())):
             mine[key] = value
     return mine
-
-
-COMMON = {"skip_primitive", "write_outputs"}
 
 
 def _agrees(wanted: Any, value: Any) -> bool:

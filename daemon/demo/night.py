@@ -25,6 +25,7 @@ from daemon.ledger import questions
 from daemon.ledger.store import NotReadable, connect_readonly
 from daemon.model.rules import DEFAULT_RULES
 from pipeline.errors import NiridError
+from pipeline.files import disk
 
 # What a night must become, by kind, in the order in which it can be made.
 EXPECTED = {
@@ -225,8 +226,7 @@ def _land(source: list[Path], drop: Path, progress: Progress, speed: float) -> I
                     file.flush()
                     yield from _pause(SLOW_SECONDS / pieces / speed)
         elif number % 3 == 1:  # temporary name and rename
-            shutil.copyfile(path, temporary := drop / f".{path.name}.part")
-            os.replace(temporary, target)
+            disk.copy_whole(path, target, flush=False)
         else:
             shutil.copyfile(path, target)
         progress.landed[path.name] = time.time()

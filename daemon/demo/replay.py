@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import filecmp
 import os
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from pathlib import Path
 
 from daemon.arrivals.sweep import is_ours, is_passed_over
 from pipeline.errors import NiridError
-from pipeline.files import outputs
+from pipeline.files import disk, outputs
 from pipeline.files.structure import read_structure
 from pipeline.headers.descriptors import describe
 from pipeline.headers.merged import merge
@@ -119,11 +118,5 @@ def _land(source: Path, target: Path) -> Path:
         _may_land(source, target)
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.part")
-    try:
-        shutil.copyfile(source, part)
-        os.replace(part, target)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    disk.copy_whole(source, target, flush=False)
     return target

@@ -4,7 +4,7 @@
     link.start()
     link.take()                      # what has happened: [News(kind, about, said), ...]
     link.give(worker, key, text)     # a job for this worker
-    link.read_end                         # readable when there is news
+    link.read_end                    # readable when there is news
 
 `distributed` is imported here, and only when a link is made. What goes over the wire is JSON text and the
 names of functions in `daemon.engine.remote`; Dask itself uses pickle, hence loopback or TLS only.

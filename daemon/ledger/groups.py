@@ -14,14 +14,13 @@ from daemon.ledger.marks import demand, release, touch
 from daemon.ledger.store import Tx, placeholders
 from daemon.ledger.wishes import want_gone
 from daemon.model.groups import Point, Setting
-from daemon.model.rules import TriggerRule
+from daemon.model.rules import Policy, TriggerRule
 from daemon.plan.grouping import admits, family, group_key, partition_by_lamp, same_exposure, sky_pool
 from daemon.plan.planner import rank
 from pipeline.association import CalibrationKey
 from pipeline.headers.descriptors import Descriptors
 
 LONGEST = 7 * 86400.0  # s; no sequence without a pause is longer
-SKY_SECONDS = 900.0  # groups this near may lend each other sky
 
 
 def place(
@@ -73,7 +72,7 @@ def _put(tx: Tx, rule: TriggerRule, key: str, point: Point, setting: Setting) ->
     if simple:  # the first frame stays the first, and nobody else is affected
         _add(tx, group["id"], point.frame_id)
         _arrived(tx, group["id"], max(group["last_ut"], point.ut))
-        _lend(tx, group["pool"], group["id"], point.ut)
+        _lend(tx, group["pool"], group["id"], point.ut, setting.policy)
         return
     _cut_anew(tx, rule, key, near, (key, point), setting)
 
@@ -277,7 +276,7 @@ def _write(
         _arrived(tx, group, last.ut)
     else:
         touch(tx, group)
-    _lend(tx, values["pool"], group, last.ut)
+    _lend(tx, values["pool"], group, last.ut, setting.policy)
 
 
 def _add(tx: Tx, group: int, frame: int) -> None:
@@ -298,7 +297,7 @@ def _arrived(tx: Tx, group: int, last_ut: float) -> None:
     )
 
 
-def _lend(tx: Tx, pool: str, group: int, ut: float) -> None:
+def _lend(tx: Tx, pool: str, group: int, ut: float, policy: Policy) -> None:
     """A new frame may serve as sky for its neighbours in time: mark them."""
     if pool.startswith("sky:"):
         tx.run(
@@ -308,8 +307,8 @@ def _lend(tx: Tx, pool: str, group: int, ut: float) -> None:
             pool,
             group,
             ut - LONGEST,
-            ut + SKY_SECONDS,
-            ut - SKY_SECONDS,
+            ut + policy.borrow_sky_seconds,
+            ut - policy.borrow_sky_seconds,
         )
 
 

@@ -37,14 +37,14 @@ class Claim:
 
 # The group of a claimable job is quiet, and has no other job that runs: so an older version never replaces a
 # newer one.
-_CLAIMABLE = """job j JOIN frame_group g ON g.id = j.group_id
+CLAIMABLE = """job j JOIN frame_group g ON g.id = j.group_id
     WHERE j.state = 'planned' AND g.settled AND NOT g.closed
     AND NOT EXISTS (SELECT 1 FROM job r WHERE r.group_id = j.group_id AND r.state = 'running')"""
 
 
 def is_claimable(db: Reader, skip: Sequence[int], until: int) -> bool:
     """True when `claim` would find a job."""
-    sql = f"SELECT 1 FROM {_CLAIMABLE} AND j.id NOT IN ({placeholders(skip)}) AND j.priority <= ? LIMIT 1"
+    sql = f"SELECT 1 FROM {CLAIMABLE} AND j.id NOT IN ({placeholders(skip)}) AND j.priority <= ? LIMIT 1"
     return db.execute(sql, (*skip, until)).fetchone() is not None
 
 
@@ -75,7 +75,7 @@ def claim(tx: Tx, *, skip: Sequence[int] = (), oldest: bool = False, until: int 
     """
     order = f"j.priority < {BACKLOG}, j.ut" if oldest else "j.priority, j.ut DESC"
     row = tx.one(
-        f"""SELECT j.* FROM {_CLAIMABLE} AND j.id NOT IN ({placeholders(skip)})
+        f"""SELECT j.* FROM {CLAIMABLE} AND j.id NOT IN ({placeholders(skip)})
         AND j.priority <= ? ORDER BY {order}, j.id LIMIT 1""",
         *skip,
         until,
@@ -87,7 +87,7 @@ def claim(tx: Tx, *, skip: Sequence[int] = (), oldest: bool = False, until: int 
 
 def claim_made(tx: Tx, spec: JobSpec) -> Claim | None:
     """Take the job whose specification is the one of a running stack; None when it cannot be taken now."""
-    row = tx.one(f"SELECT j.* FROM {_CLAIMABLE} AND j.key = ?", spec.key)
+    row = tx.one(f"SELECT j.* FROM {CLAIMABLE} AND j.key = ?", spec.key)
     made = spec.to_json() | {"attempt": 0, "staging": "", "group_id": 0}
     if row is None or json.loads(row["spec"]) != json.loads(json.dumps(made)):
         return None

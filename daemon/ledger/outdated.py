@@ -12,10 +12,11 @@ from typing import Any
 
 from daemon.ledger.store import Reader
 from daemon.model.groups import Overrides, Setting, forced_in
+from daemon.model.jobs import REMOVE_FIRST
 
 # Decided by the planner for each group, not by the operator.
 PLANNED = {
-    "removeFirstFrame:remove_first",
+    REMOVE_FIRST,
     "darkCorrect:do_cal",
     "flatCorrect:do_cal",
     "separateSky:ref_sky",

@@ -7,7 +7,6 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from daemon.ledger import decisions, marks
@@ -15,6 +14,7 @@ from daemon.ledger.store import Reader, Tx
 from daemon.ledger.wishes import want_gone, want_nothing
 from daemon.model.decisions import ACCEPT, of_product
 from daemon.model.jobs import JobSpec
+from daemon.model.names import superseded_path
 from daemon.model.publication import DAMAGED, Old
 from daemon.model.records import ProductRecord
 
@@ -87,9 +87,8 @@ def remake(tx: Tx, group: int) -> None:
 
 def as_superseded(products: str, product: int, row: Mapping[str, Any]) -> Old:
     """Note where the file of a superseded product is kept."""
-    folder = Path(products) / row["night"] / "superseded"
     for number in itertools.count(row["version"]):
-        kept = str(folder / f"{row['name']}.v{number:04d}.fits")
+        kept = superseded_path(products, row["night"], row["name"], number)
         if not os.path.lexists(kept) and not os.path.lexists(kept + DAMAGED):
             break
     return Old(product, os.fsdecode(row["path"]), kept, row["sha256"] if product else "")

@@ -18,7 +18,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from daemon import disk
 from daemon.ledger import jobs, marks, world
 from daemon.ledger.products import as_superseded, forget, remake
 from daemon.ledger.store import Reader, Tx
@@ -29,6 +28,7 @@ from daemon.model.publication import Old, PublishPlan
 from daemon.model.rules import DEFAULT_POLICY, Policy
 from daemon.model.states import JobState
 from pipeline.association import CalKind, Candidate
+from pipeline.files import disk
 
 _NAME = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9_.+-]{0,63}")
 _NIGHT = re.compile(r"\d{8}")

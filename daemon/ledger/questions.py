@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from daemon.ledger.jobs import CLAIMABLE
 from daemon.model.files import Signature
 
 Row = dict[str, Any]
@@ -292,10 +293,8 @@ def waits(db: sqlite3.Connection) -> Row:
     arrival, name : when the last frame came, and what it is called
     unread : files that cannot be read, or not yet
     """
-    startable = """SELECT MIN(j.changed) FROM job j JOIN frame_group g ON g.id = j.group_id
-        WHERE j.state = 'planned' AND g.settled AND NOT g.closed"""
     one = {
-        "startable": startable,
+        "startable": f"SELECT MIN(j.changed) FROM {CLAIMABLE}",
         "calibration": "SELECT MIN(changed) FROM job WHERE state = 'waiting'",
         "publishing": "SELECT COUNT(*) FROM intent",
         "made": "SELECT MIN(j.changed) FROM intent i JOIN job j ON j.id = i.job_id",

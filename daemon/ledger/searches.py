@@ -23,10 +23,11 @@ from daemon.ledger import decisions, files, marks, products
 from daemon.ledger.store import Reader, Tx, placeholders
 from daemon.model.decisions import BLAME, of_content
 from daemon.model.groups import Setting
-from daemon.model.jobs import JobSpec, Outcome, digest
+from daemon.model.jobs import REMOVE_FIRST, JobSpec, Outcome, digest
 from daemon.model.names import staging_path
+from daemon.model.rules import TriggerRule
 from daemon.model.states import FileState
-from daemon.plan.halving import FIRST, Search
+from daemon.plan.halving import Search
 from pipeline.headers.descriptors import Descriptors
 
 DEATHS = 3  # of workers with the same frames: the first ones may be the machine's
@@ -47,26 +48,9 @@ def begin(tx: Tx, job: Any, setting: Setting) -> bool:
     )
     if rule is None or _searched(tx, job["group_id"], {row["frame_id"] for row in rows}):
         return False
-    strata: list[list[int]] = [[] for _ in (*rule.ingredients, rule.join)]
-    fixed = []  # sky that was borrowed
-    for row in rows:
-        facts, tags = (
-            Descriptors.from_json(json.loads(row["descriptors"])),
-            frozenset(json.loads(row["tags"])),
-        )
-        kinds = [n for n, i in enumerate(rule.ingredients) if row["own"] and i.takes(tags, facts)]
-        if kinds or (rule.join and not row["own"]):
-            strata[kinds[0] if kinds else -1].append(row["position"])
-        else:
-            fixed.append(row["position"])
-    wanted = [i.at_least for i in rule.ingredients] + [rule.join.at_least if rule.join else 0]
-    least = [i.least for i in rule.ingredients] + [1 if rule.join else 0]
+    strata, fixed = _strata(rows, rule)
     search = Search(tuple(p for stratum in strata for p in stratum), fixed=tuple(fixed))
-    if len(search.suspects) <= sum(wanted) + 1 or not all(
-        len(set(half) & set(stratum)) >= n
-        for half in search.halves()
-        for stratum, n in zip(strata, least, strict=True)
-    ):
+    if not _is_worth_it(search, strata, rule):
         return False
     frames = json.dumps([row["frame_id"] for row in rows])
     tx.run("DELETE FROM search WHERE job_id = ?", job["id"])
@@ -81,6 +65,33 @@ def begin(tx: Tx, job: Any, setting: Setting) -> bool:
     )
     tx.event("halving_begun", job=job["id"], group=job["group_id"], frames=len(search.suspects))
     return True
+
+
+def _strata(rows: Sequence[Any], rule: TriggerRule) -> tuple[list[list[int]], list[int]]:
+    """(positions of the inputs for each ingredient of the rule, and of those of the group that it joins last;
+    positions of what is in every try: sky that was borrowed)."""
+    strata: list[list[int]] = [[] for _ in (*rule.ingredients, rule.join)]
+    fixed = []
+    for row in rows:
+        facts, tags = Descriptors.from_json(json.loads(row["descriptors"])), json.loads(row["tags"])
+        kinds = [n for n, i in enumerate(rule.ingredients) if row["own"] and i.takes(frozenset(tags), facts)]
+        if kinds or (rule.join and not row["own"]):
+            strata[kinds[0] if kinds else -1].append(row["position"])
+        else:
+            fixed.append(row["position"])
+    return strata, fixed
+
+
+def _is_worth_it(search: Search, strata: Sequence[Sequence[int]], rule: TriggerRule) -> bool:
+    """True when enough frames are left without the one to blame, and each half can be reduced alone."""
+    wanted = [i.at_least for i in rule.ingredients] + [rule.join.at_least if rule.join else 0]
+    least = [i.least for i in rule.ingredients] + [1 if rule.join else 0]
+    enough = len(search.suspects) > sum(wanted) + 1
+    return enough and all(
+        len(set(half) & set(stratum)) >= number
+        for half in search.halves()
+        for stratum, number in zip(strata, least, strict=True)
+    )
 
 
 def _searched(tx: Tx, group: int, frames: set[int]) -> bool:
@@ -112,8 +123,8 @@ def next_try(tx: Tx, skip: Sequence[int] = ()) -> tuple[int, int, JobSpec] | Non
     tx.run("UPDATE search SET tries = ? WHERE job_id = ?", tries, row["job_id"])
     spec = JobSpec.from_json(json.loads(job["spec"]))
     parameters = dict(spec.parameters)
-    if parameters.get(FIRST) and 0 not in part:  # the first of the sequence is not among them
-        parameters[FIRST] = False
+    if parameters.get(REMOVE_FIRST) and 0 not in part:  # the first of the sequence is not among them
+        parameters[REMOVE_FIRST] = False
     spec = replace(
         spec,
         key=digest([spec.key, "part", part]),

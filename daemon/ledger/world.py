@@ -13,7 +13,7 @@ from daemon.ledger import decisions
 from daemon.ledger.groups import LONGEST
 from daemon.ledger.store import Reader, Tx
 from daemon.model.groups import Current, Group, Member, Overrides, Setting, forced_in
-from daemon.model.jobs import JobSpec
+from daemon.model.jobs import REMOVE_FIRST, JobSpec
 from daemon.model.names import name_order
 from daemon.model.rules import Join
 from daemon.plan import grouping
@@ -106,7 +106,7 @@ class LedgerWorld:
                 role: tuple(c.key for c in spec.calibrations if c.role == role)
                 for role in {c.role for c in spec.calibrations}
             },
-            remove_first=spec.parameters.get("removeFirstFrame:remove_first"),
+            remove_first=spec.parameters.get(REMOVE_FIRST),
             forced_in=forced_in(spec.parameters),
             remake=row["remake"],
             rejected=rejected,

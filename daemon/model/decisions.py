@@ -82,6 +82,13 @@ def of_product(key: str) -> str:
     return f"product {key}"
 
 
+def parted(subject: str) -> tuple[str, str]:
+    """(kind, what follows it) of a subject: of a judgement, SHA-256 of the pixels and label; of a product,
+    the key of its job."""
+    kind, _, what = subject.partition(" ")
+    return kind, what
+
+
 def in_words(row: Mapping[str, Any]) -> str:
     """As a reason: "rejected by ada: trailed"."""
     done = {REJECT: "rejected", ACCEPT: "accepted"}.get(row["action"], "to blame for a failed job")

@@ -212,4 +212,8 @@ class Look:
         return f"{self.spec.name.rpartition('_')[0]}_{self.kind}"
 
 
+# The parameter by which the planner leaves out the first frame of a sequence: its decision for each group,
+# never the recipe's default.
+REMOVE_FIRST = "removeFirstFrame:remove_first"
+
 CALIBRATION, SCIENCE, BACKLOG = 1, 2, 4  # priorities; 0 and 3 are for first looks and running stacks

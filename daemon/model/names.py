@@ -55,6 +55,21 @@ def staging_path(spec: JobSpec, attempt: int) -> str:
     return str(Path(spec.products) / STAGING / f"{spec.key}.{attempt}")
 
 
+SUPERSEDED = "superseded"  # the folder of a night for products that were replaced
+_VERSION = re.compile(r"(.+)\.v(\d{4,})")
+
+
+def superseded_path(products: str, night: str, name: str, version: int) -> str:
+    """Where a version of a product stays that is not the current one any more."""
+    return str(Path(products) / night / SUPERSEDED / f"{name}.v{version:04d}.fits")
+
+
+def version_of(path: Path) -> tuple[str, int] | None:
+    """(name of the product, version) of a file that is called as `superseded_path` has it."""
+    found = _VERSION.fullmatch(path.stem)
+    return (found[1], int(found[2])) if found else None
+
+
 def look_staging_path(products: Path, key: str, number: int) -> str:
     """Where a first look or a running stack is staged, without ".fits". number : of the look"""
     return str(products / STAGING / f"{key}.look{number}")

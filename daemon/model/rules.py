@@ -159,6 +159,10 @@ DEFAULT_RULES: tuple[TriggerRule, ...] = (
 )
 
 
+# s; a frame of the same programme that is later than the last of a group by more ends the wait for more.
+MOVED_ON = 600.0
+
+
 @dataclass(frozen=True)
 class Policy:
     """Numbers of planning that an operator may want."""

@@ -22,7 +22,7 @@ from daemon.ledger.store import Reader, Tx
 from daemon.ledger.targets import Target
 from daemon.ledger.world import Explained
 from daemon.model import names as model_names
-from daemon.model.decisions import of_content, of_frame, of_judgement, of_product
+from daemon.model.decisions import of_content, of_frame, of_judgement, of_product, parted
 from daemon.model.groups import Overrides, Setting
 from daemon.model.records import JobRecord, ProductRecord
 from daemon.people.whyagain import why_again
@@ -100,7 +100,7 @@ def _file(world: Explained, number: int) -> Answer:
 def _decisions(db: Reader, subjects: Sequence[str]) -> list[Answer]:
     named = [
         {"at": iso(d["at"]), **{k: d[k] for k in ("action", "user", "reason")}}
-        | ({"of": "judgement"} if d["subject"].startswith("judgement ") else {})
+        | ({"of": "judgement"} if parted(d["subject"])[0] == "judgement" else {})
         for d in decisions.about(db, *subjects)
     ]
     return [item for i, item in enumerate(named) if item not in named[:i]]

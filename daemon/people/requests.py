@@ -25,7 +25,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from daemon import disk
 from daemon.ledger import decisions as ledger_decisions
 from daemon.ledger import events
 from daemon.ledger import products as ledger_products
@@ -36,6 +35,7 @@ from daemon.model.plain import check, clean, cleaned, is_path, loads
 from daemon.people import decisions
 from daemon.work import moving
 from pipeline.errors import NiridError
+from pipeline.files import disk
 
 FOLDER = "requests"
 MOST_BYTES = 1 << 16
@@ -64,18 +64,8 @@ def submit(state: Path, request: Mapping[str, Any], clock: Callable[[], float] =
     """Put a request where the daemon finds it; returns its id. OSError when the user may not."""
     place = folder(state)
     name = f"{datetime.fromtimestamp(clock(), UTC):%Y%m%dT%H%M%S.%f}-{secrets.token_hex(4)}"
-    part = place / f".{name}.part"
-    fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-    try:
-        with open(fd, "w", encoding="utf-8") as file:
-            os.fchmod(fd, 0o644)  # whatever the umask: the daemon has to read it
-            json.dump({**cleaned(request), **_as_paths(request)}, file)
-            file.flush()
-            os.fsync(fd)
-        os.replace(part, place / f"{name}.json")
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    text = json.dumps({**cleaned(request), **_as_paths(request)})
+    disk.write_whole(place / f"{name}.json", text.encode(), mode=0o644)  # the daemon has to read it
     disk.sync(place)
     return name
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from daemon.model.jobs import REMOVE_FIRST
 from daemon.model.records import ProductRecord
 
 Answer = dict[str, Any]
@@ -28,7 +29,7 @@ def left_out(spec: Mapping[str, Any], quality: Mapping[str, Any]) -> list[str]:
     """Names of the inputs that are not in a product: the first of a sequence, and frames left out by
     judgement."""
     inputs = [i["name"] for i in spec.get("inputs", [])]
-    first = inputs[:1] if spec.get("parameters", {}).get("removeFirstFrame:remove_first") else []
+    first = inputs[:1] if spec.get("parameters", {}).get(REMOVE_FIRST) else []
     rows = quality.get("frames", [])
     out = {
         r["NAME"]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from daemon.model.groups import Member
+from daemon.model.jobs import REMOVE_FIRST
 from daemon.model.rules import LAMP_TAGS, Ingredient, Join
 from daemon.plan.case import Case, Chosen, without_lost
 from daemon.plan.grouping import angular_offsets, pointings
@@ -71,7 +72,7 @@ def chosen(case: Case, darks: Sequence[Member] = ()) -> Chosen:
             names = ",".join(m.name for m in borrowed)
             parameters["separateSky:ref_sky"] = names
             notes.append(f"sky borrowed from {names}")
-        parameters["removeFirstFrame:remove_first"] = remove
+        parameters[REMOVE_FIRST] = remove
         inputs = inputs + borrowed
     return Chosen(usable, tuple(sorted(inputs, key=lambda m: m.order)), parameters, tuple(notes))
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 
-FIRST = "removeFirstFrame:remove_first"
-
 
 @dataclass(frozen=True)
 class Search:

@@ -18,8 +18,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from daemon.model.groups import Decision, Group, Member, Setting, World
-from daemon.model.jobs import CalInput, Input, JobSpec, digest, job_key
-from daemon.model.rules import TriggerRule
+from daemon.model.jobs import REMOVE_FIRST, CalInput, Input, JobSpec, digest, job_key
+from daemon.model.rules import MOVED_ON, TriggerRule
 from daemon.plan import calibrations, frames
 from daemon.plan.case import Case, Chosen, Matched, gives
 from pipeline import association
@@ -49,7 +49,7 @@ def _decide(group: Group, setting: Setting, world: World) -> Decision:
         remaining = quiet_needed(rule, group.members) - group.quiet_for
         moved_on = (
             group.programme_until is not None
-            and (group.programme_until - group.members[-1].ut).total_seconds() > 600.0
+            and (group.programme_until - group.members[-1].ut).total_seconds() > MOVED_ON
         )
         if moved_on:
             remaining = min(remaining, LANDING_SECONDS - group.quiet_for)
@@ -167,7 +167,7 @@ def _spec(
 ) -> JobSpec:
     recipe = case.recipe
     named = case.primary(chosen.usable)
-    if parameters.get("removeFirstFrame:remove_first"):
+    if parameters.get(REMOVE_FIRST):
         named = chosen.usable[1]
     inputs = tuple(
         Input(m.path, m.name, m.file_sha, m.data_sha, m.facts, m.ut.isoformat()) for m in chosen.inputs

@@ -5,7 +5,6 @@ with its key, its inputs, its calibrations and its parameters. Nothing is reduce
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,22 +16,22 @@ from daemon.ledger.store import Tx
 from daemon.ledger.world import LedgerWorld
 from daemon.model.groups import Overrides, Setting
 from daemon.model.jobs import CalInput, Input, JobSpec, input_key, job_key
+from daemon.model.names import version_of
 from daemon.model.publication import PublishPlan
 from daemon.plan.planner import makes_of
-from daemon.upkeep.provenance import Found
+from daemon.upkeep.provenance import ProductOnDisk
 from daemon.work import moving as work_moving
 from pipeline.association import CalKind, Candidate
 from pipeline.calibrations import caldb
 from pipeline.files.structure import hash_file
 
 _MOST_REMAKES = 100
-_SUPERSEDED = re.compile(r"(.+)\.v(\d{4,})")
 
 
-def settled(found: Sequence[Found]) -> list[Found]:
+def settled(found: Sequence[ProductOnDisk]) -> list[ProductOnDisk]:
     """In order of time, superseded ones first. A publication that was cut short by the loss of the ledger
     has left one product at two places: it is taken where it is current."""
-    by_key: dict[str, Found] = {}
+    by_key: dict[str, ProductOnDisk] = {}
     for item in sorted(found, key=lambda f: f.superseded):
         first = by_key.setdefault(item.key, item)
         if first is not item and first.sha256 == item.sha256:
@@ -41,7 +40,9 @@ def settled(found: Sequence[Found]) -> list[Found]:
     return sorted(by_key.values(), key=lambda f: (not f.superseded, f.written))
 
 
-def adopt(tx: Tx, found: Found, keys: Mapping[str, str], setting: Setting, overrides: Overrides) -> None:
+def adopt(
+    tx: Tx, found: ProductOnDisk, keys: Mapping[str, str], setting: Setting, overrides: Overrides
+) -> None:
     """One product becomes a job that is done. keys : SHA-256 of products on disk -> keys of their jobs"""
     if _moved(tx, found, setting):
         return
@@ -65,13 +66,13 @@ def adopt(tx: Tx, found: Found, keys: Mapping[str, str], setting: Setting, overr
     _say_adopted(tx, job, replace(found, path=path))
 
 
-def _say_adopted(tx: Tx, job: int, found: Found) -> None:
+def _say_adopted(tx: Tx, job: int, found: ProductOnDisk) -> None:
     """Replaces the event of a commit: the job was done long ago."""
     tx.events = [event for event in tx.events if event[0] not in ("job_done", "product_restored")]
     tx.event("product_adopted", job=job, product=str(found.path), key=found.key)
 
 
-def _moved(tx: Tx, found: Found, setting: Setting) -> bool:
+def _moved(tx: Tx, found: ProductOnDisk, setting: Setting) -> bool:
     """A product that the ledger knows at another place, where something else lies by now."""
     known = adoption.product_of(tx, found.key)
     if known is None:
@@ -96,7 +97,7 @@ def _moved(tx: Tx, found: Found, setting: Setting) -> bool:
     return True
 
 
-def _place(tx: Tx, found: Found, group: int, setting: Setting) -> tuple[Path, bool]:
+def _place(tx: Tx, found: ProductOnDisk, group: int, setting: Setting) -> tuple[Path, bool]:
     """Where it lies, and whether it is current: not when it was rejected. An older one is
     superseded by it."""
     if found.superseded:
@@ -118,16 +119,16 @@ def _out_of_the_way(name: str, night: str, path: str, version: int, sha256: str,
     return Path(old.kept)
 
 
-def _version(tx: Tx, found: Found, group: int) -> int:
+def _version(tx: Tx, found: ProductOnDisk, group: int) -> int:
     taken = adoption.versions(tx, group)
-    said = _SUPERSEDED.fullmatch(found.path.stem)
-    number = int(said[2]) if said else max(taken, default=0) + 1
+    said = version_of(found.path)
+    number = said[1] if said else max(taken, default=0) + 1
     while number in taken:
         number += 1
     return number
 
 
-def _inputs(tx: Tx, found: Found) -> tuple[list[Input], list[int | None]]:
+def _inputs(tx: Tx, found: ProductOnDisk) -> tuple[list[Input], list[int | None]]:
     """The raw frames: by their bytes; by name, when the key of all inputs proves that they are the same."""
     rows = [(adoption.frame_of(tx, sha, name), name, sha) for name, sha in found.inputs]
     given = [
@@ -146,7 +147,7 @@ def _inputs(tx: Tx, found: Found) -> tuple[list[Input], list[int | None]]:
     return sure, [frame.number if frame else None for frame, _, _ in rows]
 
 
-def _group(tx: Tx, found: Found, frames: Sequence[int | None], setting: Setting) -> int:
+def _group(tx: Tx, found: ProductOnDisk, frames: Sequence[int | None], setting: Setting) -> int:
     """The group that the product is of: by its GROUPID, else the one that most of its frames are in."""
     known = [frame for frame in frames if frame is not None]
     titles = [rule.title for rule in setting.rules.values() if rule.recipe == found.recipe]
@@ -158,7 +159,7 @@ def _group(tx: Tx, found: Found, frames: Sequence[int | None], setting: Setting)
 
 
 def _spec(
-    tx: Tx, found: Found, inputs: Sequence[Input], keys: Mapping[str, str], setting: Setting
+    tx: Tx, found: ProductOnDisk, inputs: Sequence[Input], keys: Mapping[str, str], setting: Setting
 ) -> JobSpec:
     calibrations = []
     for name, sha, role in found.calibrations:
@@ -190,7 +191,7 @@ def _remake(spec: JobSpec) -> int:
 
 def _makes(
     tx: Tx,
-    found: Found,
+    found: ProductOnDisk,
     group: int,
     frames: Sequence[int | None],
     spec: JobSpec,

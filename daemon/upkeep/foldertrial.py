@@ -7,8 +7,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from daemon.disk import NO_FLUSH
-from daemon.work.moving import NO_LINKS
+from pipeline.files.disk import NO_FLUSH, NO_LINKS
 
 SKEW_SECONDS = 5.0  # between our clock and that of a file system
 

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from daemon.model.jobs import QUALITY
+from daemon.model.jobs import QUALITY, REMOVE_FIRST
+from daemon.model.names import SUPERSEDED, version_of
 from pipeline.association import CalKind
 from pipeline.errors import DamagedFile
 from pipeline.headers.descriptors import Descriptors, describe
 from pipeline.headers.merged import merge
 
-_SUPERSEDED = re.compile(r"(.+)\.v\d{4,}")
-_FIRST = "removeFirstFrame:remove_first"  # always the daemon's decision, never left to the default
-
 
 @dataclass(frozen=True)
-class Found:
-    """key, group : JOBKEY and GROUPID; input_key : of all inputs, by pixels and facts
+class ProductOnDisk:
+    """What a product says of itself.
+
+    key, group : JOBKEY and GROUPID; input_key : of all inputs, by pixels and facts
     inputs : (name, SHA-256 as delivered), in order; calibrations : (name, SHA-256, role)
     parameters : those that were not the recipe's own
     written : seconds since the epoch; ut : of its latest input
@@ -51,7 +50,7 @@ class Found:
     ut: float
 
 
-def read(path: Path, products: Path) -> Found:
+def read(path: Path, products: Path) -> ProductOnDisk:
     """Raises DamagedFile when it is not whole, or does not say which job made it; OSError."""
     try:
         return _read(path, products)
@@ -59,7 +58,7 @@ def read(path: Path, products: Path) -> Found:
         raise DamagedFile(f"{path}: what it says of itself makes no sense: {error}") from error
 
 
-def _read(path: Path, products: Path) -> Found:
+def _read(path: Path, products: Path) -> ProductOnDisk:
     from pipeline.files.read import read_members, read_notes, read_provenance
     from pipeline.files.write import verify_product
 
@@ -70,15 +69,16 @@ def _read(path: Path, products: Path) -> Found:
         raise DamagedFile(f"{path}: its header has no {', '.join(missing)}: it was not made by the daemon")
     provenance, history = read_provenance(path)
     relative = path.relative_to(products)
-    superseded = _SUPERSEDED.fullmatch(path.stem) if "superseded" in relative.parts else None
+    superseded = SUPERSEDED in relative.parts
+    kept = version_of(path) if superseded else None
     recipe, preset = str(cards["RECIPE"]), str(cards["PRESET"])
     image = facts.hdus[facts.image].cards if facts.image else {}
     merged, stamp = merge(cards, image), str(cards.get("DATE", ""))
-    return Found(
+    return ProductOnDisk(
         path=path,
-        name=superseded[1] if superseded else path.stem,
+        name=kept[0] if kept else path.stem,
         night=relative.parts[0],
-        superseded="superseded" in relative.parts,
+        superseded=superseded,
         sha256=facts.file_sha,
         key=str(cards["JOBKEY"]),
         group=str(cards["GROUPID"]),
@@ -113,7 +113,7 @@ def _chosen(
         f"{step}:{name}": value
         for step, values, _ in history
         for name, value in values.items()
-        if f"{step}:{name}" == _FIRST or (step in plain and plain[step].get(name) != value)
+        if f"{step}:{name}" == REMOVE_FIRST or (step in plain and plain[step].get(name) != value)
     }
 
 

@@ -21,7 +21,6 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from daemon import disk
 from daemon.ledger import adoption, contents, files, marks, publications
 from daemon.ledger import decisions as ledger_decisions
 from daemon.ledger import products as ledger_products
@@ -35,6 +34,7 @@ from daemon.model.decisions import (
     in_words,
     of_content,
     of_frame,
+    parted,
     record_from_json,
 )
 from daemon.model.groups import Overrides, Setting
@@ -44,6 +44,7 @@ from daemon.people import requests
 from daemon.upkeep import adopt, provenance
 from daemon.upkeep.audit import product_files
 from pipeline.errors import NiridError
+from pipeline.files import disk
 from pipeline.files.structure import hash_file
 
 if TYPE_CHECKING:
@@ -212,7 +213,7 @@ def _ask_again(tx: Tx, lines: Iterable[Mapping[str, Any]]) -> None:
 def _look_again(tx: Tx, lines: Iterable[Mapping[str, Any]]) -> None:
     """Decisions about products and about the pipeline's judgement that had not taken effect yet."""
     for line in lines:
-        kind, _, what = str(line["subject"]).partition(" ")
+        kind, what = parted(str(line["subject"]))
         if kind == "judgement":
             data_sha, _, label = what.partition(" ")
             for frame in adoption.exposures(tx, label, data_sha):

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from daemon import disk
 from daemon.config.options import Retention
 from daemon.ledger import looks, products
 from daemon.ledger.store import Ledger, Tx
+from pipeline.files import disk
 
 
 def prune(ledger: Ledger, rules: Retention) -> int:

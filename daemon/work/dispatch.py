@@ -58,7 +58,7 @@ class Dispatcher:
     claims: int = 0
     paused: str = ""
     _alone_until: float = float("-inf")
-    _owed: bool = False  # the last to start was a first look; while both wait, looks and jobs alternate
+    _last_was_look: bool = False  # of those started; while both wait, first looks and jobs alternate
     _ended: list[Outcome] = field(default_factory=list)  # told by the engine once, not yet in the ledger
 
     def __post_init__(self, batch: bool, policy: Policy) -> None:
@@ -116,7 +116,7 @@ class Dispatcher:
             if claimed is None:
                 break
             self.claims += 1
-            self._owed = False
+            self._last_was_look = False
             started += 1
             try:
                 self.engine.submit(claimed.job_id, claimed.attempt, claimed.spec)
@@ -151,10 +151,10 @@ class Dispatcher:
     def _look_first(self, looks: Looks) -> int:
         """New frames get their first look before anything else; when many wait, looks and jobs alternate."""
         started = 0
-        while self._free() > 0 and not (self._owed and self._claimable(self.back_off.waiting())):
+        while self._free() > 0 and not (self._last_was_look and self._claimable(self.back_off.waiting())):
             if (look := looks.next_first()) is None:
                 break
-            self._owed = True
+            self._last_was_look = True
             started += self._submit_look(look)
         return started
 

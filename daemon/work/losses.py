@@ -17,11 +17,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from daemon import disk, logs
+from daemon import logs
 from daemon.ledger import products, publications
 from daemon.ledger.store import Ledger, connect_readonly
 from daemon.work.publishing import Publisher
 from pipeline.errors import NiridError
+from pipeline.files import disk
 from pipeline.files.structure import hash_file
 
 LOOK_AGAIN = 30.0  # s, until a product that could not be checked is tried again
@@ -116,12 +117,12 @@ def _draw(path: Path) -> bool:
     png = path.with_suffix(".png")
     part = png.with_name(f".{png.name}.drawn")
     try:
-        preview.save(part, preview.drawn(read_frame(path)))
+        disk.write_whole(part, preview.drawn(read_frame(path)))
         os.link(part, png)
     except FileExistsError:
         return False
     except OSError as error:
-        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EOPNOTSUPP):
+        if error.errno not in disk.NO_LINKS:
             raise
         os.replace(part, png)  # links are refused here
     finally:

@@ -7,15 +7,11 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from daemon.disk import hash_of, make_folder, sync, there
 from daemon.model.publication import DAMAGED, PublishPlan, StagedFileGone
-
-# What file systems say that have no hard links (or none from here to there).
-NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.EXDEV, errno.ENOSYS)
+from pipeline.files.disk import copy_whole, hash_of, link_or_copy, make_folder, sync, there
 
 
 def move_files(plan: PublishPlan, at: Callable[[str], None] = lambda point: None) -> None:
@@ -62,16 +58,8 @@ def _rename(source: Path, target: Path) -> None:
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        _copy(source, target)
+        copy_whole(source, target)
         source.unlink()
-
-
-def _copy(source: Path, target: Path) -> None:
-    """Copy a file so that the target is whole or absent."""
-    temporary = target.with_name(f".{target.name}.tmp")
-    shutil.copyfile(source, temporary)
-    sync(temporary)
-    os.replace(temporary, target)
 
 
 def _keep(old: Path, kept: Path, sha256: str = "") -> None:
@@ -84,12 +72,7 @@ def _keep(old: Path, kept: Path, sha256: str = "") -> None:
         return
     if old.suffix == ".fits":
         _keep(old.with_suffix(".png"), kept.with_suffix(".png"))
-    try:
-        os.link(old, kept)
-    except OSError as error:
-        if error.errno not in NO_LINKS:
-            raise
-        _copy(old, kept)
+    link_or_copy(old, kept)
     sync(kept.parent)
 
 

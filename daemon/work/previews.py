@@ -11,14 +11,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
-from daemon.disk import make_folder
 from daemon.ledger import looks as ledger_looks
 from daemon.ledger.jobs import Claim
 from daemon.ledger.store import Ledger, Log
@@ -27,6 +25,7 @@ from daemon.model.jobs import FIRST_LOOK_NUMBER, SHOWN, JobSpec, Look, Outcome, 
 from daemon.model.names import FIRST, QUICKLOOK, RUNNING, look_staging_path, night_of, paths, stem_of
 from daemon.plan.previews import early
 from daemon.work.runningstack import RunningStack, discard
+from pipeline.files.disk import link_or_copy, make_folder, replacing
 
 PAUSE = 0.3  # s without a new frame before a stack is begun: several may be landing together
 MOST_WAITING = 8  # first looks that may wait; older ones are dropped, as observers want the newest
@@ -232,7 +231,8 @@ class Looks:
             left = list(self.products.glob(f"*/{QUICKLOOK}/*"))
         for path in left:
             if path.name.startswith("."):  # was being put there
-                self._remove(path)
+                with contextlib.suppress(OSError):  # another start tidies
+                    path.unlink(missing_ok=True)
                 continue
             name = f"{path.stem.rpartition('_')[0]}.fits"
             with ledger.read() as db:
@@ -288,16 +288,6 @@ def remove(path: Path) -> bool:
 
 
 def _put(source: Path, target: Path) -> None:
-    """The same file under a second name, in place of what lies there; a copy where links are refused."""
-    part = target.with_name(f".{target.name}")
-    part.unlink(missing_ok=True)
-    try:
-        try:
-            os.link(source, part)
-        except OSError:
-            shutil.copyfile(source, part)
-        os.replace(part, target)
-    except OSError:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise
+    """The same file under a second name, in place of what lies there."""
+    with replacing(target, flush=False, alone=True) as part:
+        link_or_copy(source, part, flush=False)

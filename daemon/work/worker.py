@@ -29,6 +29,7 @@ from daemon.model.jobs import QUALITY, SHOWN, JobSpec, Ticket, input_key
 from pipeline import produce
 from pipeline.errors import StopRequested
 from pipeline.files import preview
+from pipeline.files.disk import write_whole
 from pipeline.files.read import plain_rows
 from pipeline.files.scratch import planes_on_disk
 from pipeline.files.structure import hash_file, read_structure
@@ -140,7 +141,7 @@ def run(job: Mapping[str, Any], should_stop: Callable[[], bool]) -> dict[str, An
 def _draw_running(spec: JobSpec, frame: Frame) -> None:
     """A running stack may become the product: its own picture, called as the file it is shown beside."""
     named = frame.evolve(name=f"{spec.name.rpartition('_')[0]}_running.fits")
-    preview.save(Path(f"{spec.staging}{SHOWN}"), preview.drawn(named))
+    write_whole(Path(f"{spec.staging}{SHOWN}"), preview.drawn(named))
 
 
 def _room_for(inputs: Sequence[Source], folder: Path) -> contextlib.AbstractContextManager[Keep]:

@@ -9,7 +9,6 @@ same bytes (of one release of Pillow, for the caption). Pillow is imported only 
 
 from __future__ import annotations
 
-import os
 import struct
 import zlib
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.files.disk import write_whole
 from pipeline.files.outputs import PICTURE_MARK
 from pipeline.files.structure import Path
 from pipeline.frame import NO_DATA, FloatImage, Frame
@@ -38,7 +38,7 @@ def write_preview(path: Path, frame: Frame, *, caption: str = "") -> None:
     path : written through a new file beside it, so that a half-written picture is never seen
     caption : replaces the one made from the header
     """
-    save(path, drawn(frame, caption=caption))
+    write_whole(path, drawn(frame, caption=caption))
 
 
 def drawn(frame: Frame, *, caption: str = "") -> bytes:
@@ -65,7 +65,7 @@ def raw_beside_stack(raw_path: Path, product_path: Path, path: Path) -> None:
     both = Image.new("L", (panels[0].width + 8 + panels[1].width, PANEL + STRIP), 255)
     both.paste(panels[0], (0, 0))
     both.paste(panels[1], (panels[0].width + 8, 0))
-    save(path, _png(np.asarray(both)))
+    write_whole(path, _png(np.asarray(both)))
 
 
 def kind_of(frame: Frame) -> str:
@@ -184,19 +184,3 @@ def _png(grey: Grey) -> bytes:
         struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
         for name, data in chunks
     )
-
-
-def save(path: Path, picture: bytes) -> None:
-    """Put a picture at its place, whole and flushed. Raises OSError, and leaves nothing then."""
-    folder, name = os.path.split(os.fspath(path))
-    part = os.path.join(folder, f".{name[:200]}.{os.getpid()}.part")
-    try:
-        with open(part, "wb") as file:
-            file.write(picture)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except BaseException:
-        if os.path.lexists(part):
-            os.unlink(part)
-        raise

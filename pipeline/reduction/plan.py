@@ -1,4 +1,4 @@
-"""A reduction, decided: `plan_run` looks at headers only, `Plan.execute` reads, reduces and writes."""
+"""A reduction, decided: `plan_run` looks at headers only, `PlannedRun.execute` reads, reduces and writes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from pipeline.toolkit.dataset import Dataset
 
 
 @dataclass(frozen=True)
-class Plan:
+class PlannedRun:
     """Everything decided: what goes in, with which parameters; nothing read yet."""
 
     bound: BoundRecipe
@@ -102,7 +102,7 @@ def plan_run(
     mode: str = "sq",
     strict: bool = False,
     warnings: Sequence[str] = (),
-) -> Plan:
+) -> PlannedRun:
     """Decide everything.
 
     user : role -> path, before any database
@@ -125,7 +125,7 @@ def plan_run(
     choice = choose(bound, used, names, {**user, **by_path}, where, mode=mode, strict=strict)
     inputs = run_all(lambda ad: Source(ad.path, names[ad.path], hash_file(Path(ad.path))), frames)
     ends = [ad.facts.ut_end for ad in frames if ad.facts.ut_end]
-    return Plan(
+    return PlannedRun(
         recipe.bind({**overrides, **choice.without}, preset),
         tuple(inputs),
         tuple(choice.calibrations),

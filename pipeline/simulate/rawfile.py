@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
 from astropy.io import fits
 
-from pipeline.files import outputs
+from pipeline.files import disk, outputs
 
 
 def write_fits(path: Path, units: list[tuple[fits.Header, npt.NDArray[Any] | None]]) -> None:
@@ -26,6 +25,4 @@ def write_fits(path: Path, units: list[tuple[fits.Header, npt.NDArray[Any] | Non
     if outputs.same_bytes(path, content):  # the same night once more
         return
     outputs.check(path, "raw")
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(content)
-    os.replace(part, path)
+    disk.write_whole(path, content, flush=False, alone=True)

@@ -31,7 +31,6 @@ import datetime as dt
 import math
 import operator
 import re
-import typing
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn
@@ -97,6 +96,7 @@ class _Node(NamedTuple):
     """A piece of the expression.
 
     value : what it is for a frame; name : of the descriptor that it is, if it is one; items : of a list
+    constant : what it is for every frame, of a text, a number, a time
     """
 
     value: Callable[[Described], Any]
@@ -104,6 +104,7 @@ class _Node(NamedTuple):
     column: int
     name: str = ""
     items: tuple[_Node, ...] = ()
+    constant: Any = None
 
 
 class _Parser:
@@ -270,23 +271,18 @@ class _Parser:
     def known(self, left: _Node, right: _Node) -> None:
         """A warning where a descriptor is compared with a word that it never is."""
         for named, word in ((left, right), (right, left)):
-            if named.name and not word.name and word.kind == "text":
-                value = word.value(typing.cast(Described, None))  # a constant: it asks no frame
-                if problem := vocabulary.unknown(named.name, value):
-                    self.warnings.append(problem)
+            if not named.name or word.name or word.kind != "text":
+                continue
+            if problem := vocabulary.unknown(named.name, word.constant):
+                self.warnings.append(problem)
 
     def alike(self, left: _Node, right: _Node) -> tuple[_Node, _Node]:
         """Both of one kind: text beside a date is read as one. Raises where they never can be."""
         for one, other in ((left, right), (right, left)):
             clock = other.kind in ("date", "time", "datetime")
             if clock and not one.name and one.kind != other.kind and one.kind in ("text", "date", "datetime"):
-                value = one.value(typing.cast(Described, None))  # a constant: it asks no frame
-                spelled = (
-                    value if isinstance(value, str) else value.isoformat(*[" "] * (one.kind == "datetime"))
-                )
-                read = one._replace(
-                    value=_always(self.clock(spelled, other.kind, one.column)), kind=other.kind
-                )
+                when = self.clock(str(one.constant), other.kind, one.column)
+                read = one._replace(value=_always(when), kind=other.kind, constant=when)
                 return (read, other) if one is left else (other, read)
         if left.kind != right.kind and not {left.kind, right.kind} & {"any", "None"}:
             named, value = (left, right) if left.name else (right, left)
@@ -336,4 +332,4 @@ def _always(value: Any) -> Callable[[Described], Any]:
 
 
 def _constant(value: Any, kind: Kind, token: Token) -> _Node:
-    return _Node(_always(value), kind, token.column)
+    return _Node(_always(value), kind, token.column, constant=value)

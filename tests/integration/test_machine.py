@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from daemon import disk, logs
+from daemon import logs
 from daemon.config import load
 from daemon.engine import WorkersDoNotStart, compiled
 from daemon.engine.local import LocalEngine
@@ -21,7 +21,7 @@ from daemon.upkeep import schedule
 from daemon.work import diskguard, moving
 from daemon.work.diskguard import DiskGuard
 from pipeline.errors import ConfigError
-from pipeline.files import places
+from pipeline.files import disk, places
 from tests.night import FakeEngine, frame
 
 

@@ -19,7 +19,6 @@ from unittest.mock import patch
 
 import peewee as pw
 
-from daemon import disk
 from daemon.arrivals import read as arrivals_read
 from daemon.arrivals import settle, sweep
 from daemon.arrivals.intake import Landing
@@ -31,7 +30,7 @@ from daemon.model.states import JOB_TRANSITIONS, JobState
 from daemon.work import dispatch, moving
 from daemon.work.dispatch import Dispatcher
 from daemon.work.publishing import Publisher
-from pipeline.files import streams, structure
+from pipeline.files import disk, streams, structure
 from tests.prove import world as worlds
 from tests.prove.counts import Counts
 from tests.prove.crash import crashes, errors

@@ -27,7 +27,7 @@ from daemon.model.names import QUICKLOOK, STAGING
 from daemon.people.requests import Requests
 from daemon.upkeep import provenance, rebuild, retention
 from daemon.upkeep.audit import audit, is_clean
-from daemon.upkeep.provenance import Found
+from daemon.upkeep.provenance import ProductOnDisk
 from daemon.work.dispatch import Dispatcher
 from daemon.work.previews import Looks
 from tests.fitsfiles import header_bytes, padded
@@ -149,12 +149,12 @@ class Engine(FakeEngine):
         }
 
 
-def read_product(path: Path, products: Path) -> Found:
+def read_product(path: Path, products: Path) -> ProductOnDisk:
     """Stands for `daemon.upkeep.provenance.read`: what `Engine.stage` has written beside it."""
     content = path.read_bytes()
     spec = JobSpec.from_json(json.loads(path.with_suffix(".png").read_text()))
     superseded = "superseded" in path.parts
-    return Found(
+    return ProductOnDisk(
         path=path,
         name=path.stem.rpartition(".v")[0] if superseded else path.stem,
         night=path.relative_to(products).parts[0],

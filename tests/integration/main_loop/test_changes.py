@@ -3,6 +3,7 @@
 import json
 
 from daemon.ledger import contents, files, questions
+from daemon.model.rules import Policy
 from daemon.model.states import FileState
 from tests.night import FINAL, FakeEngine, example1, frame
 
@@ -77,6 +78,23 @@ def test_sky_that_comes_later_is_borrowed_and_remakes(daemons):
     daemon.run(600)
     made = dict(json.loads(daemon.current()["N20160102S0002_image"])["parameters"])
     assert made["separateSky:ref_sky"] == "N20160102S0011.fits"
+
+
+def test_sky_is_borrowed_from_as_far_as_the_policy_says_whichever_comes_first(daemons):
+    """It once was 900 s for sky that came later, whatever the policy said."""
+    night = example1()
+    science = [frame("science", n, 30 * n, ra=148.0) for n in range(1, 7)]
+    sky = frame("science", 200, 6000, ra=148.0, dec=10.05, observation_id="GN-2015B-Q-1-sky")
+    made = []
+    for landing in ([sky], science), (science, [sky]):
+        daemon = daemons(policy=Policy(borrow_sky_seconds=7200.0))
+        daemon.land(*night[15:45])
+        for frames in landing:
+            daemon.land(*frames)
+            daemon.run(600)
+        product = json.loads(daemon.current()["N20160102S0002_image"])
+        made.append(dict(product["parameters"]).get("separateSky:ref_sky"))
+    assert made == ["N20160102S0200.fits"] * 2
 
 
 def test_a_producer_that_fails_lets_its_waiters_go_on(daemons):

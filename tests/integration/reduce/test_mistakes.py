@@ -121,7 +121,7 @@ def test_a_store_that_is_the_daemons_is_refused_first(work, night):
     assert written(work) == {"state"}
 
 
-@pytest.mark.parametrize("where", ["produce.verify_product", "files.preview.drawn", "files.preview.save"])
+@pytest.mark.parametrize("where", ["produce.verify_product", "files.preview.drawn", "files.disk.write_whole"])
 def test_a_product_that_does_not_come_out_right_leaves_what_was_there(work, night, monkeypatch, where):
     (work / DARK).write_bytes(b"the one before")
 

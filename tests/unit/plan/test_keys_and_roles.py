@@ -5,11 +5,13 @@ from datetime import timedelta
 
 import pytest
 
+from daemon.ledger.outdated import PLANNED
 from daemon.model.groups import Point
 from daemon.model.names import canonical_name, name_order, night_of
 from daemon.model.rules import DEFAULT_RULES
 from daemon.plan.grouping import admits, partition, role_of
 from pipeline.association import CalKind
+from pipeline.recipes import RECIPES as REAL
 from tests.night import NIGHT, describe
 from tests.unit.plan.helpers import (
     DARK,
@@ -162,3 +164,7 @@ def test_names_and_nights():
     assert night_of("N20160102S0270.fits", NIGHT + timedelta(days=9)) == "20160102"
     assert night_of("copy.fits", NIGHT) == "20160102"
     assert replace(SCIENCE[0], name="../../.evil name;.fits").stem == "_.._.evil_name_"
+
+
+def test_what_the_planner_decides_for_each_group_are_parameters_of_the_recipe():
+    assert {name for name in PLANNED if not REAL["reduce"].has(name)} == set()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon import disk, instance, limits
+from daemon import instance, limits
 from daemon.arrivals.sweep import Index
 from daemon.config import load
 from daemon.config.options import Config
@@ -21,6 +21,7 @@ from daemon.upkeep import audit
 from daemon.work import diskguard, moving
 from daemon.work.diskguard import DiskGuard
 from pipeline.errors import NiridError
+from pipeline.files import disk
 
 
 def settings(tmp_path):
