@@ -212,6 +212,7 @@ FLOORS = {
         {"guard", "systemd", "logs", "signals", "filesystems", "config"},
         {"instance", "owner", "disk", "limits"},
         {"plan", "engine"},
+        {"judgement"},
         {"ledger"},
         {"arrivals", "work"},
         {"people", "demo"},
