@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from daemon.model.groups import Current, forced_in
-from daemon.model.jobs import JobSpec
+from daemon.model.jobs import REMOVE_FIRST, JobSpec
 from daemon.plan.case import Case, Matched
 from pipeline import association
 from pipeline.association import CalKind, Candidate, Found, Match, NotApplicable
@@ -91,7 +91,7 @@ def remake_wanted(
     used has been withdrawn), a new release or override not by itself.
     """
     content = tuple((i.data_sha, i.facts) for i in spec.inputs)
-    first = spec.parameters.get("removeFirstFrame:remove_first")
+    first = spec.parameters.get(REMOVE_FIRST)
     same = content == current.inputs and first == current.remove_first
     same = same and forced_in(spec.parameters) == current.forced_in
     if not same or case.group.remake != current.remake:
