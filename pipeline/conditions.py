@@ -117,7 +117,7 @@ def image_quality(
     delivered = _bin("IQ", fwhm * zenith, limits)
     rank = percentile_of_nights(fwhm * zenith, wavelength) if wavelength else None
     known = f"{value:.2f} ± {spread:.2f}″{' at zenith' if at_zenith else ' on the source'}"
-    known += f", {rank:.0f}th percentile of 2004 to 2024" if rank is not None else ""
+    known += f", percentile {rank:.0f} of 2004 to 2024" if rank is not None else ""
     return _compared("IQ", value, spread, asked, _limit(asked, limits, OLD_IQ), delivered, known, "″")
 
 
@@ -152,8 +152,9 @@ def background(magnitude: float | None, usual: tuple[float, float] | None, asked
 
 def water(asked: Asked) -> Verdict:
     """Water vapour, which images do not show."""
-    state: State = "not measured" if asked.known else "not asked"
-    words = f"{_name('WV', asked)} asked: cannot be seen in images" if asked.known else "WV not asked"
+    wanted = asked.known and asked.percentile != ANY
+    state: State = "not measured" if wanted else "not asked"
+    words = f"{_name('WV', asked)} asked: cannot be seen in images" if wanted else "WV not asked"
     return Verdict("WV", state, words, asked=_name("WV", asked))
 
 

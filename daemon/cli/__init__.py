@@ -137,6 +137,7 @@ def _add_commands() -> None:
         service,
         status,
         toolkit,
+        verdict,
     )
 
     for command in (
@@ -145,6 +146,8 @@ def _add_commands() -> None:
         doctor.doctor,
         status.status,
         missing.missing,
+        verdict.verdict,
+        verdict.trend,
         health.health,
         report.ledger,
         report.audit,

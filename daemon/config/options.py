@@ -142,6 +142,19 @@ class Override:
 
 
 @dataclass(frozen=True)
+class ConditionsRequest:
+    """What a programme asks of the night, where its headers do not say; percentiles, or numbers."""
+
+    program: str = bounded("", doc="GN-2015B-Q-31; a * at the end stands for anything")
+    iq: int | None = bounded(None, ge=1, le=100, doc="percentile of image quality, as 70")
+    cc: int | None = bounded(None, ge=1, le=100, doc="percentile of cloud cover")
+    bg: int | None = bounded(None, ge=1, le=100, doc="percentile of background")
+    wv: int | None = bounded(None, ge=1, le=100, doc="percentile of water vapour")
+    iq_arcsec: float | None = bounded(None, gt=0, doc="FWHM on the source, arcsec, instead of iq")
+    cloud_mag: float | None = bounded(None, gt=0, doc="extinction by cloud, magnitudes, instead of cc")
+
+
+@dataclass(frozen=True)
 class Config:
     """Everything an operator may choose."""
 
@@ -157,6 +170,7 @@ class Config:
     log: Log = Log()
     trigger: tuple[TriggerRule, ...] = DEFAULT_RULES
     override: tuple[Override, ...] = ()
+    request: tuple[ConditionsRequest, ...] = ()
     origins: Mapping[str, Origin] = field(default_factory=dict, repr=False, compare=False)
     path: str = field(default="", compare=False)  # of the file; empty when there is none
     cache: str = field(default="", compare=False)  # of the service, for a command beside it

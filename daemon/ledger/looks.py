@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from daemon.ledger import questions
+from daemon.ledger import measures, questions
 from daemon.ledger.store import Ledger, LedgerBusy, Reader, Tx, placeholders
 from daemon.model.jobs import Look, Outcome, Ticket
 from daemon.model.names import FIRST
@@ -87,6 +87,8 @@ def ended(ledger: Ledger, outcome: Outcome, job: int | None) -> None:
             json.dumps(list(result.get("notes") or ())),
             outcome.ticket.number,
         )
+        if outcome.ending == "done":
+            measures.record_look(tx, outcome.ticket.number, result.get("quality") or {})
 
     with contextlib.suppress(LedgerBusy):
         ledger.write(write)
@@ -101,6 +103,10 @@ def _in_short(quality: Mapping[str, Any]) -> dict[str, Any]:
 
 def forget(tx: Tx, days: float) -> None:
     """Rows of looks that are older go."""
+    tx.run(
+        """DELETE FROM measure WHERE subject = 'look' AND number IN (SELECT id FROM look WHERE began < ?)""",
+        tx.now - days * DAY,
+    )
     tx.run("DELETE FROM look WHERE began < ?", tx.now - days * DAY)
 
 

@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from daemon.ledger import jobs, marks, world
+from daemon.ledger import jobs, marks, measures, world
 from daemon.ledger.products import as_superseded, forget, remake
 from daemon.ledger.store import Reader, Tx
 from daemon.ledger.wishes import want_nothing
@@ -260,7 +260,8 @@ def _record(tx: Tx, plan: PublishPlan, job: Any) -> None:
             plan.restored,
         )
     else:
-        tx.insert(
+        quality = plan.result.get("quality") or {}
+        product = tx.insert(
             "product",
             job_id=plan.job,
             group_id=job["group_id"],
@@ -272,8 +273,9 @@ def _record(tx: Tx, plan: PublishPlan, job: Any) -> None:
             current=1,
             published=tx.now,
             notes=json.dumps(plan.result.get("notes") or []),
-            quality=json.dumps(plan.result.get("quality") or {}),
+            quality=json.dumps(quality),
         )
+        measures.record_product(tx, product, plan.job, quality, job["makes_key"], job["ut"])
 
 
 def _record_kept(tx: Tx, old: Old, lost: str = "its file was gone, or damaged, when it was replaced") -> None:

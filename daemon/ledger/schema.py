@@ -242,6 +242,22 @@ def models(db: pw.Database) -> SimpleNamespace:
         error = pw.TextField()
         job_id = pw.IntegerField(null=True)  # that has become the product
 
+    class Measure(Base):
+        """A number about a product, a look or a frame: `daemon.ledger.measures`."""
+
+        subject = pw.TextField()  # product, look or frame
+        number = pw.IntegerField()  # the row of that table
+        name = pw.TextField()
+        value = pw.DoubleField()
+        error = pw.DoubleField(null=True)
+        unit = pw.TextField()
+        key = pw.TextField()  # the setting: camera and filter, or the key of a master
+        at = pw.DoubleField()  # of the exposure
+
+        class Meta:
+            primary_key = pw.CompositeKey("subject", "number", "name")
+            indexes = ((("name", "key", "at"), False), (("name", "at"), False))
+
     class Decision(Base):
         """What a person decided, once a request and thing; `files` that are to move are in `moves`."""
 

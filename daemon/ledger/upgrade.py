@@ -19,7 +19,7 @@ from pipeline.errors import ConfigError, NiridError
 from pipeline.files.places import readonly_uri
 
 COMPONENT = "ledger"
-VERSION = 4
+VERSION = 5
 # {version: what makes the next one of it}; tables and indexes that are missing are made anyhow
 STEPS = {
     1: ("DROP INDEX IF EXISTS job_makes_key", "DROP INDEX IF EXISTS job_state_priority_ut"),
@@ -33,6 +33,7 @@ STEPS = {
         'CREATE INDEX "job_calibration_job_id" ON "job_calibration" ("job_id")',
         'CREATE INDEX "job_calibration_ident" ON "job_calibration" ("ident")',
     ),
+    4: (),  # a new table: measure
 }
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
-from pipeline import niri
+from pipeline import conditions, niri
 from pipeline.headers import times
 from pipeline.headers.merged import FACT_CARDS
 from pipeline.headers.values import Cards, angle, number, pixel_scale, sane_wcs, text
@@ -77,6 +77,11 @@ class Descriptors:
     raw_cc: int | None = None
     raw_bg: int | None = None
     raw_wv: int | None = None
+    req_iq: int | None = None
+    req_cc: int | None = None
+    req_bg: int | None = None
+    req_wv: int | None = None
+    ao_seeing: float | None = None  # arcsec, natural seeing before adaptive optics
 
     @property
     def filter_pretty(self) -> str:
@@ -182,12 +187,18 @@ def describe(cards: Cards, *, shape: tuple[int, int] | None = None, filename: st
         raw_cc=_percentile(cards, "RAWCC"),
         raw_bg=_percentile(cards, "RAWBG"),
         raw_wv=_percentile(cards, "RAWWV"),
+        req_iq=_percentile(cards, "REQIQ"),
+        req_cc=_percentile(cards, "REQCC"),
+        req_bg=_percentile(cards, "REQBG"),
+        req_wv=_percentile(cards, "REQWV"),
+        ao_seeing=_positive(cards, "AOSEEING"),
     )
 
 
 # What `describe` looks at; marks that steps leave (GEM-TLM, roles) are no part of it.
 _READ = frozenset(FACT_CARDS) - {"GEM-TLM", "OBJFRAME", "SKYFRAME"} | {
-    "RAWGEMQA", "RAWPIREQ", "RAWIQ", "RAWCC", "RAWBG", "RAWWV",
+    "RAWGEMQA", "RAWPIREQ", "RAWIQ", "RAWCC", "RAWBG", "RAWWV", "REQIQ", "REQCC", "REQBG",
+    "REQWV", "AOSEEING",
 }  # fmt: skip
 
 
@@ -339,8 +350,9 @@ def _qa_state(cards: Cards) -> str:
 
 
 def _percentile(cards: Cards, key: str) -> int | None:
-    value = text(cards, key) or ""
-    if value == "Any":
-        return 100
-    found = re.fullmatch(r"(\d+)-percentile", value)
-    return int(found[1]) if found else None
+    return conditions.percentile(text(cards, key))
+
+
+def _positive(cards: Cards, key: str) -> float | None:
+    value = number(cards, key)
+    return value if value is not None and value > 0 else None

@@ -165,7 +165,7 @@ def test_a_database_of_the_first_schema_is_brought_up_to_date(tmp_path):
     ledger = Ledger(old)
     assert len(states(ledger)) == len(example1())
     with ledger.read() as db:
-        assert db.execute("SELECT version FROM schema WHERE component = 'ledger'").fetchone()[0] == 4
+        assert db.execute("SELECT version FROM schema WHERE component = 'ledger'").fetchone()[0] == 5
         assert sum(row["pk"] > 0 for row in db.execute("PRAGMA table_info(job_calibration)")) == 3
     ledger.close()
     assert indexes(old) == indexes(fresh)

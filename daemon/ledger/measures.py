@@ -1,0 +1,129 @@
+"""Measures in the ledger: one table of numbers about frames, products and looks, each with its error.
+
+    record(tx, "product", id, at, "f6 K(prime)", of_image(quality))    # in the transaction that publishes it
+    trend(db, "fwhm", key="f6 K(prime)", since=at)                     # in order of time, by index
+    of(db, "frame", id)                                                # {name: Measure}
+
+`of` is product, look or frame, and `number` the row of that table. A frame has the measures of its first
+look until a product that holds it says better.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from daemon.ledger.store import Reader, Tx
+from daemon.model.measures import Measure, Point, of_frame, of_image, setting_of
+from daemon.model.names import FIRST
+from pipeline.headers.descriptors import Descriptors
+
+
+def record(tx: Tx, of: str, number: int, at: float, key: str, measures: Iterable[Measure]) -> None:
+    """Keep these measures; one of the same name is replaced. at : of the exposure, seconds since the epoch"""
+    for one in measures:
+        tx.run(
+            "INSERT OR REPLACE INTO measure VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            of, number, one.name, one.value, one.error, one.unit, key, at,
+        )  # fmt: skip
+
+
+def record_product(tx: Tx, product: int, job: int, quality: Mapping[str, Any], makes: str, at: float) -> None:
+    """Keep what a product says of itself, and of each frame in it.
+
+    makes : the key of the calibration that it is, "" of an image; at : of its latest input
+    """
+    frames = tx.rows(
+        """SELECT f.id, f.name, f.ut, f.descriptors FROM job_input i JOIN frame f ON f.id = i.frame_id
+        WHERE i.job_id = ? ORDER BY i.position""",
+        job,
+    )
+    key = makes or _setting(frames)
+    record(tx, "product", product, at, key, of_image(quality))
+    rows = {str(row.get("NAME", "")).strip(): row for row in quality.get("frames") or ()}
+    for frame in frames:
+        row = rows.get(frame["name"])
+        if row is not None and frame["ut"] is not None:
+            record(tx, "frame", frame["id"], frame["ut"], key, of_frame(row))
+
+
+def record_look(tx: Tx, look: int, quality: Mapping[str, Any]) -> None:
+    """Keep what a first look or a running stack says; a first look speaks for its frame."""
+    row = tx.one("SELECT kind, frames, began, group_id FROM look WHERE id = ?", look)
+    names = json.loads(row["frames"]) if row else []
+    if row is None or not names:
+        return
+    frames = tx.rows(
+        """SELECT f.id, f.ut, f.descriptors FROM membership m JOIN frame f ON f.id = m.frame_id
+        WHERE m.group_id = ? AND f.name = ?""",
+        row["group_id"],
+        names[-1],
+    )
+    at = frames[0]["ut"] if frames and frames[0]["ut"] is not None else row["began"]
+    key, measures = _setting(frames), list(of_image(quality))
+    record(tx, "look", look, at, key, measures)
+    if frames and row["kind"] == FIRST:
+        record(tx, "frame", frames[0]["id"], at, key, measures)
+
+
+def _setting(frames: Sequence[Any]) -> str:
+    return setting_of(Descriptors.from_json(json.loads(frames[0]["descriptors"]))) if frames else ""
+
+
+def of(db: Reader, subject: str, number: int) -> dict[str, Measure]:
+    """Everything that is known of one subject, by name."""
+    rows = db.execute(
+        "SELECT name, value, error, unit FROM measure WHERE subject = ? AND number = ?", (subject, number)
+    )
+    return {row[0]: Measure(*row) for row in rows}
+
+
+def of_frames(db: Reader, begin: float, end: float) -> dict[int, dict[str, Measure]]:
+    """Of every frame taken between two times: {number of the frame: {name: Measure}}."""
+    found: dict[int, dict[str, Measure]] = {}
+    rows = db.execute(
+        """SELECT m.number, m.name, m.value, m.error, m.unit FROM frame f
+        JOIN measure m ON m.subject = 'frame' AND m.number = f.id WHERE f.ut >= ? AND f.ut < ?""",
+        (begin, end),
+    )
+    for number, *values in rows:
+        found.setdefault(number, {})[values[0]] = Measure(*values)
+    return found
+
+
+def frames_of_group(db: Reader, group: int) -> list[tuple[str, float, Descriptors, dict[str, Measure]]]:
+    """(name, time, descriptors, measures) of the usable frames of a group, in order of time."""
+    rows = db.execute(
+        """SELECT f.id, f.name, f.ut, f.descriptors FROM membership m JOIN frame f ON f.id = m.frame_id
+        WHERE m.group_id = ? AND f.usable AND f.ut IS NOT NULL ORDER BY f.ut, f.id""",
+        (group,),
+    ).fetchall()
+    return [
+        (name, ut, Descriptors.from_json(json.loads(facts)), of(db, "frame", number))
+        for number, name, ut, facts in rows
+    ]
+
+
+def trend(
+    db: Reader, name: str, *, key: str | None = None, since: float = 0.0, most: int = 5000
+) -> list[Point]:
+    """One measure in order of time, the latest `most`; key : one setting only."""
+    rows = db.execute(
+        f"""SELECT subject, number, key, at, name, value, error, unit FROM measure WHERE name = ? AND at >= ?
+        {"AND key = ?" if key is not None else ""} ORDER BY at DESC, subject, number LIMIT ?""",
+        (name, since, *([key] if key is not None else []), most),
+    ).fetchall()
+    return [Point(of, number, key, at, Measure(*measure)) for of, number, key, at, *measure in reversed(rows)]
+
+
+def names(db: Reader) -> list[str]:
+    """Every measure that something has."""
+    return [row[0] for row in db.execute("SELECT DISTINCT name FROM measure ORDER BY name")]
+
+
+def keys(db: Reader, name: str) -> list[str]:
+    """The settings in which a measure is known."""
+    return [
+        row[0] for row in db.execute("SELECT DISTINCT key FROM measure WHERE name = ? ORDER BY key", (name,))
+    ]

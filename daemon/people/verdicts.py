@@ -1,0 +1,110 @@
+"""Whether the night was what was asked for, as people ask it.
+
+answer(db, None, requests, now)        # what `nirid verdict` shows: a row for each sequence of the night
+of_group(db, 7, requests)              # the same of one sequence, with its frames
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from daemon.config.options import ConditionsRequest
+from daemon.judgement import nights
+from daemon.judgement.nights import Judged, Request
+from daemon.ledger import measures as ledger_measures
+from daemon.ledger.answers import current_product
+from daemon.ledger.store import Reader
+from daemon.people import tonight
+from pipeline.conditions import Asked, Verdict
+
+Answer = dict[str, Any]
+
+
+def answer(db: Reader, night: str | None, requests: Sequence[ConditionsRequest], now: float) -> Answer:
+    """Plain data: the night, and a row for each of its sequences of objects. now : seconds since the epoch"""
+    named, rows = tonight.sequences(db, night, now)
+    groups = [row for row in rows if row["role"] in ("science", "standard")]
+    return {"night": named, "sequences": [of_group(db, row["group"], requests) for row in groups]}
+
+
+def of_group(
+    db: Reader, group: int, requests: Sequence[ConditionsRequest], *, frames: bool = False
+) -> Answer:
+    """The verdicts on one sequence: {"IQ": {...}, "CC": ..., "suggested": ...}; frames : with each
+    frame's."""
+    judged = [Judged(*row) for row in ledger_measures.frames_of_group(db, group)]
+    if not judged:
+        return {"group": group, "frames": 0, "verdicts": {}}
+    facts = judged[-1].facts
+    asked = nights.request_of(facts, configured(requests, facts.program_id))
+    product = current_product(db, group)
+    of_it = ledger_measures.of(db, "product", product.id) if product else None
+    verdicts = nights.of_sequence(judged, asked, of_it)
+    spell, lost = nights.since_when(judged, asked), nights.light_lost(judged)
+    made: Answer = {
+        "group": group,
+        "program": facts.program_id or "",
+        "object": facts.object or "",
+        "filter": facts.filter_pretty,
+        "first": judged[0].name,
+        "last": judged[-1].name,
+        "frames": len(judged),
+        "measured": sum(bool(frame.measures) for frame in judged),
+        "verdicts": {name: asdict(verdict) for name, verdict in verdicts.items()},
+        "not_met_since": _iso(spell.begin) if spell else None,
+        "light_lost": None if lost is None else {"magnitudes": round(lost[0], 2), "since": _iso(lost[1])},
+        "suggested": suggested(verdicts, facts.qa_state),
+    }
+    if frames:
+        made["each"] = [
+            {"name": f.name, "taken": _iso(f.at)}
+            | {name: asdict(verdict) for name, verdict in nights.of_frame(f, asked).items()}
+            for f in judged
+        ]
+    return made
+
+
+def configured(requests: Sequence[ConditionsRequest], program: str | None) -> Request | None:
+    """What the configuration asks for a programme; of several tables the last that fits."""
+    found = [r for r in requests if fnmatch.fnmatchcase(program or "", r.program or "*")]
+    if not found:
+        return None
+    own = found[-1]
+    return Request(Asked(own.iq, own.iq_arcsec), Asked(own.cc, own.cloud_mag), Asked(own.bg), Asked(own.wv))
+
+
+def suggested(verdicts: Mapping[str, Verdict], qa_state: str) -> str:
+    """What a person may want to set as the QA state; "" where nothing is to be said. Never Fail."""
+    if qa_state not in ("Undefined", "CHECK"):
+        return ""
+    states = {verdicts[name].state for name in ("IQ", "CC") if name in verdicts}
+    if "not met" in states:
+        return "Usable"
+    return "Pass" if "met" in states and states <= {"met", "not asked"} else ""
+
+
+def lines(row: Mapping[str, Any]) -> list[str]:
+    """The verdicts of a sequence in words, one line each, what is not asked and not known left out."""
+    said = []
+    for name, verdict in row["verdicts"].items():
+        words = verdict["words"]
+        if name == "IQ" and row["not_met_since"] and verdict["state"] == "not met":
+            words = words.replace("not met", f"not met since {row['not_met_since'][11:16]} UT", 1)
+        if name == "WV" and verdict["state"] == "not asked":
+            continue
+        if verdict["value"] is None and not verdict["asked"] and name != "IQ":
+            continue
+        said.append(words)
+    if lost := row["light_lost"]:
+        said.append(f"{lost['magnitudes']:.1f} mag down since {lost['since'][11:16]} UT")
+    if row["suggested"]:
+        said.append(f"suggested: {row['suggested']}")
+    return said
+
+
+def _iso(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
