@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -178,6 +179,7 @@ def _the_rest(config: Config, engine: Engine, tell: Callable[..., None], *, batc
         from daemon.arrivals.watcher import Watcher
         from daemon.config.setting import setting_of
         from daemon.loop import MainLoop
+        from daemon.people.missing import Watch
         from daemon.people.requests import Requests
         from daemon.people.requests import folder as folder_of_requests
 
@@ -187,7 +189,10 @@ def _the_rest(config: Config, engine: Engine, tell: Callable[..., None], *, batc
     setting = setting_of(config, batch=batch)
     requests = Requests(ledger, setting, config.parameters, config.state_folder, config.product_folder)
     dispatcher = _dispatcher(config, ledger, engine, setting, tell, batch=batch)
-    main_loop = MainLoop(ledger, dispatcher, setting, config.parameters, log=_log, requests=requests)
+    needs = Watch(ledger, setting.rules, _log, time.time)
+    main_loop = MainLoop(
+        ledger, dispatcher, setting, config.parameters, log=_log, requests=requests, watch=needs
+    )
     watch = config.watch
     watcher = Watcher(
         [str(folder) for folder in config.drop_folders],

@@ -25,6 +25,7 @@ from daemon.ledger.store import Ledger, LedgerBusy, Log, Tx
 from daemon.ledger.world import Clocks, note_running_hours, running_hours
 from daemon.model.groups import Overrides, Setting
 from daemon.model.rules import MOVED_ON
+from daemon.people.missing import Watch
 from daemon.people.requests import Requests
 from daemon.work import rounds
 from daemon.work.dispatch import Dispatcher
@@ -50,6 +51,7 @@ class _Open:
 class MainLoop:
     """overrides : (recipe, descriptors as JSON) -> the operator's parameters, as `Config.parameters`
     requests : where people's decisions come from
+    watch : tells what calibrations tonight still needs
     progress_at : monotonic time of the last tick, for the health check"""
 
     ledger: Ledger
@@ -59,6 +61,7 @@ class MainLoop:
     clock: Callable[[], float] = time.monotonic
     log: Log = lambda event, **fields: None
     requests: Requests | None = None
+    watch: Watch | None = None
     progress_at: float = 0.0
     _open: dict[int, _Open] = field(default_factory=dict)
     _lost: dict[int, float] = field(default_factory=dict)  # groups that wait for files: until when
@@ -99,20 +102,24 @@ class MainLoop:
         """Everything that can be done at `now`; returns the seconds until there may be more."""
         self.progress_at = now
         try:
-            self._decide()
+            touched = self._decide() > 0
             if self.dispatcher.collect() and self.looks is not None:
                 for group in self._open.values():  # a calibration that its running stack lacked may have come
                     group.due = min(group.due, now)
-            while (more := self._plan(now).more) and self.clock() < now + LONGEST_PLANNING:
-                pass
+            planned = self._plan(now)
+            touched = touched or planned.looked_at > 0
+            while planned.more and self.clock() < now + LONGEST_PLANNING:
+                planned = self._plan(now)
             self.dispatcher.dispatch()
+            if self.watch is not None:
+                self.watch.look(touched=touched)
             if now - self._saved_at >= SAVE_CLOCK:
                 self._save_clock(now)
         except LedgerBusy as error:
             self.dispatcher.full(str(error))
             self.log("ledger_busy", error=str(error))
             return LONGEST_SLEEP
-        if more:
+        if planned.more:
             return 0.0
         dues = [
             until - now for until in (*(group.due for group in self._open.values()), *self._lost.values())
