@@ -1,13 +1,17 @@
 """A night whose darks are missing, late, and of the wrong kind, as log and command tell it."""
 
+import json
 from datetime import UTC, datetime
 from io import StringIO
 
 import pytest
+from click.testing import CliRunner
 from rich.console import Console
 
+from daemon.cli import missing as command
 from daemon.cli.missing import lines
 from daemon.people import missing
+from tests.integration.test_tonight import Settings
 from tests.night import NIGHT, frame
 
 
@@ -115,6 +119,14 @@ def test_a_master_of_another_night_is_the_best_that_is_known(daemon):
     assert dark(daemon)["state"] == "stale"
 
 
+def test_a_master_of_too_few_darks_of_tonight_is_no_better_known_one(daemon):
+    daemon.land(*(frame("science", n, 30 * (n - 270)) for n in range(270, 274)), *darks(423, 2, 600))
+    at(daemon, 0)
+    daemon.run(13 * 3600, step=600)
+    assert [name for name in daemon.current() if name.endswith("_dark")]  # after twelve hours, with a note
+    assert (dark(daemon)["state"], dark(daemon)["have"]) == ("wanted", "2 tonight; no other is known")
+
+
 def test_the_last_flat_of_a_kind_is_remembered(daemon):
     setup = {"filter_name": "PaGamma_G0234"}
     lamp = {**setup, "exposure_time": 3.001, "coadds": 1}
@@ -140,7 +152,62 @@ def test_what_people_read_fits_80_columns(daemon, hours):
     assert "not needed: flats f/6 L(prime)" in text
 
 
+class Explained:
+    """A reader that notes by which index each statement looks first."""
+
+    def __init__(self, db):
+        self.db, self.first = db, []
+
+    def execute(self, sql, values=()):
+        self.first.append(tuple(self.db.execute(f"EXPLAIN QUERY PLAN {sql}", values).fetchone())[3])
+        return self.db.execute(sql, values)
+
+
+def test_what_it_costs_does_not_grow_with_old_files(daemon):
+    """Each statement begins with what is the night's, or the setting's, by index."""
+    daemon.land(frame("science", 270, 0, filter_name="PaGamma_G0234"))
+    with daemon.ledger.read() as db:
+        asked = Explained(db)
+        missing.answer(asked, daemon.setting.rules, "20160102", NIGHT)
+    assert [text.split("(")[0].split()[-1] for text in asked.first] == [
+        "frame_ut",
+        "KEY",  # of the frames that were found
+        "calibration_key_ut",
+        "calibration_key_ut",
+        "frame_group_offers_first_ut",
+    ]
+
+
 def test_an_empty_ledger_has_a_night_without_needs(daemon):
     answer = ask(daemon, None)
     assert (answer["night"], answer["needs"], answer["missing"]) == ("20160102", [], 0)
     assert [str(line) for line in lines(answer)][-1] == "no science or standard frames: nothing is needed"
+
+
+def test_the_command_answers_people_and_machines(daemon, tmp_path):
+    daemon.land(frame("science", 270, 0))
+    at(daemon, 1)
+
+    def nirid_missing(*words):
+        return (
+            CliRunner().invoke(command.missing, words, obj=Settings(tmp_path), catch_exceptions=False).output
+        )
+
+    text = nirid_missing()
+    assert text.startswith("night 20160102\nfinished: the observing day has ended at 00:00 UT (14:00 HST)\n")
+    assert "3 not there yet" in text
+    answer = json.loads(nirid_missing("--json", "--night", "2016-01-02"))
+    assert (answer["night"], answer["phase"], answer["missing"]) == ("20160102", "finished", 3)
+    assert {need["kind"]: need["state"] for need in answer["needs"]} == dict.fromkeys(
+        ("dark", "flat", "standard"), "missing"
+    )
+    assert answer["needs"][0]["for"] == [
+        {
+            "program": "GN-2015B-Q-1",
+            "filter": "K(prime)",
+            "frames": 1,
+            "since": "2016-01-02T05:00:00+00:00",
+            "role": "science",
+        }
+    ]
+    assert json.loads(nirid_missing("--json", "--night", "20200101"))["needs"] == []

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from daemon.arrivals.read import ingest
+from daemon.judgement import lamps
 from daemon.model.files import FileRecord
+from daemon.people.missing import table
 from pipeline.association import CalKind
 from pipeline.files.read import read_frame
 from pipeline.headers.descriptors import strip_ids
@@ -226,3 +228,17 @@ def test_processed_products_of_dragons_are_registered(shared):
     mask = ingest(str(folder / "raw/bpm_20010317_niri_niri_11_full_1amp.fits.gz"))
     assert (mask.state, mask.kind) == ("calibration", "static_bpm")
     assert ingest(str(folder / "raw/N20160102S0271.fits.gz")).state == "ready"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("N20141203S0891", ""),
+        ("N20151129S0307", ""),
+        ("N20150405S0028", "ND4-5 (table ND2.0), 42 s (table 1.2 s)"),
+    ],
+)
+def test_real_lamp_flats_against_geminis_table(shared, taken, name, said):
+    facts = taken("raw", name)[0].descriptors
+    lamp = table()[lamps.setup_of(facts)]
+    assert lamps.differences(lamp, facts, lamp_on=facts.gcal_lamp != "Off") == said
