@@ -27,7 +27,8 @@ def frame_sets(db: Reader, low: float, high: float, rules: Mapping[str, TriggerR
         f"""SELECT g.id, g.rule, instr(f.tags, '"LAMPON"') > 0 AS lamp_on, SUM(f.usable) AS n,
             MIN(f.ut) AS first, MAX(f.ut) AS last, MIN(f.id) AS sample
         FROM frame f CROSS JOIN membership m CROSS JOIN frame_group g
-        WHERE f.ut >= ? AND f.ut < ? AND m.frame_id = f.id AND g.id = m.group_id AND NOT g.closed AND g.rule IN ({placeholders(tuple(kinds))})
+        WHERE f.ut >= ? AND f.ut < ? AND m.frame_id = f.id AND g.id = m.group_id
+            AND NOT g.closed AND g.rule IN ({placeholders(tuple(kinds))})
         GROUP BY g.id, g.rule, instr(f.tags, '"LAMPON"') > 0 ORDER BY MIN(f.ut), g.id""",
         (low, high, *kinds),
     ).fetchall()
