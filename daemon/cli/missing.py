@@ -17,9 +17,9 @@ WIDEST = 100
 MOST = 3  # programmes in a line
 _STYLES = {"missing": "red", "stale": "red", "wanted": "yellow", "being taken": "cyan", "there": "green"}
 _PHASES = {
-    "night": "night: day calibrations are still to come",
-    "morning": "morning: the time of day calibrations",
-    "finished": "finished: the observing day has ended",
+    "night": "night, day calibrations to come until",
+    "morning": "morning, day calibrations until",
+    "finished": "finished, the observing day ended at",
 }
 
 
@@ -60,10 +60,8 @@ def lines(answer: Mapping[str, Any]) -> Iterator[Any]:
     if answer["phase"] == "finished":
         head = f"night {answer['night']}"
     yield Text(head, style="bold")
-    left = f"; {_left((end - now).total_seconds())} left" if now < end else ""
-    yield Text(
-        f"{_PHASES[answer['phase']]}, until {both_clocks(end)}{left}".replace("ended, until", "ended at")
-    )
+    left = f", {_left((end - now).total_seconds())} left" if now < end else ""
+    yield Text(f"{_PHASES[answer['phase']]} {both_clocks(end)}{left}")
     if not answer["needs"]:
         yield Text("no science or standard frames: nothing is needed")
         return

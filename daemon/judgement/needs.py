@@ -110,17 +110,20 @@ def both_clocks(when: datetime) -> str:
 
 def agree(rule: AssociationRule, wants: Descriptors, has: Descriptors) -> bool:
     """True when a calibration with these facts is right for that frame, whenever it was taken."""
-    equal = all(
-        (value := getattr(wants, name)) not in (None, "Unknown") and value == getattr(has, name)
-        for name in rule.match
-    )
-    return equal and near(rule, wants, has)
+    for name in rule.match:
+        value = getattr(wants, name)
+        if value in (None, "Unknown") or value != getattr(has, name):
+            return False
+    return near(rule, wants, has)
 
 
 def near(rule: AssociationRule, one: Descriptors, other: Descriptors) -> bool:
     """True when both are within the tolerances of the rule."""
-    values = ((getattr(one, n), getattr(other, n), limit) for n, limit in rule.tolerance.items())
-    return all(a is not None and b is not None and abs(a - b) < limit for a, b, limit in values)
+    for name, limit in rule.tolerance.items():
+        a, b = getattr(one, name), getattr(other, name)
+        if a is None or b is None or not abs(a - b) < limit:
+            return False
+    return True
 
 
 def unknown(rule: AssociationRule, facts: Descriptors) -> list[str]:
@@ -131,19 +134,18 @@ def unknown(rule: AssociationRule, facts: Descriptors) -> list[str]:
 
 def alike(rule: AssociationRule, sets: Iterable[FrameSet]) -> list[list[FrameSet]]:
     """Sets that one calibration serves, in order of time; an exposure is compared with the first."""
-    together: list[list[FrameSet]] = []
+    together: dict[tuple[object, ...], list[list[FrameSet]]] = {}
     for one in sorted(sets, key=lambda s: s.first):
-        for others in together:
+        same = together.setdefault(tuple(getattr(one.facts, name) for name in rule.match), [])
+        lacks = unknown(rule, one.facts)
+        for others in same:
             facts = others[0].facts
-            same = all(getattr(one.facts, n) == getattr(facts, n) for n in rule.match)
-            if same and (
-                near(rule, facts, one.facts) or unknown(rule, facts) == unknown(rule, one.facts) != []
-            ):
+            if near(rule, facts, one.facts) or (lacks and lacks == unknown(rule, facts)):
                 others.append(one)
                 break
         else:
-            together.append([one])
-    return together
+            same.append([one])
+    return [served for same in together.values() for served in same]
 
 
 def users_of(sets: Sequence[FrameSet]) -> tuple[User, ...]:

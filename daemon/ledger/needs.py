@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from functools import lru_cache
 
 from daemon.judgement.needs import FrameSet, What
 from daemon.ledger.store import Reader, placeholders
@@ -59,12 +59,14 @@ def _facts(db: Reader, frames: tuple[int, ...]) -> dict[int, Descriptors]:
     for start in range(0, len(frames), _AT_ONCE):
         some = frames[start : start + _AT_ONCE]
         sql = f"SELECT id, descriptors FROM frame WHERE id IN ({placeholders(some)})"
-        found |= {row["id"]: _described(row) for row in db.execute(sql, some)}
+        found |= {row["id"]: _described(row["descriptors"]) for row in db.execute(sql, some)}
     return found
 
 
-def _described(row: Any) -> Descriptors:
-    return Descriptors.from_json(json.loads(row["descriptors"]))
+@lru_cache(maxsize=1024)
+def _described(text: str) -> Descriptors:
+    """Kept, as the daemon asks of the same groups again with every frame that comes."""
+    return Descriptors.from_json(json.loads(text))
 
 
 def nearest_master(
@@ -100,4 +102,4 @@ def last_flat(db: Reader, facts: Descriptors, until: float) -> Descriptors | Non
         ORDER BY g.first_ut DESC, f.ut DESC LIMIT 1""",
         (str(CalibrationKey.of(CalKind.FLAT, facts)), until),
     ).fetchone()
-    return None if row is None else _described(row)
+    return None if row is None else _described(row["descriptors"])

@@ -194,7 +194,7 @@ def test_the_command_answers_people_and_machines(daemon, tmp_path):
         )
 
     text = nirid_missing()
-    assert text.startswith("night 20160102\nfinished: the observing day has ended at 00:00 UT (14:00 HST)\n")
+    assert text.startswith("night 20160102\nfinished, the observing day ended at 00:00 UT (14:00 HST)\n")
     assert "3 not there yet" in text
     answer = json.loads(nirid_missing("--json", "--night", "2016-01-02"))
     assert (answer["night"], answer["phase"], answer["missing"]) == ("20160102", "finished", 3)

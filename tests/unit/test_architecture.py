@@ -116,7 +116,7 @@ def test_inner_rings_open_no_file():
 
 # Here the time is told by whoever asks: a test can say what time it is, and an answer holds for one moment.
 CLOCKLESS = (
-    *(f"daemon/{room}" for room in ("model", "plan", "ledger", "people")),
+    *(f"daemon/{room}" for room in ("model", "plan", "judgement", "ledger", "people")),
     *(f"daemon/arrivals/{name}.py" for name in ("settle", "read")),
 )
 OF_TIME = re.compile(r"time\.\w+|(datetime|date)(\.datetime|\.date)?\.(now|utcnow|today)")
@@ -233,9 +233,9 @@ TOUCHING = (
 )  # fmt: skip
 
 
-def test_the_nouns_and_the_planner_touch_nothing():
+def test_the_nouns_the_planner_and_the_judge_touch_nothing():
     """What they answer follows from what they are told."""
-    pure = sources("daemon/model", "daemon/plan")
+    pure = sources("daemon/model", "daemon/plan", "daemon/judgement")
     assert offenders(pure, NOT_INSIDE | {"logging", "shutil", "daemon.logs", "pipeline.files"}) == set()
     assert calling(*TOUCHING) & {str(path.relative_to(ROOT)) for path in pure} == set()
     assert "pipeline/files/disk.py" in calling(*TOUCHING)
