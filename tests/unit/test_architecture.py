@@ -260,6 +260,7 @@ FLOORS = {
         {"guard", "systemd", "logs", "signals", "filesystems", "config"},
         {"instance", "owner", "limits"},
         {"plan", "engine"},
+        {"judgement"},
         {"ledger"},
         {"arrivals", "work"},
         {"people", "demo"},
