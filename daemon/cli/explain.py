@@ -35,10 +35,12 @@ def explain(settings: Settings, target: str, as_json: bool) -> None:
     from daemon.ledger import targets
     from daemon.ledger.store import on_paper
     from daemon.people import explain as people_explain
+    from daemon.people import verdicts
 
     with database(settings) as (config, _), on_paper(config.database) as tx:
         found = targets.find(tx.reader, target, looks=True)
         answer = people_explain.explain(tx, found, setting_of(config), config.parameters)
+        answer["conditions"] = verdicts.in_words(tx.reader, answer, config.request)
         if is_under_way(answer):
             answer["waits_for"] = [*_in_the_way(config), *answer["waits_for"]]
     if as_json:
@@ -84,7 +86,7 @@ def _print(answer: dict[str, Any]) -> None:
         for line in textwrap.wrap(printable(text), max(40, out.width - 4), break_on_hyphens=False):
             out.print(Text(f"    {line}", style=style), soft_wrap=True)
     tell = {"file": _file, "path": _path, "group": _group, "job": _job, "product": _product, "look": _look}
-    for label, text in tell[answer["kind"]](answer):
+    for label, text in (*tell[answer["kind"]](answer), *_listed("conditions", answer["conditions"])):
         width = max(40, out.width - 19)
         lines = textwrap.wrap(printable(str(text)), width, break_long_words=False, break_on_hyphens=False)
         for i, line in enumerate(lines or [""]):

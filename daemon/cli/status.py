@@ -73,7 +73,7 @@ def answer_of(settings: Settings, night: str | None) -> dict[str, Any]:
     from daemon import instance
     from daemon.config.setting import setting_of
     from daemon.ledger import looks, outdated, questions
-    from daemon.people import requests, tonight
+    from daemon.people import requests, tonight, verdicts
     from daemon.upkeep import health
     from daemon.upkeep.health import Limits
 
@@ -96,6 +96,7 @@ def answer_of(settings: Settings, night: str | None) -> dict[str, Any]:
             "needs": [*_needed(report, config, db), *questions.for_a_person(db, now - 86400)],
             "night": named,
             "sequences": rows,
+            "conditions": verdicts.latest(db, rows, config.request),
             "elsewhere": tonight.unfinished_elsewhere(db, rows),
             "looking": looks.running(db),
             "looks": tonight.to_look_at(db, rows),
@@ -249,9 +250,11 @@ def _night(answer: Mapping[str, Any], room: int | None) -> Iterator[Any]:
     if not rows:
         return
     yield Text("")
+    for words in answer["conditions"]:
+        yield Text(_cut(printable(words), 80))
     head = f"{'night ' + answer['night']:<47}{'used':>6} {'state':<8}{'FWHM':>6} {'zero point':>11}"
     yield Text(head, style="dim")
-    shown = rows if room is None else _most_wanted(rows, room - 5)
+    shown = rows if room is None else _most_wanted(rows, room - 5 - len(answer["conditions"]))
     yield from map(_sequence, shown)
     if len(shown) < len(rows):
         yield Text(f"    and {len(rows) - len(shown)} more that are done", style="dim")

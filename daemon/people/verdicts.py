@@ -7,6 +7,7 @@ of_group(db, 7, requests)              # the same of one sequence, with its fram
 from __future__ import annotations
 
 import fnmatch
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -23,6 +24,8 @@ from pipeline.conditions import Asked, Verdict
 
 Answer = dict[str, Any]
 
+_NIGHTS = re.compile(r", percentile \d+ of 2004 to 2024")  # no room for it in a line of `status`
+
 
 def answer(db: Reader, night: str | None, requests: Sequence[ConditionsRequest], now: float) -> Answer:
     """Plain data: the night, and a row for each of its sequences of objects. now : seconds since the epoch"""
@@ -38,7 +41,8 @@ def of_group(
     frame's."""
     judged = [Judged(*row) for row in ledger_measures.frames_of_group(db, group)]
     if not judged:
-        return {"group": group, "frames": 0, "verdicts": {}}
+        empty = {"not_met_since": None, "light_lost": None, "suggested": ""}
+        return {"group": group, "frames": 0, "verdicts": {}, **empty}
     facts = judged[-1].facts
     asked = nights.request_of(facts, configured(requests, facts.program_id))
     product = current_product(db, group)
@@ -66,6 +70,28 @@ def of_group(
             for f in judged
         ]
     return made
+
+
+def latest(db: Reader, rows: Sequence[Mapping[str, Any]], requests: Sequence[ConditionsRequest]) -> list[str]:
+    """Image quality and cloud of the latest science sequence among those of a night, in words."""
+    groups = [row["group"] for row in rows if row["role"] == "science"]
+    if not groups:
+        return []
+    row = of_group(db, groups[-1], requests)
+    known = {k: row["verdicts"][k] for k in ("IQ", "CC") if k in row["verdicts"]}
+    return [_NIGHTS.sub("", words) for words in lines({**row, "verdicts": known})]
+
+
+def in_words(db: Reader, explained: Mapping[str, Any], requests: Sequence[ConditionsRequest]) -> list[str]:
+    """The verdicts on the sequence that `explain` has answered about, a line each; none of calibrations."""
+    group = explained.get("group")
+    if explained["kind"] == "group":
+        group = explained
+    elif explained["kind"] == "file":
+        group = next(iter(explained["groups"]), None)
+    if not isinstance(group, Mapping) or not str(group.get("rule", "")).startswith(("science", "reduce")):
+        return []
+    return lines(of_group(db, group["group"], requests))
 
 
 def configured(requests: Sequence[ConditionsRequest], program: str | None) -> Request | None:

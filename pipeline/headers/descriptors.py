@@ -1,7 +1,8 @@
 """Descriptors: what a header says about one exposure, typed, with units, read once.
 
 After ingest everything asks the descriptor, never the keyword. Nothing here raises on an odd
-header: what cannot be read is None. Rules and values as in Gemini's astrodata for NIRI.
+header: what cannot be read is None. Rules and values as in Gemini's astrodata for NIRI. It is
+a long module because an exposure has so many facts.
 """
 
 from __future__ import annotations

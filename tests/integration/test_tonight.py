@@ -9,10 +9,9 @@ import pytest
 from click.testing import CliRunner
 
 from daemon.cli import decide, status
-from daemon.config.load import load
-from daemon.config.options import State
 from daemon.ledger import files, questions
 from daemon.people import requests, tonight
+from tests.beside import Settings
 from tests.night import FakeEngine, example1, frame, static_bpm
 
 FIFTH = "N20160102S0274.fits"
@@ -97,19 +96,6 @@ def test_what_needs_a_person(daemon):
     assert told["unread"] == "1 files cannot be read now: Permission denied, as /drop/closed.fits"
     assert told["damaged"] == "a file is damaged, as N20160102S0290.fits (nirid ledger --state quarantined)"
     assert "damaged" not in {n["check"] for n in daemon.ask(questions.for_a_person, since + 2e5)}
-
-
-class Settings:
-    """Of a daemon whose state folder holds its products, as those of tests do."""
-
-    state, verbose = None, False
-
-    def __init__(self, folder):
-        given = {"watch.folders": [str(folder / "drop")], "state.folder": str(folder / "s")}
-        self.config = replace(load(None, given), state=State(str(folder)))
-
-    def load(self):
-        return self.config
 
 
 @pytest.fixture

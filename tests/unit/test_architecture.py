@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[2]
 INNER_MODULES = [
     "frame",
     "niri",
+    "conditions",
     "params",
     "primitive",
     "recipes",
@@ -271,7 +272,7 @@ FLOORS = {
         {"__main__"},
     ),
     "pipeline": (
-        {"errors", "params", "niri", "names", "travel", "verdict", "parallel", "quickcards"},
+        {"errors", "params", "niri", "names", "travel", "verdict", "parallel", "quickcards", "conditions"},
         {"algorithms", "headers"},
         {"association"},
         {"frame"},

@@ -36,7 +36,7 @@ def test_the_annotated_file_says_the_defaults_and_all_of_them():
     loaded = load(SHIPPED / "nirid.toml")
     assert replace(loaded, origins={}, path="") == Config()
     missing = [name for name, _, origin, _ in config_load.options(loaded) if origin != "file"]
-    assert missing == ["override"]  # there is none by default
+    assert missing == ["override", "request"]  # there are none by default
 
 
 def test_the_annotated_file_says_what_the_code_says_of_each_option():
@@ -256,3 +256,20 @@ def test_commands_and_unit_mean_the_same_folders():
     assert f"/var/cache/{said['CacheDirectory']}" == f"/{CACHE}"
     assert said["Environment"] == "NUMBA_CACHE_DIR=%C/nirid/numba"  # as Settings.load has it
     assert f"/etc/{said['ConfigurationDirectory']}/nirid.toml" == f"/{FILE}"
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ('program = "GN-*"\niqq = 70', "no such option; did you mean iq?"),
+        ('program = "GN-*"\niq = 700', "iq = 700"),
+        ('program = "GN-*"\niq_arcsec = -1.0', "iq_arcsec = -1.0"),
+        ('program = "GN-*"\ncc = "dry"', "cc = 'dry'"),
+    ],
+)
+def test_a_mistake_in_a_request_stops_the_start(tmp_path, table, said):
+    path = tmp_path / "nirid.toml"
+    path.write_text(f"[[request]]\n{table}\n")
+    with pytest.raises(ConfigError) as wrong:
+        load(path)
+    assert said in str(wrong.value)
