@@ -17,6 +17,7 @@ from typing import Any
 from daemon.ledger.store import Reader, Tx
 from daemon.model.measures import Measure, Point, of_frame, of_image, setting_of
 from daemon.model.names import FIRST
+from pipeline.association import CalKind
 from pipeline.headers.descriptors import Descriptors
 
 
@@ -32,14 +33,15 @@ def record(tx: Tx, of: str, number: int, at: float, key: str, measures: Iterable
 def record_product(tx: Tx, product: int, job: int, quality: Mapping[str, Any], makes: str, at: float) -> None:
     """Keep what a product says of itself, and of each frame in it.
 
-    makes : the key of the calibration that it is, "" of an image; at : of its latest input
+    makes : the key of the calibration that it is, "" of science; at : of its latest input
     """
     frames = tx.rows(
         """SELECT f.id, f.name, f.ut, f.descriptors FROM job_input i JOIN frame f ON f.id = i.frame_id
         WHERE i.job_id = ? ORDER BY i.position""",
         job,
     )
-    key = makes or _setting(frames)
+    image = not makes or makes.startswith(f"{CalKind.ZERO_POINT}:")  # that of a standard is an image
+    key = _setting(frames) if image else makes
     record(tx, "product", product, at, key, of_image(quality))
     rows = {str(row.get("NAME", "")).strip(): row for row in quality.get("frames") or ()}
     for frame in frames:
