@@ -74,6 +74,23 @@ def test_standards_and_science_of_one_filter_are_one_setting(daemon):
     points = daemon.ask(measures.trend, "fwhm")
     assert sum(point.of == "product" for point in points) >= 2
     assert daemon.ask(measures.keys, "fwhm") == ["f6 K(prime)"]
+    known = daemon.rows("SELECT DISTINCT name FROM measure ORDER BY name")
+    assert daemon.ask(measures.names) == [row["name"] for row in known]
+
+
+def test_nothing_measured_has_no_names(daemons):
+    empty = daemons()
+    assert empty.ask(measures.names) == []
+    assert empty.ask(measures.keys, "fwhm") == []
+
+
+def test_the_measures_of_a_group_are_those_of_its_frames_alone(daemon):
+    group = of_science(daemon)["group"]
+    found = daemon.ask(measures.frames_of_group, group)
+    ids = {row["name"]: row["id"] for row in daemon.rows("SELECT id, name FROM frame")}
+    assert len(found) == 10
+    for name, _, _, measured in found:
+        assert measured == daemon.ask(measures.of, "frame", ids[name])
 
 
 def test_the_command_says_it(daemon):
