@@ -29,6 +29,8 @@ IQ_LIMITS = {
 }
 AO_LIMITS = {20: 0.45, 70: 0.80, 85: 1.20}  # of the natural seeing (AOSEEING), never of the image
 CC_LIMITS = {50: 0.08, 70: 0.3, 80: 1.0}  # magnitudes lost to cloud
+# What may be asked for besides, and is no bin that is delivered (lucuma-core's `CloudExtinction.scala`).
+CC_ASKED = CC_LIMITS | {75: 0.5, 90: 1.5, 95: 2.0}
 # Bins of requests before Gemini changed them, and as what they were read afterwards (SPSiteQuality.java).
 OLD_IQ = {50: 70, 80: 85}
 ANY = 100
@@ -130,7 +132,7 @@ def cloud(extinction: float | None, error: float | None, asked: Asked) -> Verdic
     spread = max(error or 0.0, 0.01)
     delivered = _bin("CC", extinction, CC_LIMITS)
     known = f"{extinction:.2f} ± {spread:.2f} mag"
-    return _compared("CC", extinction, spread, asked, _limit(asked, CC_LIMITS), delivered, known, " mag")
+    return _compared("CC", extinction, spread, asked, _limit(asked, CC_ASKED), delivered, known, " mag")
 
 
 def background(magnitude: float | None, usual: tuple[float, float] | None, asked: Asked) -> Verdict:

@@ -120,3 +120,32 @@ def _binding_problems(override: Override, preset: str) -> list[str]:
         except OverrideError as error:
             problems += str(error).splitlines()
     return problems
+
+
+# Percentiles that Gemini has or had as bins (FitsStorage's words of headers, lucuma-core's CloudExtinction).
+BINS = {
+    "iq": (20, 50, 70, 80, 85, 100),
+    "cc": (20, 50, 70, 75, 80, 90, 95, 100),
+    "bg": (20, 50, 80, 100),
+    "wv": (20, 50, 80, 100),
+}
+
+
+def check_requests(config: Config) -> None:
+    """Raises ConfigError for a request that names no bin of Gemini's, or one condition in two ways."""
+    problems = []
+    for number, request in enumerate(config.request, 1):
+        where = f"{config.path}: request {number}: "
+        if not request.program.strip():
+            problems.append(f'{where}program is empty: must be as "GN-2016A-Q-5", or "*" for all')
+        for name, bins in BINS.items():
+            value = getattr(request, name)
+            if value is not None and value not in bins:
+                near = min(bins, key=lambda one: abs(one - value))
+                known = ", ".join(map(str, bins))
+                problems.append(f"{where}{name} = {value}: no such bin; did you mean {near}? ({known})")
+        for old, new in (("iq", "iq_arcsec"), ("cc", "cloud_mag")):
+            if getattr(request, old) is not None and getattr(request, new) is not None:
+                problems.append(f"{where}{old} and {new} are one condition: say one of them")
+    if problems:
+        raise ConfigError("\n".join(problems))

@@ -19,7 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from daemon.config import service
-from daemon.config.check import check_engine, check_folders, check_overrides, check_triggers
+from daemon.config.check import (
+    check_engine,
+    check_folders,
+    check_overrides,
+    check_requests,
+    check_triggers,
+)
 from daemon.config.options import Config, Origin, State
 from daemon.config.service import CACHE, FOLDERS, STATE
 from daemon.model.rules import DEFAULT_RULES
@@ -77,6 +83,7 @@ def load(path: Path | None = None, command_line: Mapping[str, Any] | None = None
         check_triggers(config)
     if config.override:
         check_overrides(config)
+    check_requests(config)
     return config
 
 

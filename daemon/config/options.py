@@ -145,7 +145,7 @@ class Override:
 class ConditionsRequest:
     """What a programme asks of the night, where its headers do not say; percentiles, or numbers."""
 
-    program: str = bounded("", doc="GN-2015B-Q-31; a * at the end stands for anything")
+    program: str  # GN-2015B-Q-31; a * at the end stands for anything
     iq: int | None = bounded(None, ge=1, le=100, doc="percentile of image quality, as 70")
     cc: int | None = bounded(None, ge=1, le=100, doc="percentile of cloud cover")
     bg: int | None = bounded(None, ge=1, le=100, doc="percentile of background")

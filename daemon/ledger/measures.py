@@ -17,6 +17,7 @@ from typing import Any
 from daemon.ledger.store import Reader, Tx
 from daemon.model.measures import Measure, Point, of_frame, of_image, setting_of
 from daemon.model.names import FIRST
+from pipeline.association import CalKind
 from pipeline.headers.descriptors import Descriptors
 
 
@@ -32,14 +33,15 @@ def record(tx: Tx, of: str, number: int, at: float, key: str, measures: Iterable
 def record_product(tx: Tx, product: int, job: int, quality: Mapping[str, Any], makes: str, at: float) -> None:
     """Keep what a product says of itself, and of each frame in it.
 
-    makes : the key of the calibration that it is, "" of an image; at : of its latest input
+    makes : the key of the calibration that it is, "" of science; at : of its latest input
     """
     frames = tx.rows(
         """SELECT f.id, f.name, f.ut, f.descriptors FROM job_input i JOIN frame f ON f.id = i.frame_id
         WHERE i.job_id = ? ORDER BY i.position""",
         job,
     )
-    key = makes or _setting(frames)
+    image = not makes or makes.startswith(f"{CalKind.ZERO_POINT}:")  # that of a standard is an image
+    key = _setting(frames) if image else makes
     record(tx, "product", product, at, key, of_image(quality))
     rows = {str(row.get("NAME", "")).strip(): row for row in quality.get("frames") or ()}
     for frame in frames:
@@ -81,28 +83,44 @@ def of(db: Reader, subject: str, number: int) -> dict[str, Measure]:
 
 def of_frames(db: Reader, begin: float, end: float) -> dict[int, dict[str, Measure]]:
     """Of every frame taken between two times: {number of the frame: {name: Measure}}."""
-    found: dict[int, dict[str, Measure]] = {}
-    rows = db.execute(
-        """SELECT m.number, m.name, m.value, m.error, m.unit FROM frame f
-        JOIN measure m ON m.subject = 'frame' AND m.number = f.id WHERE f.ut >= ? AND f.ut < ?""",
-        (begin, end),
+    return _by_frame(
+        db.execute(
+            f"""SELECT {_OF_A_FRAME} FROM frame f CROSS JOIN measure m
+            ON m.subject = 'frame' AND m.number = f.id WHERE f.ut >= ? AND f.ut < ?""",
+            (begin, end),
+        )
     )
-    for number, *values in rows:
-        found.setdefault(number, {})[values[0]] = Measure(*values)
-    return found
 
 
 def frames_of_group(db: Reader, group: int) -> list[tuple[str, float, Descriptors, dict[str, Measure]]]:
     """(name, time, descriptors, measures) of the usable frames of a group, in order of time."""
-    rows = db.execute(
+    frames = db.execute(
         """SELECT f.id, f.name, f.ut, f.descriptors FROM membership m JOIN frame f ON f.id = m.frame_id
         WHERE m.group_id = ? AND f.usable AND f.ut IS NOT NULL ORDER BY f.ut, f.id""",
         (group,),
     ).fetchall()
+    measured = _by_frame(
+        db.execute(
+            f"""SELECT {_OF_A_FRAME} FROM membership s CROSS JOIN measure m
+            ON m.subject = 'frame' AND m.number = s.frame_id WHERE s.group_id = ?""",
+            (group,),
+        )
+    )
     return [
-        (name, ut, Descriptors.from_json(json.loads(facts)), of(db, "frame", number))
-        for number, name, ut, facts in rows
+        (name, ut, Descriptors.from_json(json.loads(facts)), measured.get(number, {}))
+        for number, name, ut, facts in frames
     ]
+
+
+# CROSS JOIN keeps the order: without it SQLite may begin with the measures of all frames there ever were.
+_OF_A_FRAME = "m.number, m.name, m.value, m.error, m.unit"
+
+
+def _by_frame(rows: Iterable[Any]) -> dict[int, dict[str, Measure]]:
+    found: dict[int, dict[str, Measure]] = {}
+    for number, *values in rows:
+        found.setdefault(number, {})[values[0]] = Measure(*values)
+    return found
 
 
 def trend(
@@ -119,11 +137,21 @@ def trend(
 
 def names(db: Reader) -> list[str]:
     """Every measure that something has."""
-    return [row[0] for row in db.execute("SELECT DISTINCT name FROM measure ORDER BY name")]
+    return _different(db, "name", "1")
 
 
 def keys(db: Reader, name: str) -> list[str]:
     """The settings in which a measure is known."""
-    return [
-        row[0] for row in db.execute("SELECT DISTINCT key FROM measure WHERE name = ? ORDER BY key", (name,))
-    ]
+    return _different(db, "key", "name = ?", name)
+
+
+def _different(db: Reader, column: str, where: str, *values: Any) -> list[str]:
+    """The different values of a column, each found from the one before it by index: there are few of them
+    in very many rows, which DISTINCT would read all."""
+    rows = db.execute(
+        f"""WITH RECURSIVE next (value) AS (SELECT MIN({column}) FROM measure WHERE {where}
+        UNION ALL SELECT (SELECT MIN({column}) FROM measure WHERE {where} AND {column} > next.value)
+        FROM next WHERE next.value IS NOT NULL) SELECT value FROM next WHERE value IS NOT NULL""",
+        (*values, *values),
+    )
+    return [row[0] for row in rows]

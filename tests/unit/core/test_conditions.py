@@ -13,6 +13,7 @@ from pipeline.conditions import (
     percentile_of_nights,
     water,
 )
+from pipeline.headers.descriptors import describe
 
 
 @pytest.mark.parametrize(
@@ -109,3 +110,25 @@ def test_the_fit_of_twenty_years():
         found = [percentile_of_nights(z, wavelength) for z in IQ_LIMITS[band].values()]
         assert np.allclose(found, limits, atol=1.0)
     assert percentile_of_nights(0.5, 3.8) is None
+
+
+@pytest.mark.parametrize(("asked", "limit"), [(75, 0.5), (90, 1.5), (95, 2.0)])
+def test_percentiles_of_cloud_that_are_no_bin_have_their_own_limit(asked, limit):
+    assert cloud(limit + 0.2, 0.03, Asked(asked)).state == "not met"
+    assert cloud(limit - 0.2, 0.03, Asked(asked)).state == "met"
+
+
+@pytest.mark.parametrize(
+    "card", [None, "", "        ", "UNKNOWN", "any", "85", 85, 70.0, True, "IQ70", "x" * 70]
+)
+def test_a_card_that_is_no_request_asks_for_nothing(card):
+    cards = {} if card is None else {f"REQ{name}": card for name in ("IQ", "CC", "BG", "WV")}
+    facts = describe(cards)
+    assert (facts.req_iq, facts.req_cc, facts.req_bg, facts.req_wv) == (None, None, None, None)
+
+
+def test_cards_of_real_headers_ask_for_what_they_say():
+    facts = describe(
+        {"REQIQ": "Any", "REQCC": "50-percentile ", "REQBG": "80-percentile", "RAWIQ": "UNKNOWN"}
+    )
+    assert (facts.req_iq, facts.req_cc, facts.req_bg, facts.req_wv, facts.raw_iq) == (100, 50, 80, None, None)
