@@ -130,7 +130,7 @@ def cloud(extinction: float | None, error: float | None, asked: Asked) -> Verdic
             "CC", "not measured", _asks("CC", asked, "absolute not measured"), asked=_name("CC", asked)
         )
     spread = max(error or 0.0, 0.01)
-    delivered = _bin("CC", extinction, CC_LIMITS)
+    delivered = _possible("CC", extinction, spread, CC_LIMITS)
     known = f"{extinction:.2f} ± {spread:.2f} mag"
     return _compared("CC", extinction, spread, asked, _limit(asked, CC_ASKED), delivered, known, " mag")
 
@@ -222,6 +222,19 @@ def _limit(asked: Asked, limits: dict[int, float], old: dict[int, int] | None = 
 def _bin(condition: str, value: float, limits: dict[int, float]) -> str:
     found = next((p for p in sorted(limits) if value < limits[p]), None)
     return f"{condition}{found or 'Any'}"
+
+
+def _possible(condition: str, value: float, error: float, limits: dict[int, float]) -> str:
+    """Every bin that the true value may be in, by more than 5 % of the normal probability: "CC50 or CC70"."""
+
+    def below(limit: float) -> float:
+        return 0.5 * (1 + math.erf((limit - value) / (math.sqrt(2) * error)))
+
+    bins = sorted(limits)
+    shares = [0.0, *(below(limits[one]) for one in bins), 1.0]
+    names = [*map(str, bins), "Any"]
+    likely = [name for n, name in enumerate(names) if shares[n + 1] - shares[n] > 1 - SURE]
+    return " or ".join(f"{condition}{name}" for name in likely)
 
 
 def _name(condition: str, asked: Asked) -> str:

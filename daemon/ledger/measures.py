@@ -126,9 +126,13 @@ def _by_frame(rows: Iterable[Any]) -> dict[int, dict[str, Measure]]:
 def trend(
     db: Reader, name: str, *, key: str | None = None, since: float = 0.0, most: int = 5000
 ) -> list[Point]:
-    """One measure in order of time, the latest `most`; key : one setting only."""
+    """One measure in order of time, the latest `most`; key : one setting only.
+
+    Without looks: a first look is told as its frame, a running stack is on its way to a product.
+    """
     rows = db.execute(
         f"""SELECT subject, number, key, at, name, value, error, unit FROM measure WHERE name = ? AND at >= ?
+        AND subject <> 'look'
         {"AND key = ?" if key is not None else ""} ORDER BY at DESC, subject, number LIMIT ?""",
         (name, since, *([key] if key is not None else []), most),
     ).fetchall()

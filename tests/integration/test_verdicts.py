@@ -78,6 +78,13 @@ def test_standards_and_science_of_one_filter_are_one_setting(daemon):
     assert daemon.ask(measures.names) == [row["name"] for row in known]
 
 
+def test_a_trend_has_each_frame_once(daemon):
+    points = daemon.ask(measures.trend, "fwhm")
+    times = [point.at for point in points if point.of != "product"]
+    assert len(times) >= 5
+    assert len(times) == len(set(times))
+
+
 def test_nothing_measured_has_no_names(daemons):
     empty = daemons()
     assert empty.ask(measures.names) == []

@@ -132,3 +132,11 @@ def test_cards_of_real_headers_ask_for_what_they_say():
         {"REQIQ": "Any", "REQCC": "50-percentile ", "REQBG": "80-percentile", "RAWIQ": "UNKNOWN"}
     )
     assert (facts.req_iq, facts.req_cc, facts.req_bg, facts.req_wv, facts.raw_iq) == (100, 50, 80, None, None)
+
+
+def test_cloud_near_a_limit_names_every_bin_that_it_may_be():
+    said = cloud(0.09, 0.05, Asked(50)).words
+    assert said == "CC50 or CC70 delivered, CC50 asked: borderline (0.09 ± 0.05 mag, limit 0.08 mag)"
+    assert cloud(-0.02, 0.02, Asked()).delivered == "CC50"
+    assert cloud(2.5, 0.05, Asked()).delivered == "CCAny"
+    assert cloud(0.5, 2.0, Asked()).delivered.count("CC") >= 3
