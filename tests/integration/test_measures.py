@@ -53,8 +53,10 @@ def test_measures_are_of_what_they_say(daemon):
     daemon.land(*example1()[:5])
     daemon.run(5, step=1)
     first = daemon.ask(lambda db: measures.trend(db, "fwhm", key="f6 K(prime)"))
-    assert [p.measure.value for p in first if p.of == "frame"][-1] == 0.8
-    assert {p.of for p in first} >= {"frame", "look"}
+    assert [(p.of, p.measure.value) for p in first][-1] == ("frame", 0.8)
+    looks = daemon.ask(lambda db: db.execute("SELECT id FROM look WHERE state = 'done'").fetchall())
+    assert all(daemon.ask(measures.of, "look", look)["fwhm"].error == 0.01 for (look,) in looks)
+    assert looks
     daemon.land(*example1()[5:], static_bpm())
     daemon.run(3600)
     light = daemon.ask(lambda db: measures.trend(db, "transparency"))
