@@ -35,7 +35,7 @@ class Engine(FakeEngine):
             result["quality"] |= {"frames": rows}
         elif spec.name.endswith("_dark"):
             result["quality"] |= {
-                "measures": {"read_noise": (35.2, 0.1, "electron"), "odd": (None, None, "")}
+                "measures": {"read_noise": (12.2, 0.1, "electron"), "odd": (None, None, "")}
             }
         return result
 
@@ -61,7 +61,7 @@ def test_measures_are_of_what_they_say(daemon):
     assert [p.of for p in light] == ["frame"] * len(light)
     assert {p.measure.value for p in light} == {0.7, 1.0}
     noise = daemon.ask(lambda db: measures.trend(db, "read_noise"))
-    assert [(p.of, p.measure.value, p.measure.error) for p in noise] == [("product", 35.2, 0.1)]
+    assert [(p.of, p.measure.value, p.measure.error) for p in noise] == [("product", 12.2, 0.1)]
     assert noise[0].key.startswith("processed_dark:")
     assert daemon.ask(measures.names) == sorted(daemon.ask(measures.names))
     assert "odd" not in daemon.ask(measures.names)
