@@ -128,13 +128,13 @@ def trend(
 ) -> list[Point]:
     """One measure in order of time, the latest `most`; key : one setting only.
 
-    Without looks: a first look is told as its frame, a running stack is on its way to a product.
+    Without first looks, which are told as their frames.
     """
     rows = db.execute(
         f"""SELECT subject, number, key, at, name, value, error, unit FROM measure WHERE name = ? AND at >= ?
-        AND subject <> 'look'
+        AND NOT (subject = 'look' AND number IN (SELECT id FROM look WHERE kind = ?))
         {"AND key = ?" if key is not None else ""} ORDER BY at DESC, subject, number LIMIT ?""",
-        (name, since, *([key] if key is not None else []), most),
+        (name, since, FIRST, *([key] if key is not None else []), most),
     ).fetchall()
     return [Point(of, number, key, at, Measure(*measure)) for of, number, key, at, *measure in reversed(rows)]
 

@@ -80,9 +80,10 @@ def test_standards_and_science_of_one_filter_are_one_setting(daemon):
 
 def test_a_trend_has_each_frame_once(daemon):
     points = daemon.ask(measures.trend, "fwhm")
-    times = [point.at for point in points if point.of != "product"]
-    assert len(times) >= 5
-    assert len(times) == len(set(times))
+    first = {row["id"] for row in daemon.rows("SELECT id FROM look WHERE kind = 'firstlook'")}
+    assert len(first) >= 5
+    assert {point.number for point in points if point.of == "frame"}
+    assert not first & {point.number for point in points if point.of == "look"}
 
 
 def test_nothing_measured_has_no_names(daemons):
