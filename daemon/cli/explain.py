@@ -335,7 +335,7 @@ def _settings(answer: dict[str, Any]) -> Iterator[Line]:
 def _decided(decisions: list[dict[str, Any]]) -> Iterator[Line]:
     for item in decisions:
         why = f": {item['reason']}" if item["reason"] else ""
-        done = {"reject": "rejected", "accept": "accepted"}.get(item["action"], "blamed")
+        done = {"reject": "rejected", "accept": "accepted", "hold": "held back"}.get(item["action"], "blamed")
         if item.get("of") == "judgement":  # the pipeline's own verdicts are among the notes of the product
             done = {"accept": "to be used whatever the pipeline finds, said"}.get(
                 item["action"], "so no longer, said"

@@ -72,7 +72,7 @@ def answer_of(settings: Settings, night: str | None) -> dict[str, Any]:
     """Everything that status says, as its JSON has it."""
     from daemon import instance
     from daemon.config.setting import setting_of
-    from daemon.ledger import looks, outdated, questions
+    from daemon.ledger import held, looks, outdated, questions
     from daemon.people import requests, tonight, verdicts
     from daemon.upkeep import health
     from daemon.upkeep.health import Limits
@@ -97,6 +97,7 @@ def answer_of(settings: Settings, night: str | None) -> dict[str, Any]:
             "night": named,
             "sequences": rows,
             "conditions": verdicts.latest(db, rows, config.request),
+            "held": [{**h, "since": questions.iso(h["since"])} for h in held.everything(db)],
             "elsewhere": tonight.unfinished_elsewhere(db, rows),
             "looking": looks.running(db),
             "looks": tonight.to_look_at(db, rows),
@@ -194,6 +195,9 @@ def _needs(answer: Mapping[str, Any], width: int) -> Iterator[Any]:
         yield from _said("NEEDS YOU", _short(need["text"], 4 * (width - LABEL)), width, style)
     if len(needs) > MOST:
         yield from _said("", f"and {len(needs) - MOST} more: nirid health, nirid status --json", width)
+    for master in answer["held"][:MOST]:
+        text = f"{master['name']} is not used: {master['reason']}; nirid accept or nirid reject decides"
+        yield from _said("held", _short(text, 4 * (width - LABEL)), width, "yellow")
     for job in answer["failed"][:MOST]:
         why = job["error"].strip().rpartition("\n")[2] or job["reason"]  # of a traceback what it says
         text = f"job {job['id']}, {job['name'] or job['recipe']}: {why}"

@@ -48,7 +48,7 @@ def is_forced_in(tx: Tx, label: str, data_sha: str) -> bool:
 def standing(tx: Tx, *subjects: str) -> Decided | None:
     """The decision that is in force about any of these; None when there is none."""
     where = f"""subject IN ({placeholders(subjects)})
-        AND action IN ('reject', 'accept', 'quarantine') ORDER BY id DESC LIMIT 1"""
+        AND action IN ('reject', 'accept', 'quarantine', 'hold') ORDER BY id DESC LIMIT 1"""
     return next(iter(_decided(tx.reader, where, *subjects)), None)
 
 

@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from daemon.ledger import jobs, marks, measures, world
+from daemon.ledger import guarding, jobs, marks, measures, world
 from daemon.ledger.products import as_superseded, forget, remake
 from daemon.ledger.store import Reader, Tx
 from daemon.ledger.wishes import want_nothing
@@ -206,8 +206,12 @@ def commit(tx: Tx, plan: PublishPlan, policy: Policy = DEFAULT_POLICY) -> None:
     if not plan.restored:
         _end_attempt(tx, plan, job)
     made = _made(tx, plan, job)
+    held = guarding.judged(tx, job, plan.result.get("quality") or {}, plan.name) if made else ""
+    if held:  # a product like any other, but for others there is none
+        made = None
     # Only what is replaced by another of its kind may stay in products that were made with it.
-    replaced = f"replaced by {plan.name}" if made else f"{plan.name} has none"
+    without = f"{plan.name} is held back" if held else f"{plan.name} has none"
+    replaced = f"replaced by {plan.name}" if made else without
     superseded: list[Candidate] = []
     for old in plan.old:
         row = tx.one("SELECT j.key FROM product p JOIN job j ON j.id = p.job_id WHERE p.id = ?", old.product)

@@ -276,6 +276,11 @@ def models(db: pw.Database) -> SimpleNamespace:
         class Meta:
             indexes = ((("request", "subject"), True),)
 
+    # What the daemon holds back itself, at hand whenever a calibration is chosen.
+    Decision.add_index(
+        pw.SQL("CREATE INDEX IF NOT EXISTS decision_held ON decision (action) WHERE action = 'hold'")
+    )
+
     class Search(Base):
         """The search for the bad frame of a failed job: `daemon.ledger.searches`."""
 

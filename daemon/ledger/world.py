@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from daemon.ledger import decisions
+from daemon.ledger import decisions, held
 from daemon.ledger.groups import LONGEST
 from daemon.ledger.store import Reader, Tx
 from daemon.model.groups import Current, Group, Member, Overrides, Setting, forced_in
@@ -186,6 +186,15 @@ class LedgerWorld:
 
     def withdrawn(self, ident: str) -> bool:
         return self.tx.cals.withdrawn(ident)
+
+    def held_back(self, kind: CalKind, target: Descriptors) -> Sequence[tuple[Candidate, str]]:
+        rule, key = association.RULES[kind], str(CalibrationKey.of(kind, target))
+        found = [
+            (replace(candidate_from_json(row["makes"]), ident=row["key"], name=row["name"]), row["reason"])
+            for row in held.of_key(self.tx, key)
+        ]
+        fits = (isinstance(association.best_match(rule, target, [c]), association.Found) for c, _ in found)
+        return [one for one, good in zip(found, fits, strict=True) if good]
 
 
 class Explained(LedgerWorld):

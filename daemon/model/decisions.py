@@ -62,7 +62,8 @@ def _plain_fields(record: FileRecord) -> dict[str, Any]:
     return {name: getattr(record, name) for name in names}
 
 
-REJECT, ACCEPT, REQUEUE, ADD, BLAME = "reject", "accept", "requeue", "add", "quarantine"
+REJECT, ACCEPT, REQUEUE, ADD = "reject", "accept", "requeue", "add"
+BLAME, HOLD = "quarantine", "hold"  # the daemon's own: a frame is to blame, a master is held back
 ACTIONS = (REJECT, ACCEPT, REQUEUE, ADD)
 
 
@@ -94,4 +95,6 @@ def in_words(row: Mapping[str, Any]) -> str:
     done = {REJECT: "rejected", ACCEPT: "accepted"}.get(row["action"], "to blame for a failed job")
     if row["action"] == BLAME:
         return str(row["reason"])
+    if row["action"] == HOLD:
+        return f"held back: {row['reason']}"
     return f"{done} by {row['user']}" + (f": {row['reason']}" if row["reason"] else "")

@@ -87,6 +87,9 @@ class World(Protocol):
     def withdrawn(self, ident: str) -> bool:
         """True when a calibration was taken out by a person, and not replaced by a newer one."""
 
+    def held_back(self, kind: CalKind, target: Descriptors) -> Sequence[tuple[Candidate, str]]:
+        """(calibration, why) of those that fit a frame and are held back until a person has looked."""
+
 
 @dataclass(frozen=True)
 class Decision:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 
-from daemon.ledger import answers, contents, decisions, files, marks, outdated, products
+from daemon.ledger import answers, contents, decisions, files, guarding, held, marks, outdated, products
 from daemon.ledger.marks import touch_users_of_frame
 from daemon.ledger.requeue import again, current_keys, groups_of
 from daemon.ledger.store import Tx
@@ -102,8 +102,12 @@ def _accept(tx: Tx, request: Request, setting: Setting, overrides: Overrides) ->
         return _accept_file(tx, request, target, setting)
     product = _product_of(tx, target)
     back = not product.current and bool(decisions.is_rejected(tx, product.key))
-    outcome = f"{product.name} is {'in use again' if back else 'accepted, and kept'}"
+    waits = bool(held.is_held(tx, product.key))
+    done = "accepted, and used from now on" if waits else "in use again" if back else "accepted, and kept"
+    outcome = f"{product.name} is {done}"
     decisions.remember(tx, request, of_product(product.key), outcome)
+    if waits:
+        guarding.let_go(tx, product.key, setting.policy)
     if back:  # planning finds that the wanted product was made before, and brings it back
         marks.touch(tx, product.group)
     return outcome

@@ -189,8 +189,9 @@ def _product(world: Explained, number: int) -> Answer:
     old = outdated.groups(db, world.setting, world.overrides) if product.current else []
     decided = _decisions(db, [of_product(product.key)])
     rejected = bool(decided) and decided[-1]["action"] == "reject"
+    held = bool(decided) and decided[-1]["action"] == "hold" and product.current
     return {
-        "state": "current" if product.current else "rejected" if rejected else "superseded",
+        "state": "held" if held else _state(product, rejected),
         "since": iso(product.published),
         "reason": _why_product(db, product, made_by, decided),
         "waits_for": [],
@@ -222,12 +223,18 @@ def _look(world: Explained, number: int) -> Answer:
     return {**told, **looks.state_of(told, group["product"]), "group": group, "waits_for": []}
 
 
+def _state(product: ProductRecord, rejected: bool) -> str:
+    return "current" if product.current else "rejected" if rejected else "superseded"
+
+
 def _why_product(db: Reader, product: ProductRecord, made_by: JobRecord, decided: Sequence[Answer]) -> str:
     if not product.current:
         if decided and decided[-1]["action"] == "reject":
             return f"rejected by {decided[-1]['user']}: {decided[-1]['reason']}"
         later = answers.current_product(db, product.group)
         return f"version {later.version} took its place" if later else "nothing took its place"
+    if decided and decided[-1]["action"] == "hold":
+        return f"not used for others: {decided[-1]['reason']}; nirid accept or nirid reject decides"
     earlier = "" if product.version == 1 else f", version {product.version}"
     return f"made by job {made_by.id}, {made_by.recipe}, of group {made_by.group}{earlier}"
 

@@ -45,6 +45,10 @@ def calibrations(
             answer.append(_zero_points(world, wish, match, job, standards))
             continue
         answer.append(_calibration(kind, wish, match, used.get(kind.value), decided=job is not None))
+        answer[-1]["not_chosen"] += [
+            {"name": c.name, "ut": c.ut.isoformat(), "failed": [f"held back: {why}"]}
+            for c, why in world.held_back(kind, target)
+        ]
     return answer
 
 

@@ -40,6 +40,7 @@ def matched(case: Case, target: Descriptors, origin: str, overrides: Mapping[str
         candidates = case.world.candidates(kind, target)
         match = association.best_match(rule, target, candidates, prefer_origin=origin)
         matches[kind] = match
+        notes += _held_notes(case, kind, target, match)
         if kind is CalKind.ZERO_POINT:  # the job is given all of the night, and compares them
             chosen[kind] = tuple(association.of_the_night(rule, target, candidates))
         elif isinstance(match, Found):
@@ -63,6 +64,20 @@ def matched(case: Case, target: Descriptors, origin: str, overrides: Mapping[str
             notes.append(note)
     passing = passing and len(blocked) == 1
     return Matched(matches, nearest, chosen, tuple(blocked), passing, parameters, tuple(notes))
+
+
+def _held_notes(case: Case, kind: CalKind, target: Descriptors, match: Match) -> list[str]:
+    """What the product says when a calibration nearer than the one that it is given is held back."""
+    when = target.ut_datetime
+    if kind not in _SWITCH or when is None:
+        return []
+    used = match.candidate if isinstance(match, Found) else None
+    instead = f"{used.name} is used instead" if used else "there is no other"
+    return [
+        f"{kind} {held.name} is held back ({why}); {instead}"
+        for held, why in case.world.held_back(kind, target)
+        if used is None or abs(held.ut - when) <= abs(used.ut - when)
+    ]
 
 
 def _without(case: Case, kind: CalKind, match: Match) -> tuple[str, str]:

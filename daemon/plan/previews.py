@@ -114,3 +114,6 @@ class _AtHand:
 
     def withdrawn(self, ident: str) -> bool:
         return self.world.withdrawn(ident)
+
+    def held_back(self, kind: CalKind, target: Descriptors) -> Sequence[tuple[Candidate, str]]:
+        return self.world.held_back(kind, target)

@@ -26,6 +26,7 @@ import numpy as np
 
 from daemon import logs
 from daemon.model.jobs import QUALITY, SHOWN, JobSpec, Ticket, input_key
+from daemon.work import mastermeasures
 from pipeline import produce
 from pipeline.errors import StopRequested
 from pipeline.files import preview
@@ -131,7 +132,7 @@ def run(job: Mapping[str, Any], should_stop: Callable[[], bool]) -> dict[str, An
             "name": spec.name,
             "descriptors": written.frame.descriptors.to_json(),
             "tags": sorted(written.frame.tags),
-            "quality": _quality(written.frame),
+            "quality": _quality(written.frame) | progress.measures,
             "notes": list(dict.fromkeys((*spec.notes, *product.notes))),
             "steps": progress.steps,
             "seconds": round(time.monotonic() - began, 3),
@@ -174,11 +175,14 @@ class _Progress:
 
     should_stop: Callable[[], bool]
     steps: list[dict[str, Any]] = field(default_factory=list)
+    measures: dict[str, Any] = field(default_factory=dict)  # {"measures": ...} of a master
     _began: float = 0.0
 
     def __call__(self, step: str, done: bool, frames: Frames, notes: tuple[str, ...]) -> None:
         if not done:
             self._begin(step)
+            if found := mastermeasures.of_step(step, frames):
+                self.measures = {"measures": found}
             return
         for note in notes:
             logs.get().info("note", step=step, text=note)

@@ -41,6 +41,7 @@ class World:
     overrides: dict = field(default_factory=dict)
     gone: set = field(default_factory=set)
     accepted: set = field(default_factory=set)
+    held: list = field(default_factory=list)
     wanted: bool = True
 
     def candidates(self, kind, target):
@@ -60,6 +61,9 @@ class World:
 
     def forced_in(self, member):
         return member.name in self.accepted
+
+    def held_back(self, kind, target):
+        return [(c, why) for c, why in self.held if c.kind is kind]
 
     def withdrawn(self, ident):
         return ident in self.gone
