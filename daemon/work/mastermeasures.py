@@ -11,7 +11,7 @@ from pipeline.frame import Frame, Frames
 FEWEST = 2  # frames that tell of their own noise
 MOST = 12  # frames that are looked at: more make no figure better than the detector is steady
 
-Measures = dict[str, tuple[float, float, str]]  # {name: (value, error, unit)}
+Measures = dict[str, list[Any]]  # {name: [value, error, unit]}
 
 _UNITS = {"rate": "electron/s", "lamp": "electron/s", "read_noise": "electron", "sigma": "electron",
           "hot": "pix", "hot_both": "pix", "cold": "pix"}  # fmt: skip
@@ -20,7 +20,7 @@ _OF_DARKS = _UNITS | {"high": "electron/s", "low": "electron/s", "rows": "electr
 
 
 def of_step(step: str, frames: Frames) -> Measures:
-    """{name: (value, error, unit)} of the frames that enter stackDarks or makeLampFlat; {} of any other step,
+    """{name: [value, error, unit]} of the frames that enter stackDarks or makeLampFlat; {} of any other step,
     and where they are too few or have no exposure time. See `pipeline.algorithms.masterfigures`.
     """
     how: dict[str, Callable[[Frames], Measures]] = {"stackDarks": _darks, "makeLampFlat": _flats}
@@ -56,7 +56,7 @@ def _usable(frames: Frames) -> tuple[list[Frame], float]:
 
 def _plain(found: Any, units: dict[str, str]) -> Measures:
     return {
-        name: (float(m.value), float(m.error), units.get(name.partition("_q")[0], ""))
+        name: [float(m.value), float(m.error), units.get(name.partition("_q")[0], "")]
         for name, m in found.items()
         if math.isfinite(m.value) and math.isfinite(m.error)
     }
