@@ -69,6 +69,7 @@ class Daemon:
 
     def start(self) -> None:
         """Workers begin to warm up; what a crash left is finished; folders are armed, then listed."""
+        from daemon.ledger import nightly
         from daemon.upkeep import retention
 
         self.engine.start()
@@ -80,6 +81,8 @@ class Daemon:
                 self.main_loop.looks.tidy(self.ledger)
         found = self.landing.start()
         self._take_back()
+        with contextlib.suppress(OSError):  # busy: the report of a night will not know of this start
+            self.ledger.write(nightly.note_start)
         logs.get().info(
             "started",
             pid=os.getpid(),
@@ -122,6 +125,8 @@ class Daemon:
 
     def close(self) -> None:
         """Drain: nothing new is begun, running jobs are asked to stop and go back to planned."""
+        from daemon.ledger import nightly
+
         self.stop.set()
         self.main_loop.wake()
         self.landing.call()
@@ -131,6 +136,8 @@ class Daemon:
         self.main_loop.dispatcher.stop(STOP_SECONDS)
         self.landing.stop()
         self.main_loop.close()
+        with contextlib.suppress(OSError):  # busy: will look as if it had ended by accident
+            self.ledger.write(nightly.note_stop)
         self.ledger.close()
         logs.get().info("stopped")
 

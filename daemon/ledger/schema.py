@@ -302,6 +302,12 @@ def models(db: pw.Database) -> SimpleNamespace:
         job = pw.IntegerField(null=True, index=True)
         fields = pw.TextField()
 
+    # When the daemon was there, at hand among all that has happened.
+    Event.add_index(
+        pw.SQL("""CREATE INDEX IF NOT EXISTS event_of_daemon ON event (at)
+            WHERE event IN ('daemon_started', 'daemon_stopped')""")
+    )
+
     class Meta_(Base):
         name = pw.TextField(primary_key=True)
         value = pw.DoubleField()

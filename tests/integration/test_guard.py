@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from daemon.ledger import held
+from daemon.ledger import guarding, held
 from daemon.people import requests
 from pipeline.association import CalKind
 from tests.night import FakeEngine, example1, frame
@@ -86,3 +86,11 @@ def test_it_is_among_the_decisions_that_outlive_the_ledger(night):
     (line,) = [line for line in requests.written(night.products) if line["action"] == "hold"]
     assert line["user"] == "nirid"
     assert line["outcome"].startswith(f"{DARK} is held back")
+
+
+def test_it_stays_held_when_its_product_is_taken_into_a_new_ledger_that_has_no_figures(night):
+    def again(tx):
+        job = tx.one("SELECT j.* FROM job j JOIN product p ON p.job_id = j.id WHERE p.name = ?", DARK)
+        return guarding.judged(tx, job, {}, DARK)
+
+    assert night.ledger.write(again).startswith("read noise is")

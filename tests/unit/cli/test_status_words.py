@@ -13,8 +13,17 @@ SEQUENCE = {
     "version": 1, "seeing": 0.512, "zero_point": 26.4167, "zero_point_error": 0.277, "of": "product",
 }  # fmt: skip
 LISTS = (
-    "running", "planned", "waiting", "failed", "looking", "needs", "sequences", "looks", "conditions", "held",
-)  # fmt: skip
+    "running",
+    "planned",
+    "waiting",
+    "failed",
+    "looking",
+    "needs",
+    "sequences",
+    "looks",
+    "conditions",
+    "held",
+)
 ANSWER = {
     "daemon": DAEMON, "now": "2026-11-28T01:36:36.123+00:00", "requests": 0, "outdated": 0, "refused": 0,
     "waits": {"arrival": None, "name": ""}, "night": "20160102", "elsewhere": 0, "product_folder": "/p",

@@ -1,0 +1,142 @@
+"""What the report of a night asks: its groups, what was left out of them, and when the daemon was down.
+
+All goes by the time at which frames were taken, or events happened, by index: old nights cost nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from daemon.ledger.answers import current_product
+from daemon.ledger.store import Reader, Tx
+from daemon.model.records import ProductRecord
+
+STARTED, STOPPED = "daemon_started", "daemon_stopped"
+
+
+@dataclass(frozen=True)
+class NightGroup:
+    """A group with frames in a night. first, last : seconds since the epoch, of its frames in the night
+
+    frames : how many of them; came : when the last frame of the group arrived; sample : name of its first
+    """
+
+    group: int
+    rule: str
+    role: str
+    program: str
+    frames: int
+    first: float
+    last: float
+    came: float
+    reason: str
+    sample: str
+    object: str
+    filter: str
+    product: ProductRecord | None
+
+
+def groups(db: Reader, low: float, high: float) -> list[NightGroup]:
+    """Groups that have frames taken from `low` to before `high` (seconds since the epoch), in order of
+    time."""
+    rows = db.execute(
+        """SELECT g.id, g.rule, g.last_arrival, g.reason, COUNT(*) AS n, MIN(f.ut) AS first,
+            MAX(f.ut) AS last, f.role, f.program, f.name, json_extract(f.descriptors, '$.object') AS object,
+            json_extract(f.descriptors, '$.filter_name') AS filter
+        FROM frame f JOIN membership m ON m.frame_id = f.id JOIN frame_group g ON g.id = m.group_id
+        WHERE f.ut >= ? AND f.ut < ? AND NOT g.closed GROUP BY g.id ORDER BY MIN(f.ut), g.rank, g.id""",
+        (low, high),
+    ).fetchall()
+    return [
+        NightGroup(
+            group=r["id"],
+            rule=r["rule"],
+            role=r["role"],
+            program=r["program"],
+            frames=r["n"],
+            first=r["first"],
+            last=r["last"],
+            came=r["last_arrival"],
+            reason=r["reason"],
+            sample=r["name"],
+            object=str(r["object"] or ""),
+            filter=str(r["filter"] or ""),
+            product=current_product(db, r["id"]),
+        )
+        for r in rows
+    ]
+
+
+def frames(db: Reader, low: float, high: float) -> int:
+    """How many exposures were taken."""
+    row = db.execute("SELECT COUNT(*) FROM frame WHERE ut >= ? AND ut < ?", (low, high)).fetchone()
+    return int(row[0])
+
+
+def out_of_use(db: Reader, low: float, high: float) -> list[dict[str, Any]]:
+    """Frames that a person, the QA state or the search for a bad one has taken out: name, state, reason."""
+    rows = db.execute(
+        """SELECT f.name, c.state, c.reason FROM frame f JOIN content c ON c.frame_id = f.id
+        WHERE f.ut >= ? AND f.ut < ? AND c.state IN ('excluded', 'quarantined') ORDER BY f.ut, f.name""",
+        (low, high),
+    )
+    return [dict(row) for row in rows]
+
+
+def rejected_products(db: Reader, night: str) -> list[dict[str, Any]]:
+    """Products of a night (its folder) that a person has taken out of use: name, path, user, reason."""
+    rows = db.execute(
+        """SELECT p.name, p.path, d.user, d.reason FROM product p JOIN job j ON j.id = p.job_id
+        JOIN decision d ON d.subject = 'product ' || j.key
+        WHERE p.night = ? AND NOT p.current AND d.action = 'reject' AND NOT EXISTS (SELECT 1 FROM decision l
+            WHERE l.subject = d.subject AND l.id > d.id AND l.action = 'accept') ORDER BY d.id""",
+        (night,),
+    )
+    return [{**dict(row), "path": os.fsdecode(row["path"])} for row in rows]
+
+
+def outages(db: Reader, low: float, high: float) -> list[tuple[float, float | None, bool]]:
+    """(from, until, whether it had been stopped in order) of each time without a daemon that touches the
+    span; until is None when it has not come back, and from is its last sign of life where it ended by
+    accident."""
+    rows = db.execute(
+        f"""SELECT id, at, event FROM event WHERE event IN ('{STARTED}', '{STOPPED}')
+        AND at < ? ORDER BY at DESC, id DESC LIMIT 1""",
+        (low,),
+    ).fetchall()
+    later = db.execute(
+        f"""SELECT id, at, event FROM event WHERE event IN ('{STARTED}', '{STOPPED}')
+        AND at >= ? ORDER BY at, id""",
+        (low,),
+    )
+    found: list[tuple[float, float | None, bool]] = []
+    before: Any = rows[0] if rows else None
+    for row in later:
+        if row["event"] == STARTED and before is not None:
+            orderly = before["event"] == STOPPED
+            begin = before["at"] if orderly else _alive(db, row["id"], before["at"])
+            found.append((begin, row["at"], orderly))
+        before = row
+        if row["at"] >= high and row["event"] == STARTED:
+            break
+    if before is not None and before["event"] == STOPPED:
+        found.append((before["at"], None, True))
+    return [o for o in found if o[0] < high and (o[1] is None or o[1] > low)]
+
+
+def _alive(db: Reader, before: int, at_least: float) -> float:
+    """When something had happened last before an event."""
+    row = db.execute("SELECT at FROM event WHERE id < ? ORDER BY id DESC LIMIT 1", (before,)).fetchone()
+    return max(at_least, float(row[0])) if row else at_least
+
+
+def note_start(tx: Tx) -> None:
+    """The daemon works from now on."""
+    tx.event(STARTED)
+
+
+def note_stop(tx: Tx) -> None:
+    """It has stopped in order."""
+    tx.event(STOPPED)
