@@ -28,6 +28,7 @@ from daemon import logs
 from daemon.model.jobs import QUALITY, SHOWN, JobSpec, Ticket, input_key
 from daemon.work import mastermeasures
 from pipeline import produce
+from pipeline.association import CalKind
 from pipeline.errors import StopRequested
 from pipeline.files import preview
 from pipeline.files.disk import write_whole
@@ -104,7 +105,9 @@ def run(job: Mapping[str, Any], should_stop: Callable[[], bool]) -> dict[str, An
     scratch = Path(job.get("cache") or Path(spec.staging).parent)
     told = logs.job_context(ticket.shown, spec.recipe, spec.group_id)
     with told, _room_for(inputs, scratch) as keep, threads(job.get("threads", 1)), quick_cards():
-        began, progress = time.monotonic(), _Progress(should_stop)
+        began = time.monotonic()
+        master = RECIPES[spec.recipe].makes in (CalKind.DARK, CalKind.FLAT)
+        progress = _Progress(should_stop, master=master)
         bound = RECIPES[spec.recipe].bind(spec.parameters, preset=spec.preset)
         with progress.timed("read"):
             _unchanged(calibrations)
@@ -175,13 +178,14 @@ class _Progress:
 
     should_stop: Callable[[], bool]
     steps: list[dict[str, Any]] = field(default_factory=list)
+    master: bool = False  # a dark or a flat is being made: it is measured before its frames are stacked
     measures: dict[str, Any] = field(default_factory=dict)  # {"measures": ...} of a master
     _began: float = 0.0
 
     def __call__(self, step: str, done: bool, frames: Frames, notes: tuple[str, ...]) -> None:
         if not done:
             self._begin(step)
-            if found := mastermeasures.of_step(step, frames):
+            if self.master and (found := mastermeasures.of_step(step, frames)):
                 self.measures = {"measures": found}
             return
         for note in notes:

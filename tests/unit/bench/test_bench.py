@@ -22,6 +22,7 @@ WANTED = {
     "archive": ("daemon", "questions", "steps"),
     "groups": ("groups", "limit_mb"),
     "cluster": ("runs", "daemon", "backlog"),
+    "drift": ("masters", "held", "caught"),
 }
 POSITIVE = (
     "seconds",
