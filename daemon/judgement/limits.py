@@ -51,7 +51,8 @@ _COUNTS = "a pixel in two nights becomes hot or recovers; pixels near the limit 
 
 
 def _rate(what: str, confirms: tuple[str, ...]) -> Limit:
-    return Limit(what, "e-/s", "level", -0.5, 3.0, 0.02, 0.05, confirms, _RATE)
+    # No range for a cold start: the pedestal of the read-out is in the level, and nobody knows how high it is.
+    return Limit(what, "e-/s", "level", None, None, 0.02, 0.05, confirms, _RATE)
 
 
 def _noise(what: str, confirms: tuple[str, ...]) -> Limit:
