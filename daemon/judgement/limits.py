@@ -51,7 +51,7 @@ _COUNTS = "a pixel in two nights becomes hot or recovers; pixels near the limit 
 
 
 def _rate(what: str, confirms: tuple[str, ...]) -> Limit:
-    # No range for a cold start: the pedestal of the read-out is in the level, and nobody knows how high it is.
+    # No range for a cold start: the pedestal of the read-out is in the level, and its height is not known.
     return Limit(what, "e-/s", "level", None, None, 0.02, 0.05, confirms, _RATE)
 
 
