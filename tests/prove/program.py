@@ -7,6 +7,7 @@ import random
 import resource
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from daemon.ledger.store import connect_readonly
+from pipeline.errors import NiridError
 from pipeline.simulate import simulate_night
 from tests.fitsfiles import DARK, frame_bytes, noise
 from tests.prove.counts import Counts
@@ -156,6 +158,16 @@ def _memory_mb(pid: int) -> float:
     return 0.0
 
 
+def _until_there(place) -> None:
+    """The daemon has made its database: on a busy machine its start takes longer than a short storm."""
+    until = time.monotonic() + LONGEST / 5
+    while time.monotonic() < until:
+        with contextlib.suppress(NiridError, sqlite3.Error, OSError):
+            place.ask("SELECT 1 FROM sighting")
+            return
+        time.sleep(0.2)
+
+
 def _until_a_job_is_done(place) -> None:
     """A short storm may be over before the first worker is ready on a busy machine."""
     until = time.monotonic() + LONGEST / 5
@@ -180,6 +192,7 @@ def storm(frames: int, *, part=(0, 1), seed=0, per_second=20.0, side=256, paused
             shutil.copy(path, place.drop)
         daemon = place.start()
         try:
+            _until_there(place)
             memory = _fall(place, daemon, frames, per_second, side, chance)
             late = _until_registered(place, frames)
             if not paused:
