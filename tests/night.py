@@ -262,7 +262,7 @@ class FakeEngine:
             {
                 "recipe": [spec.recipe, spec.recipe_version, spec.key, spec.group, spec.time_stamp],
                 "inputs": [i.name for i in spec.inputs],
-                "cals": sorted((c.role, c.sha, c.name) for c in spec.calibrations),
+                "cals": [(c.role, c.sha, c.name) for c in spec.calibrations],
                 "parameters": sorted(spec.parameters.items()),
                 "notes": spec.notes,
             }

@@ -10,8 +10,9 @@ from tests.night import example1, frame, sha, static_bpm
 
 
 def zero_point_of(daemon, name="N20160102S0271_image"):
-    roles = {role: key for role, _, key in json.loads(daemon.current()[name])["cals"]}
-    return roles.get("zero_point")
+    """The name of the first zero point that a product was given: the nearest standard's."""
+    used = json.loads(daemon.current()[name])["cals"]
+    return next((given for role, _, given in used if role == "zero_point"), None)
 
 
 def test_science_takes_the_zero_point_of_the_nearest_standard_whenever_that_comes(daemons):
