@@ -140,9 +140,9 @@ def load(
             if not source.frames or source.role in USED_BY_ALL:
                 planes.setdefault(field, held)
     told = [text for _, c in found if isinstance(c, Frame) for text in travelling(c.name, c.notes)]
-    # The mask is used here too, and has told it in fewer words than the flat that was made with it.
+    # The mask is used here too, and has said it in fewer words than the flat that was made with it.
     warnings = tuple(text for text in told if not any(text.endswith(f": {other}") for other in told))
-    # A standard was made with most of what the image is made with: told once is enough.
+    # A standard was made with most of what the image is made with: said once is enough.
     zeros = tuple(
         replace(zero, notes=tuple(text for text in zero.notes if text not in warnings)) for zero in zeros
     )
@@ -169,7 +169,7 @@ def read_input(source: Source) -> Frame:
 
 
 def of_the_frame(source: Source, read: Callable[[], T]) -> T:
-    """What `read` returns; what it finds wrong with the file is told of the frame."""
+    """What `read` returns; what it finds wrong with the file becomes a note of the frame."""
     try:
         return read()
     except (DamagedFile, RefusedFile) as error:

@@ -24,7 +24,7 @@ ENOUGH = 5  # accepted masters from which "usual" means something
 LOOKS_BACK = 50  # accepted masters that are compared with
 WARNING, HELD = 4.0, 7.0  # |z|
 MAD_TO_SIGMA = 1.482602218505602
-LAMP_TOLD = 0.05  # of the usual lamp: a change that is told
+LAMP_TOLD = 0.05  # of the usual lamp: a change that is reported
 
 Figures = Mapping[str, tuple[float, float]]  # {name: (value, error)}
 

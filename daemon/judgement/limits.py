@@ -99,7 +99,7 @@ FLAT: dict[str, Limit] = {
                   ("high", "low", "outside"), _FLAT),
     "columns": Limit("pattern along columns", "of the level", "shape", None, None, 0.002, 0.05,
                      ("high", "low", "outside"), _FLAT),
-    # A cold start allows for what nobody has told: the published gain is good to some per cent.
+    # A cold start allows for what nobody has measured: the published gain is good to some per cent.
     "gain": Limit("light over its variance", "", "noise", 0.8, 1.25, 0.0, 0.003, _ALL_GAINS, _NOISE),
     **{f"gain{q}": Limit(f"light over its variance, quadrant {q[-1]}", "", "noise", 0.8, 1.25, 0.0, 0.003,
                          ("gain", f"level{q}"), _NOISE) for q in QUADRANTS},
