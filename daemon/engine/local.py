@@ -79,6 +79,11 @@ class _Worker:
     running: _Running | None = None
 
 
+def _kill(worker: _Worker) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(worker.process.pid, signal.SIGKILL)
+
+
 @dataclass
 class LocalEngine:
     """The engine of one machine; see `daemon.engine.Engine` for the methods.
@@ -160,6 +165,8 @@ class LocalEngine:
             until = min(w.running.kill_at for w in self._workers if w.running)
             wait(self.waitables(), timeout=max(0.0, until - self.clock()) + 0.01)
             outcomes += self.poll()
+        for worker in self._workers:
+            _kill(worker)  # all of them, before the first is waited for
         for worker in list(self._workers):
             self._bury(worker)
         return outcomes
@@ -239,8 +246,7 @@ class LocalEngine:
         """
         self._workers.remove(worker)
         worker.pipe.close()
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(worker.process.pid, signal.SIGKILL)
+        _kill(worker)
         try:
             return worker.process.wait(BURY_SECONDS)
         except subprocess.TimeoutExpired:
