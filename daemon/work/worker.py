@@ -18,6 +18,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -174,20 +175,27 @@ def _handed_over(frames: Frames) -> Iterator[Frame]:
 
 @dataclass
 class _Progress:
-    """Called around every step: times it, logs what a person should know, and stops between two steps."""
+    """Called around every step: times it, logs what a person should know, and stops between two steps.
+
+    A master is measured, of the frames that its stack is made of, while they are stacked.
+    """
 
     should_stop: Callable[[], bool]
     steps: list[dict[str, Any]] = field(default_factory=list)
-    master: bool = False  # a dark or a flat is being made: it is measured before its frames are stacked
+    master: bool = False  # a dark or a flat is being made
     measures: dict[str, Any] = field(default_factory=dict)  # {"measures": ...} of a master
     _began: float = 0.0
+    _beside: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
+    _measured: Future[dict[str, Any]] | None = None
 
     def __call__(self, step: str, done: bool, frames: Frames, notes: tuple[str, ...]) -> None:
         if not done:
             self._begin(step)
-            if self.master and (found := mastermeasures.of_step(step, frames)):
-                self.measures = {"measures": found}
+            if self.master:
+                self._measured = self._beside.submit(mastermeasures.of_step, step, frames)
             return
+        if self._measured and (found := self._measured.result()):
+            self.measures = {"measures": found}
         for note in notes:
             logs.get().info("note", step=step, text=note)
         self._finish(step, frames=len(frames))
