@@ -239,6 +239,7 @@ def write(
     preview: bool = True,
     number: int = 0,
     overwrite: bool = False,
+    measures: Mapping[str, Sequence[Any]] | None = None,
 ) -> Written:
     """Write STEM.fits, flushed and verified, and STEM.png; a product that lay there before is replaced.
 
@@ -246,6 +247,7 @@ def write(
     name : what the product is called, where the file is called otherwise for a while
     cards : more for the primary header; notes : of the caller, put before those of the recipe
     number : which of the product's frames, where a recipe ends before a stack
+    measures : {name: (value, error, unit)} of a master, for the table MEASURES
     overwrite : replace also a file that nirid did not make, but no input, raw frame or database
     Nothing half written is ever at the names. Raises OSError; WouldOverwrite, and then nothing was written;
     DamagedFile when the file does not read back.
@@ -262,7 +264,8 @@ def write(
     history = [(record.step, record.parameters, version()) for record in product.history]
     stem.parent.mkdir(parents=True, exist_ok=True)
     sources = _provenance([*inputs, *calibrations])
-    sha = _write(fits, frame, sources, history, time_stamp, cards, png if preview else None, notes)
+    shown = png if preview else None
+    sha = _write(fits, frame, sources, history, time_stamp, cards, shown, notes, measures)
     return Written(fits, png if preview else None, sha, frame)
 
 
@@ -275,6 +278,7 @@ def _write(
     cards: Any = None,
     png: Path | None = None,
     notes: Sequence[str] = (),
+    measures: Mapping[str, Sequence[Any]] | None = None,
 ) -> str:
     """Write under a hidden name, verify, rename: a reader sees the old file or the new one.
 
@@ -291,6 +295,7 @@ def _write(
                 time_stamp=stamp,
                 cards=cards,
                 notes=notes,
+                measures=measures,
             )
             verify_product(part, sha)
             return sha

@@ -48,8 +48,8 @@ KEEP_MEMORY = {
     "MALLOC_ARENA_MAX": "1",  # one store for all threads of a job
 }
 CHILD = "daemon.engine.child"
-# A worker looks for packages first where this process found them. It writes to no terminal, for which structlog
-# would load rich: 0.03 s of each start.
+# A worker looks for packages first where this process found them. It writes to no terminal, for which
+# structlog would load rich: 0.03 s of each start.
 BOOT = """import json, runpy, sys
 path = json.loads(sys.argv[2])["path"]
 sys.path[:] = path + [entry for entry in sys.path if entry not in path]

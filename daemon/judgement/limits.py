@@ -105,4 +105,12 @@ FLAT: dict[str, Limit] = {
                          ("gain", f"level{q}"), _NOISE) for q in QUADRANTS},
 }  # fmt: skip
 
-OF_KIND = {"DARK": DARK, "FLAT": FLAT}
+_BAD = "pixels near a limit come and go; a defect of the array or of a frame makes hundreds bad at once"
+_ALL_BAD = tuple(f"bad{q}" for q in QUADRANTS)
+MASK: dict[str, Limit] = {
+    "bad": Limit("bad pixels", "of all", "pixels", 0.0, 0.3, 2e-5, 0.02, _ALL_BAD, _BAD),
+    **{f"bad{q}": Limit(f"bad pixels of quadrant {q[-1]}", "of all", "pixels", 0.0, 0.5, 8e-5, 0.02,
+                        ("bad",), _BAD) for q in QUADRANTS},
+}  # fmt: skip
+
+OF_KIND = {"DARK": DARK, "FLAT": FLAT, "MADE_BPM": MASK}

@@ -2,6 +2,7 @@
 
     figures = of_darks(planes, masks, seconds)      # {name: Measured(value, error)}
     figures = of_flats(on, off, masks, seconds)
+    figures = of_mask(mask)
 
 All are of the frames that the master is made of, so that noise is seen by itself: two frames of one thing
 differ by their noise alone. Quadrants are named q1 (lower left), q2 (lower right), q3, q4 (upper).
@@ -112,6 +113,19 @@ def of_flats(
             if brought > 0:
                 gain = light.value / brought
                 made[f"gain{name}"] = Measured(gain, gain * 2.0 * lit[name].error / lit[name].value)
+    return made
+
+
+def of_mask(mask: MaskImage) -> Figures:
+    """Figures of a bad-pixel mask, (ny, nx), other than 0 where a pixel is bad: {name: (value, error)}.
+
+    bad, bad_q1..q4 : fraction of the pixels; the errors are the counts' own
+    """
+    made: Figures = {}
+    for name, place in _parts(mask.shape):
+        part = mask[place]
+        number = int(np.count_nonzero(part))
+        made[f"bad{name}"] = Measured(number / part.size, math.sqrt(number + 1.0) / part.size)
     return made
 
 

@@ -127,6 +127,17 @@ def _notes(hdus: list[Hdu], data: memoryview) -> tuple[str, ...]:
     return () if rows is None else tuple(_texts(row, "note")[0] for row in rows)
 
 
+def read_measures(path: Path) -> dict[str, list[Any]]:
+    """{name: [value, error, unit]} of a master; empty without the table MEASURES."""
+    hdus, data = load(path)
+    rows = next((decode_table(h.cards, data[h.offset :]) for h in hdus if h.name == "MEASURES"), None)
+    if rows is None:
+        return {}
+    texts = [_texts(row, "NAME", "UNIT") for row in rows]
+    numbers = [(float(row["VALUE"]), float(row["ERROR"])) for row in rows]
+    return {name: [*two, unit] for two, (name, unit) in zip(numbers, texts, strict=True)}
+
+
 def read_members(path: Path) -> list[dict[str, Any]]:
     """The rows of a stack's FRAMES table as plain values, None where unknown; none without the table."""
     hdus, data = load(path)
