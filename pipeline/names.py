@@ -49,6 +49,12 @@ def plain_name(path: str | os.PathLike[str]) -> str:
     return name
 
 
+def file_name(name: str) -> str:
+    """What the file of this name is called, without folder and compression: N20160102S0423_dark.fits."""
+    plain = plain_name(name)
+    return plain if plain.lower().endswith((".fits", ".fit")) else f"{plain}.fits"
+
+
 def base_of(name: str) -> str:
     """A name without folder, compression and .fits."""
     base = plain_name(name)
