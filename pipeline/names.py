@@ -62,6 +62,12 @@ def bare(name: str) -> str:
     return unpacked[:-5] if unpacked.lower().endswith(".fits") else unpacked
 
 
+def file_name(name: str) -> str:
+    """What the file of this name is called, without folder and compression: N20160102S0423_dark.fits."""
+    plain = plain_name(name)
+    return plain if plain.lower().endswith((".fits", ".fit")) else f"{plain}.fits"
+
+
 def base_of(name: str) -> str:
     """A name without folder, compression and .fits."""
     return bare(os.path.basename(name))

@@ -32,7 +32,7 @@ from pipeline.headers import zeropoint
 from pipeline.headers.merged import merge
 from pipeline.headers.values import ascii_name
 from pipeline.headers.zeropoint import ZeroPoint
-from pipeline.names import stems, suffix_of
+from pipeline.names import file_name, stems, suffix_of
 from pipeline.parallel import run_all, run_both
 from pipeline.primitive import Calibrations, Product
 from pipeline.toolkit.dataset import Dataset
@@ -154,7 +154,7 @@ def _read_calibration(source: Source, keep: Keep) -> tuple[str, Frame | ZeroPoin
     try:
         if source.role == CalKind.ZERO_POINT:
             return ROLES[source.role], _zero_point(source)
-        frame = read_frame(source.path)
+        frame = read_frame(source.path, name=file_name(source.name))  # not where it lies, which may change
         if source.role in MASKS and not {"BPMASK", "PROCBPM"} & set(frame.header):
             raise CalibrationNotFound(f"{source.role} {source.path}: it is no bad-pixel mask")
         return ROLES[source.role], frame.kept(keep)

@@ -61,7 +61,7 @@ def intend(tx: Tx, job_id: int, attempt: int, result: Mapping[str, Any]) -> Publ
         sha256=str(result["sha256"]),
         version=(count["n"] if count else 0) + 1,
         old=old,
-        result={key: result.get(key) for key in ("quality", "notes", "seconds", "peak_mb")},
+        result={key: result.get(key) for key in ("quality", "notes", "seconds", "peak_mb", "processor")},
     )
     return _intent(tx, plan)
 
@@ -243,6 +243,7 @@ def commit(tx: Tx, plan: PublishPlan, policy: Policy = DEFAULT_POLICY, *, judge:
         product=plan.final,
         seconds=plan.result.get("seconds"),
         notes=list(plan.result.get("notes") or []),
+        processor=plan.result.get("processor") or "",
     )
 
 

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from daemon import logs
+from daemon.engine import software
 from daemon.model.jobs import QUALITY, SHOWN, JobSpec, Ticket, input_key
 from daemon.work import mastermeasures
 from pipeline import produce
@@ -94,10 +95,11 @@ def run(job: Mapping[str, Any], should_stop: Callable[[], bool]) -> dict[str, An
     """Make one product and say what it is.
 
     job : a JobSpec as JSON, and `job_id`, the engine's number of it, for the logs; `cache`, a folder on a
-        disk of this machine, for the planes of large groups; `threads`, how many may work on it
+        disk of this machine, for the planes of large groups; `threads`, how many may work on it;
+        `places`, {path in the parameters: where these bytes lie now}, for a product that is made again
     Answers with fits and png (the staged paths), sha256, name, descriptors, tags, quality, notes, steps,
-    seconds. Raises ReductionError when these data cannot be reduced so, StopRequested when asked to
-    stop, OSError when a file cannot be read or written now. Nothing stays behind then.
+    processor, seconds. Raises ReductionError when these data cannot be reduced so, StopRequested when asked
+    to stop, OSError when a file cannot be read or written now. Nothing stays behind then.
     """
     spec = JobSpec.from_json(job)
     inputs = _told_apart([Source(i.path, i.name, i.file_sha, data_sha=i.data_sha) for i in spec.inputs])
@@ -111,7 +113,7 @@ def run(job: Mapping[str, Any], should_stop: Callable[[], bool]) -> dict[str, An
         bound = RECIPES[spec.recipe].bind(spec.parameters, preset=spec.preset)
         with progress.timed("read"):
             _unchanged(calibrations)
-            calibrations = _with_those_of_a_person(spec, calibrations)
+            calibrations = _with_those_of_a_person(spec, calibrations, job.get("places") or {})
             frames, cals = produce.load(inputs, calibrations, keep)
         show = produce.intermediates(Path(spec.products) / spec.night / "intermediate", inputs)
         product = run_recipe(bound, _handed_over(frames), cals, progress, show, keep)
@@ -139,6 +141,7 @@ def run(job: Mapping[str, Any], should_stop: Callable[[], bool]) -> dict[str, An
             "quality": _quality(written.frame) | _measured(progress.measures),
             "notes": list(dict.fromkeys((*spec.notes, *product.notes))),
             "steps": progress.steps,
+            "processor": software.processor(),
             "seconds": round(time.monotonic() - began, 3),
         }
 
@@ -248,10 +251,13 @@ def _told_apart(inputs: list[Source]) -> list[Source]:
     ]
 
 
-def _with_those_of_a_person(spec: JobSpec, calibrations: list[Source]) -> list[Source]:
+def _with_those_of_a_person(
+    spec: JobSpec, calibrations: list[Source], places: Mapping[str, str]
+) -> list[Source]:
     """With masks named by path in the configuration: user_bpm beside the chosen, static_bpm instead."""
     _, paths = produce.take_paths(spec.parameters, ["addDQ"])
-    given = [Source(path, Path(path).name, hash_file(path), role) for role, path in paths.items() if path]
+    lie = {role: (path, places.get(path, path)) for role, path in paths.items() if path}
+    given = [Source(at, Path(path).name, hash_file(at), role) for role, (path, at) in lie.items()]
     return [source for source in calibrations if source.role not in paths] + given
 
 
@@ -263,4 +269,5 @@ def _cards(spec: JobSpec) -> dict[str, Any]:
         "JOBKEY": spec.key,  # all 64 digits; there is no room for a comment
         "GROUPID": (spec.group, "group of frames that it was made of"),
         "INPUTKEY": input_key(spec.inputs),
+        **software.cards(),
     }

@@ -59,6 +59,7 @@ def test_looks_and_a_stack_that_becomes_the_product(place, tiny_night, tmp_path)
                 assert {"SCI", "VAR", "DQ"} <= {hdu.name for hdu in hdus}
                 roles = set(hdus["PROVENANCE"].data["role"])
             assert {"processed_dark", "processed_flat"} <= roles
+            assert place.json("reproduce", str(look))["result"] == "identical"
             assert look.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
         wait_for(lambda: stacks(log) == len(science), daemon, log)
         running = next(quick.glob("*_running.fits")).read_bytes()
