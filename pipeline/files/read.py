@@ -214,4 +214,5 @@ def _unit(header: fits.Header) -> Unit:
     """As BUNIT says, but for a raw frame: the detector counts in adu whatever stands there."""
     if not any("PREPAR" in key or key.startswith("PROC") or key == "GEM-TLM" for key in header):
         return "adu"
-    return "electron" if str(header.get("BUNIT", "adu")).strip().lower().startswith("e") else "adu"
+    said = str(header.get("BUNIT", "adu")).strip().lower()
+    return "electron" if said.startswith("e") else "adu" if said else ""

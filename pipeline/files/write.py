@@ -21,6 +21,8 @@ import numpy.typing as npt
 from astropy.io import fits
 
 from pipeline.errors import DamagedFile
+from pipeline.files.columns import TABLES, UCDS
+from pipeline.files.standardcards import SQUARED, VARIANCE_CARD, of_an_image, stamp_of, without_epoch
 from pipeline.files.structure import BLOCK, FileFacts, Path, checksum, read_file
 from pipeline.files.tables import Table, text_table
 from pipeline.frame import Frame, MaskImage
@@ -104,21 +106,20 @@ def _units(
 ) -> list[tuple[fits.Header, _Array | None]]:
     """(header, big-endian data) of every HDU, without checksums."""
     own, shared = _split(frame.header)
+    stamp = stamp_of(time_stamp)
+    shared.update(_missing(of_an_image(frame, time_stamp), shared))
     images: list[tuple[str, _Array, str]]
     if "BPMASK" in frame.header or "PROCBPM" in frame.header:
-        images = [("SCI", frame.dq.astype(">i2"), frame.unit)]
+        images = [("SCI", frame.dq.astype(">i2"), "bit")]
     else:
         images = [("SCI", frame.sci.astype(">f4"), frame.unit)]
         if frame.var is not None:
-            images.append(("VAR", frame.var.astype(">f4"), f"{frame.unit}*{frame.unit}"))
+            images.append(("VAR", frame.var.astype(">f4"), SQUARED[frame.unit]))
         images.append(("DQ", _unsigned(frame.dq), "bit"))
         if frame.coverage is not None:
-            images.append(("COVERAGE", _unsigned(frame.coverage), "frames"))
-    inputs = [(time_stamp, *row) for row in provenance]
-    steps = [
-        (s, json.dumps(dict(p), sort_keys=True, default=str), time_stamp, time_stamp, v)
-        for s, p, v in history
-    ]
+            images.append(("COVERAGE", _unsigned(frame.coverage), "count"))
+    inputs = [(stamp, *row) for row in provenance]
+    steps = [(s, json.dumps(dict(p), sort_keys=True, default=str), stamp, stamp, v) for s, p, v in history]
     tables.append(
         ("PROVENANCE", text_table(("timestamp", "filename", "sha256", "role"), (28, 128, 128, 128), inputs))
     )
@@ -127,9 +128,9 @@ def _units(
     primary = fits.Header(
         [("SIMPLE", True, "conforms to FITS standard"), ("BITPIX", 8), ("NAXIS", 0), ("EXTEND", True)]
     )
-    primary.extend(own, bottom=True)
+    primary.extend(without_epoch(own), bottom=True)
     primary["NEXTEND"] = (len(images) + len(tables), "Number of extensions")
-    primary["DATE"] = (time_stamp, "end of the latest input (UT)")
+    primary["DATE"] = (stamp, "end of the latest input (UT)")
     for key, value in cards.items():
         primary[key] = value
     units: list[tuple[fits.Header, _Array | None]] = [(primary, None)]
@@ -170,6 +171,11 @@ def _split(header: fits.Header) -> tuple[fits.Header, fits.Header]:
     return fits.Header(own), fits.Header(shared)
 
 
+def _missing(cards: Mapping[str, Any], header: fits.Header) -> dict[str, Any]:
+    """The cards that a header has not, or has without a value."""
+    return {key: card for key, card in cards.items() if not str(header.get(key, "")).strip()}
+
+
 def _unsigned(plane: MaskImage) -> _Array:
     """uint16 as FITS stores it: int16 less 32768, which is the top bit turned over."""
     return (plane ^ np.uint16(0x8000)).astype(">u2").view(">i2")
@@ -193,8 +199,9 @@ def _image_header(name: str, data: _Array, unit: str, shared: fits.Header) -> fi
         header["BZERO"] = 32768
     header["EXTNAME"] = name
     header["EXTVER"] = 1
-    if unit:
-        header["BUNIT"] = (unit, "Physical units of the array values")
+    header["BUNIT"] = (unit, "Physical units of the array values")
+    if name == "VAR":
+        header.append(VARIANCE_CARD)
     header.extend(shared, bottom=True)
     return header
 
@@ -213,8 +220,15 @@ def _table_header(name: str, table: Table) -> fits.Header:
         ]
     )
     for i, (column, form) in enumerate(table.forms, 1):
+        unit, meaning = TABLES.get(name, {}).get(column, ("", ""))
         header[f"TTYPE{i}"] = column
         header[f"TFORM{i}"] = form
+        if unit:
+            header[f"TUNIT{i}"] = unit
+        if column in UCDS:
+            header[f"TUCD{i}"] = UCDS[column]
+        if meaning:
+            header[f"TCOMM{i}"] = meaning
     header["EXTNAME"] = name
     header["EXTVER"] = 1
     return header

@@ -17,6 +17,7 @@ from pipeline.headers.values import number
 from pipeline.headers.zeropoint import ZeroPoint
 from pipeline.params import bounded
 from pipeline.primitive import Calibrations, per_frame
+from pipeline.steps.magnitudes import with_magnitudes
 from pipeline.steps.sources import DetectSourcesParams, find_sources, sharpness_cards
 from pipeline.travel import travelling
 
@@ -84,8 +85,10 @@ def measure_quality(frame: Frame, params: MeasureQualityParams, cals: Calibratio
         notes += more
     for text in notes:
         frame = frame.evolve(note=text)
+    facts = frame.descriptors
     return frame.stamped(
-        "MEASREIQ", objmask=np.asarray(labels > 0), catalog=catalogue if catalogue.size else None,
+        "MEASREIQ", objmask=np.asarray(labels > 0),
+        catalog=with_magnitudes(catalogue, facts, zero) if catalogue.size else None,
         cards=cards | zero,
     )  # fmt: skip
 
