@@ -21,6 +21,18 @@ if TYPE_CHECKING:
     from pipeline.headers.descriptors import Descriptors
 
 
+# Exposure times that differ by 0.01 s are the same; the margin is for decimals that binary numbers lack.
+SAME_EXPOSURE_SECONDS = 0.01 + 1e-9
+
+
+def same_exposure(one: float | None, other: float | None, times: int = 1) -> bool:
+    """True for exposure times [s] within 0.01 s of each other; an unknown one is like none.
+
+    times : 2 for two frames of one group, since each is within 0.01 s of the group's first
+    """
+    return one is not None and other is not None and abs(one - other) < times * SAME_EXPOSURE_SECONDS
+
+
 class CalKind(StrEnum):
     """The kinds of processed calibrations."""
 
@@ -29,6 +41,18 @@ class CalKind(StrEnum):
     STATIC_BPM = "static_bpm"  # dropped in by a person
     MADE_BPM = "processed_bpm"  # made here from flats and short darks
     ZERO_POINT = "zero_point"  # in the header of a standard star's image
+
+
+def kind_of(tags: frozenset[str]) -> CalKind | None:
+    """What a processed dark, flat or mask is, of its tags; None for anything else.
+
+    BPM is looked for first: a mask made here of flats has the tag FLAT too.
+    """
+    if not {"NIRI", "PROCESSED"} <= tags or tags & {"SPECT", "PROCESSED_SCIENCE"}:
+        return None
+    if "BPM" in tags:
+        return CalKind.MADE_BPM if "FLAT" in tags else CalKind.STATIC_BPM
+    return CalKind.DARK if "DARK" in tags else CalKind.FLAT if "FLAT" in tags else None
 
 
 @dataclass(frozen=True)
@@ -58,7 +82,7 @@ RULES: Mapping[CalKind, AssociationRule] = {
     CalKind.DARK: AssociationRule(
         CalKind.DARK,
         match=("data_section", "read_mode", "well_depth", "coadds"),
-        tolerance={"exposure_time": 0.01},  # seconds
+        tolerance={"exposure_time": SAME_EXPOSURE_SECONDS},
         within=timedelta(days=180),
     ),
     CalKind.FLAT: AssociationRule(

@@ -99,10 +99,18 @@ FLAT: dict[str, Limit] = {
                   ("high", "low", "outside"), _FLAT),
     "columns": Limit("pattern along columns", "of the level", "shape", None, None, 0.002, 0.05,
                      ("high", "low", "outside"), _FLAT),
-    # A cold start allows for what nobody has told: the published gain is good to some per cent.
+    # A cold start allows for what nobody has measured: the published gain is good to some per cent.
     "gain": Limit("light over its variance", "", "noise", 0.8, 1.25, 0.0, 0.003, _ALL_GAINS, _NOISE),
     **{f"gain{q}": Limit(f"light over its variance, quadrant {q[-1]}", "", "noise", 0.8, 1.25, 0.0, 0.003,
                          ("gain", f"level{q}"), _NOISE) for q in QUADRANTS},
 }  # fmt: skip
 
-OF_KIND = {"DARK": DARK, "FLAT": FLAT}
+_BAD = "pixels near a limit come and go; a defect of the array or of a frame makes hundreds bad at once"
+_ALL_BAD = tuple(f"bad{q}" for q in QUADRANTS)
+MASK: dict[str, Limit] = {
+    "bad": Limit("bad pixels", "of all", "pixels", 0.0, 0.3, 2e-5, 0.02, _ALL_BAD, _BAD),
+    **{f"bad{q}": Limit(f"bad pixels of quadrant {q[-1]}", "of all", "pixels", 0.0, 0.5, 8e-5, 0.02,
+                        ("bad",), _BAD) for q in QUADRANTS},
+}  # fmt: skip
+
+OF_KIND = {"DARK": DARK, "FLAT": FLAT, "MADE_BPM": MASK}

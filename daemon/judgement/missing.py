@@ -4,7 +4,7 @@
 
 What is wanted is Gemini's own plan (NIRI's template of the Observing Tool, NIRI_BP): 10 darks for each
 exposure and number of coadds of the science and none for standards, 10 + 10 lamp flats for each camera and
-filter that is not thermal, a standard in each filter and camera within the night. What fits what is told by
+filter that is not thermal, a standard in each filter and camera within the night. What fits what is said by
 the rules of `pipeline.association`, by which calibrations are chosen.
 """
 

@@ -21,7 +21,7 @@ from pipeline.conditions import Asked, State, Verdict, background, cloud, image_
 from pipeline.headers.descriptors import Descriptors
 
 IN_A_ROW, OF_FOUR, TO_END = 3, 3, 2  # frames not met that begin a spell; frames met that end it
-TRANSPARENT = 0.1  # magnitudes of light lost against the clearest frames that are told
+TRANSPARENT = 0.1  # magnitudes of light lost against the clearest frames that are reported
 
 # Usual brightness of the sky in mag/arcsec2, brightest and faintest (Gemini's NIRI page of zero points).
 USUAL_SKY = {

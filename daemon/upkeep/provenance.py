@@ -67,7 +67,7 @@ def read(path: Path, products: Path, *, whole: bool = True) -> ProductOnDisk:
 
 
 def _read(path: Path, products: Path, whole: bool) -> ProductOnDisk:
-    from pipeline.files.read import read_members, read_notes, read_provenance
+    from pipeline.files.read import read_measures, read_members, read_notes, read_provenance
     from pipeline.files.structure import read_structure
     from pipeline.files.write import verify_product
 
@@ -102,7 +102,8 @@ def _read(path: Path, products: Path, whole: bool) -> ProductOnDisk:
         parameters=_chosen(recipe, preset, history),
         notes=read_notes(path) or tuple(_notes(path)),
         quality={name: merged[name] for name in QUALITY if name in merged}
-        | ({"frames": rows} if (rows := read_members(path)) else {}),
+        | ({"frames": rows} if (rows := read_members(path)) else {})
+        | ({"measures": figures} if (figures := read_measures(path)) else {}),
         descriptors=describe(merged, filename=path.name),
         time_stamp=stamp,
         written=path.stat().st_mtime,

@@ -27,6 +27,13 @@ def of_step(step: str, frames: Frames) -> Measures:
     return how[step](frames) if step in how else {}
 
 
+def of_mask(mask: Frame) -> Measures:
+    """The same of a bad-pixel mask that is made."""
+    from pipeline.algorithms import masterfigures
+
+    return _plain(masterfigures.of_mask(mask.dq), _UNITS)
+
+
 def _darks(frames: Frames) -> Measures:
     from pipeline.algorithms import masterfigures
 

@@ -18,6 +18,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -108,8 +109,7 @@ def run(job: Mapping[str, Any], should_stop: Callable[[], bool]) -> dict[str, An
     told = logs.job_context(ticket.shown, spec.recipe, spec.group_id)
     with told, _room_for(inputs, scratch) as keep, threads(job.get("threads", 1)), quick_cards():
         began = time.monotonic()
-        master = RECIPES[spec.recipe].makes in (CalKind.DARK, CalKind.FLAT)
-        progress = _Progress(should_stop, master=master)
+        progress = _Progress(should_stop, makes=RECIPES[spec.recipe].makes)
         bound = RECIPES[spec.recipe].bind(spec.parameters, preset=spec.preset)
         with progress.timed("read"):
             _unchanged(calibrations)
@@ -127,6 +127,7 @@ def run(job: Mapping[str, Any], should_stop: Callable[[], bool]) -> dict[str, An
                 name=spec.name,
                 cards=_cards(spec),
                 notes=spec.notes,
+                measures=progress.measures,
             )
             if ticket.kind == "look" and not RECIPES[spec.recipe].last_only:
                 _draw_running(spec, written.frame)
@@ -137,7 +138,7 @@ def run(job: Mapping[str, Any], should_stop: Callable[[], bool]) -> dict[str, An
             "name": spec.name,
             "descriptors": written.frame.descriptors.to_json(),
             "tags": sorted(written.frame.tags),
-            "quality": _quality(written.frame) | progress.measures,
+            "quality": _quality(written.frame) | _measured(progress.measures),
             "notes": list(dict.fromkeys((*spec.notes, *product.notes))),
             "steps": progress.steps,
             "processor": software.processor(),
@@ -169,6 +170,10 @@ def _quality(frame: Frame) -> dict[str, Any]:
     return quality | ({"frames": plain_rows(frame.members)} if frame.members is not None else {})
 
 
+def _measured(measures: mastermeasures.Measures) -> dict[str, Any]:
+    return {"measures": measures} if measures else {}
+
+
 def _handed_over(frames: Frames) -> Iterator[Frame]:
     """Hands over the frames one by one, so that no list keeps the raw pixels in memory until the end."""
     while frames:
@@ -177,20 +182,29 @@ def _handed_over(frames: Frames) -> Iterator[Frame]:
 
 @dataclass
 class _Progress:
-    """Called around every step: times it, logs what a person should know, and stops between two steps."""
+    """Called around every step: times it, logs what a person should know, and stops between two steps.
+
+    A master is measured, of the frames that its stack is made of, while they are stacked.
+    """
 
     should_stop: Callable[[], bool]
     steps: list[dict[str, Any]] = field(default_factory=list)
-    master: bool = False  # a dark or a flat is being made: it is measured before its frames are stacked
-    measures: dict[str, Any] = field(default_factory=dict)  # {"measures": ...} of a master
+    makes: CalKind | None = None
+    measures: mastermeasures.Measures = field(default_factory=dict)  # of a master
     _began: float = 0.0
+    _beside: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
+    _measured: Future[dict[str, Any]] | None = None
 
     def __call__(self, step: str, done: bool, frames: Frames, notes: tuple[str, ...]) -> None:
         if not done:
             self._begin(step)
-            if self.master and (found := mastermeasures.of_step(step, frames)):
-                self.measures = {"measures": found}
+            if self.makes in (CalKind.DARK, CalKind.FLAT):
+                self._measured = self._beside.submit(mastermeasures.of_step, step, frames)
             return
+        if self._measured and (found := self._measured.result()):
+            self.measures = found
+        if self.makes is CalKind.MADE_BPM and step == "makeBPM":
+            self.measures = mastermeasures.of_mask(frames[0])
         for note in notes:
             logs.get().info("note", step=step, text=note)
         self._finish(step, frames=len(frames))

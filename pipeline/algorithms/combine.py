@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +23,6 @@ from pipeline.parallel import run_all, shares
 FloatImage = NDArray[np.float32]
 MaskImage = NDArray[np.uint16]
 
-Operation = Literal["mean", "median", "wtmean", "lmedian"]
-Rejection = Literal["none", "sigclip", "varclip", "minmax", "ccdclip"]
 _OPERATIONS = {"mean": rows.MEAN, "median": rows.MEDIAN, "wtmean": rows.WTMEAN, "lmedian": rows.LMEDIAN}
 _REJECTIONS = {
     "none": rows.NONE,
@@ -60,8 +57,8 @@ class Method:
     exact_median : variance of a median by the exact value for n Gaussian samples, not Laplace's pi/(2n)
     """
 
-    operation: Operation = "mean"
-    reject: Rejection = "none"
+    operation: str = "mean"  # of _OPERATIONS
+    reject: str = "none"  # of _REJECTIONS
     lsigma: float = 3.0
     hsigma: float = 3.0
     mclip: bool = True

@@ -2,6 +2,7 @@
 
     figures = of_darks(planes, masks, seconds)      # {name: Measured(value, error)}
     figures = of_flats(on, off, masks, seconds)
+    figures = of_mask(mask)
 
 All are of the frames that the master is made of, so that noise is seen by itself: two frames of one thing
 differ by their noise alone. Quadrants are named q1 (lower left), q2 (lower right), q3, q4 (upper).
@@ -26,6 +27,7 @@ ROUNDS = 3  # after which neither middle nor spread moves by more than a part in
 # Of a large array every so-manieth row and column is looked at, about so many: an eighth of the time.
 LOOKED_AT = (256, 512)
 MOST = 1 << 16  # values that are looked at: a spread to 0.3 %, a middle to 0.5 % of the noise
+START = 1 << 12  # values for the median that a middle or a spread begins with: 2 % of the noise off
 PAIRS = 1 << 14  # values of a quadrant of each pair of frames: with 9 pairs its noise to 0.2 %
 SHARED = 1.3  # errors of pairs that share their frames are larger by that
 FAR = 5.0  # sigma from which a pixel counts as hot or cold
@@ -111,6 +113,19 @@ def of_flats(
             if brought > 0:
                 gain = light.value / brought
                 made[f"gain{name}"] = Measured(gain, gain * 2.0 * lit[name].error / lit[name].value)
+    return made
+
+
+def of_mask(mask: MaskImage) -> Figures:
+    """Figures of a bad-pixel mask, (ny, nx), other than 0 where a pixel is bad: {name: (value, error)}.
+
+    bad, bad_q1..q4 : fraction of the pixels; the errors are the counts' own
+    """
+    made: Figures = {}
+    for name, place in _parts(mask.shape):
+        part = mask[place]
+        number = int(np.count_nonzero(part))
+        made[f"bad{name}"] = Measured(number / part.size, math.sqrt(number + 1.0) / part.size)
     return made
 
 
@@ -237,7 +252,7 @@ def _sigma(values: NDArray[Any]) -> float:
         return 0.0
     values = _some(values)
     far = np.abs(values - _middle(values))
-    spread = MAD_TO_SIGMA * float(np.median(far)) or float(np.mean(far))
+    spread = MAD_TO_SIGMA * float(np.median(_some(far, START))) or float(np.mean(far))
     for _ in range(ROUNDS):
         near = values[far <= FAR * spread]
         spread = float(np.std(near, dtype=np.float64)) if near.size else spread
@@ -247,13 +262,13 @@ def _sigma(values: NDArray[Any]) -> float:
 def _middle(values: NDArray[Any]) -> float:
     """The median, made finer than a step of the counts: what is far off pulls no more than what is near."""
     values = _some(values)
-    middle = float(np.median(values))
+    middle = float(np.median(_some(values, START)))
     step = float(np.mean(np.abs(values - middle)))
     for _ in range(ROUNDS):
         middle += float(np.mean(np.clip(values - middle, -step, step), dtype=np.float64))
     return middle
 
 
-def _some(values: NDArray[Any]) -> NDArray[Any]:
-    """Evenly spread ones of them, when they are very many."""
-    return values[:: -(-values.size // MOST)] if values.size > MOST else values
+def _some(values: NDArray[Any], most: int = MOST) -> NDArray[Any]:
+    """Evenly spread ones of them, when they are more."""
+    return values[:: -(-values.size // most)] if values.size > most else values

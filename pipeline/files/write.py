@@ -1,10 +1,10 @@
 """A frame -> a product file, bit for bit the same each time; and a product read back and checked.
 
 A product is what Gemini's astrodata makes and reads: a primary header, SCI, VAR and DQ (uint16), for a
-stack COVERAGE and OBJCAT, the table NOTES where there is something to say, then the tables PROVENANCE and
-HISTORY with Gemini's columns in Gemini's places (astrodata goes by position; where it has an MD5, ours has
-the SHA-256). Nothing in it tells when it was written. Headers and checksums are put together here: astropy
-stamps wall time into both, and copies pixels that need no copy.
+stack COVERAGE and OBJCAT, for a master MEASURES, the table NOTES where there is something to say, then the
+tables PROVENANCE and HISTORY with Gemini's columns in Gemini's places (astrodata goes by position; where it
+has an MD5, ours has the SHA-256). Nothing in it tells when it was written. Headers and checksums are put
+together here: astropy stamps wall time into both, and copies pixels that need no copy.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ def write_product(
     time_stamp: str,
     cards: Mapping[str, Any] | None = None,
     notes: Sequence[str] = (),
+    measures: Mapping[str, Sequence[Any]] | None = None,
 ) -> str:
     """Write a new file, flushed to the disk; SHA-256 of its bytes, which depend on the arguments only.
 
@@ -48,8 +49,10 @@ def write_product(
     cards : more cards for the primary header, value or (value, comment)
     time_stamp : ISO time that stands for "when" everywhere in the file
     notes : what a person should know, each whole: a HISTORY card has no room for a long one
+    measures : {name: (value, error, unit)} of a master, by which others are judged
     """
-    units = _units(frame, provenance, history, time_stamp, cards or {}, notes)
+    tables = _own_tables(frame, notes, measures or {})
+    units = _units(frame, tables, provenance, history, time_stamp, cards or {})
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     sha = hashlib.sha256()
     try:
@@ -93,11 +96,11 @@ _Array = npt.NDArray[Any]
 
 def _units(
     frame: Frame,
+    tables: list[tuple[str, Table]],
     provenance: Provenance,
     history: History,
     time_stamp: str,
     cards: Mapping[str, Any],
-    notes: Sequence[str],
 ) -> list[tuple[fits.Header, _Array | None]]:
     """(header, big-endian data) of every HDU, without checksums."""
     own, shared = _split(frame.header)
@@ -111,13 +114,6 @@ def _units(
         images.append(("DQ", _unsigned(frame.dq), "bit"))
         if frame.coverage is not None:
             images.append(("COVERAGE", _unsigned(frame.coverage), "frames"))
-    tables = [
-        (name, Table.of(rows))
-        for name, rows in (("OBJCAT", frame.catalog), ("FRAMES", frame.members))
-        if rows is not None
-    ]
-    if notes:
-        tables.append(("NOTES", text_table(("note",), (72,), [(text,) for text in notes])))
     inputs = [(time_stamp, *row) for row in provenance]
     steps = [
         (s, json.dumps(dict(p), sort_keys=True, default=str), time_stamp, time_stamp, v)
@@ -140,6 +136,26 @@ def _units(
     units += [(_image_header(name, data, unit, shared), data) for name, data, unit in images]
     units += [(_table_header(name, table), table.rows) for name, table in tables]
     return units
+
+
+def _own_tables(
+    frame: Frame, notes: Sequence[str], measures: Mapping[str, Sequence[Any]]
+) -> list[tuple[str, Table]]:
+    tables = [
+        (name, Table.of(rows))
+        for name, rows in (("OBJCAT", frame.catalog), ("FRAMES", frame.members))
+        if rows is not None
+    ]
+    if measures:
+        tables.append(("MEASURES", Table.of(_rows_of(measures))))
+    if notes:
+        tables.append(("NOTES", text_table(("note",), (72,), [(text,) for text in notes])))
+    return tables
+
+
+def _rows_of(measures: Mapping[str, Sequence[Any]]) -> npt.NDArray[np.void]:
+    rows = [(name.encode(), value, error, unit.encode()) for name, (value, error, unit) in measures.items()]
+    return np.array(rows, [("NAME", "S24"), ("VALUE", "f8"), ("ERROR", "f8"), ("UNIT", "S16")])
 
 
 def _split(header: fits.Header) -> tuple[fits.Header, fits.Header]:

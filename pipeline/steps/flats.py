@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from pipeline.association import same_exposure
 from pipeline.errors import BadFrame, CalibrationNotFound, NotEnoughFrames
 from pipeline.frame import BAD_PIXEL, UNILLUMINATED, Frame, Frames
 from pipeline.params import bounded
@@ -58,7 +59,7 @@ def make_lamp_flat(frames: Frames, params: MakeLampFlatParams, cals: Calibration
         if len(found := {str(getattr(frame.descriptors, what)) for frame in on}) > 1:
             flat = flat.evolve(note=f"lamp-on frames differ in {what}: {', '.join(sorted(found))}")
     times = {frame.descriptors.exposure_time for frame in on + off}
-    if len(times) > 1:
+    if not all(same_exposure(time, on[0].descriptors.exposure_time, 2) for time in times):
         flat = flat.evolve(
             note=f"lamp-on and lamp-off frames differ in exposure time: {sorted(map(str, times))}"
         )

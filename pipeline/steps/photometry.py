@@ -232,7 +232,7 @@ def _doubts(
         )
     if why := zeropoint.impossible(value, error, nominal_zero_point(frame)):
         notes.append(
-            f"zero point {value:.2f} of {star.name} is impossible, {why}: no cloud cover is told by it"
+            f"zero point {value:.2f} of {star.name} is impossible, {why}: it says nothing of the cloud cover"
         )
     if scatter and scatter[0] > zeropoint.BETWEEN_FRAMES:
         notes.append(

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.errors import NiridError
 from pipeline.files.structure import FileFacts, read_structure
-from pipeline.headers.merged import WCS_CARDS, merge
+from pipeline.headers.merged import merge, wcs_of
 from pipeline.headers.values import Cards
 from pipeline.toolkit.methods import DESCRIPTORS, Described
 
@@ -42,7 +42,7 @@ class Dataset(Described):
         if "\0" in self.path:
             raise CannotOpen(f"{self.path!r} holds a NUL, which no file name does")
         self.filename = os.path.basename(self.path)
-        self._file  # noqa: B018  (a file that is none must be told here, not at the first question)
+        self._file  # noqa: B018  (a file that is none must be found here, not at the first question)
 
     @cached_property
     def _file(self) -> FileFacts:
@@ -113,11 +113,7 @@ class Dataset(Described):
     @cached_property
     def wcs(self) -> WCS:
         """World coordinates of the image."""
-        from astropy.io import fits
-        from astropy.wcs import WCS
-
-        # Only its own cards: of the others astropy warns, as of dates that it mends.
-        return WCS(fits.Header([(key, self._cards[key]) for key in WCS_CARDS if key in self._cards]))
+        return wcs_of(self._cards)
 
     @property
     def descriptors(self) -> tuple[str, ...]:

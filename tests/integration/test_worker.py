@@ -11,7 +11,7 @@ from daemon import logs
 from daemon.model.jobs import CalInput, Input, JobSpec
 from daemon.work import worker
 from pipeline.errors import BadFrame, StopRequested
-from pipeline.files.read import read_provenance
+from pipeline.files.read import read_measures, read_provenance
 from pipeline.files.structure import read_file
 from pipeline.simulate import simulate_night
 
@@ -70,6 +70,8 @@ def test_the_product_tells_what_it_was_made_of(darks, tmp_path):
     assert [step for step, _, _ in history] == [s["step"] for s in result["steps"]][1:-1]
     assert result["sha256"] == read_file(result["fits"]).file_sha
     assert {"PROCESSED", "DARK"} <= set(result["tags"])
+    assert read_measures(result["fits"]) == result["quality"]["measures"]
+    assert {"read_noise", "rate", "hot"} <= set(result["quality"]["measures"])
     assert result["descriptors"]["exposure_time"] == pytest.approx(20.002)
     assert json.loads(json.dumps(result)) == result
 

@@ -403,14 +403,31 @@ def test_this_environment_is_ours_alone():
     assert guard.intruders() == {}
 
 
-def test_an_intruder_is_named(monkeypatch):
-    monkeypatch.setattr(
-        guard.metadata,
-        "packages_distributions",
-        lambda: {"daemon": ["nirid", "python-daemon"], "pipeline": ["nirid"]},
-    )
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("top_level.txt", "docs\ndaemon\n"),
+        ("RECORD", "docs/x.py,,\ndaemon/__init__.py,sha256=x,1\n"),
+        ("RECORD", "daemon.py,sha256=x,1\n"),
+    ],
+)
+def test_an_intruder_is_named(monkeypatch, tmp_path, file, text):
+    other = tmp_path / "python_daemon-3.0.dist-info"
+    other.mkdir()
+    (other / "METADATA").write_text("Name: python-daemon\nVersion: 3.0\n")
+    (other / file).write_text(text)
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
     assert guard.intruders() == {"daemon": ["python-daemon"]}
     assert "'python-daemon' also provides the package 'daemon'" in guard.complaint()
+
+
+def test_a_distribution_with_a_like_name_is_none(monkeypatch, tmp_path):
+    other = tmp_path / "daemonic-1.0.dist-info"
+    other.mkdir()
+    (other / "METADATA").write_text("Name: daemonic\nVersion: 1.0\n")
+    (other / "RECORD").write_text("daemonic/__init__.py,,\nlib/daemon/x.py,,\nthe.pipeline.py,,\n")
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    assert guard.intruders() == {}
 
 
 @pytest.mark.parametrize("package", FLOORS)
