@@ -69,8 +69,11 @@ def adopted(ledger: Ledger, number: int, job: int) -> None:
         ledger.write(lambda tx: tx.run(sql, job, Ticket.of(number).number))
 
 
-def ended(ledger: Ledger, outcome: Outcome, job: int | None) -> None:
-    """How one ended. job : whose product it became, of the ledger"""
+def ended(ledger: Ledger, outcome: Outcome, job: int | None, *, shown: bool = False, error: str = "") -> None:
+    """How one ended. job : whose product it became, of the ledger
+
+    shown : it can be seen from now on, event `look_made`; error : why not, event `look_failed`
+    """
     result: Mapping[str, Any] = outcome.result or {}
 
     def write(tx: Tx) -> None:
@@ -89,9 +92,30 @@ def ended(ledger: Ledger, outcome: Outcome, job: int | None) -> None:
         )
         if outcome.ending == "done":
             measures.record_look(tx, outcome.ticket.number, result.get("quality") or {})
+        _tell(tx, outcome, shown, error)
 
     with contextlib.suppress(LedgerBusy):
         ledger.write(write)
+
+
+def _tell(tx: Tx, outcome: Outcome, shown: bool, error: str) -> None:
+    row = tx.one("SELECT * FROM look WHERE id = ?", outcome.ticket.number)
+    if row is None or not (shown or error):
+        return
+    fields: Told = {"job": outcome.ticket.shown, "kind": row["kind"], "group": row["group_id"]}
+    if not shown:
+        tx.event("look_failed", **fields, name=row["name"], error=error)
+        return
+    quality = json.loads(row["quality"])
+    worth = {name: value for name, value in quality.items() if not isinstance(value, list | dict)}
+    tx.event(
+        "look_made",
+        **fields,
+        product=os.fsdecode(row["path"]),
+        frames=len(json.loads(row["frames"])),
+        seconds=outcome.seconds,
+        quality=worth,
+    )
 
 
 def _in_short(quality: Mapping[str, Any]) -> dict[str, Any]:
