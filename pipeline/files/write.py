@@ -1,7 +1,7 @@
 """A frame -> a product file, bit for bit the same each time; and a product read back and checked.
 
 A product is what Gemini's astrodata makes and reads: a primary header, SCI, VAR and DQ (uint16), for a
-stack COVERAGE and OBJCAT, MEASURES of masters and stacks, the table NOTES where there is something to say, the
+stack COVERAGE and OBJCAT, MEASURES of masters and stacks, NOTES where there is something to say, then the
 tables PROVENANCE and HISTORY with Gemini's columns in Gemini's places (astrodata goes by position; where it
 has an MD5, ours has the SHA-256). Nothing in it tells when it was written. Headers and checksums are put
 together here: astropy stamps wall time into both, and copies pixels that need no copy.
