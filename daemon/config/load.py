@@ -22,6 +22,7 @@ from daemon.config import service
 from daemon.config.check import (
     check_engine,
     check_folders,
+    check_goals,
     check_overrides,
     check_requests,
     check_triggers,
@@ -84,6 +85,7 @@ def load(path: Path | None = None, command_line: Mapping[str, Any] | None = None
     if config.override:
         check_overrides(config)
     check_requests(config)
+    check_goals(config)
     return config
 
 

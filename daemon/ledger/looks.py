@@ -17,7 +17,7 @@ from typing import Any
 from daemon.ledger import measures, questions
 from daemon.ledger.store import Ledger, LedgerBusy, Reader, Tx, placeholders
 from daemon.model.jobs import Look, Outcome, Ticket
-from daemon.model.names import FIRST
+from daemon.model.names import FIRST, RUNNING
 
 DAY = 86400.0
 Told = dict[str, Any]
@@ -192,6 +192,16 @@ def running(db: Reader) -> list[Told]:
 def done(db: Reader, groups: Sequence[int]) -> list[Told]:
     """What was made of these groups, in order of its beginning."""
     return _rows(db, f"state = 'done' AND group_id IN ({placeholders(groups)})", *groups)
+
+
+def newest_stack(db: Reader, group: int) -> tuple[int, list[str]] | None:
+    """(row, names of its frames) of the newest running stack that was made of a group."""
+    row = db.execute(
+        """SELECT id, frames FROM look WHERE group_id = ? AND kind = ? AND state = 'done'
+        ORDER BY id DESC LIMIT 1""",
+        (group, RUNNING),
+    ).fetchone()
+    return None if row is None else (row["id"], json.loads(row["frames"]))
 
 
 def look(db: Reader, row: int) -> Told:

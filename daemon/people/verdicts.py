@@ -97,14 +97,20 @@ def latest(db: Reader, rows: Sequence[Mapping[str, Any]], requests: Sequence[Con
 
 def in_words(db: Reader, explained: Mapping[str, Any], requests: Sequence[ConditionsRequest]) -> list[str]:
     """The verdicts on the sequence that `explain` has answered about, a line each; none of calibrations."""
+    group = sequence_of(explained)
+    return [] if group is None else lines(of_group(db, group, requests))
+
+
+def sequence_of(explained: Mapping[str, Any]) -> int | None:
+    """The group of science that `explain` has answered about; None of calibrations."""
     group = explained.get("group")
     if explained["kind"] == "group":
         group = explained
     elif explained["kind"] == "file":
         group = next(iter(explained["groups"]), None)
     if not isinstance(group, Mapping) or not str(group.get("rule", "")).startswith(("science", "reduce")):
-        return []
-    return lines(of_group(db, group["group"], requests))
+        return None
+    return int(group["group"])
 
 
 def configured(requests: Sequence[ConditionsRequest], program: str | None) -> Request | None:

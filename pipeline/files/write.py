@@ -1,7 +1,7 @@
 """A frame -> a product file, bit for bit the same each time; and a product read back and checked.
 
 A product is what Gemini's astrodata makes and reads: a primary header, SCI, VAR and DQ (uint16), for a
-stack COVERAGE and OBJCAT, for a master MEASURES, the table NOTES where there is something to say, then the
+stack COVERAGE and OBJCAT, MEASURES of masters and stacks, NOTES where there is something to say, then the
 tables PROVENANCE and HISTORY with Gemini's columns in Gemini's places (astrodata goes by position; where it
 has an MD5, ours has the SHA-256). Nothing in it tells when it was written. Headers and checksums are put
 together here: astropy stamps wall time into both, and copies pixels that need no copy.
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -51,7 +52,7 @@ def write_product(
     cards : more cards for the primary header, value or (value, comment)
     time_stamp : ISO time that stands for "when" everywhere in the file
     notes : what a person should know, each whole: a HISTORY card has no room for a long one
-    measures : {name: (value, error, unit)} of a master, by which others are judged
+    measures : {name: (value, error or None, unit)}: by a master's others are judged
     """
     tables = _own_tables(frame, notes, measures or {})
     units = _units(frame, tables, provenance, history, time_stamp, cards or {})
@@ -155,7 +156,10 @@ def _own_tables(
 
 
 def _rows_of(measures: Mapping[str, Sequence[Any]]) -> npt.NDArray[np.void]:
-    rows = [(name.encode(), value, error, unit.encode()) for name, (value, error, unit) in measures.items()]
+    rows = [
+        (name.encode(), value, math.nan if error is None else error, unit.encode())
+        for name, (value, error, unit) in measures.items()
+    ]
     return np.array(rows, [("NAME", "S24"), ("VALUE", "f8"), ("ERROR", "f8"), ("UNIT", "S16")])
 
 

@@ -22,6 +22,7 @@ LISTS = (
     "sequences",
     "looks",
     "conditions",
+    "enough",
     "held",
 )
 ANSWER = {
