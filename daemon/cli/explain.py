@@ -182,7 +182,7 @@ def _group_lines(group: dict[str, Any]) -> Iterator[Line]:
         yield "product", _product_words(group["product"])
     yield from _listed("to look at", _few(group["looks"]))
     if group["better"]:
-        yield "better", f"{group['better']} is there, too far in time to remake it; nirid requeue takes it"
+        yield "better", f"{group['better']} would be chosen now, at no better a level; nirid requeue takes it"
 
 
 def _few(looks: Sequence[str]) -> list[str]:
@@ -219,7 +219,10 @@ def _group(answer: dict[str, Any]) -> Iterator[Line]:
     if answer["product"]:
         yield "product", _product_words(answer["product"])
     if answer["better"]:
-        yield "better", f"{answer['better']} is there, too far in time to remake it; nirid requeue takes it"
+        yield (
+            "better",
+            f"{answer['better']} would be chosen now, at no better a level; nirid requeue takes it",
+        )
     yield from _calibrations(answer["calibrations"])
     for job in answer["jobs"]:
         yield "", ""

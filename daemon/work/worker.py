@@ -27,7 +27,7 @@ import numpy as np
 from daemon import logs
 from daemon.model.jobs import QUALITY, SHOWN, JobSpec, Ticket, input_key
 from daemon.work import mastermeasures
-from pipeline import produce
+from pipeline import levels, produce
 from pipeline.association import CalKind
 from pipeline.errors import StopRequested
 from pipeline.files import preview
@@ -123,7 +123,7 @@ def run(job: Mapping[str, Any], should_stop: Callable[[], bool]) -> dict[str, An
                 calibrations,
                 time_stamp=spec.time_stamp,
                 name=spec.name,
-                cards=_cards(spec),
+                cards=_cards(spec, calibrations),
                 notes=spec.notes,
             )
             if ticket.kind == "look" and not RECIPES[spec.recipe].last_only:
@@ -241,7 +241,9 @@ def _with_those_of_a_person(spec: JobSpec, calibrations: list[Source]) -> list[S
     return [source for source in calibrations if source.role not in paths] + given
 
 
-def _cards(spec: JobSpec) -> dict[str, Any]:
+def _cards(spec: JobSpec, calibrations: Sequence[Source] = ()) -> dict[str, Any]:
+    chosen = {c.path for c in spec.calibrations}
+    by_hand = any(c.role in produce.MASKS and c.path not in chosen for c in calibrations)
     return {
         "RECIPE": (spec.recipe, "recipe that made this file"),
         "VERSION": (spec.recipe_version, "version of the recipe"),
@@ -249,4 +251,5 @@ def _cards(spec: JobSpec) -> dict[str, Any]:
         "JOBKEY": spec.key,  # all 64 digits; there is no room for a comment
         "GROUPID": (spec.group, "group of frames that it was made of"),
         "INPUTKEY": input_key(spec.inputs),
+        **levels.cards(spec.levels, RECIPES[spec.recipe].takes, mask_by_hand=by_hand),
     }
