@@ -151,10 +151,8 @@ def _verdict_words(product: dict[str, Any]) -> str:
     found = product["judged"]
     use, sky = found["verdict"], found["as_sky"]
     what = use if use != "used" else "made no sky for others" if sky == "left out" else use
-    if found["figure"] is not None and found["limit"] is not None:
-        figures = f" ({plain(found['figure'])}, limit {plain(found['limit'])})"
-    else:
-        figures = ""
+    known = found["figure"] is not None and found["limit"] is not None
+    figures = f" ({plain(found['figure'])}, limit {plain(found['limit'])})" if known else ""
     made = f"{product['product']}, version {product['version']}"
     return f"{what} by the pipeline in {made}: {found['reason']}{figures}"
 
@@ -184,8 +182,12 @@ def _group_lines(group: dict[str, Any]) -> Iterator[Line]:
     if group["product"]:
         yield "product", _product_words(group["product"])
     yield from _listed("to look at", _few(group["looks"]))
-    if group["better"]:
-        yield "better", f"{group['better']} is there, too far in time to remake it; nirid requeue takes it"
+    yield from _better(group["better"])
+
+
+def _better(name: str) -> Iterator[Line]:
+    if name:
+        yield "better", f"{name} would be chosen now, at no better a level; nirid requeue takes it"
 
 
 def _few(looks: Sequence[str]) -> list[str]:
@@ -221,8 +223,7 @@ def _group(answer: dict[str, Any]) -> Iterator[Line]:
         yield "agree in", agree
     if answer["product"]:
         yield "product", _product_words(answer["product"])
-    if answer["better"]:
-        yield "better", f"{answer['better']} is there, too far in time to remake it; nirid requeue takes it"
+    yield from _better(answer["better"])
     yield from _calibrations(answer["calibrations"])
     for job in answer["jobs"]:
         yield "", ""

@@ -262,6 +262,8 @@ def _night(answer: Mapping[str, Any], room: int | None) -> Iterator[Any]:
     yield Text(head, style="dim")
     shown = rows if room is None else _most_wanted(rows, room - 5 - len(above))
     yield from map(_sequence, shown)
+    for text in _alike([(row["group"], row["poor"]) for row in rows if row["poor"]]):
+        yield from _said("levels", text, 80)
     if len(shown) < len(rows):
         yield Text(f"    and {len(rows) - len(shown)} more that are done", style="dim")
     if answer["elsewhere"]:

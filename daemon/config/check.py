@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from urllib.parse import urlsplit
 
-from daemon.config.options import Config, Override, those_of
+from daemon.config.options import KINDS, Config, Override, those_of
 from daemon.model.address import is_loopback
 from pipeline import niri
 from pipeline.errors import ConfigError, OverrideError
@@ -167,5 +167,21 @@ def check_goals(config: Config) -> None:
             problems.append(f"{where}depth or snr: {both}")
         elif goal.magnitude is not None and goal.snr is None:
             problems.append(f"{where}magnitude belongs to snr, not to depth")
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
+def check_breakpoints(config: Config) -> None:
+    """Raises ConfigError for a breakpoint of no kind, of one that there is not, or without a reason."""
+    problems = []
+    for number, change in enumerate(config.breakpoint, 1):
+        where = f"{config.path}: breakpoint {number}: "
+        if not change.kinds:
+            problems.append(f"{where}kinds is empty: some of {', '.join(KINDS)}")
+        for kind in change.kinds:
+            if kind not in KINDS:
+                problems.append(f"{where}no kind {kind}{suggest(kind, KINDS)}; there are {', '.join(KINDS)}")
+        if not change.reason.strip():
+            problems.append(f'{where}reason is empty: must be in words, as "GCAL exposures raised"')
     if problems:
         raise ConfigError("\n".join(problems))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
@@ -13,6 +14,7 @@ from daemon.model.rules import TriggerRule
 from pipeline import association
 from pipeline.association import CalibrationKey, CalKind
 from pipeline.headers.descriptors import Descriptors
+from pipeline.levels import Breakpoint
 
 GONE = "not wanted any more"
 TOLD = "calibration_need"  # the event of a need that has changed
@@ -73,11 +75,16 @@ def _described(text: str) -> Descriptors:
 
 
 def nearest_master(
-    db: Reader, kind: CalKind, facts: Descriptors, without: tuple[float, float]
+    db: Reader,
+    kind: CalKind,
+    facts: Descriptors,
+    without: tuple[float, float],
+    breakpoints: Sequence[Breakpoint] = (),
 ) -> float | None:
     """When the usable master that is nearest in time to a frame was taken, seconds since the epoch.
 
     without : times (from, to before) of which none counts: the night that is asked about
+    One beyond a breakpoint counts only where there is no other.
     """
     if facts.ut_datetime is None:
         return None
@@ -88,12 +95,17 @@ def nearest_master(
         AND NOT (ut >= ? AND ut < ?) ORDER BY ABS(ut - ?), id""",
         (str(CalibrationKey.of(kind, facts)), when - span, when + span, *without, when),
     )
+    beyond = None
     for row in rows:
         had = json.loads(row["facts"])
         values = ((had.get(n), getattr(facts, n), most) for n, most in rule.tolerance.items())
         if all(a is not None and b is not None and abs(a - b) < most for a, b, most in values):
-            return float(row["ut"])
-    return None
+            ut = float(row["ut"])
+            taken = datetime.fromtimestamp(ut, UTC)
+            if not any(b.lies_between(kind, taken, facts.ut_datetime) for b in breakpoints):
+                return ut
+            beyond = ut if beyond is None else beyond
+    return beyond
 
 
 def last_flat(db: Reader, facts: Descriptors, until: float) -> Descriptors | None:

@@ -23,6 +23,7 @@ from daemon.ledger.store import Ledger, Reader
 from daemon.model.rules import TriggerRule
 from pipeline.association import CalKind
 from pipeline.headers.descriptors import Descriptors
+from pipeline.levels import Breakpoint
 
 AHEAD = 86400.0  # s: a frame of later than tomorrow has a wrong clock
 AGAIN = 60.0  # s between looks when nothing comes: time itself changes what is missing
@@ -43,22 +44,32 @@ class _OtherNights:
 
     db: Reader
     night: tuple[float, float]
+    breakpoints: Sequence[Breakpoint]
 
     def master(self, kind: CalKind, facts: Descriptors) -> float | None:
-        return ledger_needs.nearest_master(self.db, kind, facts, without=self.night)
+        return ledger_needs.nearest_master(self.db, kind, facts, self.night, self.breakpoints)
 
     def last_flat(self, facts: Descriptors) -> Descriptors | None:
         return ledger_needs.last_flat(self.db, facts, until=self.night[1])
 
 
-def needs_of(db: Reader, rules: Rules, night: str, now: datetime) -> list[Need]:
+def needs_of(
+    db: Reader, rules: Rules, night: str, now: datetime, breakpoints: Sequence[Breakpoint] = ()
+) -> list[Need]:
     """The needs of a night (20160102) as they are at a time (aware)."""
     begin, end = (when.timestamp() for when in sun.day_of(night))
     sets = ledger_needs.frame_sets(db, begin, end, rules)
-    return missing(sets, night, now, table(), _OtherNights(db, (begin, end)))
+    past = _OtherNights(db, (begin, end), breakpoints)
+    return missing(sets, night, now, table(), past, breakpoints)
 
 
-def answer(db: Reader, rules: Rules, night: str | None, now: datetime) -> dict[str, Any]:
+def answer(
+    db: Reader,
+    rules: Rules,
+    night: str | None,
+    now: datetime,
+    breakpoints: Sequence[Breakpoint] = (),
+) -> dict[str, Any]:
     """Plain data: the night, its phase, and a row for each need. night : None is that of the latest frame
 
     An empty ledger has the night of `now`, and no need.
@@ -67,7 +78,7 @@ def answer(db: Reader, rules: Rules, night: str | None, now: datetime) -> dict[s
         last = latest_frame(db, now.timestamp() + AHEAD)
         night = f"{now if last is None else datetime.fromtimestamp(last, UTC):%Y%m%d}"
     begin, end = sun.day_of(night)
-    rows = needs_of(db, rules, night, now)
+    rows = needs_of(db, rules, night, now, breakpoints)
     return {
         "night": night,
         "now": now.isoformat(timespec="seconds"),
@@ -93,6 +104,7 @@ class Watch:
     ledger: Ledger
     rules: Rules
     clock: Callable[[], float]
+    breakpoints: Sequence[Breakpoint] = ()
     _night: str | None = None  # None until the ledger was asked what it has told
     _told: Mapping[str, Fields] = field(default_factory=dict)
     _looked: float = float("-inf")
@@ -108,8 +120,12 @@ class Watch:
         with self.ledger.read() as db:
             if self._night is None:
                 self._night, self._told = ledger_needs.told(db)
-            before = needs_of(db, self.rules, self._night, now) if self._night not in ("", night) else None
-            needs = needs_of(db, self.rules, night, now)
+            before = (
+                needs_of(db, self.rules, self._night, now, self.breakpoints)
+                if self._night not in ("", night)
+                else None
+            )
+            needs = needs_of(db, self.rules, night, now, self.breakpoints)
         if before is not None:
             self._tell(before, self._night)
             self._told = {}  # the day is finished: what is missing now stays so

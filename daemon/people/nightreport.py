@@ -19,12 +19,18 @@ from daemon.ledger.nightly import NightGroup
 from daemon.ledger.store import Reader
 from daemon.people import missing, verdicts
 from daemon.people.whyframe import left_out
+from pipeline.levels import Breakpoint
 
 Answer = dict[str, Any]
 
 
 def answer(
-    db: Reader, rules: missing.Rules, requests: Sequence[ConditionsRequest], night: str, now: datetime
+    db: Reader,
+    rules: missing.Rules,
+    requests: Sequence[ConditionsRequest],
+    night: str,
+    now: datetime,
+    breakpoints: Sequence[Breakpoint] = (),
 ) -> Answer:
     """night : a UT date, 20160102; now : aware
 
@@ -35,7 +41,8 @@ def answer(
     low, high = (when.timestamp() for when in sun.day_of(night))
     groups = nightly.groups(db, low, high)
     rows = [_row(db, group, requests) for group in groups]
-    needs = [need.to_json(now) for need in missing.needs_of(db, rules, night, now)] if groups else []
+    wanted = missing.needs_of(db, rules, night, now, breakpoints) if groups else []
+    needs = [need.to_json(now) for need in wanted]
     programmes: dict[str, int] = {}
     for group in groups:
         if group.role in ("science", "standard"):

@@ -30,7 +30,7 @@ from daemon.engine import software
 from daemon.model.jobs import QUALITY, SHOWN, JobSpec, Ticket, input_key
 from daemon.work import depthmeasures, mastermeasures
 from daemon.work.mastermeasures import Measures
-from pipeline import produce
+from pipeline import levels, produce
 from pipeline.association import CalKind
 from pipeline.errors import StopRequested
 from pipeline.files import preview
@@ -127,7 +127,7 @@ def run(job: Mapping[str, Any], should_stop: Callable[[], bool]) -> dict[str, An
                 calibrations,
                 time_stamp=spec.time_stamp,
                 name=spec.name,
-                cards=_cards(spec),
+                cards=_cards(spec, calibrations),
                 notes=spec.notes,
                 measures=measures,
             )
@@ -271,7 +271,9 @@ def _with_those_of_a_person(
     return [source for source in calibrations if source.role not in paths] + given
 
 
-def _cards(spec: JobSpec) -> dict[str, Any]:
+def _cards(spec: JobSpec, calibrations: Sequence[Source] = ()) -> dict[str, Any]:
+    chosen = {c.path for c in spec.calibrations}
+    by_hand = any(c.role in produce.MASKS and c.path not in chosen for c in calibrations)
     return {
         "RECIPE": (spec.recipe, "recipe that made this file"),
         "VERSION": (spec.recipe_version, "version of the recipe"),
@@ -280,4 +282,5 @@ def _cards(spec: JobSpec) -> dict[str, Any]:
         "GROUPID": (spec.group, "group of frames that it was made of"),
         "INPUTKEY": input_key(spec.inputs),
         **software.cards(),
+        **levels.cards(spec.levels, RECIPES[spec.recipe].takes, mask_by_hand=by_hand),
     }

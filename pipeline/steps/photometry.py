@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline import niri
+from pipeline.association import RULES, CalKind
 from pipeline.frame import NO_DATA, NON_LINEAR, SATURATED, Frame
 from pipeline.headers import standards, zeropoint
 from pipeline.headers.tangent import separation
 from pipeline.headers.values import number
-from pipeline.headers.zeropoint import ZeroPoint
+from pipeline.headers.zeropoint import NO_STANDARD, ZeroPoint
 from pipeline.params import bounded
 from pipeline.primitive import Calibrations, per_frame
 from pipeline.steps import verdictcards
@@ -63,8 +64,8 @@ def measure_quality(frame: Frame, params: MeasureQualityParams, cals: Calibratio
     CLOUDEXT, CCBIN and more
     against the nominal zero point; the scatter between its frames (ZPFSCAT) is in MAGZERR, and a value that
     no sky can give has no CCBIN. Any other target gets these of the best standard of the night
-    (`zeropoint.choose`), in ZPIMAGE which image that is, in ZPNSTD how many were compared, and in MAGZERR
-    their scatter ZPSCAT; PHOTOM says whether they tell of cloud.
+    (`zeropoint.choose`), in ZPIMAGE which image that is, in ZPLEV how good it is for this one, in ZPNSTD how
+    many were compared, and in MAGZERR their scatter ZPSCAT; PHOTOM says whether they tell of cloud.
     """
     catalogue, labels = find_sources(frame, DetectSourcesParams())
     cards: dict[str, Any] = sharpness_cards(catalogue) | _seeing(frame, catalogue)
@@ -73,7 +74,7 @@ def measure_quality(frame: Frame, params: MeasureQualityParams, cals: Calibratio
     saturated = float(np.sum((frame.dq & SATURATED) != 0)) / max(int(data.sum()), 1)
     cards["SATFRAC"] = (round(saturated, 7), "Fraction of pixels that are saturated")
     zero, notes = _zero_point(frame, catalogue, labels, params)
-    if not zero and cals.zero_points:
+    if not zero and (cals.zero_points or not notes):
         zero, more = _given_zero_point(frame, cals.zero_points, params)
         notes += more
     for text in notes:
@@ -259,7 +260,8 @@ def _given_zero_point(
     )
     zero = choice.zero
     if zero is None:
-        return {}, choice.notes
+        known = nominal_zero_point(frame) is not None
+        return {"ZPLEV": NO_STANDARD} if known else {}, choice.notes
     value, error = zero.at(airmass, *air)
     error = math.hypot(error, choice.scatter)
     clear = choice.photometric
@@ -276,6 +278,7 @@ def _given_zero_point(
         "ZPNSTD": (choice.compared, "Images of standards that were compared"),
         "ZPSCAT": (round(choice.scatter, 4), "[mag] Their scatter beyond their errors"),
         "PHOTOM": (clear, "The standards show no cloud") if clear is not None else None,
+        "ZPLEV": zero.level(facts.ut_datetime, airmass, RULES[CalKind.ZERO_POINT].levels),
     } | air_cards, (*choice.notes, *travelling(zero.image, zero.notes))
 
 

@@ -146,7 +146,7 @@ def test_a_master_of_another_night_is_the_best_that_is_known(daemon):
     assert daemon.current()
     daemon.land(frame("science", 270, 0))
     at(daemon, 5000)
-    assert dark(daemon)["have"] == "0 tonight; best known: 23 days away, level 2"
+    assert dark(daemon)["have"] == "0 tonight; best known: 23 days away, level 2, usable"
     at(daemon, 20 * 3600)
     assert dark(daemon)["state"] == "stale"
 
