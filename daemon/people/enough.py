@@ -158,7 +158,7 @@ def _why_not(of: str, missing: Sequence[str], found: Found) -> str:
         return "no star in the stack"
     if missing == ["zero_here"]:
         return "no zero point is known in this filter and camera"
-    return "its figures were not kept: made by an earlier release, or the database was made anew"
+    return "an earlier release has made it, which kept no figures of it (nirid requeue)"
 
 
 def _not_measured(why: str) -> Answer:
