@@ -17,22 +17,11 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from pipeline import niri
+from pipeline.headers.times import SAME_EXPOSURE_SECONDS
 from pipeline.levels import NEVER, OWN, Breakpoint, Level, level_at, span
 
 if TYPE_CHECKING:
     from pipeline.headers.descriptors import Descriptors
-
-
-# Exposure times that differ by 0.01 s are the same; the margin is for decimals that binary numbers lack.
-SAME_EXPOSURE_SECONDS = 0.01 + 1e-9
-
-
-def same_exposure(one: float | None, other: float | None, times: int = 1) -> bool:
-    """True for exposure times [s] within 0.01 s of each other; an unknown one is like none.
-
-    times : 2 for two frames of one group, since each is within 0.01 s of the group's first
-    """
-    return one is not None and other is not None and abs(one - other) < times * SAME_EXPOSURE_SECONDS
 
 
 class CalKind(StrEnum):
@@ -219,9 +208,8 @@ def best_match(
     prefer_origin : a candidate made of this group of raw frames comes before any other of its level
     The better level comes first; in a level what was taken before the frame, then what is nearest in time. So
     one that is taken later, and of no better level, never takes the place of one that is in use.
-    A flat of a lamp, or from outside, comes before any that was made here of science frames. Of equally near
-    ones what was made here comes before a copy from outside, then the newer product: the choice does not
-    depend on which of two groups was reduced first.
+    A flat of a lamp, or from outside, comes before any made here of science frames; of equally near ones what
+    was made here before a copy from outside, then the newer product: the order of reduction does not count.
     """
     good: list[Candidate] = []
     rejected: list[Rejected] = []
@@ -230,8 +218,7 @@ def best_match(
             rejected.append(Rejected(candidate, failed))
         else:
             good.append(candidate)
-    if good and target.ut_datetime is not None:
-        when = target.ut_datetime
+    if good and (when := target.ut_datetime) is not None:
         levels = {id(c): level_of(rule, when, c, prefer_origin, breakpoints) for c in good}
 
         def order(c: Candidate) -> tuple[Any, ...]:
@@ -256,7 +243,7 @@ def best_match(
         rejected += [Rejected(c, (f"{levels[id(c)].brief}; {beaten}",), levels[id(c)]) for c in others]
         ranks = {c.ident: (of_sky(c), levels[id(c)].number) for c in good}
         return Found(best, level.distance, level, ranks, tuple(rejected))
-    if is_thermal(target.filter_name) and rule.not_for:
+    if niri.is_thermal(target.filter_name) and rule.not_for:
         return NotApplicable(f"no {rule.kind} is made for {target.filter_name}", tuple(rejected))
     return Missing(f"no {rule.kind} for {_wanted(rule, target)}", tuple(rejected))
 
@@ -302,19 +289,12 @@ def of_the_night(
             if old is None or (candidate.pending, candidate.made) > (old.pending, old.made):
                 latest[key] = candidate
     good = sorted(latest.values(), key=lambda c: (c.ut, c.name, c.ident))
-    here = [c for c in good if not any(b.lies_between(rule.kind, c.ut, when) for b in breakpoints)]
-    good = here or good
+    good = [c for c in good if not any(b.lies_between(rule.kind, c.ut, when) for b in breakpoints)] or good
     same = [c for c in good if c.ut.date() == when.date()]
     if same or not good:
         return same
     date = min(good, key=lambda c: (abs(c.ut - when), c.ut)).ut.date()
     return [c for c in good if c.ut.date() == date]
-
-
-def is_thermal(filter_name: str) -> bool:
-    """True for a filter in which the sky is as bright as a lamp; component numbers do not count."""
-    thermal = {name.partition("_G")[0].lower() for name in niri.THERMAL_FILTERS}
-    return any(part.partition("_G")[0].lower() in thermal for part in filter_name.split("&"))
 
 
 # What the store keeps of a flat that was made here of science frames, besides the descriptors.
