@@ -34,18 +34,6 @@ class CalKind(StrEnum):
     ZERO_POINT = "zero_point"  # in the header of a standard star's image
 
 
-def kind_of(tags: frozenset[str]) -> CalKind | None:
-    """What a processed dark, flat or mask is, of its tags; None for anything else.
-
-    BPM is looked for first: a mask made here of flats has the tag FLAT too.
-    """
-    if not {"NIRI", "PROCESSED"} <= tags or tags & {"SPECT", "PROCESSED_SCIENCE"}:
-        return None
-    if "BPM" in tags:
-        return CalKind.MADE_BPM if "FLAT" in tags else CalKind.STATIC_BPM
-    return CalKind.DARK if "DARK" in tags else CalKind.FLAT if "FLAT" in tags else None
-
-
 @dataclass(frozen=True)
 class AssociationRule:
     """What must agree between a frame and a calibration of this kind.
@@ -164,16 +152,23 @@ class Rejected:
 
 @dataclass(frozen=True)
 class Found:
-    """The one to use, how far in time it is, in words, and how good that is.
-
-    ranks : ident -> what comes first of all that meet the criteria: (made of the sky, number of its level)
-    """
+    """good : all that meet the criteria, each with its level, the best first; unfit : those that do not"""
 
     candidate: Candidate
-    why: str
     level: Level
-    ranks: Mapping[str, tuple[bool, int]]
-    rejected: tuple[Rejected, ...] = ()
+    good: tuple[tuple[Candidate, Level], ...]
+    unfit: tuple[Rejected, ...] = ()
+    why = property(lambda self: str(self.level))
+
+    @property
+    def ranks(self) -> dict[str, tuple[bool, int]]:
+        """Ident -> (made of the sky, number of the level) of those that meet the criteria."""
+        return {c.ident: (of_sky(c), level.number) for c, level in self.good}
+
+    @property
+    def rejected(self) -> tuple[Rejected, ...]:
+        beaten = f"{self.candidate.name} is preferred: {self.level.brief}"
+        return (*self.unfit, *(Rejected(c, (f"{lv.brief}; {beaten}",), lv) for c, lv in self.good[1:]))
 
 
 @dataclass(frozen=True)
@@ -211,24 +206,25 @@ def best_match(
     A flat of a lamp, or from outside, comes before any made here of science frames; of equally near ones what
     was made here before a copy from outside, then the newer product: the order of reduction does not count.
     """
-    good: list[Candidate] = []
+    good: list[tuple[Candidate, Level]] = []
     rejected: list[Rejected] = []
+    when = target.ut_datetime
     for candidate in candidates:
-        if failed := tuple(_failures(rule, target, candidate)):
+        if (failed := tuple(_failures(rule, target, candidate))) or when is None:
             rejected.append(Rejected(candidate, failed))
         else:
-            good.append(candidate)
-    if good and (when := target.ut_datetime) is not None:
-        levels = {id(c): level_of(rule, when, c, prefer_origin, breakpoints) for c in good}
+            good.append((candidate, level_of(rule, when, candidate, prefer_origin, breakpoints)))
+    if good and when is not None:
 
-        def order(c: Candidate) -> tuple[Any, ...]:
+        def order(one: tuple[Candidate, Level]) -> tuple[Any, ...]:
+            c, level = one
             # Flats of two lamps may begin with the same frame: the order of making must not decide.
             return (
                 of_sky(c),
-                levels[id(c)].number,
+                level.number,
                 not _own(c, prefer_origin),
                 c.ut > when,
-                abs(c.ut - when),
+                abs(level.apart),
                 not c.origin,
                 c.origin,
                 not c.pending,
@@ -237,12 +233,9 @@ def best_match(
                 c.ident,
             )
 
-        best, *others = sorted(good, key=order)
-        level = levels[id(best)]
-        beaten = f"{best.name} is preferred: {level.brief}"
-        rejected += [Rejected(c, (f"{levels[id(c)].brief}; {beaten}",), levels[id(c)]) for c in others]
-        ranks = {c.ident: (of_sky(c), levels[id(c)].number) for c in good}
-        return Found(best, level.distance, level, ranks, tuple(rejected))
+        good.sort(key=order)
+        best, level = good[0]
+        return Found(best, level, tuple(good), tuple(rejected))
     if niri.is_thermal(target.filter_name) and rule.not_for:
         return NotApplicable(f"no {rule.kind} is made for {target.filter_name}", tuple(rejected))
     return Missing(f"no {rule.kind} for {_wanted(rule, target)}", tuple(rejected))
