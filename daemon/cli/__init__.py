@@ -140,6 +140,7 @@ def _add_commands() -> None:
         status,
         toolkit,
         verdict,
+        web,
     )
 
     for command in (
@@ -151,6 +152,7 @@ def _add_commands() -> None:
         nightreport.report,
         verdict.verdict,
         verdict.trend,
+        web.web,
         health.health,
         report.ledger,
         report.audit,

@@ -88,10 +88,20 @@ def ended(ledger: Ledger, outcome: Outcome, job: int | None) -> None:
             outcome.ticket.number,
         )
         if outcome.ending == "done":
+            _remember(tx, outcome.ticket.number)
             measures.record_look(tx, outcome.ticket.number, result.get("quality") or {})
 
     with contextlib.suppress(LedgerBusy):
         ledger.write(write)
+
+
+def _remember(tx: Tx, number: int) -> None:
+    """An event for whoever follows what happens; the log has said `look_made` already."""
+    row = tx.one("SELECT kind, name, night, group_id FROM look WHERE id = ?", number)
+    if row is not None:
+        fields = {"look": number, "kind": row["kind"], "name": row["name"], "night": row["night"]}
+        text = json.dumps({**fields, "group": row["group_id"]}, sort_keys=True)
+        tx.insert("event", at=tx.now, event="look_made", fields=text)
 
 
 def _in_short(quality: Mapping[str, Any]) -> dict[str, Any]:

@@ -177,9 +177,12 @@ class Dispatcher:
         return 1
 
     def _looked(self, looks: Looks, outcome: Outcome) -> None:
-        """A look has ended, and the job that has taken it over, if any."""
-        ledger_looks.ended(self.ledger, outcome, looks.job_of(outcome.job_id))
-        if (of_job := looks.ended(outcome)) is not None:
+        """A look has ended, and the job that has taken it over, if any. Who reads of it in the ledger finds
+        its picture in its place."""
+        taken_over_by = looks.job_of(outcome.job_id)
+        of_job = looks.ended(outcome)
+        ledger_looks.ended(self.ledger, outcome, taken_over_by)
+        if of_job is not None:
             self._ended.append(of_job)  # the look has ended even when this cannot be recorded now
 
     def _of_the_machine(self, outcome: Outcome) -> None:
