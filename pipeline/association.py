@@ -3,19 +3,21 @@
     found = best_match(RULES[CalKind.DARK], target, candidates)
 
 Criteria and windows are those of Gemini's calibration manager for NIRI (GeminiCalMgr
-`cal/calibration_niri.py`), with the bad-pixel masks split into those dropped in and those made here.
+`cal/calibration_niri.py`), with the bad-pixel masks split into those dropped in and those made here. How
+good one is that meets them is a level, 0 to 3, beside the criteria (`pipeline.levels` has the words).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from pipeline import niri
+from pipeline.levels import NEVER, OWN, Breakpoint, Level, level_at, span
 
 if TYPE_CHECKING:
     from pipeline.headers.descriptors import Descriptors
@@ -66,6 +68,8 @@ class AssociationRule:
     covers : its image must be at least as large as the frame (it is cut to size)
     lamp_on : a calibration whose lamp was off is none
     not_for : filters for which none is made; one that matches is used all the same
+    levels : farthest in time, before or after, of levels 0, 1 and 2; what is farther is of level 3. NEVER:
+        none is of this level by its time. What was made of the same frames is of level 0
     """
 
     kind: CalKind
@@ -76,14 +80,17 @@ class AssociationRule:
     covers: bool = False
     lamp_on: bool = False
     not_for: frozenset[str] = frozenset()
+    levels: tuple[timedelta, timedelta, timedelta] = (NEVER, NEVER, NEVER)
 
 
+# The days of the levels are ours, not Gemini's: a night and its day calibrations, a week, a month or two.
 RULES: Mapping[CalKind, AssociationRule] = {
     CalKind.DARK: AssociationRule(
         CalKind.DARK,
         match=("data_section", "read_mode", "well_depth", "coadds"),
         tolerance={"exposure_time": SAME_EXPOSURE_SECONDS},
         within=timedelta(days=180),
+        levels=(timedelta(hours=18), timedelta(days=7), timedelta(days=30)),
     ),
     CalKind.FLAT: AssociationRule(
         CalKind.FLAT,  # read mode and exposure need not agree
@@ -91,14 +98,23 @@ RULES: Mapping[CalKind, AssociationRule] = {
         within=timedelta(days=180),
         lamp_on=True,
         not_for=niri.THERMAL_FILTERS,
+        levels=(timedelta(hours=18), timedelta(days=7), timedelta(days=60)),
     ),
-    CalKind.STATIC_BPM: AssociationRule(CalKind.STATIC_BPM, earlier_only=True, covers=True),
+    CalKind.STATIC_BPM: AssociationRule(
+        CalKind.STATIC_BPM, earlier_only=True, covers=True, levels=(NEVER, NEVER, timedelta.max)
+    ),
     CalKind.MADE_BPM: AssociationRule(
-        CalKind.MADE_BPM, match=("data_section", "well_depth"), within=timedelta(days=10)
+        CalKind.MADE_BPM,
+        match=("data_section", "well_depth"),
+        within=timedelta(days=10),
+        levels=(NEVER, timedelta(days=10), timedelta(days=10)),  # level 0 is the mask of the own flats
     ),
-    # Gemini's photometric standards: the same night.
+    # Gemini's photometric standards: the same night, which at Mauna Kea is shorter than 12 hours.
     CalKind.ZERO_POINT: AssociationRule(
-        CalKind.ZERO_POINT, match=("camera", "filter_name"), within=timedelta(days=1)
+        CalKind.ZERO_POINT,
+        match=("camera", "filter_name"),
+        within=timedelta(days=1),
+        levels=(timedelta(hours=3), timedelta(hours=12), timedelta(days=1)),
     ),
 }
 
@@ -150,16 +166,24 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Rejected:
-    """A candidate that was not chosen, and every criterion that it failed."""
+    """A candidate that was not chosen, and every criterion that it failed; its level, if it failed none."""
 
     candidate: Candidate
     failed: tuple[str, ...]
+    level: Level | None = None
 
 
 @dataclass(frozen=True)
 class Found:
+    """The one to use, how far in time it is, in words, and how good that is.
+
+    ranks : ident -> what comes first of all that meet the criteria: (made of the sky, number of its level)
+    """
+
     candidate: Candidate
     why: str
+    level: Level
+    ranks: Mapping[str, tuple[bool, int]]
     rejected: tuple[Rejected, ...] = ()
 
 
@@ -183,14 +207,21 @@ Match = Found | Missing | NotApplicable
 
 
 def best_match(
-    rule: AssociationRule, target: Descriptors, candidates: Iterable[Candidate], *, prefer_origin: str = ""
+    rule: AssociationRule,
+    target: Descriptors,
+    candidates: Iterable[Candidate],
+    *,
+    prefer_origin: str = "",
+    breakpoints: Sequence[Breakpoint] = (),
 ) -> Match:
-    """The candidate nearest in time to `target` of those that meet every criterion of `rule`.
+    """The best candidate for `target` of those that meet every criterion of `rule`.
 
-    prefer_origin : a candidate made of this group of raw frames comes before any nearer one
+    prefer_origin : a candidate made of this group of raw frames comes before any other of its level
+    The better level comes first; in a level what was taken before the frame, then what is nearest in time. So
+    one that is taken later, and of no better level, never takes the place of one that is in use.
     A flat of a lamp, or from outside, comes before any that was made here of science frames. Of equally near
-    ones the later exposure wins, then what was made here before a copy from outside, then the newer product:
-    the choice does not depend on which of two groups was reduced first.
+    ones what was made here comes before a copy from outside, then the newer product: the choice does not
+    depend on which of two groups was reduced first.
     """
     good: list[Candidate] = []
     rejected: list[Rejected] = []
@@ -201,15 +232,16 @@ def best_match(
             good.append(candidate)
     if good and target.ut_datetime is not None:
         when = target.ut_datetime
+        levels = {id(c): level_of(rule, when, c, prefer_origin, breakpoints) for c in good}
 
         def order(c: Candidate) -> tuple[Any, ...]:
-            own = bool(prefer_origin) and c.origin == prefer_origin
-            near = (abs(c.ut - when), -c.ut.timestamp())
             # Flats of two lamps may begin with the same frame: the order of making must not decide.
             return (
                 of_sky(c),
-                not own,
-                *near,
+                levels[id(c)].number,
+                not _own(c, prefer_origin),
+                c.ut > when,
+                abs(c.ut - when),
                 not c.origin,
                 c.origin,
                 not c.pending,
@@ -219,22 +251,45 @@ def best_match(
             )
 
         best, *others = sorted(good, key=order)
-        distance = f"{_span(best.ut - when)} from the frame"
-        beaten = f"{best.name} is preferred: {distance}"
-        rejected += [Rejected(c, (f"{_span(c.ut - when)} from the frame; {beaten}",)) for c in others]
-        return Found(best, distance, tuple(rejected))
+        level = levels[id(best)]
+        beaten = f"{best.name} is preferred: {level.brief}"
+        rejected += [Rejected(c, (f"{levels[id(c)].brief}; {beaten}",), levels[id(c)]) for c in others]
+        ranks = {c.ident: (of_sky(c), levels[id(c)].number) for c in good}
+        return Found(best, level.distance, level, ranks, tuple(rejected))
     if is_thermal(target.filter_name) and rule.not_for:
         return NotApplicable(f"no {rule.kind} is made for {target.filter_name}", tuple(rejected))
     return Missing(f"no {rule.kind} for {_wanted(rule, target)}", tuple(rejected))
 
 
+def level_of(
+    rule: AssociationRule,
+    when: datetime,
+    candidate: Candidate,
+    prefer_origin: str = "",
+    breakpoints: Sequence[Breakpoint] = (),
+) -> Level:
+    """How good a calibration that meets the criteria is for a frame that was taken `when`."""
+    level = level_at(rule.kind, rule.levels, candidate.ut, when, breakpoints)
+    if level.across is None and _own(candidate, prefer_origin):
+        return Level(OWN, level.apart, own=True)
+    return level
+
+
+def _own(candidate: Candidate, origin: str) -> bool:
+    return bool(origin) and candidate.origin == origin
+
+
 def of_the_night(
-    rule: AssociationRule, target: Descriptors, candidates: Iterable[Candidate]
+    rule: AssociationRule,
+    target: Descriptors,
+    candidates: Iterable[Candidate],
+    breakpoints: Sequence[Breakpoint] = (),
 ) -> list[Candidate]:
     """All candidates that meet the criteria, of the UT date of `target`, else of the date nearest to it.
 
     A night of Mauna Kea lies within one UT date. Of several made of the same frames, the one being made
-    counts, else the newest. In order of time, whatever the order in which they came.
+    counts, else the newest. In order of time, whatever the order in which they came. Those beyond a
+    breakpoint are given only where there are no others.
     """
     if target.ut_datetime is None:
         return []
@@ -247,6 +302,8 @@ def of_the_night(
             if old is None or (candidate.pending, candidate.made) > (old.pending, old.made):
                 latest[key] = candidate
     good = sorted(latest.values(), key=lambda c: (c.ut, c.name, c.ident))
+    here = [c for c in good if not any(b.lies_between(rule.kind, c.ut, when) for b in breakpoints)]
+    good = here or good
     same = [c for c in good if c.ut.date() == when.date()]
     if same or not good:
         return same
@@ -295,7 +352,7 @@ def _failures(rule: AssociationRule, target: Descriptors, candidate: Candidate) 
         yield f"valid only from {candidate.ut:%Y-%m-%d %H:%M:%S}"
     elif rule.within and not abs(candidate.ut - target.ut_datetime) < rule.within:
         days = f"{rule.within.days} day{'s' if rule.within.days != 1 else ''}"
-        yield f"{_span(candidate.ut - target.ut_datetime)} from the frame, at most {days}"
+        yield f"{span(candidate.ut - target.ut_datetime)} from the frame, at most {days}"
 
 
 def _value(facts: Descriptors | Mapping[str, Any], name: str) -> Any:
@@ -311,11 +368,3 @@ def _unknown(value: Any) -> bool:
 def _wanted(rule: AssociationRule, target: Descriptors) -> str:
     names = (*rule.match, *rule.tolerance)
     return ", ".join(f"{name} {getattr(target, name)}" for name in names) or "this date and array"
-
-
-def _span(delta: timedelta) -> str:
-    seconds = abs(delta).total_seconds()
-    for unit, length in (("days", 86400.0), ("h", 3600.0), ("min", 60.0)):
-        if seconds >= length:
-            return f"{seconds / length:.1f} {unit}"
-    return f"{seconds:.0f} s"

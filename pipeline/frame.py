@@ -30,7 +30,7 @@ T = TypeVar("T")
 FloatImage: TypeAlias = npt.NDArray[np.float32]
 MaskImage: TypeAlias = npt.NDArray[np.uint16]
 BoolImage: TypeAlias = npt.NDArray[np.bool_]
-Unit: TypeAlias = Literal["adu", "electron"]
+Unit: TypeAlias = Literal["adu", "electron", ""]  # "" is a ratio, as a flat
 
 # Data-quality bits, Gemini's convention; 0 is good. Plain uint16 constants: an IntFlag would turn
 # a uint16 mask into int64.

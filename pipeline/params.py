@@ -1,7 +1,7 @@
 """Typed parameters: dataclass fields with bounds, read from text or TOML, with errors that help.
 
 Serves the parameters of recipe steps and, with nested tables added, the configuration file. Types:
-bool, int, float, str, Literal, tuple[str, ...], and `X | None` of these.
+bool, int, float, str, datetime, Literal, tuple[str, ...], and `X | None` of these.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import os
 import types
 import typing
 from collections.abc import Iterable, Mapping
+from datetime import UTC, date, datetime, time
 from typing import Any, Literal
 
 _MISSING: Any = object()
@@ -58,7 +59,8 @@ def allowed(kind: Any) -> str:
         return " or ".join("None" if o is type(None) else allowed(o) for o in options)
     if typing.get_origin(kind) is tuple:
         return "names, separated by commas"
-    return {bool: "True or False", int: "a whole number", float: "a number", str: "text"}.get(kind, str(kind))
+    words = {bool: "True or False", int: "a whole number", float: "a number", str: "text"}
+    return (words | {datetime: "a date, as 2014-04-02, or a date and time (UT)"}).get(kind, str(kind))
 
 
 def coerce(kind: Any, value: Any) -> Any:
@@ -98,6 +100,8 @@ def coerce(kind: Any, value: Any) -> Any:
             return result
     elif kind is str and isinstance(value, str):
         return value.strip().strip("'\"")
+    elif kind is datetime and (when := _moment(value)) is not None:
+        return when
     raise ValueError(f"must be {allowed(kind)}")
 
 
@@ -108,6 +112,20 @@ def _plain(value: Any) -> Any:
     if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0:
         return value.item()
     return value
+
+
+def _moment(value: Any) -> datetime | None:
+    """A date is its first moment; without a time zone it is UT."""
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value.strip())
+        except ValueError:
+            return None
+    if isinstance(value, date) and not isinstance(value, datetime):
+        value = datetime.combine(value, time())
+    if not isinstance(value, datetime):
+        return None
+    return value if value.tzinfo else value.replace(tzinfo=UTC)
 
 
 def _number(kind: type, value: Any) -> Any:

@@ -247,7 +247,7 @@ def write(
     name : what the product is called, where the file is called otherwise for a while
     cards : more for the primary header; notes : of the caller, put before those of the recipe
     number : which of the product's frames, where a recipe ends before a stack
-    measures : {name: (value, error, unit)} of a master, for the table MEASURES
+    measures : {name: (value, error or None, unit)}, for the table MEASURES
     overwrite : replace also a file that nirid did not make, but no input, raw frame or database
     Nothing half written is ever at the names. Raises OSError; WouldOverwrite, and then nothing was written;
     DamagedFile when the file does not read back.

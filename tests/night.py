@@ -12,11 +12,12 @@ from daemon.ledger.store import Ledger
 from daemon.loop import MainLoop
 from daemon.model.files import FileRecord, Signature
 from daemon.model.groups import Setting
-from daemon.model.jobs import Outcome
+from daemon.model.jobs import QUALITY, Outcome
 from daemon.model.rules import DEFAULT_RULES
 from daemon.people.requests import Requests, submit
 from daemon.work.dispatch import Dispatcher
 from daemon.work.previews import Looks
+from pipeline import levels
 from pipeline.association import CalKind
 from pipeline.headers.descriptors import Descriptors
 from pipeline.params import NoParams, bounded
@@ -267,6 +268,8 @@ class FakeEngine:
                 "notes": spec.notes,
             }
         ).encode()
+        cards = levels.cards(spec.levels, RECIPES[spec.recipe].takes)
+        told = {card: cards[card][0] for card in QUALITY if card in cards}
         staged = Path(f"{spec.staging}.fits")
         staged.parent.mkdir(parents=True, exist_ok=True)
         staged.write_bytes(content)
@@ -276,7 +279,7 @@ class FakeEngine:
             "png": str(staged.with_suffix(".png")),
             "sha256": hashlib.sha256(content).hexdigest(),
             "name": spec.name,
-            "quality": {} if spec.name in self.cloudy else {"MAGZPT": 26.3},
+            "quality": ({} if spec.name in self.cloudy else {"MAGZPT": 26.3}) | told,
             "notes": list(spec.notes),
             "seconds": 0.1,
             "peak_mb": 1.0,
@@ -303,8 +306,9 @@ class Daemon:
             self.ledger,
             self.engine,
             clock=lambda: self.now,
+            policy=self.setting.policy,
             setting=self.setting,
-            looks=Looks(self.products, self.setting, self.log, clock=lambda: self.now) if looks else None,
+            looks=Looks(self.products, self.setting, clock=lambda: self.now) if looks else None,
         )
         more = {"overrides": overrides} if overrides else {}
         self.requests = Requests(

@@ -39,7 +39,8 @@ def missing(settings: Settings, night: str | None, as_json: bool) -> None:
     from daemon.people import missing as asked
 
     with database(settings) as (config, db):
-        answer = asked.answer(db, setting_of(config).rules, night, datetime.now(UTC))
+        setting, now = setting_of(config), datetime.now(UTC)
+        answer = asked.answer(db, setting.rules, night, now, setting.policy.breakpoints)
     if as_json:
         print_json(answer)
         return

@@ -28,7 +28,9 @@ def report(settings: Settings, night: str, as_json: bool) -> None:
     from daemon.people import nightreport
 
     with database(settings) as (config, db):
-        answer = nightreport.answer(db, setting_of(config).rules, config.request, night, datetime.now(UTC))
+        setting, now = setting_of(config), datetime.now(UTC)
+        breakpoints = setting.policy.breakpoints
+        answer = nightreport.answer(db, setting.rules, config.request, night, now, breakpoints)
     if as_json:
         print_json(answer)
         return

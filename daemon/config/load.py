@@ -15,13 +15,16 @@ import tomllib
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from daemon.config import service
 from daemon.config.check import (
+    check_breakpoints,
     check_engine,
     check_folders,
+    check_goals,
     check_overrides,
     check_requests,
     check_triggers,
@@ -34,7 +37,7 @@ from pipeline.errors import ConfigError
 from pipeline.files.places import expanded
 from pipeline.params import check_bounds, coerce, suggest, type_hints
 
-NOT_OPTIONS = ("origins", "path", "cache", "base")
+NOT_OPTIONS = ("origins", "path", "cache", "base", "breakpoints")
 
 
 def find_file(given: str | None = None, *, of_service: bool = True) -> Path | None:
@@ -86,6 +89,8 @@ def load(path: Path | None = None, command_line: Mapping[str, Any] | None = None
     if config.override:
         check_overrides(config)
     check_requests(config)
+    check_goals(config)
+    check_breakpoints(config)
     return config
 
 
@@ -113,7 +118,7 @@ def options(config: Config) -> Iterator[tuple[str, Any, Origin, str]]:
         if not dataclasses.is_dataclass(value):
             yield section.name, _plain(value), config.origins.get(section.name, "default"), ""
             continue
-        for option in dataclasses.fields(value):
+        for option in _fields(value):
             name = f"{section.name}.{option.name}"
             doc = option.metadata.get("doc", "")
             yield name, _plain(getattr(value, option.name)), config.origins.get(name, "default"), doc
@@ -154,7 +159,7 @@ def _table(cls: Any, values: Any, where: str, problems: list[_Problem]) -> Any:
         except ValueError as error:
             problems.append(_Problem(place, f" = {raw!r}: {error}"))
     for name, option in known.items():
-        if name not in chosen and option.default is option.default_factory is dataclasses.MISSING:
+        if name not in values and option.default is option.default_factory is dataclasses.MISSING:
             problems.append(_Problem(where, f": {name} is missing"))
     return cls(**chosen) if len(problems) == before else None
 
@@ -237,4 +242,6 @@ def _plain(value: Any) -> Any:
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, frozenset):
         return sorted(value)
+    if isinstance(value, datetime):
+        return value.isoformat()
     return [_plain(item) for item in value] if isinstance(value, tuple) else value

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from daemon.model.rules import DEFAULT_POLICY, DEFAULT_RULES, Policy, TriggerRule
+from pipeline.association import CalKind
 from pipeline.files.places import expanded
+from pipeline.levels import Breakpoint
 from pipeline.params import bounded, type_hints
 
 Origin = Literal["default", "file", "service", "command line"]
@@ -166,6 +169,39 @@ class ConditionsRequest:
     cloud_mag: float | None = bounded(None, gt=0, doc="extinction by cloud, magnitudes, instead of cc")
 
 
+# What the configuration calls them -> kinds of calibrations.
+KINDS: Mapping[str, frozenset[CalKind]] = {
+    "dark": frozenset({CalKind.DARK}),
+    "flat": frozenset({CalKind.FLAT}),
+    "bpm": frozenset({CalKind.STATIC_BPM, CalKind.MADE_BPM}),
+    "zero_point": frozenset({CalKind.ZERO_POINT}),
+}
+
+
+@dataclass(frozen=True)
+class Change:
+    """A table [[breakpoint]]: from `at` on calibrations of these kinds are other than before."""
+
+    at: datetime  # UT; a date is its first moment
+    kinds: tuple[str, ...]  # of KINDS
+    reason: str
+
+    def breakpoint(self) -> Breakpoint:
+        return Breakpoint(self.at, frozenset().union(*(KINDS[kind] for kind in self.kinds)), self.reason)
+
+
+@dataclass(frozen=True)
+class DepthGoal:
+    """What is deep enough for a programme: a depth, or a signal-to-noise ratio."""
+
+    program: str  # GN-2015B-Q-31; a * at the end stands for anything
+    target: str = bounded("", doc="only this object, as headers name it")
+    filter: str = bounded("", doc="only this filter, as K(prime)")
+    depth: float | None = bounded(None, ge=0, le=40, doc="magnitude of a point source with 5 sigma")
+    snr: float | None = bounded(None, gt=0, doc="signal-to-noise ratio, instead of depth ...")
+    magnitude: float | None = bounded(None, ge=-5, le=40, doc="... of a point source; else of the target")
+
+
 @dataclass(frozen=True)
 class Config:
     """Everything an operator may choose."""
@@ -184,6 +220,8 @@ class Config:
     trigger: tuple[TriggerRule, ...] = DEFAULT_RULES
     override: tuple[Override, ...] = ()
     request: tuple[ConditionsRequest, ...] = ()
+    goal: tuple[DepthGoal, ...] = ()
+    breakpoint: tuple[Change, ...] = ()
     origins: Mapping[str, Origin] = field(default_factory=dict, repr=False, compare=False)
     path: str = field(default="", compare=False)  # of the file; empty when there is none
     cache: str = field(default="", compare=False)  # of the service, for a command beside it
@@ -213,6 +251,12 @@ class Config:
     @property
     def database(self) -> Path:
         return self.state_folder / "nirid.db"
+
+    @property
+    def policy(self) -> Policy:
+        """What planning goes by: the options of [planning], and the breakpoints."""
+        found = sorted((change.breakpoint() for change in self.breakpoint), key=lambda b: b.at)
+        return replace(self.planning, breakpoints=tuple(found))
 
     def parameters(self, recipe: str, descriptors: Mapping[str, Any]) -> dict[str, Any]:
         """The overrides for one run; when two tables set the same parameter, the later one counts."""

@@ -13,7 +13,7 @@ def setting_of(config: Config, *, batch: bool = False) -> Setting:
     return Setting(
         rules={rule.title: rule for rule in config.trigger},
         recipes=RECIPES,
-        policy=config.planning,
+        policy=config.policy,
         preset=config.reduction.preset,
         products=str(config.product_folder),
         batch=batch,

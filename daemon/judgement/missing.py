@@ -12,21 +12,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from daemon.judgement import lamps, sun
 from daemon.judgement.lamps import FLATS, Lamp, Setup
 from daemon.judgement.needs import FrameSet, Need, Past, State, agree, alike, key_of, unknown, users_of
 from pipeline.association import RULES, CalKind, is_thermal
 from pipeline.headers.descriptors import Descriptors
+from pipeline.levels import HEALING, Breakpoint, Level, in_words, level_at
 
 DARKS = 10
 STANDARD_FRAMES = 2  # the fewest that a standard is reduced from
 LEAST = 3  # frames of a dark, or of each half of a flat, that a master is made from
 PAUSE = 600.0  # s without a frame: it is not being taken any more
 DAY = 86400.0  # s
-# Age in days up to which a master is of level 0 (tonight), 1 (good), 2 (usable), 3 (risk).
-LEVEL_DAYS = {CalKind.DARK: (0.75, 7.0, 30.0, 180.0), CalKind.FLAT: (0.75, 7.0, 60.0, 180.0)}
 # Read mode that Gemini's template gives a dark: from this exposure on, s of one coadd (NIRI_BP).
 TEMPLATE_READ_MODES = ((45.0, "Low Background"), (1.0, "Medium Background"), (0.0, "High Background"))
 
@@ -43,13 +42,19 @@ class _Night:
     dawn: float
     table: Mapping[Setup, Lamp]
     past: Past
+    breakpoints: Sequence[Breakpoint]
 
     def of(self, *what: str) -> list[FrameSet]:
         return [s for s in self.sets if s.what in what and s.frames]
 
 
 def missing(
-    sets: Sequence[FrameSet], night: str, now: datetime, table: Mapping[Setup, Lamp], past: Past
+    sets: Sequence[FrameSet],
+    night: str,
+    now: datetime,
+    table: Mapping[Setup, Lamp],
+    past: Past,
+    breakpoints: Sequence[Breakpoint] = (),
 ) -> list[Need]:
     """Needs of a night, those that are not met first, then by the science frames that would be hurt.
 
@@ -58,7 +63,15 @@ def missing(
     phase, dawn = sun.phase(now, night), sun.dawn(night)
     end = sun.day_of(night)[1].timestamp()
     here = _Night(
-        sets, now.timestamp(), phase == "finished", phase == "night", end, dawn.timestamp(), table, past
+        sets,
+        now.timestamp(),
+        phase == "finished",
+        phase == "night",
+        end,
+        dawn.timestamp(),
+        table,
+        past,
+        breakpoints,
     )
     found = [*_darks(here), *_flats(here), *_standards(here)]
     rank = {"missing": 0, "stale": 1, "wanted": 2, "being taken": 3, "there": 4, "not needed": 5}
@@ -75,8 +88,8 @@ def _darks(night: _Night) -> list[Need]:
         facts = sets[0].facts
         right = [s for s in night.of("dark") if agree(rule, facts, s.facts)]
         n = sum(s.frames for s in right)
-        age = None if n >= LEAST else _age(night, CalKind.DARK, facts)
-        state = _state(night, (n,), DARKS, right, age, CalKind.DARK)
+        best = None if n >= LEAST else _best_known(night, CalKind.DARK, facts)
+        state = _state(night, (n,), DARKS, right, best)
         needs.append(
             Need(
                 key=key_of("dark", rule, facts),
@@ -86,7 +99,7 @@ def _darks(night: _Night) -> list[Need]:
                 frames=_hurt(sets),
                 state=state,
                 taken=f"{n} of {DARKS}",
-                have=_have(f"{n} tonight", state, age, CalKind.DARK),
+                have=_have(f"{n} tonight", state, best),
                 until=night.end,
                 how=_read_mode(facts),
                 warnings=_unknown(CalKind.DARK, facts),
@@ -120,8 +133,8 @@ def _flats(night: _Night) -> list[Need]:
             continue
         right = [s for s in night.of("flat") if _flat_fits(facts, s)]
         on, off = _best_half_pairs(right)
-        age = None if min(on, off) >= LEAST else _age(night, CalKind.FLAT, facts)
-        state = _state(night, (on, off), FLATS, right, age, CalKind.FLAT)
+        best = None if min(on, off) >= LEAST else _best_known(night, CalKind.FLAT, facts)
+        state = _state(night, (on, off), FLATS, right, best)
         needs.append(
             Need(
                 key=key_of("flat", rule, facts),
@@ -131,7 +144,7 @@ def _flats(night: _Night) -> list[Need]:
                 frames=_hurt(sets),
                 state=state,
                 taken=f"{on} + {off} of {FLATS} + {FLATS}",
-                have=_have(f"{on} open + {off} closed tonight", state, age, CalKind.FLAT),
+                have=_have(f"{on} open + {off} closed tonight", state, best),
                 until=night.end,
                 how=_lamp(night, facts),
                 warnings=(*_unknown(CalKind.FLAT, facts), *_otherwise(night, facts, right)),
@@ -228,20 +241,19 @@ def _state(
     halves: tuple[int, ...],
     plan: int,
     right: Sequence[FrameSet],
-    age: float | None,
-    kind: CalKind,
+    best: Level | None,
 ) -> State:
     if min(halves) >= plan:
         return "there"
     if any(halves) and _going_on(night, right):
         return "being taken"
-    if min(halves) >= LEAST or (age is not None and _level(age, kind) == 0):
+    if min(halves) >= LEAST or (best is not None and best.number == 0):
         return "there"
     if not night.over:
         return "wanted"
-    if age is None:
+    if best is None:
         return "missing"
-    return "there" if _level(age, kind) <= 1 else "stale"
+    return "there" if best.number <= HEALING else "stale"
 
 
 def _going_on(night: _Night, right: Sequence[FrameSet]) -> bool:
@@ -249,23 +261,22 @@ def _going_on(night: _Night, right: Sequence[FrameSet]) -> bool:
     return any(0 <= night.now - s.last < PAUSE + (s.facts.exposure_time or 0.0) for s in right)
 
 
-def _age(night: _Night, kind: CalKind, facts: Descriptors) -> float | None:
-    """Days between a frame and the nearest master of another night."""
+def _best_known(night: _Night, kind: CalKind, facts: Descriptors) -> Level | None:
+    """The level of the best master of another night."""
     taken = night.past.master(kind, facts)
     if taken is None or facts.ut_datetime is None:
         return None
-    return abs(taken - facts.ut_datetime.timestamp()) / DAY
+    ut, limits = datetime.fromtimestamp(taken, UTC), RULES[kind].levels
+    return level_at(kind, limits, ut, facts.ut_datetime, night.breakpoints)
 
 
-def _level(age: float, kind: CalKind) -> int:
-    return sum(age > limit for limit in LEVEL_DAYS[kind][:-1])
-
-
-def _have(tonight: str, state: State, age: float | None, kind: CalKind) -> str:
-    if age is None:
+def _have(tonight: str, state: State, best: Level | None) -> str:
+    if best is None:
         return tonight if state in ("there", "being taken") else f"{tonight}; no other is known"
+    age = abs(best.apart).total_seconds() / DAY
     days = f"{age * 24:.0f} h" if age < 2 else f"{age:.0f} days"
-    return f"{tonight}; best known: {days} away, level {_level(age, kind)}"
+    across = f", {best.beyond}" if best.across else ""
+    return f"{tonight}; best known: {days} away{across}, {in_words(best.number)}"
 
 
 def _none_for(kind: str, what: str, sets: Sequence[FrameSet], why: str, key: str = "") -> Need:

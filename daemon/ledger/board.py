@@ -22,7 +22,7 @@ LATE = 86400.0  # s: a look that was made later than this after its frame came s
 
 @dataclass(frozen=True)
 class NightFrame:
-    """One exposure. ut : when it was taken; came : when its file was first seen, None where that is unknown
+    """One exposure. ut : when it was taken; came : when its file was there, by the clock of its disk
 
     state, reason : of its file; group : the first that it is in, None where it is in none
     """
@@ -83,7 +83,8 @@ def frames(
     """
     until, number = after or (high, 1 << 62)
     rows = db.execute(
-        """SELECT f.*, c.state, c.reason, c.first_seen,
+        """SELECT f.*, c.state, c.reason, (SELECT s.ctime_ns / 1e9 FROM sighting s WHERE s.content_id = c.id
+                ORDER BY s.current DESC, s.id LIMIT 1) AS came,
             (SELECT MIN(m.group_id) FROM membership m WHERE m.frame_id = f.id) AS of_group
         FROM frame f LEFT JOIN content c ON c.id = (SELECT k.id FROM content k WHERE k.frame_id = f.id
             ORDER BY k.state = 'superseded', k.state <> 'ready', k.id LIMIT 1)
@@ -102,7 +103,7 @@ def frames(
             usable=bool(row["usable"]),
             state=row["state"] or "",
             reason=row["reason"] or "",
-            came=row["first_seen"],
+            came=row["came"],
             group=row["of_group"],
             facts=Descriptors.from_json(json.loads(row["descriptors"])),
         )

@@ -15,6 +15,7 @@ from daemon.plan.grouping import join_key
 from pipeline import association
 from pipeline.association import SAME_EXPOSURE_SECONDS, CalibrationKey, CalKind, Candidate
 from pipeline.headers.descriptors import Descriptors
+from pipeline.levels import HEALING
 
 NO_LIMIT = 1e12  # seconds: 30,000 years
 DARK_SPAN = (
@@ -34,8 +35,8 @@ def touch_users(tx: Tx, calibration: Candidate, policy: Policy, superseded: Sequ
 
     superseded : older calibrations that this one replaces. Their users are marked too, because the new one
         may be farther in time.
-    Groups too far in time are only told that a better calibration is there. Groups that have chosen a nearer
-    one are passed over, so the cost grows neither with the archive nor with the backlog.
+    Groups that have chosen a better one are passed over, so the cost grows neither with the archive nor with
+    the backlog. Those that it comes too late for, at no better a level, are only told that it is there.
     """
     users = _users_of(calibration, policy)
     for ut in {calibration.ut, *(old.ut for old in superseded)}:
@@ -49,7 +50,9 @@ class _Users:
 
     earliest, latest : times in seconds between which a group's first frame was taken
     exposure, tolerance : seconds; static : a mask that counts from when it came, `here`, not from its date
-    heals : seconds within which it remakes a product
+    heals : seconds within which it remakes a product whose calibration is of the same level
+    limits : farthest in time of levels 0, 1 and 2, seconds; breaks : times of breakpoints
+    own : what a group has chosen was made of its own flats, and so is a newer one of that time
     """
 
     key: str
@@ -60,6 +63,15 @@ class _Users:
     here: float
     heals: float
     static: bool
+    limits: tuple[float, ...]
+    breaks: tuple[float, ...]
+    own: bool
+
+    @property
+    def values(self) -> dict[str, Any]:
+        named = {f"limit{n}": limit for n, limit in enumerate(self.limits)}
+        named |= {f"break{n}": at for n, at in enumerate(self.breaks)}
+        return {k: v for k, v in asdict(self).items() if k not in ("limits", "breaks", "own")} | named
 
     @property
     def sql(self) -> str:
@@ -70,16 +82,50 @@ class _Users:
 
     @property
     def near(self) -> str:
-        """SQL that is true of a group whose product it may remake."""
-        return f"ABS({'g.last_arrival' if self.static else 'd.ut'} - :here) <= :heals"
+        """SQL that is true of a group whose product it may remake for no better a level."""
+        if self.static:
+            return "ABS(g.last_arrival - :here) <= :heals"
+        return f"(ABS(d.ut - :here) <= :heals OR {self._level(':here', best=True)} <= {HEALING})"
+
+    @property
+    def better(self) -> str:
+        """SQL that is true where one of `:ut` may be of a better level than what was chosen.
+
+        Times are those of first frames, and the one that counts is somewhere in the group: of the times that
+        the new one may be away the shortest counts, of the chosen one's the longest.
+        """
+        return f"{self._level(':ut', best=True)} < {self._level('d.chosen', best=False)}"
+
+    @property
+    def before(self) -> str:
+        """SQL that is true where one of `:ut` may come before what was chosen, in the order of
+        `association.best_match`."""
+        return f"""({self.better} OR {self._level(":ut", best=True)} = {self._level("d.chosen", best=False)}
+            AND NOT (:ut > g.last_ut AND d.chosen <= d.ut)
+            AND (:ut <= g.last_ut AND d.chosen > d.ut
+                OR ABS(:ut - d.ut) <= ABS(d.chosen - d.ut) + 2 * (g.last_ut - g.first_ut)))"""
+
+    def _level(self, ut: str, *, best: bool) -> str:
+        """SQL of the level of a calibration of that time; 4 where none was chosen."""
+        both = "AND" if best else "OR"
+        cases = [f"WHEN {ut} IS NULL THEN 4"]
+        for n in range(len(self.breaks)):
+            across = (f"({ut} < :break{n}) <> ({end} < :break{n})" for end in ("d.ut", "g.last_ut"))
+            cases.append(f"WHEN {f' {both} '.join(across)} THEN 3")
+        if self.own:
+            cases.append(f"WHEN ABS({ut} - d.chosen) < 1 THEN 0")
+        away = f"ABS({ut} - d.ut) {'-' if best else '+'} (g.last_ut - g.first_ut)"
+        cases += [f"WHEN {away} <= :limit{n} THEN {n}" for n in range(len(self.limits))]
+        return f"CASE {' '.join(cases)} ELSE 3 END"
 
 
 def _users_of(calibration: Candidate, policy: Policy) -> _Users:
-    rule, ut = association.RULES[calibration.kind], calibration.ut.timestamp()
+    kind = calibration.kind
+    rule, ut = association.RULES[kind], calibration.ut.timestamp()
     span = rule.within.total_seconds() if rule.within else NO_LIMIT
-    static = calibration.kind is CalKind.STATIC_BPM
+    static = kind is CalKind.STATIC_BPM
     return _Users(
-        key=str(CalibrationKey.of(calibration.kind, calibration.facts)),
+        key=str(CalibrationKey.of(kind, calibration.facts)),
         earliest=ut if rule.earlier_only else ut - span,
         latest=ut + span,
         exposure=calibration.facts.get("exposure_time") or 0.0,
@@ -87,37 +133,32 @@ def _users_of(calibration: Candidate, policy: Policy) -> _Users:
         here=calibration.added if static else ut,
         heals=policy.healing_days * 86400,
         static=static,
+        limits=tuple(min(limit.total_seconds(), NO_LIMIT) for limit in rule.levels),
+        breaks=tuple(b.at.timestamp() for b in policy.breakpoints if kind in b.kinds),
+        own=kind is CalKind.MADE_BPM,
     )
 
 
 def _mark_users(tx: Tx, users: _Users, ut: float) -> None:
-    """Mark users that have chosen none nearer than `ut`, and have no product or may have it remade.
-
-    Times are those of first frames, and the one that counts is somewhere in the group: hence its length.
-    """
+    """Mark users whose choice it may change, and that have no product or may have it remade."""
+    better = "0" if users.static else users.better
     tx.run(
         f"""UPDATE frame_group SET touched = :counter WHERE NOT closed AND id IN (SELECT g.id {users.sql}
-            AND (d.chosen IS NULL
-                OR ABS(:ut - d.ut) <= ABS(d.chosen - d.ut) + 2 * (g.last_ut - g.first_ut))
-            AND (p.id IS NULL OR {users.near} OR EXISTS (SELECT 1 FROM job o
+            AND {users.before}
+            AND (p.id IS NULL OR {users.near} OR {better} OR EXISTS (SELECT 1 FROM job o
                 WHERE o.group_id = g.id AND o.state IN ('planned', 'waiting', 'running'))))""",
-        asdict(users) | {"counter": tx.counter("touch"), "ut": ut},
+        users.values | {"counter": tx.counter("touch"), "ut": ut},
     )
 
 
 def _note_better(tx: Tx, users: _Users, calibration: Candidate) -> None:
-    """Tell groups too far in time, made with none nearer, that a better calibration is there."""
+    """Tell groups that would choose it now, and that it comes too late for, that it is there."""
+    better = "0" if users.static else users.better
     tx.run(
         f"""UPDATE frame_group SET better = :name WHERE id IN
-        (SELECT g.id {users.sql} AND p.id IS NOT NULL AND NOT {users.near}
-        AND NOT EXISTS (SELECT 1 FROM job_calibration j JOIN calibration c ON c.ident = j.ident
-            WHERE j.job_id = p.job_id AND j.role = :role AND ABS(c.ut - d.ut) <= ABS(:ut - d.ut)))""",
-        asdict(users)
-        | {
-            "name": f"{calibration.kind} {calibration.name}",
-            "role": calibration.kind.value,
-            "ut": calibration.ut.timestamp(),
-        },
+        (SELECT g.id {users.sql} AND p.id IS NOT NULL AND NOT {users.near} AND NOT {better}
+        AND {users.before})""",
+        users.values | {"name": f"{calibration.kind} {calibration.name}", "ut": calibration.ut.timestamp()},
     )
 
 

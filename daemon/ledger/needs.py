@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from functools import lru_cache
+from typing import Any
 
 from daemon.judgement.needs import FrameSet, What
-from daemon.ledger.store import Reader, placeholders
+from daemon.ledger.store import Reader, Tx, placeholders
 from daemon.model.rules import TriggerRule
 from pipeline import association
 from pipeline.association import CalibrationKey, CalKind
 from pipeline.headers.descriptors import Descriptors
+from pipeline.levels import Breakpoint
 
+GONE = "not wanted any more"
+TOLD = "calibration_need"  # the event of a need that has changed
 _MADE: dict[str, What] = {"makeProcessedDark": "dark", "makeProcessedFlat": "flat"}
 
 
@@ -70,11 +75,16 @@ def _described(text: str) -> Descriptors:
 
 
 def nearest_master(
-    db: Reader, kind: CalKind, facts: Descriptors, without: tuple[float, float]
+    db: Reader,
+    kind: CalKind,
+    facts: Descriptors,
+    without: tuple[float, float],
+    breakpoints: Sequence[Breakpoint] = (),
 ) -> float | None:
     """When the usable master that is nearest in time to a frame was taken, seconds since the epoch.
 
     without : times (from, to before) of which none counts: the night that is asked about
+    One beyond a breakpoint counts only where there is no other.
     """
     if facts.ut_datetime is None:
         return None
@@ -85,12 +95,17 @@ def nearest_master(
         AND NOT (ut >= ? AND ut < ?) ORDER BY ABS(ut - ?), id""",
         (str(CalibrationKey.of(kind, facts)), when - span, when + span, *without, when),
     )
+    beyond = None
     for row in rows:
         had = json.loads(row["facts"])
         values = ((had.get(n), getattr(facts, n), most) for n, most in rule.tolerance.items())
         if all(a is not None and b is not None and abs(a - b) < most for a, b, most in values):
-            return float(row["ut"])
-    return None
+            ut = float(row["ut"])
+            taken = datetime.fromtimestamp(ut, UTC)
+            if not any(b.lies_between(kind, taken, facts.ut_datetime) for b in breakpoints):
+                return ut
+            beyond = ut if beyond is None else beyond
+    return beyond
 
 
 def last_flat(db: Reader, facts: Descriptors, until: float) -> Descriptors | None:
@@ -103,3 +118,23 @@ def last_flat(db: Reader, facts: Descriptors, until: float) -> Descriptors | Non
         (str(CalibrationKey.of(CalKind.FLAT, facts)), until),
     ).fetchone()
     return None if row is None else _described(row["descriptors"])
+
+
+def tell(tx: Tx, changed: Sequence[Mapping[str, Any]]) -> None:
+    """Needs have changed, each with night, key, state and more, as `told` gives them back."""
+    for fields in changed:
+        tx.event(TOLD, **fields)
+
+
+def told(db: Reader) -> tuple[str, dict[str, dict[str, Any]]]:
+    """(night, {key: the last that was told of this need}) of the latest night of which any was; ("", {}) of
+    none. The statement names the event itself, as the index does."""
+    found: dict[str, dict[str, Any]] = {}
+    night = ""
+    for row in db.execute(f"SELECT fields FROM event WHERE event = '{TOLD}' ORDER BY at DESC, id DESC"):
+        fields = json.loads(row["fields"])
+        if "key" not in fields or fields["night"] != (night or fields["night"]):
+            break
+        night = fields["night"]
+        found.setdefault(fields["key"], fields)
+    return night, {key: fields for key, fields in found.items() if fields["state"] != GONE}

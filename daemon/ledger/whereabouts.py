@@ -13,14 +13,14 @@ from daemon.model.jobs import JobSpec
 def of_bytes(db: Reader, sha256: str) -> list[str]:
     """Paths at which a file of these bytes lies or has lain, the likeliest first: a delivered file, a
     product, a calibration that was registered where it lies."""
-    rows = db.execute(
-        """SELECT s.path, s.current AND s.present FROM content c JOIN sighting s ON s.content_id = c.id
-            WHERE c.sha256 = ?
-        UNION ALL SELECT path, 1 FROM product WHERE sha256 = ?
-        UNION ALL SELECT path, removed IS NULL FROM calibration WHERE sha256 = ?""",
-        (sha256, sha256, sha256),
-    ).fetchall()
-    return list(dict.fromkeys(os.fsdecode(row[0]) for row in sorted(rows, key=lambda row: not row[1])))
+    delivered = """SELECT s.path, NOT (s.current AND s.present) AS gone FROM content c
+        JOIN sighting s ON s.content_id = c.id WHERE c.sha256 = ? ORDER BY gone, s.id"""
+    rows = db.execute(delivered, (sha256,)).fetchall()
+    if not rows:  # these have no index by hash
+        sql = """SELECT path, NOT current AS gone FROM product WHERE sha256 = ?
+            UNION ALL SELECT path, removed IS NOT NULL FROM calibration WHERE sha256 = ? ORDER BY gone"""
+        rows = db.execute(sql, (sha256, sha256)).fetchall()
+    return list(dict.fromkeys(os.fsdecode(row[0]) for row in rows))
 
 
 def of_same_frame(db: Reader, sha256: str) -> list[tuple[str, str]]:

@@ -17,7 +17,7 @@ from daemon.model.jobs import REMOVE_FIRST, JobSpec
 from daemon.model.names import name_order
 from daemon.model.rules import Join
 from daemon.plan import grouping
-from pipeline import association
+from pipeline import association, levels
 from pipeline.association import CalibrationKey, CalKind, Candidate, same_exposure
 from pipeline.headers.descriptors import Descriptors
 
@@ -91,7 +91,7 @@ class LedgerWorld:
 
     def _current(self, group: int) -> Current | None:
         row = self.tx.one(
-            """SELECT j.*, p.current FROM product p JOIN job j ON j.id = p.job_id
+            """SELECT j.*, p.current, p.quality FROM product p JOIN job j ON j.id = p.job_id
             WHERE p.group_id = ? ORDER BY p.current DESC, p.version DESC LIMIT 1""",
             group,
         )
@@ -110,6 +110,7 @@ class LedgerWorld:
             forced_in=forced_in(spec.parameters),
             remake=row["remake"],
             rejected=rejected,
+            levels=levels.read(json.loads(row["quality"] or "{}")),
         )
 
     def candidates(self, kind: CalKind, target: Descriptors) -> Sequence[Candidate]:

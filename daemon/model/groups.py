@@ -103,7 +103,8 @@ class Decision:
     better : calibrations that would be better, but are not near enough to remake the product for
     makes : the calibration that the job will make
     matches : what association answered, for `explain`
-    nearest : times of the chosen calibrations; only one nearer than that can replace them
+    nearest : times of the chosen calibrations; only what comes before them in the order of choice can replace
+        them
     """
 
     group: int
@@ -153,6 +154,7 @@ class Current:
     forced_in: Mapping[str, Any] = field(default_factory=dict)  # parameter -> frames that a person accepted
     remake: int = 0
     rejected: str = ""  # who accepted it and why; then only other frames, or a person, bring a new one
+    levels: Mapping[str, int] = field(default_factory=dict)  # header card -> level of its calibration
 
 
 @dataclass(frozen=True)

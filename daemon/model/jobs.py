@@ -85,6 +85,7 @@ QUALITY = (
     "NCOMBINE", "NSOURCES", "NSTARS", "MEANFWHM", "MFWHMERR", "ZENFWHM", "MEANELLP", "ELLIERR", "IQBIN",
     "BGRATE", "BGRERR", "BGFRAMES", "BGMAG", "BGMAGERR", "SATFRAC", "NOISECOR", "MAGZPT", "MAGZERR", "ZPSTAR",
     "ZPIMAGE", "ZPFSCAT", "ZPSCAT", "ZPNSTD", "PHOTOM", "CLOUDEXT", "CCBIN",
+    "DARKLEV", "FLATLEV", "BPMLEV", "ZPLEV",
 )  # fmt: skip
 
 SHOWN = ".shown.png"  # the picture of a running stack, with its own name: the product's has the product's
@@ -126,6 +127,7 @@ class JobSpec:
     group : 16 hex digits, the product's GROUPID
     name : product name without ".fits", as N20160102S0423_dark; night : as 20160102
     time_stamp : ISO, the end of the latest input; the only time inside a product
+    levels : kind -> (level, comment) of its calibrations, for the header
     attempt, staging, group_id : filled in when the job is claimed; `staging` is the staged file's path
         without ".fits", `group_id` the group's number in the ledger, as logs and people know it
     """
@@ -143,6 +145,7 @@ class JobSpec:
     night: str = ""
     time_stamp: str = ""
     products: str = ""
+    levels: Mapping[str, tuple[int, str]] = field(default_factory=dict)
     attempt: int = 0
     staging: str = ""
     group_id: int = 0
@@ -157,6 +160,7 @@ class JobSpec:
         known["inputs"] = tuple(Input(**item) for item in known["inputs"])
         known["calibrations"] = tuple(CalInput(**item) for item in known.get("calibrations", ()))
         known["notes"] = tuple(known.get("notes", ()))
+        known["levels"] = {kind: (n, said) for kind, (n, said) in known.get("levels", {}).items()}
         return cls(**known)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from pipeline.headers.descriptors import Descriptors
+from pipeline.levels import Breakpoint
 from pipeline.params import bounded
 
 
@@ -171,7 +172,9 @@ class Policy:
         12.0, ge=0, doc="running time that a short group or a missing dark of science is waited for"
     )
     healing_days: float = bounded(
-        3.0, ge=0, doc="a better calibration remakes what was taken this near to it"
+        3.0,
+        ge=0,
+        doc="a calibration of level 2 or 3, or a static mask, that came late remakes what is this near",
     )
     keep_frames: int = bounded(4, ge=1, doc="the first frame is left out only if this many remain")
     same_pointing_arcsec: float = bounded(
@@ -179,6 +182,7 @@ class Policy:
     )
     borrow_sky_seconds: float = bounded(900.0, ge=0, doc="it may borrow sky taken this near in time ...")
     sky_field_fraction: float = bounded(0.9, gt=0, doc="... and farther away than this part of the field")
+    breakpoints: tuple[Breakpoint, ...] = ()  # tables of their own in the configuration, in order of time
 
 
 DEFAULT_POLICY = Policy()

@@ -1,6 +1,6 @@
 """The night at one glance, as the page shows it: plain data, from the night's own rows only.
 
-    answer = board(db, rules, requests, now)     # what /api/v1/tonight says
+    answer = board(db, rules, requests, goals, now)     # what /api/v1/tonight says
     rows = frames(db, "20160102", requests)      # fifty frames, the newest first
 
 Numbers are those of `nirid status`, `verdict` and `missing`: they come from the same functions. What headers
@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from daemon.config.options import ConditionsRequest
+from daemon.config.options import ConditionsRequest, DepthGoal
 from daemon.judgement import nights, sun
 from daemon.judgement.needs import OPEN
 from daemon.judgement.nights import Judged, Request
@@ -23,7 +23,7 @@ from daemon.ledger.board import NightFrame, Shown
 from daemon.ledger.questions import iso
 from daemon.ledger.store import Reader
 from daemon.markup import short
-from daemon.people import missing, tonight, verdicts
+from daemon.people import enough, missing, tonight, verdicts
 from pipeline.conditions import IQ_LIMITS
 
 Row = dict[str, Any]
@@ -32,7 +32,13 @@ FRAMES, PRODUCTS, POINTS = 50, 12, 240
 DAY = 86400.0
 
 
-def board(db: Reader, rules: missing.Rules, requests: Sequence[ConditionsRequest], now: float) -> Row:
+def board(
+    db: Reader,
+    rules: missing.Rules,
+    requests: Sequence[ConditionsRequest],
+    goals: Sequence[DepthGoal],
+    now: float,
+) -> Row:
     """night : "" where nothing has come yet; tonight : whether it is the one that goes on
 
     newest : the newest picture, of a look or a product; sequence : the one that is being taken, or was last
@@ -41,7 +47,7 @@ def board(db: Reader, rules: missing.Rules, requests: Sequence[ConditionsRequest
     """
     night, groups = tonight.sequences(db, None, now)
     night = night or ""
-    sequence = _sequence(db, groups)
+    sequence = _sequence(db, groups, goals, now)
     last = rows_of.arrival(db)
     looks = rows_of.looks(db, 1)
     products = rows_of.products(db, night, PRODUCTS) if night else []
@@ -65,8 +71,11 @@ def board(db: Reader, rules: missing.Rules, requests: Sequence[ConditionsRequest
     }
 
 
-def _sequence(db: Reader, groups: Sequence[Mapping[str, Any]]) -> Row | None:
-    """Of the sequences of objects the latest, with its picture; of calibrations where there are none."""
+def _sequence(
+    db: Reader, groups: Sequence[Mapping[str, Any]], goals: Sequence[DepthGoal], now: float
+) -> Row | None:
+    """Of the sequences of objects the latest, with its picture and its depth; of calibrations where there are
+    none."""
     last = next((row for row in reversed(groups) if row["role"]), groups[-1] if groups else None)
     if last is None:
         return None
@@ -74,7 +83,9 @@ def _sequence(db: Reader, groups: Sequence[Mapping[str, Any]]) -> Row | None:
     stack = next((look for look in looks if look.of == "running"), None)
     made = next((p for p in rows_of.versions(db, last["group"]) if p.current), None)
     best = made or stack
-    return {**last, "stack": shown(best) if best else None, "stacked": best.frames if best else 0}
+    deep = enough.of_group(db, last["group"], goals, now) if last["role"] == "science" else None
+    told = {"stack": shown(best) if best else None, "stacked": best.frames if best else 0, "enough": deep}
+    return {**last, **told}
 
 
 def _newest(found: Sequence[Shown], judged: Mapping[str, Row]) -> Row | None:
@@ -176,7 +187,8 @@ def _row(frame: NightFrame, known: Mapping[str, Any], asked: Request) -> Row:
         "measures": {m.name: {"value": m.value, "error": m.error, "unit": m.unit} for m in known.values()},
     }
     if kind == "OBJECT":
-        said = nights.of_frame(Judged(frame.name, frame.ut, facts, known), asked)
+        one = Judged(frame.name, frame.ut, facts, known, facts.airmass, facts.ao_seeing)
+        said = nights.of_frame(one, asked)
         row["verdicts"] = {
             name: {"state": v.state, "words": v.words, "value": v.value, "error": v.error, "limit": v.limit}
             for name, v in said.items()

@@ -19,12 +19,18 @@ from daemon.ledger.nightly import NightGroup
 from daemon.ledger.store import Reader
 from daemon.people import missing, verdicts
 from daemon.people.whyframe import left_out
+from pipeline.levels import Breakpoint
 
 Answer = dict[str, Any]
 
 
 def answer(
-    db: Reader, rules: missing.Rules, requests: Sequence[ConditionsRequest], night: str, now: datetime
+    db: Reader,
+    rules: missing.Rules,
+    requests: Sequence[ConditionsRequest],
+    night: str,
+    now: datetime,
+    breakpoints: Sequence[Breakpoint] = (),
 ) -> Answer:
     """night : a UT date, 20160102; now : aware
 
@@ -35,7 +41,8 @@ def answer(
     low, high = (when.timestamp() for when in sun.day_of(night))
     groups = nightly.groups(db, low, high)
     rows = [_row(db, group, requests) for group in groups]
-    needs = [need.to_json(now) for need in missing.needs_of(db, rules, night, now)] if groups else []
+    wanted = missing.needs_of(db, rules, night, now, breakpoints) if groups else []
+    needs = [need.to_json(now) for need in wanted]
     programmes: dict[str, int] = {}
     for group in groups:
         if group.role in ("science", "standard"):
@@ -88,6 +95,8 @@ def _row(db: Reader, group: NightGroup, requests: Sequence[ConditionsRequest]) -
     judged = verdicts.of_group(db, group.group, requests)
     quality = made.quality if made else {}
     row["depth"] = {name: quality[card] for name, card in _DEPTH.items() if card in quality}
+    if deep := (quality.get("measures") or {}).get("depth"):
+        row["depth"] |= {"depth": deep[0], "depth_error": deep[1]}
     return row | {name: judged.get(name) for name in ("verdicts", "not_met_since", "light_lost", "suggested")}
 
 
@@ -176,6 +185,7 @@ def _sequence(row: Mapping[str, Any]) -> Iterator[str]:
 def _depth(depth: Mapping[str, Any]) -> str:
     told = [f'seeing {depth["seeing"]:.2f}"'] if "seeing" in depth else []
     told += [f"zero point {depth['zero_point']:.2f}"] if "zero_point" in depth else []
+    told += [f"depth {depth['depth']:.2f} ± {depth['depth_error']:.2f} mag"] if "depth" in depth else []
     return f"  {', '.join(told)}" if told else ""
 
 

@@ -20,6 +20,7 @@ from daemon.ledger.store import Reader
 from daemon.model.names import night_of
 from daemon.model.records import ProductRecord
 from daemon.people.whyframe import left_out
+from pipeline import levels
 from pipeline.headers.descriptors import Descriptors
 
 Row = dict[str, Any]
@@ -39,6 +40,7 @@ def sequences(db: Reader, night: str | None, now: float) -> tuple[str, list[Row]
     what : the object, or "dark", "flat", "bad-pixel mask"; filter, exposure_time
     frames : how many came; used : how many are in the product, or can be
     seeing, zero_point, zero_point_error : arcsec and magnitudes, None where unknown
+    levels : card -> level of each calibration of the product, as DARKLEV; poor : those of 2 and 3, in words
     of : "product", "look" when they are of a running stack or first look, "" when there are none
     """
     low, high = _span(db, night, now)
@@ -49,6 +51,19 @@ def sequences(db: Reader, night: str | None, now: float) -> tuple[str, list[Row]
     named = named or max((row["night"] for row in made), default="")
     _add_looks(db, made)
     return named, sorted(made, key=lambda row: not row["role"])
+
+
+def objects(db: Reader, night: str | None, now: float) -> tuple[str, list[int]]:
+    """(night, its groups of science and standards in order of time), as `sequences` has them, for less."""
+    low, high = _span(db, night, now)
+    rows = [
+        (night_of(name, datetime.fromtimestamp(ut, UTC)), group)
+        for group, name, ut in ledger_night.of_objects(db, low, high)
+    ]
+    if night is None and not rows:
+        return sequences(db, None, now)[0], []
+    named = night or max(of_night for of_night, _ in rows)
+    return named, [group for of_night, group in rows if night is None or of_night == night]
 
 
 def _span(db: Reader, night: str | None, now: float) -> tuple[float, float]:
@@ -80,7 +95,7 @@ def _sequence(group: Taken) -> Row:
 
 def _product(product: ProductRecord | None, members: set[str]) -> Row:
     if product is None:
-        return {"name": "", "path": None, "version": None, **_worth({}), "of": ""}
+        return {"name": "", "path": None, "version": None, **_worth({}), "levels": {}, "poor": "", "of": ""}
     inputs = {i["name"] for i in product.spec.get("inputs", [])} & members
     used = inputs - set(left_out(product.spec, product.quality))
     return {
@@ -89,6 +104,8 @@ def _product(product: ProductRecord | None, members: set[str]) -> Row:
         "version": product.version,
         **({"used": len(used)} if inputs else {}),
         **_worth(product.quality),
+        "levels": (found := levels.read(product.quality)),
+        "poor": levels.poor(found),
         "of": "product",
     }
 

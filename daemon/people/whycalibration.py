@@ -15,7 +15,7 @@ from daemon.model.groups import Group
 from daemon.model.records import JobRecord
 from daemon.plan.case import takes
 from daemon.plan.planner import plan
-from pipeline import association
+from pipeline import association, levels
 from pipeline.association import CalKind, Candidate, Found, Match, NotApplicable
 from pipeline.headers.descriptors import Descriptors
 
@@ -37,7 +37,10 @@ def calibrations(
     answer = []
     for kind in sorted(takes(world.setting.rules[group.rule], recipe)):
         match = matches.get(kind) or association.best_match(
-            association.RULES[kind], target, world.candidates(kind, target)
+            association.RULES[kind],
+            target,
+            world.candidates(kind, target),
+            breakpoints=world.setting.policy.breakpoints,
         )
         wish = "needed" if kind in recipe.needs else "preferred" if kind in recipe.prefers else "if there"
         if job and kind is CalKind.ZERO_POINT and kind.value in used:
@@ -75,8 +78,10 @@ def _zero_points(
         return {**answer, "status": "chosen", "name": None, "why": f"the best of {len(standards)} is taken"}
     if used is None:
         why = "none of the standards of the night can be used"
-    status = "used" if used else "none"
-    return {**answer, "status": status, "name": taken, "why": why, "not_chosen": others}
+    status, told = "used" if used else "none", product.quality.get("ZPLEV")
+    if told is not None:
+        why = f"{levels.in_words(told)}; {why}"
+    return {**answer, "status": status, "name": taken, "level": told, "why": why, "not_chosen": others}
 
 
 def _all(match: Match) -> list[Candidate]:
@@ -92,21 +97,25 @@ def _why_not(name: str, notes: Sequence[str]) -> str:
 
 def _calibration(kind: CalKind, wish: str, match: Match, used: Any, *, decided: bool) -> Answer:
     now = match.candidate if isinstance(match, Found) else None
+    level = match.level if isinstance(match, Found) else None
     others = [(c.candidate, list(c.failed)) for c in match.rejected]
     if used is not None:
         chosen, why, status = used["name"], "it was used", "used"
         others = [(c, failed) for c, failed in others if c.ident != used["key"]]
         if now is not None and now.ident == used["key"]:
-            why = match.why
+            why = str(level)
         elif now is not None:
-            others.insert(0, (now, [f"{match.why}: would be chosen now; nirid requeue takes it"]))
+            others.insert(0, (now, [f"{level}; would be chosen now; nirid requeue takes it"]))
+            level = next((r.level for r in match.rejected if r.candidate.ident == used["key"]), None)
+            why = f"{why}; {level}" if level else why
     elif decided:
         chosen, status = None, "none"
         why = "there was none then" if now is not None else match.why
         if now is not None:
-            others.insert(0, (now, [f"{match.why}: came later; nirid requeue takes it"]))
+            others.insert(0, (now, [f"{level}; came later; nirid requeue takes it"]))
+            level = None
     else:
-        chosen, why = (now.name if now else None), match.why
+        chosen, why = (now.name if now else None), str(level) if level else match.why
         status = "chosen" if now else "not needed" if isinstance(match, NotApplicable) else "missing"
         if now and now.pending:
             status, why = "being made", f"{why}; it is being made"
@@ -115,6 +124,7 @@ def _calibration(kind: CalKind, wish: str, match: Match, used: Any, *, decided: 
         "wish": wish,
         "status": status,
         "name": chosen,
+        "level": level.number if level else None,
         "why": why,
         "not_chosen": [{"name": c.name, "ut": c.ut.isoformat(), "failed": failed} for c, failed in others],
     }

@@ -119,7 +119,7 @@ def _judged(case: Case, chosen: Chosen, found: Matched, spec: JobSpec) -> Decisi
     current = case.group.current
     if current is not None:
         target = case.primary(chosen.usable).descriptors
-        wanted, better = calibrations.remake_wanted(case, current, spec, found.chosen, target)
+        wanted, better = calibrations.remake_wanted(case, current, spec, found, target)
         if not wanted:
             return case.say("idle", current.rejected or "product is current", better=better, **said)
     if lost := [m for m in chosen.inputs if not m.path]:
@@ -189,6 +189,7 @@ def _spec(
         night=named.night,
         time_stamp=max(m.descriptors.ut_end or m.ut for m in chosen.inputs).isoformat(),
         products=case.setting.products,
+        levels=calibrations.levels(found),
     )
 
 

@@ -25,8 +25,8 @@ from daemon.ledger.store import Reader, on_paper
 from daemon.ledger.targets import UnknownTarget
 from daemon.markup import Safe, tag
 from daemon.people import board as people_board
+from daemon.people import enough, missing, nightreport, trends, verdicts
 from daemon.people import explain as people_explain
-from daemon.people import missing, nightreport, trends, verdicts
 from daemon.web import assets, pages, panels, thing
 from daemon.web.feed import Feed, message
 from daemon.web.source import SILENT, Source
@@ -181,6 +181,7 @@ class _Asked:
             found = targets.find(tx.reader, target, looks=True)
             answer = people_explain.explain(tx, found, self.setting, self.config.parameters)
             answer["conditions"] = verdicts.in_words(tx.reader, answer, self.config.request)
+            answer["enough"] = enough.in_words(tx.reader, answer, self.config.goal, time.time())
             return answer, list(_shown(tx.reader, answer, found.id))
 
     # -- pages ------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from daemon.judgement.needs import OPEN
 from daemon.markup import Child, Safe, join, tag
-from daemon.people import svg, verdicts
+from daemon.people import enough, svg, verdicts
 from daemon.web import signs
 from daemon.web.alerts import Alert
 from daemon.web.source import Heart, Snapshot
@@ -203,8 +203,13 @@ def now(sequence: Mapping[str, Any] | None) -> Safe:
 
 
 def depth(sequence: Mapping[str, Any]) -> Child:
-    """How deep the stack is and whether that is enough: lines in `sequence["depth"]`, where it has any."""
-    return [tag("p", line, class_="depth") for line in sequence.get("depth", ())]
+    """How deep the stack is and whether that is enough, in the words of `nirid enough`."""
+    row = sequence["enough"]
+    if row is None or not row["depth"]:
+        return None
+    return [
+        tag("p", line, class_="depth" if n == 0 else "dim") for n, line in enumerate(enough.lines(row)[:3])
+    ]
 
 
 def missing(told: Mapping[str, Any]) -> Safe:

@@ -32,7 +32,11 @@ def page(answer: Answer, shown: Sequence[Shown]) -> Safe:
     kind = answer["kind"]
     parts: list[Child] = [_head(answer), _pictures(shown), _facts(answer, kind)]
     parts += [_frames(answer), _chosen(answer.get("calibrations") or ())]
-    parts += [_list("conditions", answer.get("conditions") or ()), _list("notes", answer.get("notes") or ())]
+    parts += [
+        _list("conditions", answer.get("conditions") or ()),
+        _list("depth", answer.get("enough") or ()),
+        _list("notes", answer.get("notes") or ()),
+    ]
     parts += [
         _list("made again because", answer.get("again") or ()),
         _decisions(answer.get("decisions") or ()),

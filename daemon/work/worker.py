@@ -28,8 +28,9 @@ import numpy as np
 from daemon import logs
 from daemon.engine import software
 from daemon.model.jobs import QUALITY, SHOWN, JobSpec, Ticket, input_key
-from daemon.work import mastermeasures
-from pipeline import produce
+from daemon.work import depthmeasures, mastermeasures
+from daemon.work.mastermeasures import Measures
+from pipeline import levels, produce
 from pipeline.association import CalKind
 from pipeline.errors import StopRequested
 from pipeline.files import preview
@@ -39,7 +40,7 @@ from pipeline.files.scratch import planes_on_disk
 from pipeline.files.structure import hash_file, read_structure
 from pipeline.frame import Frame, Frames, Keep, in_memory
 from pipeline.parallel import run_all, threads
-from pipeline.primitive import run_recipe
+from pipeline.primitive import Product, Recipe, run_recipe
 from pipeline.produce import Source
 from pipeline.quickcards import quick_cards
 from pipeline.recipes import RECIPES
@@ -109,7 +110,7 @@ def run(job: Mapping[str, Any], should_stop: Callable[[], bool]) -> dict[str, An
     told = logs.job_context(ticket.shown, spec.recipe, spec.group_id)
     with told, _room_for(inputs, scratch) as keep, threads(job.get("threads", 1)), quick_cards():
         began = time.monotonic()
-        progress = _Progress(should_stop, makes=RECIPES[spec.recipe].makes)
+        progress = _Progress(should_stop, RECIPES[spec.recipe])
         bound = RECIPES[spec.recipe].bind(spec.parameters, preset=spec.preset)
         with progress.timed("read"):
             _unchanged(calibrations)
@@ -118,6 +119,7 @@ def run(job: Mapping[str, Any], should_stop: Callable[[], bool]) -> dict[str, An
         show = produce.intermediates(Path(spec.products) / spec.night / "intermediate", inputs)
         product = run_recipe(bound, _handed_over(frames), cals, progress, show, keep)
         with progress.timed("write"):
+            measures = _measures_of(product, progress.measures, RECIPES[spec.recipe])
             written = produce.write(
                 Path(spec.staging),
                 product,
@@ -125,9 +127,9 @@ def run(job: Mapping[str, Any], should_stop: Callable[[], bool]) -> dict[str, An
                 calibrations,
                 time_stamp=spec.time_stamp,
                 name=spec.name,
-                cards=_cards(spec),
+                cards=_cards(spec, calibrations),
                 notes=spec.notes,
-                measures=progress.measures,
+                measures=measures,
             )
             if ticket.kind == "look" and not RECIPES[spec.recipe].last_only:
                 _draw_running(spec, written.frame)
@@ -138,7 +140,7 @@ def run(job: Mapping[str, Any], should_stop: Callable[[], bool]) -> dict[str, An
             "name": spec.name,
             "descriptors": written.frame.descriptors.to_json(),
             "tags": sorted(written.frame.tags),
-            "quality": _quality(written.frame) | _measured(progress.measures),
+            "quality": _quality(written.frame) | ({"measures": measures} if measures else {}),
             "notes": list(dict.fromkeys((*spec.notes, *product.notes))),
             "steps": progress.steps,
             "processor": software.processor(),
@@ -170,8 +172,11 @@ def _quality(frame: Frame) -> dict[str, Any]:
     return quality | ({"frames": plain_rows(frame.members)} if frame.members is not None else {})
 
 
-def _measured(measures: mastermeasures.Measures) -> dict[str, Any]:
-    return {"measures": measures} if measures else {}
+def _measures_of(product: Product, found: Measures, recipe: Recipe) -> Measures:
+    """Those of the frames, and of a stack of them; a first look is none."""
+    if recipe.makes is not None or recipe.last_only:
+        return found
+    return found | depthmeasures.of_stack(product.frame, found)
 
 
 def _handed_over(frames: Frames) -> Iterator[Frame]:
@@ -184,13 +189,13 @@ def _handed_over(frames: Frames) -> Iterator[Frame]:
 class _Progress:
     """Called around every step: times it, logs what a person should know, and stops between two steps.
 
-    A master is measured, of the frames that its stack is made of, while they are stacked.
+    Masters and images are measured, of the frames that the stack is made of, while they are stacked.
     """
 
     should_stop: Callable[[], bool]
+    recipe: Recipe
     steps: list[dict[str, Any]] = field(default_factory=list)
-    makes: CalKind | None = None
-    measures: mastermeasures.Measures = field(default_factory=dict)  # of a master
+    measures: Measures = field(default_factory=dict)
     _began: float = 0.0
     _beside: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
     _measured: Future[dict[str, Any]] | None = None
@@ -198,16 +203,21 @@ class _Progress:
     def __call__(self, step: str, done: bool, frames: Frames, notes: tuple[str, ...]) -> None:
         if not done:
             self._begin(step)
-            if self.makes in (CalKind.DARK, CalKind.FLAT):
-                self._measured = self._beside.submit(mastermeasures.of_step, step, frames)
+            if measure := self._measure():
+                self._measured = self._beside.submit(measure, step, frames)
             return
         if self._measured and (found := self._measured.result()):
             self.measures = found
-        if self.makes is CalKind.MADE_BPM and step == "makeBPM":
+        if self.recipe.makes is CalKind.MADE_BPM and step == "makeBPM":
             self.measures = mastermeasures.of_mask(frames[0])
         for note in notes:
             logs.get().info("note", step=step, text=note)
         self._finish(step, frames=len(frames))
+
+    def _measure(self) -> Callable[[str, Frames], Measures] | None:
+        if self.recipe.makes in (CalKind.DARK, CalKind.FLAT):
+            return mastermeasures.of_step
+        return depthmeasures.of_step if self.recipe.makes is None else None
 
     @contextlib.contextmanager
     def timed(self, step: str) -> Iterator[None]:
@@ -261,7 +271,9 @@ def _with_those_of_a_person(
     return [source for source in calibrations if source.role not in paths] + given
 
 
-def _cards(spec: JobSpec) -> dict[str, Any]:
+def _cards(spec: JobSpec, calibrations: Sequence[Source] = ()) -> dict[str, Any]:
+    chosen = {c.path for c in spec.calibrations}
+    by_hand = any(c.role in produce.MASKS and c.path not in chosen for c in calibrations)
     return {
         "RECIPE": (spec.recipe, "recipe that made this file"),
         "VERSION": (spec.recipe_version, "version of the recipe"),
@@ -270,4 +282,5 @@ def _cards(spec: JobSpec) -> dict[str, Any]:
         "GROUPID": (spec.group, "group of frames that it was made of"),
         "INPUTKEY": input_key(spec.inputs),
         **software.cards(),
+        **levels.cards(spec.levels, RECIPES[spec.recipe].takes, mask_by_hand=by_hand),
     }

@@ -128,13 +128,16 @@ def _notes(hdus: list[Hdu], data: memoryview) -> tuple[str, ...]:
 
 
 def read_measures(path: Path) -> dict[str, list[Any]]:
-    """{name: [value, error, unit]} of a master; empty without the table MEASURES."""
+    """{name: [value, error, unit]}, an error None where unknown; empty without the table MEASURES."""
     hdus, data = load(path)
     rows = next((decode_table(h.cards, data[h.offset :]) for h in hdus if h.name == "MEASURES"), None)
     if rows is None:
         return {}
     texts = [_texts(row, "NAME", "UNIT") for row in rows]
-    numbers = [(float(row["VALUE"]), float(row["ERROR"])) for row in rows]
+    errors = [float(row["ERROR"]) for row in rows]
+    numbers = [
+        (float(row["VALUE"]), e if np.isfinite(e) else None) for row, e in zip(rows, errors, strict=True)
+    ]
     return {name: [*two, unit] for two, (name, unit) in zip(numbers, texts, strict=True)}
 
 
@@ -214,4 +217,5 @@ def _unit(header: fits.Header) -> Unit:
     """As BUNIT says, but for a raw frame: the detector counts in adu whatever stands there."""
     if not any("PREPAR" in key or key.startswith("PROC") or key == "GEM-TLM" for key in header):
         return "adu"
-    return "electron" if str(header.get("BUNIT", "adu")).strip().lower().startswith("e") else "adu"
+    said = str(header.get("BUNIT", "adu")).strip().lower()
+    return "electron" if said.startswith("e") else "adu" if said else ""

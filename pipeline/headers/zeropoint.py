@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
 
+from pipeline import levels
 from pipeline.headers import standards
 from pipeline.headers.descriptors import describe
 from pipeline.headers.values import Cards, number
@@ -33,6 +34,8 @@ IN_CLOUD = 0.30  # below nominal: more than Gemini's CC70
 APART = 0.05  # two standards that differ by less agree, whatever errors they claim
 SIGMAS = 3.0  # and so many times their errors are allowed besides
 LESS_EXACT = 1.5  # a nearer standard is not taken when its error is so many times that of the best
+
+NO_STANDARD = (levels.RISK, "risk: no standard, only the nominal one")  # ZPLEV
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,13 @@ class ZeroPoint:
         value = self.value + (extinction - self.extinction) * (self.airmass - 1)
         measured = self.error**2 - (self.extinction_error * (self.airmass - 1)) ** 2
         return value, math.sqrt(max(measured, 0.0) + (extinction_error * (airmass - self.airmass)) ** 2)
+
+    def level(self, when: datetime | None, airmass: float, limits: tuple[timedelta, ...]) -> tuple[int, str]:
+        """ZPLEV with its comment, of an image of that time and airmass. limits : of the levels of the rule"""
+        apart = None
+        if self.ut is not None and when is not None:
+            apart = _aware(self.ut) - _aware(when)
+        return levels.of_zero_point(apart, abs(self.airmass - airmass), limits)
 
 
 def read(cards: Cards, name: str) -> ZeroPoint | None:

@@ -15,11 +15,21 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import cal_service
-from pipeline.association import RULES, CalKind, Candidate, Found, Match, NotApplicable, best_match
+from pipeline.association import (
+    RULES,
+    CalKind,
+    Candidate,
+    Found,
+    Match,
+    NotApplicable,
+    best_match,
+    level_of,
+)
 from pipeline.calibrations import stores
 from pipeline.errors import CalibrationNotFound
 from pipeline.files.structure import hash_file
 from pipeline.headers.roles import role_of
+from pipeline.levels import Level
 from pipeline.params import suggest
 from pipeline.primitive import BoundRecipe
 from pipeline.produce import MASKS, Source
@@ -32,11 +42,15 @@ USED_BY = {CalKind.DARK: "darkCorrect", CalKind.FLAT: "flatCorrect"}
 
 @dataclass
 class Choice:
-    """calibrations : to be read; warnings : for the product; without : parameters that skip steps"""
+    """calibrations : to be read; warnings : for the product; without : parameters that skip steps
+
+    levels : kind -> (level, comment), for the header of the product; the worst that a frame has
+    """
 
     calibrations: list[Source] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     without: dict[str, str] = field(default_factory=dict)
+    levels: dict[str, tuple[int, str]] = field(default_factory=dict)
 
 
 def choose(
@@ -90,6 +104,9 @@ def choose(
             )
             choice.warnings.append(f"{text}: {missing[0][1].why}")
         choice.calibrations += _sources(kind, found, names, everybody=len(found) == 1 and not missing)
+        if found:
+            worst = max((_level(kind, c, ad) for c, ads in found for ad in ads), key=lambda level: level.rank)
+            choice.levels[kind.value] = (worst.number, worst.comment)
         if len(found) > 1:
             told = "; ".join(f"{c.name} for {', '.join(ad.filename for ad in ads)}" for c, ads in found)
             choice.warnings.append(f"{len(found)} of kind {kind.value} are used: {told}")
@@ -115,6 +132,11 @@ def _found(
         else:
             missing.append((ad, match))
     return found, missing
+
+
+def _level(kind: CalKind, candidate: Candidate, frame: Dataset) -> Level:
+    when = frame.facts.ut_datetime or candidate.ut
+    return level_of(RULES[kind], when, candidate)
 
 
 def _sources(

@@ -6,11 +6,11 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline import cal_service, logutils, produce
+from pipeline import cal_service, levels, logutils, produce
 from pipeline.association import CalKind
 from pipeline.calibrations import stores
 from pipeline.errors import OverrideError
@@ -40,6 +40,7 @@ class PlannedRun:
     warnings: tuple[str, ...]
     time_stamp: str
     mode: str = "sq"
+    levels: Mapping[str, tuple[int, str]] = field(default_factory=dict)  # cards of its calibrations
 
     def execute(
         self, folder: Path, suffix: str | None = None, preview: bool = False, overwrite: bool = False
@@ -57,6 +58,7 @@ class PlannedRun:
         cards = {
             "RECIPE": (recipe.name, "recipe that made this file"),
             "PRESET": (self.bound.preset, "preset of its parameters"),
+            **self.levels,
         }
         written = []
         for number, stem in enumerate(stems(frame.name for frame in product.frames)):
@@ -123,6 +125,9 @@ def plan_run(
     used = _used(bound, frames, names)
     check_alike(recipe, used)
     choice = choose(bound, used, names, {**user, **by_path}, where, mode=mode, strict=strict)
+    by_hand = any(
+        source.role in produce.MASKS and source.role not in choice.levels for source in choice.calibrations
+    )
     inputs = run_all(lambda ad: Source(ad.path, names[ad.path], hash_file(Path(ad.path))), frames)
     ends = [ad.facts.ut_end for ad in frames if ad.facts.ut_end]
     return PlannedRun(
@@ -133,6 +138,7 @@ def plan_run(
         (*warnings, *choice.warnings),
         max(ends).isoformat() if ends else "",
         mode,
+        levels.cards(choice.levels, recipe.takes, mask_by_hand=by_hand),
     )
 
 

@@ -111,7 +111,7 @@ def _normalized(frame: Frame, params: NormalizeFlatParams) -> Frame:
     level = float(np.median(good) if params.scale == "median" else np.mean(good, dtype=np.float64))
     if not level > 0:
         raise BadFrame(frame.name, f"the level of the flat is {level:g} {frame.unit}, wanted more than 0")
-    return (frame * (1.0 / level)).stamped("NORMLIZE")
+    return (frame * (1.0 / level)).evolve(unit="").stamped("NORMLIZE")
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from pipeline.toolkit.methods import DESCRIPTORS, Described
 
 if TYPE_CHECKING:
     from astropy.io import fits
+    from astropy.nddata import CCDData
     from astropy.wcs import WCS
 
     from pipeline.frame import FloatImage, Frame, MaskImage
@@ -104,6 +105,22 @@ class Dataset(Described):
         return self.frame.dq
 
     data, variance, mask = sci, var, dq  # by the names of Gemini's package
+
+    def to_ccddata(self) -> CCDData:
+        """The image as astropy's CCDData: data in its unit, variance, `flags` the bits of
+        DQ, `mask` True where any is set, world coordinates, header.
+
+        The planes are read-only views. `CCDData.read(path, hdu="SCI", hdu_uncertainty="VAR", hdu_mask="DQ")`
+        gives the same of a product, but for the flags. Raises CannotOpen.
+        """
+        from astropy.nddata import CCDData, VarianceUncertainty
+
+        frame = self.frame
+        variance = None if frame.var is None else VarianceUncertainty(frame.var)
+        return CCDData(
+            frame.sci, unit=frame.unit, uncertainty=variance, mask=frame.dq != 0, flags=frame.dq,
+            wcs=self.wcs, meta=self.header,
+        )  # fmt: skip
 
     @property
     def shape(self) -> tuple[int, int] | None:

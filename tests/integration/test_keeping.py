@@ -187,11 +187,9 @@ def test_what_a_person_accepted_stays(grown):
 
 def test_what_a_current_product_was_made_with_stays(daemons):
     daemon = daemons()
-    night, later = (
-        example1(),
-        5 * DAY,
-    )  # a dark of another night: used at once, but a better one remakes nothing
-    darks = [frame("dark", n, later + 30 * n, day="20160107") for n in range(1, 5)]
+    # A dark of another night, of level 2: used at once, but a newer version of it remakes nothing.
+    night, later = example1(), 10 * DAY
+    darks = [frame("dark", n, later + 30 * n, day="20160112") for n in range(1, 5)]
     daemon.land(*night[15:35], *darks[:3])
     daemon.run(600)
     daemon.land(*night[:10])

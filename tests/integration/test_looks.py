@@ -1,6 +1,7 @@
 """What there is to see before a sequence is complete, with an engine that makes no pixels."""
 
 import errno
+import json
 import os
 import random
 from dataclasses import replace
@@ -209,6 +210,34 @@ def test_frames_that_land_together_make_one_stack(daemons):
     daemon.run(5, step=0.1)
     stacks = [spec for spec in daemon.engine.ran if spec.recipe == "reduce"]
     assert [len(spec.inputs) for spec in stacks] == [6]
+
+
+def test_each_look_is_an_event_of_the_ledger_with_its_worth_once_it_can_be_seen(daemons):
+    daemon, there = daemons(), []
+    log = daemon.log
+
+    def at_once(event, **fields):
+        if event == "look_made":
+            there.append(Path(fields["product"]).exists())
+        log(event, **fields)
+
+    daemon.ledger._log = at_once
+    daemon.land(*example1()[:4])
+    daemon.run(2, step=0.1)
+    rows = daemon.rows("SELECT job, fields FROM event WHERE event = 'look_made' ORDER BY id")
+    told = [json.loads(row["fields"]) for row in rows]
+    assert [each["kind"] for each in told].count("firstlook") == 4
+    assert told[-1] | {"seconds": 0} == {
+        "job": rows[-1]["job"],
+        "kind": "running",
+        "group": 1,
+        "product": str(daemon.products / "20160102/quicklook/N20160102S0270_running.fits"),
+        "frames": 4,
+        "seconds": 0,
+        "quality": {"MAGZPT": 26.3},
+    }
+    assert all(there)
+    assert len(there) == len(rows)
 
 
 def test_a_look_that_fails_is_said_and_nothing_else_suffers(daemons):

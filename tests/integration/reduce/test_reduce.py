@@ -29,6 +29,10 @@ def roles(path):
     return {role: name for name, _, role in read_provenance(path)[0]}
 
 
+def levels(path):
+    return {card: level for card, level in fits.getheader(path).items() if card.endswith("LEV")}
+
+
 def test_a_dark_is_made_stored_and_named(work, night):
     reduction = Reduce()
     reduction.files.extend(frames(night, 423, 425)[::-1])
@@ -61,6 +65,12 @@ def test_calibrations_are_found_in_the_store(ready, night, made):
     assert found["processed_flat"] == FLAT
     assert found["processed_bpm"] == BPM
     assert found["static_bpm"] == STATIC
+    assert levels(ready / "N20160102S0271_image.fits") == {
+        "DARKLEV": 0,
+        "FLATLEV": 0,
+        "BPMLEV": 1,
+        "ZPLEV": 3,
+    }
     assert written(ready) == {"N20160102S0271_image.fits"}  # `get` only: nothing is stored
 
 
@@ -81,6 +91,7 @@ def test_what_a_person_gives_comes_before_the_store(ready, night, made):
     assert found["processed_flat"] == "mine_flat.fits"
     assert found["user_bpm"] == "mine_bpm.fits"
     assert "processed_bpm" not in found
+    assert levels(ready / "N20160102S0271_mine.fits") == {"ZPLEV": 3}  # of what a person gives nobody knows
     steps = {step: values for step, values, _ in read_provenance(ready / "N20160102S0271_mine.fits")[1]}
     assert steps["stackFrames"]["hsigma"] == 4.0
 

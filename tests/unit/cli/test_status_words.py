@@ -11,6 +11,7 @@ SEQUENCE = {
     "filter": "K(prime)", "exposure_time": 20.002, "frames": 10, "used": 7, "better": "",
     "name": "N20160102S0271-1a2b3c4d_image", "path": "/p/20160102/N20160102S0271-1a2b3c4d_image.fits",
     "version": 1, "seeing": 0.512, "zero_point": 26.4167, "zero_point_error": 0.277, "of": "product",
+    "levels": {"DARKLEV": 1}, "poor": "",
 }  # fmt: skip
 LISTS = (
     "running",
@@ -22,6 +23,7 @@ LISTS = (
     "sequences",
     "looks",
     "conditions",
+    "enough",
     "held",
 )
 ANSWER = {
@@ -56,6 +58,10 @@ def test_a_sequence_is_one_line_with_seeing_zero_point_and_what_was_left_out():
     ("more", "wanted"),
     [
         ({"needs": [{"level": "critical", "check": "x", "text": "no worker"}]}, "NEEDS YOU no worker"),
+        (
+            {"sequences": [{**SEQUENCE, "poor": "dark level 2, usable"}, {**SEQUENCE, "group": 13}]},
+            "levels    group 12: dark level 2, usable\n",
+        ),
         ({"daemon": None}, "daemon not running"),
         ({"daemon": {**DAEMON, "moved": None}}, "daemon starting"),
         ({"daemon": {**DAEMON, "links": 3}}, "note      3 links in the drop folders are not followed"),

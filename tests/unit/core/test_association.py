@@ -1,10 +1,12 @@
 """Which calibration belongs to which frame, as a table of small examples."""
 
+import random
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from pipeline import levels
 from pipeline.association import (
     RULES,
     CalibrationKey,
@@ -15,8 +17,10 @@ from pipeline.association import (
     NotApplicable,
     best_match,
     is_thermal,
+    of_the_night,
 )
 from pipeline.headers.descriptors import Descriptors
+from pipeline.levels import Breakpoint
 
 NOW = datetime(2016, 1, 2, tzinfo=UTC)
 TARGET = Descriptors(
@@ -80,22 +84,136 @@ def test_what_must_agree(kind, difference, failing):
         assert isinstance(answer, Found)
 
 
-def test_the_nearest_in_time_wins_before_or_after():
-    early, late = candidate(CalKind.DARK, "early", -3), candidate(CalKind.DARK, "late", 2)
-    assert chosen(CalKind.DARK, early, late) == "late"
-    answer = best_match(RULES[CalKind.DARK], TARGET, [early, late])
+def level(kind, days, breakpoints=(), **how):
+    found = best_match(RULES[kind], TARGET, [candidate(kind, days=days)], breakpoints=breakpoints, **how)
+    return found.level
+
+
+@pytest.mark.parametrize(
+    ("kind", "days", "number"),
+    [
+        (CalKind.DARK, 0.75, 0),
+        (CalKind.DARK, -0.7501, 1),
+        (CalKind.DARK, 7, 1),
+        (CalKind.DARK, -7.001, 2),
+        (CalKind.DARK, 30, 2),
+        (CalKind.DARK, 30.001, 3),
+        (CalKind.DARK, 179, 3),
+        (CalKind.FLAT, -0.74, 0),
+        (CalKind.FLAT, 30.001, 2),
+        (CalKind.FLAT, 60, 2),
+        (CalKind.FLAT, -60.001, 3),
+        (CalKind.MADE_BPM, 0, 1),
+        (CalKind.MADE_BPM, -9.9, 1),
+        (CalKind.STATIC_BPM, -5400, 2),
+        (CalKind.STATIC_BPM, 0, 2),
+        (CalKind.ZERO_POINT, 0.12, 0),
+        (CalKind.ZERO_POINT, -0.13, 1),
+        (CalKind.ZERO_POINT, 0.51, 2),
+    ],
+)
+def test_how_good_one_is_by_its_distance(kind, days, number):
+    found = level(kind, days)
+    assert found.number == number
+    assert str(found).startswith(f"level {number}, {('tonight', 'good', 'usable', 'risk')[number]}: ")
+    assert len(found.comment) <= 47
+
+
+def test_every_criterion_of_time_ends_where_the_levels_do():
+    for rule in RULES.values():
+        assert rule.levels[0] <= rule.levels[1] <= rule.levels[2]
+        assert rule.within is None or rule.levels[2] <= rule.within
+
+
+def test_the_better_level_wins_then_what_was_taken_before_then_the_nearest():
+    tonight, week, after = (candidate(CalKind.DARK, n, d) for n, d in (("0", 0.7), ("7", -6), ("2", 2)))
+    assert chosen(CalKind.DARK, tonight, week, after) == "0"
+    assert chosen(CalKind.DARK, week, after) == "7"
+    assert chosen(CalKind.DARK, candidate(CalKind.DARK, "8", -8), after) == "2"
+    assert chosen(CalKind.DARK, week, candidate(CalKind.DARK, "3", -3)) == "3"
+    assert chosen(CalKind.DARK, after, candidate(CalKind.DARK, "4", 4)) == "2"
+    answer = best_match(RULES[CalKind.DARK], TARGET, [after, week])
+    assert str(answer.level) == "level 1, good: 6.0 days before the frame"
     assert answer.rejected[0].failed == (
-        "3.0 days from the frame; late is preferred: 2.0 days from the frame",
+        "level 1, 2.0 days after the frame; 7 is preferred: level 1, 6.0 days before the frame",
     )
 
 
-def test_of_equally_near_ones_the_later_exposure_then_the_newer_product():
-    both = [candidate(CalKind.DARK, "before", -1, made=9), candidate(CalKind.DARK, "after", 1, made=1)]
-    assert chosen(CalKind.DARK, *both) == chosen(CalKind.DARK, *reversed(both)) == "after"
+@pytest.mark.parametrize("kind", [CalKind.DARK, CalKind.FLAT])
+@pytest.mark.parametrize("seed", range(20))
+def test_in_the_order_in_which_they_are_taken_only_a_better_level_takes_the_place_of_one(kind, seed):
+    """What is in use when the frame is there is given up for a better level alone."""
+    chance = random.Random(seed)
+    taken = sorted(chance.choice([-1, 1]) * 10 ** chance.uniform(-2, 2.2) for _ in range(30))
+    found = [candidate(kind, f"{days}", days, made=n) for n, days in enumerate(taken)]
+    used = None
+    for there in range(1, len(found) + 1):
+        best = best_match(RULES[kind], TARGET, chance.sample(found[:there], there))
+        if found[there - 1].ut > NOW and used and best.candidate is not used.candidate:
+            assert best.level.number < used.level.number
+        used = best
+
+
+def test_of_equally_near_ones_the_newer_product():
+    both = [candidate(CalKind.DARK, "before", -1, made=1), candidate(CalKind.DARK, "after", 1, made=9)]
+    assert chosen(CalKind.DARK, *both) == chosen(CalKind.DARK, *reversed(both)) == "before"
     versions = [candidate(CalKind.DARK, "first", made=1), candidate(CalKind.DARK, "second", made=2)]
     assert chosen(CalKind.DARK, *versions) == "second"
     remake = candidate(CalKind.DARK, "being made", pending=True)
     assert chosen(CalKind.DARK, *versions, remake) == "being made"
+
+
+RAISED = Breakpoint(NOW - timedelta(days=1), frozenset({CalKind.FLAT}), "GCAL exposures raised")
+
+
+def test_across_a_breakpoint_is_level_3():
+    across = level(CalKind.FLAT, -1.1, [RAISED])
+    assert across.number == 3
+    assert str(across).startswith("level 3, risk: 1.1 days before the frame, ")
+    assert str(across).endswith(", across the breakpoint of 2016-01-01 (GCAL exposures raised)")
+    assert across.comment == "risk: across breakpoint of 2016-01-01"
+    assert level(CalKind.FLAT, -1, [RAISED]).number == 1  # it belongs to what comes after
+    assert level(CalKind.DARK, -1.1, [RAISED]).number == 1  # not of its kind
+    near, far = candidate(CalKind.FLAT, "near", -1.1), candidate(CalKind.FLAT, "far", 50)
+    assert chosen(CalKind.FLAT, near, far) == "near"
+    assert chosen(CalKind.FLAT, near, far, breakpoints=[RAISED]) == "far"
+    assert chosen(CalKind.FLAT, near, breakpoints=[RAISED]) == "near"
+
+
+def test_the_mask_of_the_own_flats_is_level_0_unless_a_breakpoint_lies_between():
+    own, other = candidate(CalKind.MADE_BPM, "own", -5, origin="us"), candidate(CalKind.MADE_BPM, "other", 2)
+    both, change = [other, own], replace(RAISED, kinds=frozenset({CalKind.MADE_BPM}))
+    found = best_match(RULES[CalKind.MADE_BPM], TARGET, both, prefer_origin="us")
+    assert (found.candidate.name, str(found.level)) == (
+        "own",
+        "level 0: 5.0 days before the frame, of the same flats",
+    )
+    found = best_match(RULES[CalKind.MADE_BPM], TARGET, both, prefer_origin="us", breakpoints=[change])
+    assert (found.candidate.name, found.level.number) == ("other", 1)
+
+
+def test_zero_points_beyond_a_breakpoint_only_where_there_are_no_others():
+    rule, change = RULES[CalKind.ZERO_POINT], replace(RAISED, kinds=frozenset({CalKind.ZERO_POINT}))
+    change = replace(change, at=NOW + timedelta(days=0.1))
+    here, beyond = candidate(CalKind.ZERO_POINT, "here", -0.5), candidate(CalKind.ZERO_POINT, "beyond", 0.2)
+    night = of_the_night(rule, TARGET, [here, beyond], [change])
+    assert [c.name for c in night] == ["here"]
+    assert [c.name for c in of_the_night(rule, TARGET, [here, beyond])] == ["beyond"]
+    assert [c.name for c in of_the_night(rule, TARGET, [beyond], [change])] == ["beyond"]
+
+
+@pytest.mark.parametrize(
+    ("told", "takes", "expected"),
+    [
+        ({"processed_dark": (1, "d")}, {"processed_dark"}, {"DARKLEV": (1, "d")}),
+        ({}, {"processed_dark", "processed_flat"}, {}),
+        ({}, {"static_bpm"}, {"BPMLEV": (3, "risk: no bad-pixel mask (0 best, 3 risk)")}),
+        ({"static_bpm": (2, "s"), "processed_bpm": (1, "m")}, set(CalKind), {"BPMLEV": (1, "m")}),
+        ({"static_bpm": (2, "s"), "processed_bpm": (3, "m")}, set(CalKind), {"BPMLEV": (2, "s")}),
+    ],
+)
+def test_cards_of_what_was_used(told, takes, expected):
+    assert levels.cards(told, takes) == expected
 
 
 def test_the_mask_of_the_own_flats_comes_first():

@@ -1,4 +1,4 @@
-"""Keys of jobs, healing, borrowed sky; roles, names and groups of frames."""
+"""Keys of jobs, borrowed sky; roles, names and groups of frames."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -43,38 +43,6 @@ def test_keys_hold_content_and_nothing_else():
         decide(group("science", SCIENCE, remake=1), world),
     ):
         assert changed.spec.key != key
-
-
-@pytest.mark.parametrize(
-    ("stored", "gone", "action", "better"),
-    [
-        ([FLAT, DARK], set(), "idle", ()),
-        ([FLAT, calibration(CalKind.DARK, "near", 0.0001)], set(), "plan", ()),
-        ([FLAT, calibration(CalKind.DARK, "far", 4)], set(), "idle", ("processed_dark far",)),
-        ([FLAT, calibration(CalKind.DARK, "far", 4)], {"ident of dark"}, "plan", ()),
-        ([FLAT, DARK, calibration(CalKind.MADE_BPM, "mask", -2)], set(), "plan", ()),
-        ([FLAT, DARK, calibration(CalKind.MADE_BPM, "mask", -2, pending=True)], set(), "wait", ()),
-        ([FLAT, DARK, calibration(CalKind.MADE_BPM, "mask", -8)], set(), "idle", ("processed_bpm mask",)),
-        (
-            [FLAT, DARK, calibration(CalKind.MADE_BPM, "m", -8, pending=True)],
-            set(),
-            "idle",
-            ("processed_bpm m",),
-        ),
-        ([FLAT, DARK, calibration(CalKind.STATIC_BPM, "b", -5000, added=1e9)], set(), "plan", ()),
-        (
-            [FLAT, DARK, calibration(CalKind.STATIC_BPM, "b", -5000, added=2e9)],
-            set(),
-            "idle",
-            ("static_bpm b",),
-        ),
-    ],
-)
-def test_healing_stays_within_days(stored, gone, action, better):
-    made = decide(group("science", SCIENCE), World([FLAT, DARK])).spec
-    again = group("science", SCIENCE, current=current(made), last_arrival=1e9)
-    decision = decide(again, World(stored, gone=gone))
-    assert (decision.action, decision.better) == (action, better)
 
 
 def test_a_new_release_or_override_remakes_nothing_by_itself():

@@ -1,6 +1,7 @@
 """measureQuality and cleanReadout: what they say of frames whose stars, sky and pattern are known."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 import numpy as np
 import pytest
@@ -190,11 +191,33 @@ def test_a_zero_point_that_no_sky_gives_has_no_cloud_cover_and_is_passed_on_to_n
     science = calibrated(1, stars=star_field(12), sky=0.0)
     (out,) = measure_quality.run([science], cals=Calibrations(zero_points=(given,)))
     assert "MAGZPT" not in out.header
+    assert out.header["ZPLEV"] == 3
     assert any("dream_image" in text and "not used: impossible" in text for text in out.notes)
     fine = zeropoint.read(dict(measured(standard()).header), "fine_image")
     (out,) = measure_quality.run([science], cals=Calibrations(zero_points=(given, fine)))
     assert (out.header["ZPIMAGE"], out.header["ZPNSTD"]) == ("fine_image", 1)
     assert out.header["MAGZPT"] == pytest.approx(ZERO_POINT, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("hours", "airmass", "level"),
+    [(2.9, 1.2, 0), (-2.9, 1.51, 1), (3.1, 1.2, 1), (-12.1, 1.2, 2), (None, 1.2, 3)],
+)
+def test_how_good_a_zero_point_is_by_its_time_and_airmass(hours, airmass, level):
+    science = calibrated(1, stars=star_field(12), sky=0.0).evolve(cards={"AIRMASS": 1.2})
+    given = zeropoint.read(dict(measured(standard()).header), "fine_image")
+    when = science.descriptors.ut_datetime
+    ut = None if hours is None else when + timedelta(hours=hours)
+    given = replace(given, ut=ut, airmass=airmass)
+    (out,) = measure_quality.run([science], cals=Calibrations(zero_points=(given,)))
+    assert out.header["ZPLEV"] == level
+
+
+def test_without_a_standard_only_the_nominal_zero_point_is_known_and_a_standard_has_its_own():
+    out = measured(calibrated(1, stars=star_field(12), sky=0.0))
+    assert (out.header["ZPLEV"], "MAGZPT" in out.header) == (3, False)
+    assert "no standard" in out.header.comments["ZPLEV"]
+    assert "ZPLEV" not in measured(standard()).header
 
 
 def test_what_was_wrong_with_the_standard_is_said_of_the_image():
