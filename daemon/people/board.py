@@ -1,6 +1,6 @@
 """The night at one glance, as the page shows it: plain data, from the night's own rows only.
 
-    answer = board(db, rules, requests, goals, now)     # what /api/v1/tonight says
+    answer = board(db, setting, config, now)     # what /api/v1/tonight says
     rows = frames(db, "20160102", requests)      # fifty frames, the newest first
 
 Numbers are those of `nirid status`, `verdict` and `missing`: they come from the same functions. What headers
@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from daemon.config.options import ConditionsRequest, DepthGoal
+from daemon.config.options import ConditionsRequest, Config, DepthGoal
 from daemon.judgement import nights, sun
 from daemon.judgement.needs import OPEN
 from daemon.judgement.nights import Judged, Request
@@ -23,6 +23,7 @@ from daemon.ledger.board import NightFrame, Shown
 from daemon.ledger.questions import iso
 from daemon.ledger.store import Reader
 from daemon.markup import short
+from daemon.model.groups import Setting
 from daemon.people import enough, missing, tonight, verdicts
 from pipeline.conditions import IQ_LIMITS
 
@@ -32,13 +33,7 @@ FRAMES, PRODUCTS, POINTS = 50, 12, 240
 DAY = 86400.0
 
 
-def board(
-    db: Reader,
-    rules: missing.Rules,
-    requests: Sequence[ConditionsRequest],
-    goals: Sequence[DepthGoal],
-    now: float,
-) -> Row:
+def board(db: Reader, setting: Setting, config: Config, now: float) -> Row:
     """night : "" where nothing has come yet; tonight : whether it is the one that goes on
 
     newest : the newest picture, of a look or a product; sequence : the one that is being taken, or was last
@@ -47,12 +42,12 @@ def board(
     """
     night, groups = tonight.sequences(db, None, now)
     night = night or ""
-    sequence = _sequence(db, groups, goals, now)
+    sequence = _sequence(db, groups, config.goal, now)
     last = rows_of.arrival(db)
     looks = rows_of.looks(db, 1)
     products = rows_of.products(db, night, PRODUCTS) if night else []
     taken = _taken(db, night)
-    judged = _judged(db, night, taken, requests)
+    judged = _judged(db, night, taken, config.request)
     return {
         "version": 1,
         "now": iso(now),
@@ -61,9 +56,9 @@ def board(
         "last_frame": {"name": short(last[0]), "at": last[1]} if last else None,
         "newest": _newest([*looks, *products[:1]], judged),
         "sequence": sequence,
-        "verdicts": verdicts.of_group(db, sequence["group"], requests) if sequence else None,
+        "verdicts": verdicts.of_group(db, sequence["group"], config.request) if sequence else None,
         "sequences": groups,
-        "missing": _missing(db, rules, night, now),
+        "missing": _missing(db, setting, night, now),
         "frames": [row for _, row in zip(range(FRAMES), judged.values(), strict=False)],
         "more_frames": len(taken) > FRAMES,
         "products": [shown(product) for product in products],
@@ -114,8 +109,10 @@ def shown(one: Shown) -> Row:
     }
 
 
-def _missing(db: Reader, rules: missing.Rules, night: str, now: float) -> Row:
-    told = missing.answer(db, rules, night or None, datetime.fromtimestamp(now, UTC))
+def _missing(db: Reader, setting: Setting, night: str, now: float) -> Row:
+    told = missing.answer(
+        db, setting.rules, night or None, datetime.fromtimestamp(now, UTC), setting.policy.breakpoints
+    )
     told["needs"] = [need for need in told["needs"] if need["state"] in (*OPEN, "there")]
     return told
 

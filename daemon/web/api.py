@@ -154,7 +154,14 @@ class _Asked:
 
     def report(self, db: Reader, request: Request) -> Any:
         now = datetime.now(UTC)
-        return nightreport.answer(db, self.setting.rules, self.config.request, night_in(request), now)
+        return nightreport.answer(
+            db,
+            self.setting.rules,
+            self.config.request,
+            night_in(request),
+            now,
+            self.setting.policy.breakpoints,
+        )
 
     def frames(self, db: Reader, request: Request) -> Any:
         limit = int(_number(request, "limit", people_board.FRAMES, MOST))
@@ -163,7 +170,9 @@ class _Asked:
 
     def missing(self, db: Reader, request: Request) -> Any:
         night = night_in(request) if "night" in request.query_params else None
-        return missing.answer(db, self.setting.rules, night, datetime.now(UTC))
+        return missing.answer(
+            db, self.setting.rules, night, datetime.now(UTC), self.setting.policy.breakpoints
+        )
 
     async def alerts(self, request: Request) -> Response:
         rows = [alert.plain() for alert in self.feed.snapshot.alerts]

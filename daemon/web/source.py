@@ -126,7 +126,7 @@ class Source:
         try:
             with self.read() as db:
                 event = events.last_number(db)
-                night = board.board(db, self.setting.rules, self.config.request, self.config.goal, now)
+                night = board.board(db, self.setting, self.config, now)
                 found = alerts.in_order([*self._problems, *alerts.quick(db)])
         except NiridError as error:
             kind = (
