@@ -31,7 +31,7 @@ def serve(config: Config) -> None:
         try:
             daemon.start()
             daemon.run_threads()
-            with _calendar(daemon) as look:
+            with _calendar(daemon) as look, _figures(daemon):
                 daemon.tell(ready=True, stalled="", watched=daemon.landing.watcher.modes.copy())
                 systemd.notify("READY=1", _status(daemon))
                 _watch_over(daemon, signals, held, look)
@@ -51,6 +51,23 @@ def _calendar(daemon: Daemon) -> Iterator[Callable[[], None]]:
         yield scheduler.wakeup
     finally:
         scheduler.shutdown(wait=False)
+
+
+def _figures(daemon: Daemon) -> contextlib.AbstractContextManager[None]:
+    """STATE/metrics.prom, written while the daemon runs."""
+    from daemon.upkeep import metrics
+
+    def machine() -> metrics.Gauges:
+        main_loop, watch = daemon.main_loop, daemon.main_loop.watch
+        return metrics.of_machine(
+            daemon.config,
+            heart=time.time() - (time.monotonic() - main_loop.progress_at),
+            modes=list(daemon.landing.watcher.modes.values()),
+            paused=bool(main_loop.dispatcher.paused),
+            missing=watch.open() if watch else {},
+        )
+
+    return metrics.Writer(daemon.config, daemon.ledger, machine).running()
 
 
 def _watch_over(

@@ -141,6 +141,7 @@ def _add_commands() -> None:
         status,
         toolkit,
         verdict,
+        web,
     )
 
     for command in (
@@ -153,6 +154,7 @@ def _add_commands() -> None:
         verdict.verdict,
         enough.enough,
         verdict.trend,
+        web.web,
         health.health,
         report.ledger,
         report.audit,

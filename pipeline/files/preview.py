@@ -11,15 +11,18 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.files import thumbnails
 from pipeline.files.disk import write_whole
 from pipeline.files.outputs import PICTURE_MARK
 from pipeline.files.structure import Path
 from pipeline.frame import NO_DATA, FloatImage, Frame
+from pipeline.headers.tangent import tangent
 from pipeline.names import bare
 
 if TYPE_CHECKING:
@@ -44,7 +47,33 @@ def write_preview(path: Path, frame: Frame, *, caption: str = "") -> None:
 
 def drawn(frame: Frame, *, caption: str = "") -> bytes:
     """The picture, as PNG."""
-    return _png(np.asarray(_captioned(_grey(frame), caption or caption_of(frame))))
+    grey = _grey(frame)
+    small = tuple(thumbnails.small_copies(grey, sky_of(frame)))
+    return _png(np.asarray(_captioned(grey, caption or caption_of(frame))), small)
+
+
+def sky_of(frame: Frame) -> dict[str, Any]:
+    """Where the picture lies on the sky; {} of what has no coordinates.
+
+    scale : arcsec per pixel; north, east : unit vectors in the picture (x to the right, y down)
+    crpix (from 1, FITS), crval (degrees), cd (degrees per pixel), shape (ny, nx)
+    """
+    found = tangent(frame.header) if kind_of(frame) == "image" else None
+    if found is None or not found.pixel_scale:
+        return {}
+    inverse = np.linalg.inv(found.cd)
+    arrows = {}
+    for name, way in (("north", inverse[:, 1]), ("east", inverse[:, 0])):
+        x, y = way / np.hypot(*way)
+        arrows[name] = [round(float(x), 4), round(-float(y), 4)]
+    return {
+        "scale": round(found.pixel_scale, 5),
+        **arrows,
+        "crpix": [float(v) + 1 for v in found.crpix],
+        "crval": [float(v) for v in np.degrees(found.crval)],
+        "cd": [[float(v) for v in row] for row in np.degrees(found.cd)],
+        "shape": list(frame.sci.shape),
+    }
 
 
 def raw_beside_stack(raw_path: Path, product_path: Path, path: Path) -> None:
@@ -165,7 +194,7 @@ def _captioned(grey: Grey, caption: str) -> Image:
     return picture
 
 
-def _png(grey: Grey) -> bytes:
+def _png(grey: Grey, more: Sequence[tuple[bytes, bytes]] = ()) -> bytes:
     """A grey picture as PNG: each pixel less the one before it, compressed by run lengths and Huffman codes.
 
     Pillow tries five filters on every row, for three times as long: of noise nothing more can be saved.
@@ -178,6 +207,7 @@ def _png(grey: Grey) -> bytes:
     chunks = (
         (b"IHDR", shape),
         (b"tEXt", PICTURE_MARK),
+        *more,
         (b"IDAT", packer.compress(rows.data) + packer.flush()),
         (b"IEND", b""),
     )
