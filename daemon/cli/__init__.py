@@ -134,6 +134,7 @@ def _add_commands() -> None:
         missing,
         nightreport,
         parameters,
+        products,
         replay,
         report,
         reproduce,
@@ -177,6 +178,8 @@ def _add_commands() -> None:
         parameters.showpars,
         parameters.showrecipes,
         caldb.caldb,
+        products.provenance,
+        products.picture,
         completion.completion,
     ):
         _take_after_the_command(command)
