@@ -26,6 +26,8 @@ WARNING, HELD = 4.0, 7.0  # |z|
 MAD_TO_SIGMA = 1.482602218505602
 LAMP_TOLD = 0.05  # of the usual lamp: a change that is told
 
+_CALLED = {"MADE_BPM": "bpm"}  # in the configuration
+
 Figures = Mapping[str, tuple[float, float]]  # {name: (value, error)}
 
 
@@ -84,7 +86,7 @@ class Verdict:
 
 
 def judged(kind: str, setup: Setup, figures: Figures, line: Sequence[Past]) -> Verdict:
-    """kind : DARK or FLAT, KeyError for another; line : accepted masters of the same key, in any order."""
+    """kind : a key of OF_KIND, else KeyError; line : accepted masters of the same key, in any order."""
     limits = OF_KIND[kind]
     past = sorted(line, key=lambda p: p.at)[-LOOKS_BACK:]
     cannot = _impossible(limits, setup, figures)
@@ -125,7 +127,7 @@ def breakpoint_at(held: Sequence[Past], line: Sequence[Past], kind: str) -> str:
     day = f"{last[0].at:%Y-%m-%d}"
     return (
         f"the three held masters since {day} are alike: the detector may have changed. If so, accept them and"
-        f' write [[breakpoint]] at = {day}, kinds = ["{kind.lower()}"]'
+        f' write [[breakpoint]] at = {day}, kinds = ["{_CALLED.get(kind, kind.lower())}"]'
     )
 
 

@@ -43,6 +43,7 @@ READ_NOISE_RANGE = (0.7, 1.6)  # of that: a cold start knows no more than the pu
 # Of the array. How many bad pixels NIRI has is written nowhere; NOTCam had 1 %, and 5 % after years of
 # warming up (reports 40 and 43 of the telescope's council).
 HOT_SHARE = 0.05
+NEW_SHARE = 0.005  # of the array, against the mask before: our own, far beyond what a night brings
 
 _RATE = "0.25 e-/s dark, 0.5 with the background of a blanked detector (gemini.edu NIRIDetector.html)"
 _FLAT = "response uniform to 18 % (peak), repeatable to 0.3 % (gemini.edu NIRIDetector.html)"
@@ -105,4 +106,19 @@ FLAT: dict[str, Limit] = {
                          ("gain", f"level{q}"), _NOISE) for q in QUADRANTS},
 }  # fmt: skip
 
-OF_KIND = {"DARK": DARK, "FLAT": FLAT}
+_ALL_BAD = tuple(f"bad_q{k}" for k in range(1, 5))
+
+
+def _bad(what: str, confirms: tuple[str, ...]) -> Limit:
+    return Limit(what, "of all", "shape", 0.0, 0.3, 1e-5, 0.01, confirms, _FLAT)
+
+
+# Of a bad-pixel mask. Its error is that of a number of pixels: those near a limit come and go.
+MASK: dict[str, Limit] = {
+    "bad": _bad("bad pixels", ("new", *_ALL_BAD)),
+    **{name: _bad(f"bad pixels of quadrant {name[-1]}", ("new", "bad")) for name in _ALL_BAD},
+    "new": Limit("bad pixels that the mask before had not", "of all", "shape", 0.0, NEW_SHARE, 1e-5, 0.02,
+                 ("bad", *_ALL_BAD), _COUNTS),
+}  # fmt: skip
+
+OF_KIND = {"DARK": DARK, "FLAT": FLAT, "MADE_BPM": MASK}

@@ -1,11 +1,15 @@
-"""The figures of a master, of the frames that its stack is about to be made of."""
+"""The figures of a master, of the frames that its stack is about to be made of; of a mask, of itself."""
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from pipeline.errors import DamagedFile, RefusedFile
+from pipeline.files.read import read_frame
 from pipeline.frame import Frame, Frames
 
 FEWEST = 2  # frames that tell of their own noise
@@ -25,6 +29,17 @@ def of_step(step: str, frames: Frames) -> Measures:
     """
     how: dict[str, Callable[[Frames], Measures]] = {"stackDarks": _darks, "makeLampFlat": _flats}
     return how[step](frames) if step in how else {}
+
+
+def of_mask(mask: Frame, before: str) -> Measures:
+    """The same of a bad-pixel mask, in `dq`. before : path of one of another night; "" where there is none"""
+    from pipeline.algorithms import masterfigures
+
+    other = None
+    if before:
+        with contextlib.suppress(OSError, DamagedFile, RefusedFile):
+            other = read_frame(Path(before)).dq
+    return _plain(masterfigures.of_mask(mask.dq, other), {})
 
 
 def _darks(frames: Frames) -> Measures:

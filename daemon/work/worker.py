@@ -115,6 +115,8 @@ def run(job: Mapping[str, Any], should_stop: Callable[[], bool]) -> dict[str, An
             frames, cals = produce.load(inputs, calibrations, keep)
         show = produce.intermediates(Path(spec.products) / spec.night / "intermediate", inputs)
         product = run_recipe(bound, _handed_over(frames), cals, progress, show, keep)
+        if RECIPES[spec.recipe].makes is CalKind.MADE_BPM:
+            progress.measures = {"measures": mastermeasures.of_mask(product.frames[0], spec.compare)}
         with progress.timed("write"):
             written = produce.write(
                 Path(spec.staging),
@@ -179,7 +181,7 @@ class _Progress:
     should_stop: Callable[[], bool]
     steps: list[dict[str, Any]] = field(default_factory=list)
     master: bool = False  # a dark or a flat is being made: it is measured before its frames are stacked
-    measures: dict[str, Any] = field(default_factory=dict)  # {"measures": ...} of a master
+    measures: dict[str, Any] = field(default_factory=dict)  # {"measures": ...} of a master or a mask
     _began: float = 0.0
 
     def __call__(self, step: str, done: bool, frames: Frames, notes: tuple[str, ...]) -> None:

@@ -1,10 +1,12 @@
-"""What a master dark or flat is like, in a few numbers that can be held against those of other nights.
+"""What a master is like, in a few numbers that can be held against those of other nights.
 
     figures = of_darks(planes, masks, seconds)      # {name: Measured(value, error)}
     figures = of_flats(on, off, masks, seconds)
+    figures = of_mask(mask, before)
 
-All are of the frames that the master is made of, so that noise is seen by itself: two frames of one thing
-differ by their noise alone. Quadrants are named q1 (lower left), q2 (lower right), q3, q4 (upper).
+Those of darks and flats are of the frames that the master is made of, so that noise is seen by itself: two
+frames of one thing differ by their noise alone. Quadrants are named q1 (lower left), q2 (lower right), q3,
+q4 (upper).
 """
 
 from __future__ import annotations
@@ -145,6 +147,25 @@ def _parts(shape: tuple[int, ...]) -> Iterator[tuple[str, tuple[slice, slice]]]:
          (slice(y, None), slice(0, x)), (slice(y, None), slice(x, None))), 1,
     ):  # fmt: skip
         yield f"_q{number}", place
+
+
+def of_mask(mask: MaskImage, before: MaskImage | None = None) -> Figures:
+    """Figures of a bad-pixel mask: {name: (value, error)}.
+
+    mask, before : (ny, nx), other than 0 where a pixel is bad; `before` of another night, None without one
+    bad, bad_q1..q4 : bad pixels, of all and of each quadrant; new : bad, and not in `before`, of all
+    Errors are as of the number of pixels that differ from `before`: near a limit they come and go.
+    """
+    bad = mask != 0
+    known = before is not None and before.shape == mask.shape
+    was = before != 0 if before is not None and known else np.zeros_like(bad)
+    made = {f"bad{name}": _share(bad[place], (bad ^ was)[place]) for name, place in _parts(bad.shape)}
+    return made | ({"new": _share(bad & ~was, bad & ~was)} if known else {})
+
+
+def _share(chosen: NDArray[np.bool_], doubtful: NDArray[np.bool_]) -> Measured:
+    number, doubt = int(np.count_nonzero(chosen)), int(np.count_nonzero(doubtful))
+    return Measured(number / chosen.size, math.sqrt(doubt) / chosen.size)
 
 
 def _by_part(plane: FloatImage, good: NDArray[np.bool_]) -> Iterator[tuple[str, Measured]]:
