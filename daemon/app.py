@@ -196,7 +196,7 @@ def _the_rest(config: Config, engine: Engine, tell: Callable[..., None], *, batc
     setting = setting_of(config, batch=batch)
     requests = Requests(ledger, setting, config.parameters, config.state_folder, config.product_folder)
     dispatcher = _dispatcher(config, ledger, engine, setting, tell, batch=batch)
-    needs = Watch(ledger, setting.rules, _log, time.time, setting.policy.breakpoints)
+    needs = Watch(ledger, setting.rules, time.time, setting.policy.breakpoints)
     main_loop = MainLoop(
         ledger, dispatcher, setting, config.parameters, log=_log, requests=requests, watch=needs
     )
@@ -247,7 +247,7 @@ def _looks_of(config: Config, setting: Setting) -> Looks:
     from daemon.work.previews import Looks
 
     chosen = config.looks
-    return Looks(config.product_folder, setting, _log, chosen.first_looks, chosen.running_stacks)
+    return Looks(config.product_folder, setting, chosen.first_looks, chosen.running_stacks)
 
 
 def _put_aside_if_damaged(config: Config, why: str) -> None:

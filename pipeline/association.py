@@ -17,6 +17,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from pipeline import niri
+from pipeline.headers.times import SAME_EXPOSURE_SECONDS
 from pipeline.levels import NEVER, OWN, Breakpoint, Level, level_at, span
 
 if TYPE_CHECKING:
@@ -31,6 +32,18 @@ class CalKind(StrEnum):
     STATIC_BPM = "static_bpm"  # dropped in by a person
     MADE_BPM = "processed_bpm"  # made here from flats and short darks
     ZERO_POINT = "zero_point"  # in the header of a standard star's image
+
+
+def kind_of(tags: frozenset[str]) -> CalKind | None:
+    """What a processed dark, flat or mask is, of its tags; None for anything else.
+
+    BPM is looked for first: a mask made here of flats has the tag FLAT too.
+    """
+    if not {"NIRI", "PROCESSED"} <= tags or tags & {"SPECT", "PROCESSED_SCIENCE"}:
+        return None
+    if "BPM" in tags:
+        return CalKind.MADE_BPM if "FLAT" in tags else CalKind.STATIC_BPM
+    return CalKind.DARK if "DARK" in tags else CalKind.FLAT if "FLAT" in tags else None
 
 
 @dataclass(frozen=True)
@@ -64,7 +77,7 @@ RULES: Mapping[CalKind, AssociationRule] = {
     CalKind.DARK: AssociationRule(
         CalKind.DARK,
         match=("data_section", "read_mode", "well_depth", "coadds"),
-        tolerance={"exposure_time": 0.01},  # seconds
+        tolerance={"exposure_time": SAME_EXPOSURE_SECONDS},
         within=timedelta(days=180),
         levels=(timedelta(hours=18), timedelta(days=7), timedelta(days=30)),
     ),
@@ -202,9 +215,8 @@ def best_match(
     prefer_origin : a candidate made of this group of raw frames comes before any other of its level
     The better level comes first; in a level what was taken before the frame, then what is nearest in time. So
     one that is taken later, and of no better level, never takes the place of one that is in use.
-    A flat of a lamp, or from outside, comes before any that was made here of science frames. Of equally near
-    ones what was made here comes before a copy from outside, then the newer product: which of two groups was
-    reduced first does not matter.
+    A flat of a lamp, or from outside, comes before any made here of science frames; of equally near ones what
+    was made here before a copy from outside, then the newer product: the order of reduction does not count.
     """
     good: list[tuple[Candidate, Level]] = []
     rejected: list[Rejected] = []
@@ -222,7 +234,7 @@ def best_match(
             return (
                 of_sky(c),
                 level.number,
-                not _own(c, prefer_origin),
+                not level.own,
                 c.ut > when,
                 abs(level.apart),
                 not c.origin,
@@ -236,7 +248,7 @@ def best_match(
         good.sort(key=order)
         best, level = good[0]
         return Found(best, level, tuple(good), tuple(rejected))
-    if is_thermal(target.filter_name) and rule.not_for:
+    if niri.is_thermal(target.filter_name) and rule.not_for:
         return NotApplicable(f"no {rule.kind} is made for {target.filter_name}", tuple(rejected))
     return Missing(f"no {rule.kind} for {_wanted(rule, target)}", tuple(rejected))
 
@@ -250,13 +262,8 @@ def level_of(
 ) -> Level:
     """How good a calibration that meets the criteria is for a frame that was taken `when`."""
     level = level_at(rule.kind, rule.levels, candidate.ut, when, breakpoints)
-    if level.across is None and _own(candidate, prefer_origin):
-        return Level(OWN, level.apart, own=True)
-    return level
-
-
-def _own(candidate: Candidate, origin: str) -> bool:
-    return bool(origin) and candidate.origin == origin
+    own = bool(prefer_origin) and candidate.origin == prefer_origin
+    return Level(OWN, level.apart, own=True) if own and level.across is None else level
 
 
 def of_the_night(
@@ -271,9 +278,8 @@ def of_the_night(
     counts, else the newest. In order of time, whatever the order in which they came. Those beyond a
     breakpoint are given only where there are no others.
     """
-    if target.ut_datetime is None:
+    if (when := target.ut_datetime) is None:
         return []
-    when = target.ut_datetime
     latest: dict[str, Candidate] = {}
     for candidate in candidates:
         if not any(_failures(rule, target, candidate)):
@@ -282,19 +288,12 @@ def of_the_night(
             if old is None or (candidate.pending, candidate.made) > (old.pending, old.made):
                 latest[key] = candidate
     good = sorted(latest.values(), key=lambda c: (c.ut, c.name, c.ident))
-    here = [c for c in good if not any(b.lies_between(rule.kind, c.ut, when) for b in breakpoints)]
-    good = here or good
+    good = [c for c in good if not any(b.lies_between(rule.kind, c.ut, when) for b in breakpoints)] or good
     same = [c for c in good if c.ut.date() == when.date()]
     if same or not good:
         return same
     date = min(good, key=lambda c: (abs(c.ut - when), c.ut)).ut.date()
     return [c for c in good if c.ut.date() == date]
-
-
-def is_thermal(filter_name: str) -> bool:
-    """True for a filter in which the sky is as bright as a lamp; component numbers do not count."""
-    thermal = {name.partition("_G")[0].lower() for name in niri.THERMAL_FILTERS}
-    return any(part.partition("_G")[0].lower() in thermal for part in filter_name.split("&"))
 
 
 # What the store keeps of a flat that was made here of science frames, besides the descriptors.

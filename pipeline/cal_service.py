@@ -27,7 +27,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline import logutils
+from pipeline import association, logutils
 from pipeline.association import CalKind, Candidate, Found
 from pipeline.calibrations.caldb import CalStore, external, open_store
 from pipeline.calibrations.stores import (
@@ -203,16 +203,11 @@ def as_calibration(path: str | os.PathLike[str]) -> Candidate:
 def kind_of(ad: Dataset) -> CalKind | None:
     """The kind of a processed calibration; None for everything else.
 
-    BPM is tested first: one made from flats is tagged FLAT too. It has their type, a static mask has BPM.
     The image of a standard star is one when its header has a zero point.
     """
     if {"NIRI", "PROCESSED_SCIENCE"} <= ad.tags and zeropoint.read(dict(ad.phu), ad.filename):
         return CalKind.ZERO_POINT
-    if not {"NIRI", "PROCESSED"} <= ad.tags or ad.tags & {"SPECT", "PROCESSED_SCIENCE"}:
-        return None
-    if "BPM" in ad.tags:
-        return CalKind.MADE_BPM if ad.observation_type() == "FLAT" else CalKind.STATIC_BPM
-    return CalKind.DARK if "DARK" in ad.tags else CalKind.FLAT if "FLAT" in ad.tags else None
+    return association.kind_of(frozenset(ad.tags))
 
 
 def _what(ad: Dataset) -> str:

@@ -34,6 +34,9 @@ CC_ASKED = CC_LIMITS | {75: 0.5, 90: 1.5, 95: 2.0}
 # Bins of requests before Gemini changed them, and as what they were read afterwards (SPSiteQuality.java).
 OLD_IQ = {50: 70, 80: 85}
 ANY = 100
+# Filters whose name begins with their band; any other has the band whose wavelength (micrometres) is nearest.
+BROAD = ("Y", "J", "H", "K", "K(short)", "K(prime)", "L(prime)", "M(prime)")
+WAVELENGTHS = {"Y": 1.02, "J": 1.25, "H": 1.65, "K": 2.2, "L": 3.78, "M": 4.68}
 
 LEAST_ERROR = 0.02  # of a FWHM: that of the fitted profile
 ONE_STAR = 0.10  # the same with a single star
@@ -73,6 +76,14 @@ class Verdict:
     probability: float | None = None
 
 
+def band_of(filter_name: str, wavelength: float | None) -> str:
+    """Y, J, H, K, L or M. filter_name : as people know it, K(prime); wavelength : micrometres"""
+    if filter_name in BROAD or filter_name.endswith(" order sort"):
+        return filter_name[0]
+    where = wavelength or WAVELENGTHS["K"]
+    return min(WAVELENGTHS, key=lambda band: abs(WAVELENGTHS[band] - where))
+
+
 def percentile(word: str | None) -> int | None:
     """What a header's word asks for: "Any" is 100, "70-percentile" 70; None for a blank, UNKNOWN,
     all else."""
@@ -106,21 +117,74 @@ def image_quality(
     """
     if ao:
         return _with_ao(fwhm, natural, asked)
-    if fwhm is None or not math.isfinite(fwhm) or fwhm <= 0:
+    if fwhm is None or not is_size(fwhm):
         return Verdict("IQ", "not measured", _asks("IQ", asked, "not measured"), asked=_name("IQ", asked))
     if elongated(ellipticity, ellipticity_error):
         words = f"guiding or wind, ellipticity {ellipticity:.2f}: image quality not measured"
         return Verdict("IQ", "not measured", words, asked=_name("IQ", asked), value=fwhm)
     limits = IQ_LIMITS.get(band[:1], IQ_LIMITS["K"])
-    zenith = airmass**-0.6
-    at_zenith = asked.value is None
-    value = fwhm * zenith if at_zenith else fwhm
-    spread = math.hypot((error or 0.0) / fwhm, ONE_STAR if stars < 2 else LEAST_ERROR) * value
-    delivered = _bin("IQ", fwhm * zenith, limits)
-    rank = percentile_of_nights(fwhm * zenith, wavelength) if wavelength else None
-    known = f"{value:.2f} ± {spread:.2f}″{' at zenith' if at_zenith else ' on the source'}"
+    zenith = fwhm * airmass**-0.6
+    value = zenith if asked.value is None else fwhm
+    spread = seeing_error(fwhm, error, stars) * value
+    rank = percentile_of_nights(zenith, wavelength) if wavelength else None
+    known = f"{value:.2f} ± {spread:.2f}″{' at zenith' if asked.value is None else ' on the source'}"
     known += f", percentile {rank:.0f} of 2004 to 2024" if rank is not None else ""
-    return _compared("IQ", value, spread, asked, _limit(asked, limits, OLD_IQ), delivered, known, "″")
+    limit, delivered = quality_limit(asked, band=band), bin_of("IQ", zenith, limits)
+    return _compared("IQ", value, spread, asked, limit, delivered, known, "″")
+
+
+def quality_limit(asked: Asked, *, band: str, ao: bool = False) -> float | None:
+    """Arcsec that an image may have: at zenith, on the source where that is asked; None: any will do."""
+    return _limit(asked, AO_LIMITS if ao else IQ_LIMITS.get(band[:1], IQ_LIMITS["K"]), OLD_IQ)
+
+
+def quality_state(
+    fwhm: float | None,
+    error: float | None,
+    *,
+    limit: float | None,
+    airmass: float,
+    asked: Asked,
+    stars: int = 2,
+    ellipticity: float | None = None,
+    ellipticity_error: float | None = None,
+) -> State:
+    """The state that `image_quality` finds without adaptive optics, for many frames: no words are made.
+
+    limit : of `quality_limit`
+    """
+    if fwhm is None or not is_size(fwhm) or elongated(ellipticity, ellipticity_error):
+        return "not measured"
+    if not asked.known:
+        return "not asked"
+    value = fwhm * airmass**-0.6 if asked.value is None else fwhm
+    return _state(value, seeing_error(fwhm, error, stars) * value, limit)
+
+
+def is_size(fwhm: float) -> bool:
+    """False of what was not measured."""
+    return math.isfinite(fwhm) and fwhm > 0
+
+
+def seeing_error(fwhm: float, error: float | None, stars: int) -> float:
+    """As a fraction of the FWHM: that of the stars, and of a profile or of a single star."""
+    return math.hypot((error or 0.0) / fwhm, ONE_STAR if stars < 2 else LEAST_ERROR)
+
+
+def cloud_error(error: float | None) -> float:
+    """Magnitudes, of cloud as it is judged."""
+    return max(error or 0.0, 0.01)
+
+
+def odds(value: float, error: float, limit: float) -> float:
+    """The probability that the true value is below a limit."""
+    return 0.5 * (1 + math.erf((limit - value) / (math.sqrt(2) * error)))
+
+
+def _state(value: float, error: float, limit: float | None) -> State:
+    """limit : None where any conditions will do"""
+    probable = 1.0 if limit is None else odds(value, error, limit)
+    return "met" if probable >= SURE else "not met" if probable <= 1 - SURE else "borderline"
 
 
 def cloud(extinction: float | None, error: float | None, asked: Asked) -> Verdict:
@@ -129,8 +193,8 @@ def cloud(extinction: float | None, error: float | None, asked: Asked) -> Verdic
         return Verdict(
             "CC", "not measured", _asks("CC", asked, "absolute not measured"), asked=_name("CC", asked)
         )
-    spread = max(error or 0.0, 0.01)
-    delivered = _possible("CC", extinction, spread, CC_LIMITS)
+    spread = cloud_error(error)
+    delivered = bins_left_open("CC", extinction, spread, CC_LIMITS)
     known = f"{extinction:.2f} ± {spread:.2f} mag"
     return _compared("CC", extinction, spread, asked, _limit(asked, CC_ASKED), delivered, known, " mag")
 
@@ -184,8 +248,8 @@ def _with_ao(fwhm: float | None, natural: float | None, asked: Asked) -> Verdict
         return Verdict("IQ", state, words, asked=_name("IQ", asked), value=fwhm)
     known = f"natural seeing {natural:.2f}″; {delivered}"
     spread = ONE_STAR * natural
-    name = _bin("IQ", natural, AO_LIMITS)
-    return _compared("IQ", natural, spread, asked, _limit(asked, AO_LIMITS, OLD_IQ), name, known, "″")
+    limit, name = quality_limit(asked, band="", ao=True), bin_of("IQ", natural, AO_LIMITS)
+    return _compared("IQ", natural, spread, asked, limit, name, known, "″")
 
 
 def _compared(
@@ -205,8 +269,7 @@ def _compared(
     if limit is None:  # any conditions will do
         words = f"{delivered} delivered, any asked ({known})"
         return Verdict(condition, "met", words, delivered, name, value, error, None, 1.0)
-    probable = 0.5 * (1 + math.erf((limit - value) / (math.sqrt(2) * error)))
-    state: State = "met" if probable >= SURE else "not met" if probable <= 1 - SURE else "borderline"
+    state, probable = _state(value, error, limit), odds(value, error, limit)
     words = f"{delivered} delivered, {name} asked: {state} ({known}, limit {limit:.2f}{unit})"
     return Verdict(condition, state, words, delivered, name, value, error, limit, probable)
 
@@ -219,19 +282,17 @@ def _limit(asked: Asked, limits: dict[int, float], old: dict[int, int] | None = 
     return looser[0] if looser else None
 
 
-def _bin(condition: str, value: float, limits: dict[int, float]) -> str:
+def bin_of(condition: str, value: float, limits: dict[int, float]) -> str:
+    """The bin of a value, its error left out of account: "IQ70"; a value at the limit is in the worse one."""
     found = next((p for p in sorted(limits) if value < limits[p]), None)
     return f"{condition}{found or 'Any'}"
 
 
-def _possible(condition: str, value: float, error: float, limits: dict[int, float]) -> str:
+def bins_left_open(condition: str, value: float, error: float, limits: dict[int, float]) -> str:
     """Every bin that the true value may be in, by more than 5 % of the normal probability: "CC50 or CC70"."""
 
-    def below(limit: float) -> float:
-        return 0.5 * (1 + math.erf((limit - value) / (math.sqrt(2) * error)))
-
     bins = sorted(limits)
-    shares = [0.0, *(below(limits[one]) for one in bins), 1.0]
+    shares = [0.0, *(odds(value, error, limits[one]) for one in bins), 1.0]
     names = [*map(str, bins), "Any"]
     likely = [name for n, name in enumerate(names) if shares[n + 1] - shares[n] > 1 - SURE]
     return " or ".join(f"{condition}{name}" for name in likely)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from pipeline.errors import FrameMismatch
 from pipeline.headers.descriptors import Descriptors, describe, describes
-from pipeline.headers.merged import WCS_CARDS
+from pipeline.headers.merged import wcs_of
 from pipeline.headers.tags import Tags, retags, tags_of
 from pipeline.headers.tangent import Tangent, tangent
 from pipeline.names import root_of
@@ -30,7 +30,7 @@ T = TypeVar("T")
 FloatImage: TypeAlias = npt.NDArray[np.float32]
 MaskImage: TypeAlias = npt.NDArray[np.uint16]
 BoolImage: TypeAlias = npt.NDArray[np.bool_]
-Unit: TypeAlias = Literal["adu", "electron"]
+Unit: TypeAlias = Literal["adu", "electron", ""]  # "" is a ratio, as a flat
 
 # Data-quality bits, Gemini's convention; 0 is good. Plain uint16 constants: an IntFlag would turn
 # a uint16 mask into int64.
@@ -67,7 +67,7 @@ class Frame:
     members : structured array of the frames that were stacked, one row a frame; stacks only
 
     Frames are immutable: planes are read-only views, `evolve` makes a new frame that shares every
-    plane that it does not replace. A bad pixel is told by `dq`, never by NaN or a sentinel value.
+    plane that it does not replace. A bad pixel is marked in `dq`, never by NaN or a sentinel value.
     """
 
     sci: FloatImage
@@ -119,7 +119,7 @@ class Frame:
 
     @property
     def tags(self) -> Tags:
-        """What kind of frame it is, in Gemini's vocabulary, told once for each header."""
+        """What kind of frame it is, in Gemini's vocabulary; found once for each header."""
         if self._tags is None:
             object.__setattr__(self, "_tags", tags_of(self.header))
         assert self._tags is not None
@@ -191,12 +191,8 @@ class Frame:
 
     @property
     def wcs(self) -> WCS:
-        """Celestial coordinates of the pixels, from the WCS cards alone (dates only bring warnings)."""
-        from astropy.io import fits
-        from astropy.wcs import WCS
-
-        cards = {key: self.header[key] for key in WCS_CARDS if key in self.header}
-        return WCS(fits.Header(cards))
+        """Celestial coordinates of the pixels."""
+        return wcs_of(self.header)
 
     @property
     def stamp(self) -> str:

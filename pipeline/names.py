@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 COMPRESSED = (".gz", ".bz2", ".fz")
+_FITS = (".fits", *(f".fits{ending}" for ending in COMPRESSED))
 GEMINI = re.compile(r"[NS]\d{8}S\d{4,}")
 
 # By which Gemini's users know the frames after a step.
@@ -40,19 +41,41 @@ def suffix_of(step: str) -> str:
     return STEP_SUFFIXES.get(step, f"_{step}")
 
 
+def is_fits(name: str) -> bool:
+    """True for the name of a FITS file, compressed or not, in any case; never for a hidden one."""
+    return name.lower().endswith(_FITS) and not name.startswith(".")
+
+
 def plain_name(path: str | os.PathLike[str]) -> str:
     """The name of a file without folder and compression: N20160102S0270.fits."""
-    name = os.path.basename(os.fsdecode(path))
-    for ending in COMPRESSED:
-        if name.lower().endswith(ending):
-            name = name[: -len(ending)]
-    return name
+    return _unpacked(os.path.basename(os.fsdecode(path)))
+
+
+def _unpacked(name: str) -> str:
+    ending = next((e for e in COMPRESSED if name.lower().endswith(e)), "")
+    return name[: len(name) - len(ending)]
+
+
+def bare(name: str) -> str:
+    """A name, with its folders, without the endings .fits, .fits.gz, .FITS ..."""
+    unpacked = _unpacked(name)
+    return unpacked[:-5] if unpacked.lower().endswith(".fits") else unpacked
+
+
+def file_name(name: str) -> str:
+    """What the file of this name is called, without folder and compression: N20160102S0423_dark.fits."""
+    plain = plain_name(name)
+    return plain if plain.lower().endswith((".fits", ".fit")) else f"{plain}.fits"
 
 
 def base_of(name: str) -> str:
     """A name without folder, compression and .fits."""
-    base = plain_name(name)
-    return base[:-5] if base.lower().endswith(".fits") else base
+    return bare(os.path.basename(name))
+
+
+def is_named(name: str, words: Iterable[str]) -> bool:
+    """True when one of the words, as a person gives them for frames, is in the name; endings do not count."""
+    return any(bare(word) in name for word in words)
 
 
 def root_of(name: str) -> str:

@@ -32,7 +32,7 @@ from pipeline.headers import zeropoint
 from pipeline.headers.merged import merge
 from pipeline.headers.values import ascii_name
 from pipeline.headers.zeropoint import ZeroPoint
-from pipeline.names import stems, suffix_of
+from pipeline.names import file_name, stems, suffix_of
 from pipeline.parallel import run_all, run_both
 from pipeline.primitive import Calibrations, Product
 from pipeline.toolkit.dataset import Dataset
@@ -140,9 +140,9 @@ def load(
             if not source.frames or source.role in USED_BY_ALL:
                 planes.setdefault(field, held)
     told = [text for _, c in found if isinstance(c, Frame) for text in travelling(c.name, c.notes)]
-    # The mask is used here too, and has told it in fewer words than the flat that was made with it.
+    # The mask is used here too, and has said it in fewer words than the flat that was made with it.
     warnings = tuple(text for text in told if not any(text.endswith(f": {other}") for other in told))
-    # A standard was made with most of what the image is made with: told once is enough.
+    # A standard was made with most of what the image is made with: said once is enough.
     zeros = tuple(
         replace(zero, notes=tuple(text for text in zero.notes if text not in warnings)) for zero in zeros
     )
@@ -154,7 +154,7 @@ def _read_calibration(source: Source, keep: Keep) -> tuple[str, Frame | ZeroPoin
     try:
         if source.role == CalKind.ZERO_POINT:
             return ROLES[source.role], _zero_point(source)
-        frame = read_frame(source.path)
+        frame = read_frame(source.path, name=file_name(source.name))  # not where it lies, which may change
         if source.role in MASKS and not {"BPMASK", "PROCBPM"} & set(frame.header):
             raise CalibrationNotFound(f"{source.role} {source.path}: it is no bad-pixel mask")
         return ROLES[source.role], frame.kept(keep)
@@ -169,7 +169,7 @@ def read_input(source: Source) -> Frame:
 
 
 def of_the_frame(source: Source, read: Callable[[], T]) -> T:
-    """What `read` returns; what it finds wrong with the file is told of the frame."""
+    """What `read` returns; what it finds wrong with the file becomes a note of the frame."""
     try:
         return read()
     except (DamagedFile, RefusedFile) as error:
@@ -239,6 +239,7 @@ def write(
     preview: bool = True,
     number: int = 0,
     overwrite: bool = False,
+    measures: Mapping[str, Sequence[Any]] | None = None,
 ) -> Written:
     """Write STEM.fits, flushed and verified, and STEM.png; a product that lay there before is replaced.
 
@@ -246,6 +247,7 @@ def write(
     name : what the product is called, where the file is called otherwise for a while
     cards : more for the primary header; notes : of the caller, put before those of the recipe
     number : which of the product's frames, where a recipe ends before a stack
+    measures : {name: (value, error or None, unit)}, for the table MEASURES
     overwrite : replace also a file that nirid did not make, but no input, raw frame or database
     Nothing half written is ever at the names. Raises OSError; WouldOverwrite, and then nothing was written;
     DamagedFile when the file does not read back.
@@ -262,7 +264,8 @@ def write(
     history = [(record.step, record.parameters, version()) for record in product.history]
     stem.parent.mkdir(parents=True, exist_ok=True)
     sources = _provenance([*inputs, *calibrations])
-    sha = _write(fits, frame, sources, history, time_stamp, cards, png if preview else None, notes)
+    shown = png if preview else None
+    sha = _write(fits, frame, sources, history, time_stamp, cards, shown, notes, measures)
     return Written(fits, png if preview else None, sha, frame)
 
 
@@ -275,6 +278,7 @@ def _write(
     cards: Any = None,
     png: Path | None = None,
     notes: Sequence[str] = (),
+    measures: Mapping[str, Sequence[Any]] | None = None,
 ) -> str:
     """Write under a hidden name, verify, rename: a reader sees the old file or the new one.
 
@@ -291,6 +295,7 @@ def _write(
                 time_stamp=stamp,
                 cards=cards,
                 notes=notes,
+                measures=measures,
             )
             verify_product(part, sha)
             return sha

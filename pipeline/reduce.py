@@ -8,7 +8,7 @@
 The recipe follows from the tags of the first file, calibrations come from `ucals` and from the databases of
 `pipeline.cal_service`, parameters from `uparms`. Products appear in the working directory, whole or not at
 all; a calibration also goes into the databases with `store`. Whatever is wrong with files, names, parameters
-or calibrations is told before a pixel is read.
+or calibrations is reported before a pixel is read.
 """
 
 from __future__ import annotations

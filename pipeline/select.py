@@ -15,6 +15,7 @@ from typing import Any
 
 from pipeline.errors import NiridError
 from pipeline.headers.tags import RULES
+from pipeline.names import is_fits
 from pipeline.params import suggest
 from pipeline.toolkit.dataset import CannotOpen, Dataset
 from pipeline.toolkit.expression import Expression, expr_parser
@@ -23,7 +24,6 @@ from pipeline.toolkit.tokens import ExpressionError
 
 __all__ = ["ExpressionError", "expr_parser", "fits_files", "select_data", "showd", "typewalk", "unknown_tags"]
 
-ENDINGS = (".fits", ".fits.gz", ".fits.bz2", ".fits.fz")
 
 PathLike = str | os.PathLike[str]
 
@@ -122,5 +122,5 @@ def fits_files(folder: PathLike, *, recursive: bool = True) -> Iterator[str]:
     for here, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if recursive and not name.startswith("."))
         for name in sorted(files):
-            if name.lower().endswith(ENDINGS) and not name.startswith("."):
+            if is_fits(name):
                 yield os.path.normpath(os.path.join(here, name))

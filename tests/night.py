@@ -308,7 +308,7 @@ class Daemon:
             clock=lambda: self.now,
             policy=self.setting.policy,
             setting=self.setting,
-            looks=Looks(self.products, self.setting, self.log, clock=lambda: self.now) if looks else None,
+            looks=Looks(self.products, self.setting, clock=lambda: self.now) if looks else None,
         )
         more = {"overrides": overrides} if overrides else {}
         self.requests = Requests(

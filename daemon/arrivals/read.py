@@ -30,7 +30,7 @@ from typing import Any
 
 from daemon.model.files import USABLE, FileChanged, FileRecord, Patience, Signature, signature_of
 from pipeline import niri
-from pipeline.association import CalKind
+from pipeline.association import kind_of
 from pipeline.errors import DamagedFile, IncompleteFile, RefusedFile
 from pipeline.files.structure import FileFacts, Hdu, hash_file, read_file
 from pipeline.headers.descriptors import describe
@@ -145,23 +145,18 @@ def _classified(path: str, signature: Signature, facts: FileFacts, patience: Pat
 
 
 def _processed(record: FileRecord) -> FileRecord:
-    """BPM is tested first: one made of flats carries the tag FLAT as well, and counts as one made here."""
     from pipeline.files.pixels import check_planes
 
-    mask = CalKind.MADE_BPM if "FLAT" in record.tags else CalKind.STATIC_BPM
-    kinds = (("BPM", mask), ("DARK", CalKind.DARK), ("FLAT", CalKind.FLAT))
-    if "SPECT" not in record.tags and "PROCESSED_SCIENCE" not in record.tags:
-        for tag, kind in kinds:
-            if tag in record.tags:
-                try:
-                    check_planes(record.path, is_mask=tag == "BPM", follow=False)
-                except RefusedFile as error:
-                    return replace(record, state="refused", reason=f"no {kind.value}: {error}")
-                why = f"a {kind.value.replace('_', ' ')} from outside"
-                return replace(record, state="calibration", reason=why, kind=kind.value)
-    return replace(
-        record, state="refused", reason="processed already, and neither dark, flat nor bad-pixel mask"
-    )
+    kind = kind_of(record.tags)
+    if kind is None:
+        why = "processed already, and neither dark, flat nor bad-pixel mask"
+        return replace(record, state="refused", reason=why)
+    try:
+        check_planes(record.path, is_mask="BPM" in record.tags, follow=False)
+    except RefusedFile as error:
+        return replace(record, state="refused", reason=f"no {kind.value}: {error}")
+    why = f"a {kind.value.replace('_', ' ')} from outside"
+    return replace(record, state="calibration", reason=why, kind=kind.value)
 
 
 def _refusal(record: FileRecord, facts: FileFacts) -> str:

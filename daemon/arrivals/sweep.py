@@ -9,7 +9,6 @@ suspect mount, never "everything was deleted".
 from __future__ import annotations
 
 import os
-import re
 import stat
 import time
 from collections import Counter
@@ -17,16 +16,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from daemon.model.files import Signature, signature_of
+from pipeline.names import is_fits
 
-_OURS = re.compile(r"[^.].*\.fits(\.gz|\.bz2|\.fz)?", re.IGNORECASE | re.DOTALL)
 # Folders that file systems and other systems make for themselves, and often close to others.
 _HOUSEHOLD = ("lost+found", "System Volume Information", "$RECYCLE.BIN")
 DEEPEST = 32  # folders below a drop folder
-
-
-def is_ours(name: str) -> bool:
-    """True for *.fits, .fits.gz, .fits.bz2, .fits.fz in any case; never for dot-files or temporary names."""
-    return _OURS.fullmatch(name) is not None
 
 
 def is_passed_over(folder: str) -> bool:
@@ -148,7 +142,7 @@ class Index:
                 found.ignored["symbolic link"] += 1
             elif entry.is_dir(follow_symlinks=False):
                 below.append(name)
-            elif not is_ours(name):
+            elif not is_fits(name):
                 found.ignored["other name"] += 1
             elif not entry.is_file(follow_symlinks=False):
                 found.ignored["not a regular file"] += 1

@@ -41,10 +41,11 @@ from watchdog.events import (
 from watchdog.observers import Observer
 
 from daemon import filesystems
-from daemon.arrivals.sweep import Index, Sweep, is_ours, is_passed_over
+from daemon.arrivals.sweep import Index, Sweep, is_passed_over
 from daemon.model.files import Signature, signature_of
+from pipeline.names import is_fits
 
-__all__ = ["Hints", "Signature", "Sweep", "Watcher", "is_ours"]
+__all__ = ["Hints", "Signature", "Sweep", "Watcher"]
 
 ObserverKind = Literal["auto", "native", "polling"]
 EVENTS: list[type[FileSystemEvent]] = [
@@ -133,7 +134,7 @@ class Watcher:
     def hint(self, path: str, *, folder: bool = False, moved: bool = False) -> None:
         """An event named this path. Thread-safe. What a sweep passes over is passed over here as well."""
         path = self._as_swept(path)
-        if not path or (not folder and not is_ours(os.path.basename(path))):
+        if not path or (not folder and not is_fits(os.path.basename(path))):
             return
         with self._lock:
             if folder:
@@ -353,7 +354,7 @@ class Watcher:
     def _list(self, folder: str, known: Container[str]) -> None:
         with os.scandir(folder) as entries:
             for entry in entries:
-                if is_ours(entry.name):
+                if is_fits(entry.name):
                     if not self._is_settled(entry.path):
                         self.hint(entry.path)
                 elif (

@@ -27,8 +27,9 @@ def doctor(
     nirid doctor --drop /nfs/niri --json
 
     Does an event arrive for a touched file, or will the folder be polled? Which file systems are these?
-    Clock, permissions, locks, free space, limits, integrity of the database, version of SQLite. A worker is
-    started and does every recipe once: seconds, or on a new machine, where it compiles, a minute or two.
+    Clock, permissions, locks, free space, limits, integrity of the database, versions of what the pixels
+    depend on, what the processor can do. A worker is started and does every recipe once: seconds, or on a
+    new machine, where it compiles, a minute or two.
     Exit 1 when something is wrong; notes alone are no fault.
     """
     from daemon.instance import with_last_run

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import click
 
 from daemon.cli import Settings
-from daemon.cli.output import coloured, console, json_option, print_json
+from daemon.cli.output import coloured, console, json_option, print_json, worth
 from daemon.cli.report import database
 from pipeline.verdict import plain
 
@@ -34,13 +35,14 @@ def explain(settings: Settings, target: str, as_json: bool) -> None:
     from daemon.config.setting import setting_of
     from daemon.ledger import targets
     from daemon.ledger.store import on_paper
+    from daemon.people import enough, verdicts
     from daemon.people import explain as people_explain
-    from daemon.people import verdicts
 
     with database(settings) as (config, _), on_paper(config.database) as tx:
         found = targets.find(tx.reader, target, looks=True)
         answer = people_explain.explain(tx, found, setting_of(config), config.parameters)
         answer["conditions"] = verdicts.in_words(tx.reader, answer, config.request)
+        answer["enough"] = enough.in_words(tx.reader, answer, config.goal, time.time())
         if is_under_way(answer):
             answer["waits_for"] = [*_in_the_way(config), *answer["waits_for"]]
     if as_json:
@@ -86,7 +88,8 @@ def _print(answer: dict[str, Any]) -> None:
         for line in textwrap.wrap(printable(text), max(40, out.width - 4), break_on_hyphens=False):
             out.print(Text(f"    {line}", style=style), soft_wrap=True)
     tell = {"file": _file, "path": _path, "group": _group, "job": _job, "product": _product, "look": _look}
-    for label, text in (*tell[answer["kind"]](answer), *_listed("conditions", answer["conditions"])):
+    judged = (line for label in ("conditions", "enough") for line in _listed(label, answer[label]))
+    for label, text in (*tell[answer["kind"]](answer), *judged):
         width = max(40, out.width - 19)
         lines = textwrap.wrap(printable(str(text)), width, break_long_words=False, break_on_hyphens=False)
         for i, line in enumerate(lines or [""]):
@@ -301,21 +304,11 @@ def _look(answer: dict[str, Any]) -> Iterator[Line]:
 
 
 def _quality(quality: Mapping[str, Any]) -> Iterator[Line]:
-    said = ", ".join(f"{k} {v}" for k, v in quality.items() if k != "frames")
+    said = ", ".join(f"{k} {v}" for k, v in quality.items() if k not in ("frames", "measures"))
     if said:
         yield "quality", said
     for row in quality.get("frames", ()):
-        yield "", _worth(row)
-
-
-def _worth(row: Mapping[str, Any]) -> str:
-    """One exposure of a stack in a line."""
-    seen = (("FWHM", "FWHM {:.2f} pix"), ("SKYLEVEL", "sky {:.0f} e-"), ("D_ERR", "registered to {:.3f} pix"))
-    said = [text.format(row[key]) for key, text in seen if row.get(key) is not None]
-    if row.get("REGISTERED_BY") == "reference":
-        said = [*said[:-1], "the others are registered to it"] if row.get("D_ERR") is not None else said
-    use = row.get("VERDICT", "used")  # why is in a note
-    return ", ".join([row["NAME"], *([use] if use != "used" else []), *said])
+        yield "", worth(row)
 
 
 def _frames(names: list[str], out: Sequence[str] = ()) -> Iterator[Line]:

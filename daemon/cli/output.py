@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -92,3 +92,13 @@ def coloured(state: str) -> Any:
     }
     bad = {"failed": "red", "quarantined": "red", "incomplete": "yellow"}
     return Text(state, style=(styles | bad).get(state, ""))
+
+
+def worth(row: Mapping[str, Any]) -> str:
+    """One exposure of a stack in a line."""
+    seen = (("FWHM", "FWHM {:.2f} pix"), ("SKYLEVEL", "sky {:.0f} e-"), ("D_ERR", "registered to {:.3f} pix"))
+    said = [text.format(row[key]) for key, text in seen if row.get(key) is not None]
+    if row.get("REGISTERED_BY") == "reference":
+        said = [*said[:-1], "the others are registered to it"] if row.get("D_ERR") is not None else said
+    use = row.get("VERDICT", "used")  # why is in a note
+    return ", ".join([row["NAME"], *([use] if use != "used" else []), *said])

@@ -30,6 +30,25 @@ def database(settings: Settings) -> Iterator[tuple[Any, Reader]]:
         yield config, db
 
 
+def group_of(db: Reader, target: str) -> int:
+    """The group that a word means: itself, of a job, of a product, or the first of a frame."""
+    from daemon.ledger import answers, contents, targets
+    from pipeline.errors import NiridError
+
+    found = targets.find(db, target)
+    if found.kind == "group":
+        return found.id
+    if found.kind == "job":
+        return answers.job(db, found.id).group
+    if found.kind == "product":
+        return answers.job(db, answers.product(db, found.id).job).group
+    content = contents.by_number(db, found.id)
+    groups = contents.groups_of_frame(db, content.frame) if content.frame else []
+    if not groups:
+        raise NiridError(f"{target}: in no group")
+    return groups[0]
+
+
 @click.command(short_help="Every content ever seen, its state, and why.")
 @click.option("--night", type=Night(), metavar="NIGHT", help="Only this UT date: 20160102 or 2016-01-02.")
 @click.option(

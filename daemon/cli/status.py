@@ -73,7 +73,7 @@ def answer_of(settings: Settings, night: str | None) -> dict[str, Any]:
     from daemon import instance
     from daemon.config.setting import setting_of
     from daemon.ledger import held, looks, outdated, questions
-    from daemon.people import requests, tonight, verdicts
+    from daemon.people import enough, requests, tonight, verdicts
     from daemon.upkeep import health
     from daemon.upkeep.health import Limits
 
@@ -97,6 +97,7 @@ def answer_of(settings: Settings, night: str | None) -> dict[str, Any]:
             "night": named,
             "sequences": rows,
             "conditions": verdicts.latest(db, rows, config.request),
+            "enough": enough.latest(db, rows, config.goal, now),
             "held": [{**h, "since": questions.iso(h["since"])} for h in held.everything(db)],
             "elsewhere": tonight.unfinished_elsewhere(db, rows),
             "looking": looks.running(db),
@@ -254,11 +255,12 @@ def _night(answer: Mapping[str, Any], room: int | None) -> Iterator[Any]:
     if not rows:
         return
     yield Text("")
-    for words in answer["conditions"]:
+    above = [*answer["conditions"], *answer["enough"]]
+    for words in above:
         yield Text(_cut(printable(words), 80))
     head = f"{'night ' + answer['night']:<47}{'used':>6} {'state':<8}{'FWHM':>6} {'zero point':>11}"
     yield Text(head, style="dim")
-    shown = rows if room is None else _most_wanted(rows, room - 5 - len(answer["conditions"]))
+    shown = rows if room is None else _most_wanted(rows, room - 5 - len(above))
     yield from map(_sequence, shown)
     for text in _alike([(row["group"], row["poor"]) for row in rows if row["poor"]]):
         yield from _said("levels", text, 80)

@@ -10,7 +10,7 @@ import click
 
 from daemon.cli import Settings
 from daemon.cli.output import Place, console, json_option, print_json, table
-from daemon.cli.report import database
+from daemon.cli.report import database, group_of
 from daemon.cli.words import Night
 from pipeline.errors import NiridError
 
@@ -38,31 +38,13 @@ def verdict(settings: Settings, target: str | None, night: str | None, as_json: 
         if target is None:
             answer = verdicts.answer(db, night, config.request, time.time())
         else:
-            group = _group_of(db, target)
+            group = group_of(db, target)
             answer = verdicts.of_group(db, group, config.request, frames=True)
     if as_json:
         print_json(answer)
         return
     for line in _night(answer) if target is None else _sequence(answer):
         console().print(line, soft_wrap=True, highlight=False)
-
-
-def _group_of(db: Any, target: str) -> int:
-    """The group that a word means: itself, of a job, of a product, or the first of a frame."""
-    from daemon.ledger import answers, contents, targets
-
-    found = targets.find(db, target)
-    if found.kind == "group":
-        return found.id
-    if found.kind == "job":
-        return answers.job(db, found.id).group
-    if found.kind == "product":
-        return answers.job(db, answers.product(db, found.id).job).group
-    content = contents.by_number(db, found.id)
-    groups = contents.groups_of_frame(db, content.frame) if content.frame else []
-    if not groups:
-        raise NiridError(f"{target}: in no group")
-    return groups[0]
 
 
 def _night(answer: Mapping[str, Any]) -> Iterator[str]:

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from daemon.config.options import KINDS, Config, Override, those_of
 from daemon.model.address import is_loopback
+from pipeline import niri
 from pipeline.errors import ConfigError, OverrideError
 from pipeline.headers.descriptors import Descriptors
 from pipeline.params import suggest, type_hints
@@ -147,6 +148,25 @@ def check_requests(config: Config) -> None:
         for old, new in (("iq", "iq_arcsec"), ("cc", "cloud_mag")):
             if getattr(request, old) is not None and getattr(request, new) is not None:
                 problems.append(f"{where}{old} and {new} are one condition: say one of them")
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
+def check_goals(config: Config) -> None:
+    """Raises ConfigError for a goal that says nothing, two things, or names a filter that NIRI has not."""
+    filters = {filter.pretty for filter in niri.FILTERS.values()}
+    problems = []
+    for number, goal in enumerate(config.goal, 1):
+        where = f"{config.path}: goal {number}: "
+        if not goal.program.strip():
+            problems.append(f'{where}program is empty: must be as "GN-2016A-Q-5", or "*" for all')
+        if goal.filter and goal.filter not in filters:
+            problems.append(f"{where}no filter {goal.filter}{suggest(goal.filter, filters)}")
+        if (goal.depth is None) == (goal.snr is None):
+            both = "say one of them" if goal.snr is not None else "one of them is needed"
+            problems.append(f"{where}depth or snr: {both}")
+        elif goal.magnitude is not None and goal.snr is None:
+            problems.append(f"{where}magnitude belongs to snr, not to depth")
     if problems:
         raise ConfigError("\n".join(problems))
 

@@ -24,6 +24,7 @@ from daemon.config.check import (
     check_breakpoints,
     check_engine,
     check_folders,
+    check_goals,
     check_overrides,
     check_requests,
     check_triggers,
@@ -86,6 +87,7 @@ def load(path: Path | None = None, command_line: Mapping[str, Any] | None = None
     if config.override:
         check_overrides(config)
     check_requests(config)
+    check_goals(config)
     check_breakpoints(config)
     return config
 

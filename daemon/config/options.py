@@ -179,6 +179,18 @@ class Change:
 
 
 @dataclass(frozen=True)
+class DepthGoal:
+    """What is deep enough for a programme: a depth, or a signal-to-noise ratio."""
+
+    program: str  # GN-2015B-Q-31; a * at the end stands for anything
+    target: str = bounded("", doc="only this object, as headers name it")
+    filter: str = bounded("", doc="only this filter, as K(prime)")
+    depth: float | None = bounded(None, ge=0, le=40, doc="magnitude of a point source with 5 sigma")
+    snr: float | None = bounded(None, gt=0, doc="signal-to-noise ratio, instead of depth ...")
+    magnitude: float | None = bounded(None, ge=-5, le=40, doc="... of a point source; else of the target")
+
+
+@dataclass(frozen=True)
 class Config:
     """Everything an operator may choose."""
 
@@ -195,6 +207,7 @@ class Config:
     trigger: tuple[TriggerRule, ...] = DEFAULT_RULES
     override: tuple[Override, ...] = ()
     request: tuple[ConditionsRequest, ...] = ()
+    goal: tuple[DepthGoal, ...] = ()
     breakpoint: tuple[Change, ...] = ()
     origins: Mapping[str, Origin] = field(default_factory=dict, repr=False, compare=False)
     path: str = field(default="", compare=False)  # of the file; empty when there is none

@@ -1,4 +1,4 @@
-"""Where the service lives on this machine, so that commands find it without being told.
+"""Where the service lives on this machine, so that commands find it without a word.
 
 The unit gives the daemon its folders: `WorkingDirectory=`, `StateDirectory=`, `CacheDirectory=`. A person's
 shell has none of them, so that they stand here as well (a test holds them against the unit). $NIRID_ROOT is

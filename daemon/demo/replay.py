@@ -16,12 +16,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from daemon.arrivals.sweep import is_ours, is_passed_over
+from daemon.arrivals.sweep import is_passed_over
 from pipeline.errors import NiridError
 from pipeline.files import disk, outputs
 from pipeline.files.structure import read_structure
 from pipeline.headers.descriptors import describe
 from pipeline.headers.merged import merge
+from pipeline.names import is_fits
 
 FAR = timedelta(days=30)  # between two files that are not of one campaign
 LONGEST_NAP = 1.0  # s; a wait of a night is interrupted at once
@@ -44,7 +45,7 @@ def in_order(folder: Path) -> list[Archived]:
     paths = []
     for root, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not is_passed_over(name)]
-        paths += [Path(root) / name for name in names if is_ours(name)]
+        paths += [Path(root) / name for name in names if is_fits(name)]
     times = {path: _lands(path) for path in sorted(paths)}
     near = _together([when for when in times.values() if when is not None])
     files = [Archived(path, when if when in near else None) for path, when in times.items()]

@@ -22,7 +22,7 @@ from daemon.engine import WorkersDoNotStart
 from daemon.engine.limits import Limits
 from daemon.engine.link import News
 from daemon.engine.local import STOP_SECONDS
-from daemon.engine.remote import versions
+from daemon.engine.software import versions
 from daemon.model.jobs import Ending, Outcome, Spec, Ticket
 
 GRACE_SECONDS = 30.0  # beyond a limit that the worker itself enforces, until it is given up

@@ -14,12 +14,10 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import socket
 import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
@@ -27,11 +25,10 @@ from typing import Any
 from daemon.engine import WorkersDoNotStart
 from daemon.engine.limits import Limits
 from daemon.engine.local import LocalEngine
+from daemon.engine.software import versions
 from daemon.instance import UMASK
 from daemon.model.jobs import Outcome
 
-# What the bits of a product depend on; with other versions they would depend on which worker made it.
-PACKAGES = ("nirid", "numpy", "scipy", "astropy", "numba", "sep")
 LOOK_SECONDS = 0.2  # between two looks whether a job is to stop
 
 _one = threading.Lock()  # one job at a time, however many threads the worker has
@@ -46,15 +43,6 @@ class _Given:
 
     def to_json(self) -> dict[str, Any]:
         return dict(self.values)
-
-
-def versions() -> dict[str, str]:
-    """Of everything that must be the same in the daemon and in its workers."""
-    return {
-        **{name: metadata.version(name) for name in PACKAGES},
-        "python": platform.python_version(),
-        "processor": platform.machine(),
-    }
 
 
 def introduce(text: str) -> str:

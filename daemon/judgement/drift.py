@@ -24,9 +24,7 @@ ENOUGH = 5  # accepted masters from which "usual" means something
 LOOKS_BACK = 50  # accepted masters that are compared with
 WARNING, HELD = 4.0, 7.0  # |z|
 MAD_TO_SIGMA = 1.482602218505602
-LAMP_TOLD = 0.05  # of the usual lamp: a change that is told
-
-_CALLED = {"MADE_BPM": "bpm"}  # in the configuration
+LAMP_TOLD = 0.05  # of the usual lamp: a change that is reported
 
 Figures = Mapping[str, tuple[float, float]]  # {name: (value, error)}
 
@@ -86,7 +84,7 @@ class Verdict:
 
 
 def judged(kind: str, setup: Setup, figures: Figures, line: Sequence[Past]) -> Verdict:
-    """kind : a key of OF_KIND, else KeyError; line : accepted masters of the same key, in any order."""
+    """kind : DARK, FLAT or MADE_BPM, KeyError for another; line : accepted ones of the same key."""
     limits = OF_KIND[kind]
     past = sorted(line, key=lambda p: p.at)[-LOOKS_BACK:]
     cannot = _impossible(limits, setup, figures)
@@ -127,7 +125,7 @@ def breakpoint_at(held: Sequence[Past], line: Sequence[Past], kind: str) -> str:
     day = f"{last[0].at:%Y-%m-%d}"
     return (
         f"the three held masters since {day} are alike: the detector may have changed. If so, accept them and"
-        f' write [[breakpoint]] at = {day}, kinds = ["{_CALLED.get(kind, kind.lower())}"]'
+        f' write [[breakpoint]] at = {day}, kinds = ["{kind.lower()}"]'
     )
 
 
@@ -158,7 +156,7 @@ def _range(name: str, limit: Limit, setup: Setup) -> tuple[float | None, float |
     if name.startswith("read_noise") and setup.read_mode in READ_NOISE:
         nominal = READ_NOISE[setup.read_mode] * math.sqrt(max(1, setup.coadds))
         return READ_NOISE_RANGE[0] * nominal, READ_NOISE_RANGE[1] * nominal
-    if limit.group == "pixels" and setup.pixels:
+    if limit.group == "pixels" and limit.unit == "pixels" and setup.pixels:
         return None, HOT_SHARE * setup.pixels
     if limit.unit == "e-/s" and limit.group != "lamp" and setup.seconds > 0:
         # A level that is there without exposure, up to a read, is no current: it matters in short darks.

@@ -43,7 +43,6 @@ READ_NOISE_RANGE = (0.7, 1.6)  # of that: a cold start knows no more than the pu
 # Of the array. How many bad pixels NIRI has is written nowhere; NOTCam had 1 %, and 5 % after years of
 # warming up (reports 40 and 43 of the telescope's council).
 HOT_SHARE = 0.05
-NEW_SHARE = 0.005  # of the array, against the mask before: our own, far beyond what a night brings
 
 _RATE = "0.25 e-/s dark, 0.5 with the background of a blanked detector (gemini.edu NIRIDetector.html)"
 _FLAT = "response uniform to 18 % (peak), repeatable to 0.3 % (gemini.edu NIRIDetector.html)"
@@ -100,25 +99,23 @@ FLAT: dict[str, Limit] = {
                   ("high", "low", "outside"), _FLAT),
     "columns": Limit("pattern along columns", "of the level", "shape", None, None, 0.002, 0.05,
                      ("high", "low", "outside"), _FLAT),
-    # A cold start allows for what nobody has told: the published gain is good to some per cent.
+    # A cold start allows for what nobody has measured: the published gain is good to some per cent.
     "gain": Limit("light over its variance", "", "noise", 0.8, 1.25, 0.0, 0.003, _ALL_GAINS, _NOISE),
     **{f"gain{q}": Limit(f"light over its variance, quadrant {q[-1]}", "", "noise", 0.8, 1.25, 0.0, 0.003,
                          ("gain", f"level{q}"), _NOISE) for q in QUADRANTS},
 }  # fmt: skip
 
-_ALL_BAD = tuple(f"bad_q{k}" for k in range(1, 5))
-
-
-def _bad(what: str, confirms: tuple[str, ...]) -> Limit:
-    return Limit(what, "of all", "shape", 0.0, 0.3, 1e-5, 0.01, confirms, _FLAT)
-
-
-# Of a bad-pixel mask. Its error is that of a number of pixels: those near a limit come and go.
+_BAD = "pixels near a limit come and go; a defect of the array or of a frame makes hundreds bad at once"
+_ALL_BAD = tuple(f"bad{q}" for q in QUADRANTS)
+NEW_SHARE = 0.005  # of the array, against the mask before: our own, far beyond what a night brings
 MASK: dict[str, Limit] = {
-    "bad": _bad("bad pixels", ("new", *_ALL_BAD)),
-    **{name: _bad(f"bad pixels of quadrant {name[-1]}", ("new", "bad")) for name in _ALL_BAD},
-    "new": Limit("bad pixels that the mask before had not", "of all", "shape", 0.0, NEW_SHARE, 1e-5, 0.02,
-                 ("bad", *_ALL_BAD), _COUNTS),
+    "bad": Limit("bad pixels", "of all", "pixels", 0.0, 0.3, 2e-5, 0.02, _ALL_BAD, _BAD),
+    **{f"bad{q}": Limit(f"bad pixels of quadrant {q[-1]}", "of all", "pixels", 0.0, 0.5, 8e-5, 0.02,
+                        ("bad",), _BAD) for q in QUADRANTS},
+    "new": Limit("bad pixels that the mask before had not", "of all", "pixels", 0.0, NEW_SHARE, 1e-5, 0.02,
+                 ("more", "bad"), _BAD),
+    "more": Limit("bad pixels more than before", "of all", "pixels", None, NEW_SHARE, 1e-5, 0.0,
+                  ("new", "bad"), _BAD),
 }  # fmt: skip
 
 OF_KIND = {"DARK": DARK, "FLAT": FLAT, "MADE_BPM": MASK}

@@ -4,7 +4,7 @@
 
 What is wanted is Gemini's own plan (NIRI's template of the Observing Tool, NIRI_BP): 10 darks for each
 exposure and number of coadds of the science and none for standards, 10 + 10 lamp flats for each camera and
-filter that is not thermal, a standard in each filter and camera within the night. What fits what is told by
+filter that is not thermal, a standard in each filter and camera within the night. What fits what is said by
 the rules of `pipeline.association`, by which calibrations are chosen.
 """
 
@@ -17,9 +17,10 @@ from datetime import UTC, datetime
 from daemon.judgement import lamps, sun
 from daemon.judgement.lamps import FLATS, Lamp, Setup
 from daemon.judgement.needs import FrameSet, Need, Past, State, agree, alike, key_of, unknown, users_of
-from pipeline.association import RULES, CalKind, is_thermal
+from pipeline.association import RULES, CalKind
 from pipeline.headers.descriptors import Descriptors
 from pipeline.levels import HEALING, Breakpoint, Level, in_words, level_at
+from pipeline.niri import is_thermal
 
 DARKS = 10
 STANDARD_FRAMES = 2  # the fewest that a standard is reduced from

@@ -1,7 +1,7 @@
 """Whether conditions were what was asked for, frame by frame, and since when they were not.
 
     spells = out_of_spec([(at, "met"), (at, "not met"), ...])
-    row = of_sequence(frames, asked)
+    found = course(frames, asked)          # verdicts on a sequence, since when, in how many frames
 
 A sequence is judged on the median of its frames since the last change, because an observer decides on
 sequences; a single bad frame is no reason to stop.
@@ -11,15 +11,17 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from daemon.model.measures import Measure
+from pipeline import conditions
 from pipeline.conditions import Asked, State, Verdict, background, cloud, image_quality, water
 from pipeline.headers.descriptors import Descriptors
 
 IN_A_ROW, OF_FOUR, TO_END = 3, 3, 2  # frames not met that begin a spell; frames met that end it
-TRANSPARENT = 0.1  # magnitudes of light lost against the clearest frames that are told
+TRANSPARENT = 0.1  # magnitudes of light lost against the clearest frames that are reported
 
 # Usual brightness of the sky in mag/arcsec2, brightest and faintest (Gemini's NIRI page of zero points).
 USUAL_SKY = {
@@ -41,14 +43,28 @@ class Request:
     wv: Asked = NOTHING
 
 
+# The measures that verdicts go by.
+USED = ("cloud", "ellipticity", "fwhm", "fwhm_pixels", "sky_magnitude", "stars", "transparency")
+
+
 @dataclass(frozen=True)
 class Judged:
-    """One frame with its measures. at : seconds since the epoch"""
+    """One frame with its measures. at : seconds since the epoch
+
+    facts : of its sequence; airmass, natural : its own airmass and AOSEEING, None where it is as `facts` say
+    """
 
     name: str
     at: float
     facts: Descriptors
     measures: Mapping[str, Measure] = field(default_factory=dict)
+    airmass: float | None = None
+    natural: float | None = None
+
+    @property
+    def looked_through(self) -> float:
+        """Airmass; 1 where it is not known."""
+        return self.airmass or self.facts.airmass or 1.0
 
 
 @dataclass(frozen=True)
@@ -59,10 +75,21 @@ class Spell:
     end: float | None = None
 
 
+@dataclass(frozen=True)
+class Course:
+    """What is said of a sequence. verdicts : by condition, {} without frames
+
+    spell : the time out of image quality that still lasts; states : how many of its frames have which
+    """
+
+    verdicts: Mapping[str, Verdict]
+    spell: Spell | None = None
+    states: Mapping[State, int] = field(default_factory=dict)
+
+
 def out_of_spec(states: Sequence[tuple[float, State]]) -> list[Spell]:
     """When conditions were not met: it begins with the first of 3 frames in a row, or of 3 of the last 4,
-    that
-    were not met, and ends with the first of 2 that were. Frames that tell nothing are passed over."""
+    that were not met, and ends with the first of 2 that were. Frames that tell nothing are passed over."""
     spells: list[Spell] = []
     told = [(at, state) for at, state in states if state in ("met", "not met", "borderline")]
     begin: float | None = None
@@ -88,24 +115,21 @@ def _end(spells: Sequence[Spell]) -> float:
 def of_frame(frame: Judged, asked: Request) -> dict[str, Verdict]:
     """The verdicts on one frame, by condition."""
     found, facts = frame.measures, frame.facts
-    fwhm, error = _value(found, "fwhm"), _error(found, "fwhm")
-    if fwhm is None and facts.pixel_scale and (pixels := found.get("fwhm_pixels")):
-        fwhm = pixels.value * facts.pixel_scale
-        error = (pixels.error or 0.0) * facts.pixel_scale
-    wavelength = facts.effective_wavelength
+    fwhm, error = _sharpness(frame)
+    natural = facts.ao_seeing if frame.natural is None else frame.natural
     return {
         "IQ": image_quality(
             fwhm,
             error,
             band=_band(facts),
-            airmass=facts.airmass or 1.0,
+            airmass=frame.looked_through,
             asked=asked.iq,
             stars=int(_value(found, "stars") or 2),
             ellipticity=_value(found, "ellipticity"),
             ellipticity_error=_error(found, "ellipticity"),
-            natural=facts.ao_seeing,
+            natural=natural,
             ao=facts.is_ao,
-            wavelength=wavelength * 1e6 if wavelength else None,
+            wavelength=_micrometres(facts),
         ),
         "CC": cloud(_value(found, "cloud"), _error(found, "cloud"), asked.cc),
         "BG": background(_value(found, "sky_magnitude"), USUAL_SKY.get(facts.filter_pretty), asked.bg),
@@ -113,41 +137,67 @@ def of_frame(frame: Judged, asked: Request) -> dict[str, Verdict]:
     }
 
 
-def of_sequence(
-    frames: Sequence[Judged], asked: Request, product: Mapping[str, Measure] | None = None
-) -> dict[str, Verdict]:
-    """The verdicts on a sequence: of the median of its frames since the last change, with what its product
-    says
-    of cloud and sky. `since` of each is in `since_when`."""
+def states(frames: Sequence[Judged], asked: Request) -> list[State]:
+    """The state of image quality of each frame of a sequence, as `of_frame` has it, without the words."""
+    if not frames or frames[-1].facts.is_ao:
+        return [of_frame(frame, asked)["IQ"].state for frame in frames]
+    limit = conditions.quality_limit(asked.iq, band=_band(frames[-1].facts))
+    return [_state(frame, limit, asked.iq) for frame in frames]
+
+
+def _state(frame: Judged, limit: float | None, asked: Asked) -> State:
+    found = frame.measures
+    fwhm, error = _sharpness(frame)
+    stars, round_ = found.get("stars"), found.get("ellipticity")
+    return conditions.quality_state(
+        fwhm,
+        error,
+        limit=limit,
+        airmass=frame.looked_through,
+        asked=asked,
+        stars=int(stars.value or 2) if stars else 2,
+        ellipticity=round_.value if round_ else None,
+        ellipticity_error=round_.error if round_ else None,
+    )
+
+
+def _sharpness(frame: Judged) -> tuple[float | None, float | None]:
+    """(FWHM, its error) in arcsec, of the look or of the frame in the stack; None where not measured."""
+    if (found := frame.measures.get("fwhm")) is not None:
+        return found.value, found.error
+    pixels, scale = frame.measures.get("fwhm_pixels"), frame.facts.pixel_scale
+    if pixels is None or not scale:
+        return None, None
+    return pixels.value * scale, (pixels.error or 0.0) * scale
+
+
+def course(frames: Sequence[Judged], asked: Request, product: Mapping[str, Measure] | None = None) -> Course:
+    """A sequence is judged on the median of its frames since the last change, with what its product says of
+    cloud and sky."""
     if not frames:
-        return {}
+        return Course({})
     ordered = sorted(frames, key=lambda frame: frame.at)
-    spells = out_of_spec([(f.at, of_frame(f, asked)["IQ"].state) for f in ordered])
+    each = states(ordered, asked)
+    spells = out_of_spec([(frame.at, state) for frame, state in zip(ordered, each, strict=True)])
     change = max((when for spell in spells for when in (spell.begin, spell.end) if when), default=0.0)
-    recent = [frame for frame in ordered if frame.at >= change]
-    middle = Judged(ordered[-1].name, ordered[-1].at, ordered[-1].facts, _medians(recent))
-    verdicts = of_frame(middle, asked)
+    last = ordered[-1]
+    verdicts = of_frame(
+        replace(last, measures=_medians([frame for frame in ordered if frame.at >= change])), asked
+    )
     if product:
-        of_it = of_frame(Judged("", 0.0, ordered[-1].facts, product), asked)
+        of_it = of_frame(Judged("", 0.0, last.facts, product), asked)
         for condition in ("CC", "BG"):
             if of_it[condition].value is not None:
                 verdicts[condition] = of_it[condition]
         if verdicts["IQ"].value is None:
             verdicts["IQ"] = of_it["IQ"]
-    return verdicts
-
-
-def since_when(frames: Sequence[Judged], asked: Request) -> Spell | None:
-    """The spell out of image quality that still lasts, or None."""
-    ordered = sorted(frames, key=lambda frame: frame.at)
-    spells = out_of_spec([(f.at, of_frame(f, asked)["IQ"].state) for f in ordered])
-    return spells[-1] if spells and spells[-1].end is None else None
+    lasting = spells[-1] if spells and spells[-1].end is None else None
+    return Course(verdicts, lasting, Counter(each))
 
 
 def light_lost(frames: Sequence[Judged]) -> tuple[float, float] | None:
     """(magnitudes, when it began) of the light that the latest frames lack against the clearest; None where
-    they
-    lack none. Relative, so that no standard is needed."""
+    they lack none. Relative, so that no standard is needed."""
     known = [(f.at, f.measures["transparency"]) for f in sorted(frames, key=lambda f: f.at)
              if "transparency" in f.measures and f.measures["transparency"].value > 0]  # fmt: skip
     if not known:
@@ -176,19 +226,24 @@ def _medians(frames: Sequence[Judged]) -> dict[str, Measure]:
     for name, several in values.items():
         numbers = [m.value for m in several]
         n = len(numbers)
-        scatter = 1.2533 * statistics.stdev(numbers) / math.sqrt(n) if n > 1 else 0.0
+        scatter = 1.2533 * _deviation(numbers) / math.sqrt(n) if n > 1 else 0.0
         claimed = statistics.median([m.error or 0.0 for m in several]) / math.sqrt(n)
         found[name] = Measure(name, statistics.median(numbers), max(scatter, claimed), several[0].unit)
     return found
 
 
+def _deviation(numbers: Sequence[float]) -> float:
+    """Standard deviation; `statistics.stdev` does the same in fractions, at thirty times the cost."""
+    mean = math.fsum(numbers) / len(numbers)
+    return math.sqrt(math.fsum((number - mean) ** 2 for number in numbers) / (len(numbers) - 1))
+
+
 def _band(facts: Descriptors) -> str:
-    letter = facts.filter_pretty[:1]
-    if letter in ("Y", "J", "H", "K", "L", "M"):
-        return letter
-    wavelength = (facts.effective_wavelength or 2.2e-6) * 1e6
-    near = {"Y": 1.02, "J": 1.25, "H": 1.65, "K": 2.2, "L": 3.78, "M": 4.68}
-    return min(near, key=lambda band: abs(near[band] - wavelength))
+    return conditions.band_of(facts.filter_pretty, _micrometres(facts))
+
+
+def _micrometres(facts: Descriptors) -> float | None:
+    return facts.effective_wavelength * 1e6 if facts.effective_wavelength else None
 
 
 def _value(measures: Mapping[str, Measure], name: str) -> float | None:

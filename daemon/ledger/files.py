@@ -17,10 +17,10 @@ from daemon.model.files import USABLE, FileRecord, Signature
 from daemon.model.groups import Setting
 from daemon.model.names import canonical_name, name_order
 from daemon.model.states import FileState, check_file
-from daemon.plan.grouping import role_of
 from pipeline.association import CalibrationKey, CalKind, Candidate
 from pipeline.calibrations import caldb
 from pipeline.headers.descriptors import Descriptors
+from pipeline.headers.roles import role_of
 
 NOT_STABLE = "not stable yet"
 _NOT_READ = frozenset({FileState.SEEN, FileState.INCOMPLETE, FileState.VANISHED})

@@ -15,10 +15,11 @@ from daemon.ledger.store import Tx, placeholders
 from daemon.ledger.wishes import want_gone
 from daemon.model.groups import Point, Setting
 from daemon.model.rules import Policy, TriggerRule
-from daemon.plan.grouping import admits, family, group_key, partition_by_lamp, same_exposure, sky_pool
+from daemon.plan.grouping import admits, family, group_key, partition_by_lamp, sky_pool
 from daemon.plan.planner import rank
 from pipeline.association import CalibrationKey
 from pipeline.headers.descriptors import Descriptors
+from pipeline.headers.times import same_exposure
 
 LONGEST = 7 * 86400.0  # s; no sequence without a pause is longer
 
@@ -90,7 +91,7 @@ def _near(tx: Tx, rule: TriggerRule, key: str, low: float, high: float, exposure
         high + gap,
         low - gap,
     )
-    return [r for r in rows if exposure is None or abs(r["exposure"] - exposure) <= 0.021]
+    return [r for r in rows if exposure is None or same_exposure(r["exposure"], exposure, 2)]
 
 
 def _keys_of_family(tx: Tx, rule: TriggerRule, key: str) -> list[str]:

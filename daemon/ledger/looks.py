@@ -17,7 +17,7 @@ from typing import Any
 from daemon.ledger import measures, questions
 from daemon.ledger.store import Ledger, LedgerBusy, Reader, Tx, placeholders
 from daemon.model.jobs import Look, Outcome, Ticket
-from daemon.model.names import FIRST
+from daemon.model.names import FIRST, RUNNING
 
 DAY = 86400.0
 Told = dict[str, Any]
@@ -69,8 +69,11 @@ def adopted(ledger: Ledger, number: int, job: int) -> None:
         ledger.write(lambda tx: tx.run(sql, job, Ticket.of(number).number))
 
 
-def ended(ledger: Ledger, outcome: Outcome, job: int | None) -> None:
-    """How one ended. job : whose product it became, of the ledger"""
+def ended(ledger: Ledger, outcome: Outcome, job: int | None, *, shown: bool = False, error: str = "") -> None:
+    """How one ended. job : whose product it became, of the ledger
+
+    shown : it can be seen from now on, event `look_made`; error : why not, event `look_failed`
+    """
     result: Mapping[str, Any] = outcome.result or {}
 
     def write(tx: Tx) -> None:
@@ -89,9 +92,30 @@ def ended(ledger: Ledger, outcome: Outcome, job: int | None) -> None:
         )
         if outcome.ending == "done":
             measures.record_look(tx, outcome.ticket.number, result.get("quality") or {})
+        _tell(tx, outcome, shown, error)
 
     with contextlib.suppress(LedgerBusy):
         ledger.write(write)
+
+
+def _tell(tx: Tx, outcome: Outcome, shown: bool, error: str) -> None:
+    row = tx.one("SELECT * FROM look WHERE id = ?", outcome.ticket.number)
+    if row is None or not (shown or error):
+        return
+    fields: Told = {"job": outcome.ticket.shown, "kind": row["kind"], "group": row["group_id"]}
+    if not shown:
+        tx.event("look_failed", **fields, name=row["name"], error=error)
+        return
+    quality = json.loads(row["quality"])
+    worth = {name: value for name, value in quality.items() if not isinstance(value, list | dict)}
+    tx.event(
+        "look_made",
+        **fields,
+        product=os.fsdecode(row["path"]),
+        frames=len(json.loads(row["frames"])),
+        seconds=outcome.seconds,
+        quality=worth,
+    )
 
 
 def _in_short(quality: Mapping[str, Any]) -> dict[str, Any]:
@@ -168,6 +192,16 @@ def running(db: Reader) -> list[Told]:
 def done(db: Reader, groups: Sequence[int]) -> list[Told]:
     """What was made of these groups, in order of its beginning."""
     return _rows(db, f"state = 'done' AND group_id IN ({placeholders(groups)})", *groups)
+
+
+def newest_stack(db: Reader, group: int) -> tuple[int, list[str]] | None:
+    """(row, names of its frames) of the newest running stack that was made of a group."""
+    row = db.execute(
+        """SELECT id, frames FROM look WHERE group_id = ? AND kind = ? AND state = 'done'
+        ORDER BY id DESC LIMIT 1""",
+        (group, RUNNING),
+    ).fetchone()
+    return None if row is None else (row["id"], json.loads(row["frames"]))
 
 
 def look(db: Reader, row: int) -> Told:

@@ -15,6 +15,7 @@ from daemon.plan.grouping import join_key
 from pipeline import association
 from pipeline.association import CalibrationKey, CalKind, Candidate
 from pipeline.headers.descriptors import Descriptors
+from pipeline.headers.times import SAME_EXPOSURE_SECONDS
 from pipeline.levels import HEALING
 
 NO_LIMIT = 1e12  # seconds: 30,000 years
@@ -238,11 +239,12 @@ def demand(
     if CalKind.DARK in setting.recipes[rule.recipe].takes:  # short darks that nobody needed until now
         tx.run(
             """UPDATE frame_group SET touched = ? WHERE offers = ? AND first_ut BETWEEN ? AND ?
-            AND ABS(exposure - ?) < 0.02 AND NOT closed
+            AND ABS(exposure - ?) < ? AND NOT closed
             AND NOT EXISTS (SELECT 1 FROM job j WHERE j.group_id = frame_group.id)""",
             tx.counter("touch"),
             str(CalibrationKey.of(CalKind.DARK, descriptors)),
             first.ut - DARK_SPAN,
             first.ut + DARK_SPAN,
             first.exposure,
+            2 * SAME_EXPOSURE_SECONDS,
         )

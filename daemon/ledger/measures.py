@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from daemon.ledger.store import Reader, Tx
-from daemon.model.measures import Measure, Point, of_frame, of_image, setting_of
+from daemon.ledger.store import Reader, Tx, placeholders
+from daemon.model.measures import UNITS, Measure, Point, of_frame, of_image, setting_of
 from daemon.model.names import FIRST
 from pipeline.association import CalKind
 from pipeline.headers.descriptors import Descriptors
@@ -92,24 +93,53 @@ def of_frames(db: Reader, begin: float, end: float) -> dict[int, dict[str, Measu
     )
 
 
-def frames_of_group(db: Reader, group: int) -> list[tuple[str, float, Descriptors, dict[str, Measure]]]:
-    """(name, time, descriptors, measures) of the usable frames of a group, in order of time."""
-    frames = db.execute(
-        """SELECT f.id, f.name, f.ut, f.descriptors FROM membership m JOIN frame f ON f.id = m.frame_id
-        WHERE m.group_id = ? AND f.usable AND f.ut IS NOT NULL ORDER BY f.ut, f.id""",
-        (group,),
-    ).fetchall()
-    measured = _by_frame(
-        db.execute(
-            f"""SELECT {_OF_A_FRAME} FROM membership s CROSS JOIN measure m
-            ON m.subject = 'frame' AND m.number = s.frame_id WHERE s.group_id = ?""",
-            (group,),
-        )
+@dataclass(frozen=True)
+class FrameRow:
+    """One frame with its measures. at : seconds since the epoch; natural : AOSEEING, arcsec"""
+
+    name: str
+    at: float
+    airmass: float | None
+    natural: float | None
+    measures: Mapping[str, Measure]
+
+
+def of_groups(
+    db: Reader, groups: Sequence[int], names: Sequence[str]
+) -> dict[int, tuple[Descriptors, list[FrameRow]]]:
+    """{group: (descriptors of its last frame, its usable frames in order of time)}, of those that have any.
+
+    names : of the measures that are wanted
+    """
+    columns = "".join(f", m{n}.value, m{n}.error" for n in range(len(names)))
+    joined = " ".join(
+        f"LEFT JOIN measure m{n} ON m{n}.subject = 'frame' AND m{n}.number = f.id AND m{n}.name = ?"
+        for n in range(len(names))
     )
-    return [
-        (name, ut, Descriptors.from_json(json.loads(facts)), measured.get(number, {}))
-        for number, name, ut, facts in frames
-    ]
+    rows = db.execute(  # a row for each frame: one for each measure would be four times the work
+        f"""SELECT s.group_id, f.id, f.name, f.ut, json_extract(f.descriptors, '$.airmass'),
+            json_extract(f.descriptors, '$.ao_seeing') {columns}
+        FROM membership s CROSS JOIN frame f ON f.id = s.frame_id {joined}
+        WHERE s.group_id IN ({placeholders(groups)}) AND f.usable AND f.ut IS NOT NULL ORDER BY f.ut, f.id""",
+        (*names, *groups),
+    ).fetchall()
+    last = {row[0]: row[1] for row in rows}
+    facts = _described(db, tuple(last.values()))
+    found = {group: (facts[frame], list[FrameRow]()) for group, frame in last.items()}
+    units = [UNITS.get(name, "") for name in names]
+    for group, _, name, at, airmass, natural, *told in rows:
+        measured = {
+            one: Measure(one, value, error, unit)
+            for one, unit, value, error in zip(names, units, told[::2], told[1::2], strict=True)
+            if value is not None
+        }
+        found[group][1].append(FrameRow(name, at, airmass, natural, measured))
+    return found
+
+
+def _described(db: Reader, frames: Sequence[int]) -> dict[int, Descriptors]:
+    sql = f"SELECT id, descriptors FROM frame WHERE id IN ({placeholders(frames)})"
+    return {row[0]: Descriptors.from_json(json.loads(row[1])) for row in db.execute(sql, tuple(frames))}
 
 
 # CROSS JOIN keeps the order: without it SQLite may begin with the measures of all frames there ever were.

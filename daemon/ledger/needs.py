@@ -6,15 +6,18 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
+from typing import Any
 
 from daemon.judgement.needs import FrameSet, What
-from daemon.ledger.store import Reader, placeholders
+from daemon.ledger.store import Reader, Tx, placeholders
 from daemon.model.rules import TriggerRule
 from pipeline import association
 from pipeline.association import CalibrationKey, CalKind
 from pipeline.headers.descriptors import Descriptors
 from pipeline.levels import Breakpoint
 
+GONE = "not wanted any more"
+TOLD = "calibration_need"  # the event of a need that has changed
 _MADE: dict[str, What] = {"makeProcessedDark": "dark", "makeProcessedFlat": "flat"}
 
 
@@ -115,3 +118,23 @@ def last_flat(db: Reader, facts: Descriptors, until: float) -> Descriptors | Non
         (str(CalibrationKey.of(CalKind.FLAT, facts)), until),
     ).fetchone()
     return None if row is None else _described(row["descriptors"])
+
+
+def tell(tx: Tx, changed: Sequence[Mapping[str, Any]]) -> None:
+    """Needs have changed, each with night, key, state and more, as `told` gives them back."""
+    for fields in changed:
+        tx.event(TOLD, **fields)
+
+
+def told(db: Reader) -> tuple[str, dict[str, dict[str, Any]]]:
+    """(night, {key: the last that was told of this need}) of the latest night of which any was; ("", {}) of
+    none. The statement names the event itself, as the index does."""
+    found: dict[str, dict[str, Any]] = {}
+    night = ""
+    for row in db.execute(f"SELECT fields FROM event WHERE event = '{TOLD}' ORDER BY at DESC, id DESC"):
+        fields = json.loads(row["fields"])
+        if "key" not in fields or fields["night"] != (night or fields["night"]):
+            break
+        night = fields["night"]
+        found.setdefault(fields["key"], fields)
+    return night, {key: fields for key, fields in found.items() if fields["state"] != GONE}

@@ -69,6 +69,18 @@ def _taken(db: Reader, group: sqlite3.Row) -> Taken:
     )
 
 
+def of_objects(db: Reader, low: float, high: float) -> list[tuple[int, str, float]]:
+    """(group, name and time of its first frame) of science and standards between two times, in order."""
+    rows = db.execute(
+        """SELECT g.id, f.name, MIN(f.ut) FROM frame f CROSS JOIN membership m CROSS JOIN frame_group g
+        WHERE f.ut >= ? AND f.ut <= ? AND f.role IN ('science', 'standard')
+            AND m.frame_id = f.id AND g.id = m.group_id AND NOT g.closed
+        GROUP BY g.id ORDER BY g.first_ut, g.rank, g.id""",
+        (low, high),
+    )
+    return [(row[0], row[1], row[2]) for row in rows]
+
+
 def latest_frame(db: Reader, until: float) -> float | None:
     """When the latest frame before a time was taken: of those with a role, else of any."""
     for where in ("role <> ''", "1"):

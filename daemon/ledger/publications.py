@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from daemon.ledger import guarding, jobs, marks, measures, world
+from daemon.ledger.held import is_held
 from daemon.ledger.products import as_superseded, forget, remake
 from daemon.ledger.store import Reader, Tx
 from daemon.ledger.wishes import want_nothing
@@ -60,7 +61,7 @@ def intend(tx: Tx, job_id: int, attempt: int, result: Mapping[str, Any]) -> Publ
         sha256=str(result["sha256"]),
         version=(count["n"] if count else 0) + 1,
         old=old,
-        result={key: result.get(key) for key in ("quality", "notes", "seconds", "peak_mb")},
+        result={key: result.get(key) for key in ("quality", "notes", "seconds", "peak_mb", "processor")},
     )
     return _intent(tx, plan)
 
@@ -196,8 +197,11 @@ def _holders(tx: Tx, name: str, night: str) -> list[Any]:
     )
 
 
-def commit(tx: Tx, plan: PublishPlan, policy: Policy = DEFAULT_POLICY) -> None:
-    """The job is done: product, calibration and everything that follows from it, in one transaction."""
+def commit(tx: Tx, plan: PublishPlan, policy: Policy = DEFAULT_POLICY, *, judge: bool = True) -> None:
+    """The job is done: product, calibration and everything that follows from it, in one transaction.
+
+    judge : False for a master of before, whose verdict is among the decisions if there was one
+    """
     job = tx.one("SELECT * FROM job WHERE id = ?", plan.job)
     assert job is not None
     if plan.withdrawn:
@@ -206,7 +210,10 @@ def commit(tx: Tx, plan: PublishPlan, policy: Policy = DEFAULT_POLICY) -> None:
     if not plan.restored:
         _end_attempt(tx, plan, job)
     made = _made(tx, plan, job)
-    held = guarding.judged(tx, job, plan.result.get("quality") or {}, plan.name) if made else ""
+    quality = plan.result.get("quality") or {}
+    held = ""
+    if made:
+        held = guarding.judged(tx, job, quality, plan.name) if judge else is_held(tx, job["key"])
     if held:  # a product like any other, but for others there is none
         made = None
     # Only what is replaced by another of its kind may stay in products that were made with it.
@@ -236,6 +243,7 @@ def commit(tx: Tx, plan: PublishPlan, policy: Policy = DEFAULT_POLICY) -> None:
         product=plan.final,
         seconds=plan.result.get("seconds"),
         notes=list(plan.result.get("notes") or []),
+        processor=plan.result.get("processor") or "",
     )
 
 

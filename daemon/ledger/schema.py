@@ -302,11 +302,11 @@ def models(db: pw.Database) -> SimpleNamespace:
         job = pw.IntegerField(null=True, index=True)
         fields = pw.TextField()
 
-    # When the daemon was there, at hand among all that has happened.
-    Event.add_index(
-        pw.SQL("""CREATE INDEX IF NOT EXISTS event_of_daemon ON event (at)
-            WHERE event IN ('daemon_started', 'daemon_stopped')""")
-    )
+    # When the daemon was there, and what it told of needs: at hand among all that has happened.
+    seldom = {"daemon": "IN ('daemon_started', 'daemon_stopped')", "need": "= 'calibration_need'"}
+    for name, these in seldom.items():
+        index = f"CREATE INDEX IF NOT EXISTS event_of_{name} ON event (at) WHERE event {these}"
+        Event.add_index(pw.SQL(index))
 
     class Meta_(Base):
         name = pw.TextField(primary_key=True)

@@ -24,6 +24,7 @@ from daemon.model.names import canonical_name
 from daemon.model.plain import clean, is_path
 from pipeline.errors import NiridError
 from pipeline.headers.values import ascii_name
+from pipeline.names import bare, base_of
 from pipeline.params import suggest
 
 Ask = Callable[..., list[sqlite3.Row]]  # ask(sql, *values)
@@ -107,7 +108,7 @@ def _by_path(ask: Ask, word: str) -> list[Target]:
 
 def _by_name(ask: Ask, word: str) -> list[Target]:
     base = os.path.basename(word)
-    stem = ascii_name(base.removesuffix(".fits").removesuffix(".png"))
+    stem = ascii_name(bare(base).removesuffix(".png"))
     current = _products(ask, "name = ? AND current", stem)
     if made := current or _products(ask, "name = ?", stem)[-1:]:
         return made
@@ -202,8 +203,8 @@ def _looks_are_kept(ask: Ask) -> bool:
 
 
 def _nearest(ask: Ask, word: str) -> str:
-    base = os.path.basename(word).removesuffix(".fits")
-    names = [r["name"].removesuffix(".fits") for r in ask("SELECT DISTINCT name FROM content LIMIT 20000")]
+    base = base_of(word)
+    names = [bare(r["name"]) for r in ask("SELECT DISTINCT name FROM content LIMIT 20000")]
     names += [r["name"] for r in ask("SELECT DISTINCT name FROM product LIMIT 20000")]
     if _looks_are_kept(ask):
         names += [r["name"] for r in ask("SELECT DISTINCT name FROM look LIMIT 20000")]

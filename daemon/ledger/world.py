@@ -20,6 +20,7 @@ from daemon.plan import grouping
 from pipeline import association, levels
 from pipeline.association import CalibrationKey, CalKind, Candidate
 from pipeline.headers.descriptors import Descriptors
+from pipeline.headers.times import same_exposure
 
 
 @dataclass(frozen=True)
@@ -175,9 +176,9 @@ class LedgerWorld:
             first - reach,
             group.id,
         )
-        exposure = group.members[0].descriptors.exposure_time or 0.0
+        exposure = group.members[0].descriptors.exposure_time
         members = [m for row in rows for m in self.members(row["id"])]
-        return [m for m in members if abs((m.descriptors.exposure_time or 0.0) - exposure) <= 0.01 + 1e-9]
+        return [m for m in members if same_exposure(m.descriptors.exposure_time, exposure)]
 
     def parameters(self, recipe: str, descriptors: Descriptors) -> Mapping[str, Any]:
         return self.overrides(recipe, descriptors.to_json())

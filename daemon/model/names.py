@@ -12,7 +12,6 @@ from pipeline import names
 from pipeline.headers.values import ascii_name
 
 GEMINI_NAME = re.compile(r"[NS](\d{8})S\d{4,}")
-_COMPRESSED = re.compile(r"\.(gz|bz2|fz)$", re.IGNORECASE)
 
 
 def night_of(name: str, ut: datetime) -> str:
@@ -23,13 +22,12 @@ def night_of(name: str, ut: datetime) -> str:
 
 def stem_of(name: str) -> str:
     """What products are named after, of a frame's name: safe in a path, whatever the name is."""
-    return re.sub(r"[^A-Za-z0-9_.+-]", "_", name.removesuffix(".fits")).lstrip(".")[:48] or "frame"
+    return re.sub(r"[^A-Za-z0-9_.+-]", "_", names.bare(name)).lstrip(".")[:48] or "frame"
 
 
 def canonical_name(file_name: str) -> str:
     """A file's name as raw NIRI frames have it: printable, without compression suffix, ending in .fits."""
-    plain = _COMPRESSED.sub("", ascii_name(file_name))
-    return (plain[:-5] if plain.lower().endswith(".fits") else plain) + ".fits"
+    return names.bare(ascii_name(file_name)) + ".fits"
 
 
 def name_order(name: str) -> tuple[int, str]:

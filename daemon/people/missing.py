@@ -1,7 +1,7 @@
 """Which calibrations a night still needs, as people ask it, and as the daemon watches it.
 
 answer(db, rules, night, now)   # what `nirid missing` shows
-Watch(ledger, rules, log).look() # in the daemon: each change of a need is one event
+Watch(ledger, rules, clock).look(touched=True) # in the daemon: each change of a need is one event
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from daemon.judgement.missing import missing
 from daemon.judgement.needs import OPEN, Need
 from daemon.ledger import needs as ledger_needs
 from daemon.ledger.night import latest_frame
-from daemon.ledger.store import Ledger, Log, Reader
+from daemon.ledger.store import Ledger, Reader
 from daemon.model.rules import TriggerRule
 from pipeline.association import CalKind
 from pipeline.headers.descriptors import Descriptors
@@ -29,6 +29,7 @@ AHEAD = 86400.0  # s: a frame of later than tomorrow has a wrong clock
 AGAIN = 60.0  # s between looks when nothing comes: time itself changes what is missing
 
 Rules = Mapping[str, TriggerRule]
+Fields = Mapping[str, Any]  # of an event
 
 
 @cache
@@ -95,22 +96,21 @@ def answer(
 class Watch:
     """Tells each change of what tonight needs as an event `calibration_need`, once.
 
-    Only the night that goes on is watched, so that an archive which is taken in says nothing. What it has
-    told is in memory: after a start each open need is told again, so that a log has them from there on.
+    Only the night that goes on is watched, so that an archive which is taken in says nothing. What was told
+    is in the ledger: a start tells what has changed since, and nothing again.
     clock : seconds since the epoch
     """
 
     ledger: Ledger
     rules: Rules
-    log: Log
     clock: Callable[[], float]
     breakpoints: Sequence[Breakpoint] = ()
-    _night: str = ""
-    _told: dict[str, Need] = field(default_factory=dict)
+    _night: str | None = None  # None until the ledger was asked what it has told
+    _told: Mapping[str, Fields] = field(default_factory=dict)
     _looked: float = float("-inf")
 
     def look(self, *, touched: bool) -> None:
-        """Ask again when something has come, and else once a minute."""
+        """Ask again when something has come, and else once a minute. Raises LedgerBusy."""
         seconds = self.clock()
         now = datetime.fromtimestamp(seconds, UTC)
         night = f"{now:%Y%m%d}"
@@ -118,35 +118,46 @@ class Watch:
             return
         self._looked = seconds
         with self.ledger.read() as db:
-            if self._night and night != self._night:
-                self._tell(needs_of(db, self.rules, self._night, now, self.breakpoints), self._night)
-                self._told = {}  # the day is finished: what is missing now stays so
-            self._night = night
-            self._tell(needs_of(db, self.rules, night, now, self.breakpoints), night)
+            if self._night is None:
+                self._night, self._told = ledger_needs.told(db)
+            before = (
+                needs_of(db, self.rules, self._night, now, self.breakpoints)
+                if self._night not in ("", night)
+                else None
+            )
+            needs = needs_of(db, self.rules, night, now, self.breakpoints)
+        if before is not None:
+            self._tell(before, self._night)
+            self._told = {}  # the day is finished: what is missing now stays so
+        self._night = night
+        self._tell(needs, night)
 
-    def _tell(self, needs: list[Need], night: str) -> None:
-        new = {need.key: need for need in needs if need.state != "not needed"}
+    def _tell(self, needs: Sequence[Need], night: str) -> None:
+        new = {need.key: _fields(need, night) for need in needs if need.state != "not needed"}
+        changed: list[Fields] = []
         for key, need in new.items():
             before = self._told.get(key)
-            if before is None and need.state not in OPEN:
+            if before is None and need["state"] not in OPEN:
                 continue  # nothing was missing
-            if before is None or (before.state, before.warnings) != (need.state, need.warnings):
-                self._event(night, need, need.state, before)
+            if before is None or any(before[name] != need[name] for name in ("state", "warnings")):
+                changed.append({**need, "before": before["state"] if before else ""})
         for key, before in self._told.items():
-            if key not in new and before.state in OPEN:
-                self._event(night, before, "not wanted any more", before)
+            if key not in new and before["state"] in OPEN:
+                changed.append({**before, "state": ledger_needs.GONE, "before": before["state"]})
+        if changed:
+            self.ledger.write(lambda tx: ledger_needs.tell(tx, changed))
         self._told = new
 
-    def _event(self, night: str, need: Need, state: str, before: Need | None) -> None:
-        self.log(
-            "calibration_need",
-            night=night,
-            what=need.what,
-            state=state,
-            before=before.state if before else "",
-            frames=need.frames,
-            programs=[user.program for user in need.users],
-            have=need.have,
-            how=need.how,
-            warnings=list(need.warnings),
-        )
+
+def _fields(need: Need, night: str) -> Fields:
+    return {
+        "night": night,
+        "key": need.key,
+        "what": need.what,
+        "state": need.state,
+        "frames": need.frames,
+        "programs": [user.program for user in need.users],
+        "have": need.have,
+        "how": need.how,
+        "warnings": list(need.warnings),
+    }

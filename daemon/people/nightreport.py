@@ -95,6 +95,8 @@ def _row(db: Reader, group: NightGroup, requests: Sequence[ConditionsRequest]) -
     judged = verdicts.of_group(db, group.group, requests)
     quality = made.quality if made else {}
     row["depth"] = {name: quality[card] for name, card in _DEPTH.items() if card in quality}
+    if deep := (quality.get("measures") or {}).get("depth"):
+        row["depth"] |= {"depth": deep[0], "depth_error": deep[1]}
     return row | {name: judged.get(name) for name in ("verdicts", "not_met_since", "light_lost", "suggested")}
 
 
@@ -183,6 +185,7 @@ def _sequence(row: Mapping[str, Any]) -> Iterator[str]:
 def _depth(depth: Mapping[str, Any]) -> str:
     told = [f'seeing {depth["seeing"]:.2f}"'] if "seeing" in depth else []
     told += [f"zero point {depth['zero_point']:.2f}"] if "zero_point" in depth else []
+    told += [f"depth {depth['depth']:.2f} ± {depth['depth_error']:.2f} mag"] if "depth" in depth else []
     return f"  {', '.join(told)}" if told else ""
 
 

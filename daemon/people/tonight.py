@@ -53,6 +53,19 @@ def sequences(db: Reader, night: str | None, now: float) -> tuple[str, list[Row]
     return named, sorted(made, key=lambda row: not row["role"])
 
 
+def objects(db: Reader, night: str | None, now: float) -> tuple[str, list[int]]:
+    """(night, its groups of science and standards in order of time), as `sequences` has them, for less."""
+    low, high = _span(db, night, now)
+    rows = [
+        (night_of(name, datetime.fromtimestamp(ut, UTC)), group)
+        for group, name, ut in ledger_night.of_objects(db, low, high)
+    ]
+    if night is None and not rows:
+        return sequences(db, None, now)[0], []
+    named = night or max(of_night for of_night, _ in rows)
+    return named, [group for of_night, group in rows if night is None or of_night == night]
+
+
 def _span(db: Reader, night: str | None, now: float) -> tuple[float, float]:
     if night is not None:
         begin = datetime.strptime(f"{night}+0000", "%Y%m%d%z").timestamp()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,9 +17,11 @@ from daemon.judgement import nights
 from daemon.judgement.nights import Judged, Request
 from daemon.ledger import measures as ledger_measures
 from daemon.ledger.answers import current_product
+from daemon.ledger.measures import FrameRow
 from daemon.ledger.store import Reader
 from daemon.people import tonight
 from pipeline.conditions import Asked, Verdict
+from pipeline.headers.descriptors import Descriptors
 
 Answer = dict[str, Any]
 
@@ -29,9 +30,9 @@ _NIGHTS = re.compile(r", percentile \d+ of 2004 to 2024")  # no room for it in a
 
 def answer(db: Reader, night: str | None, requests: Sequence[ConditionsRequest], now: float) -> Answer:
     """Plain data: the night, and a row for each of its sequences of objects. now : seconds since the epoch"""
-    named, rows = tonight.sequences(db, night, now)
-    groups = [row for row in rows if row["role"] in ("science", "standard")]
-    return {"night": named, "sequences": [of_group(db, row["group"], requests) for row in groups]}
+    named, groups = tonight.objects(db, night, now)
+    found = ledger_measures.of_groups(db, groups, nights.USED)
+    return {"night": named, "sequences": [_row(db, group, found.get(group), requests) for group in groups]}
 
 
 def of_group(
@@ -39,16 +40,27 @@ def of_group(
 ) -> Answer:
     """The verdicts on one sequence: {"IQ": {...}, "CC": ..., "suggested": ...}; frames : with each
     frame's."""
-    judged = [Judged(*row) for row in ledger_measures.frames_of_group(db, group)]
-    if not judged:
-        empty = {"not_met_since": None, "light_lost": None, "suggested": ""}
+    found = ledger_measures.of_groups(db, [group], nights.USED)
+    return _row(db, group, found.get(group), requests, frames=frames)
+
+
+def _row(
+    db: Reader,
+    group: int,
+    found: tuple[Descriptors, Sequence[FrameRow]] | None,
+    requests: Sequence[ConditionsRequest],
+    *,
+    frames: bool = False,
+) -> Answer:
+    if found is None:
+        empty: Answer = {"not_met_since": None, "light_lost": None, "suggested": "", "states": {}}
         return {"group": group, "frames": 0, "verdicts": {}, **empty}
-    facts = judged[-1].facts
+    facts = found[0]
+    judged = [Judged(f.name, f.at, facts, f.measures, f.airmass, f.natural) for f in found[1]]
     asked = nights.request_of(facts, configured(requests, facts.program_id))
     product = current_product(db, group)
     of_it = ledger_measures.of(db, "product", product.id) if product else None
-    verdicts = nights.of_sequence(judged, asked, of_it)
-    spell, lost = nights.since_when(judged, asked), nights.light_lost(judged)
+    course, lost = nights.course(judged, asked, of_it), nights.light_lost(judged)
     made: Answer = {
         "group": group,
         "program": facts.program_id or "",
@@ -58,15 +70,16 @@ def of_group(
         "last": judged[-1].name,
         "frames": len(judged),
         "measured": sum(bool(frame.measures) for frame in judged),
-        "verdicts": {name: asdict(verdict) for name, verdict in verdicts.items()},
-        "not_met_since": _iso(spell.begin) if spell else None,
+        "verdicts": {name: dict(vars(verdict)) for name, verdict in course.verdicts.items()},
+        "states": dict(course.states),
+        "not_met_since": _iso(course.spell.begin) if course.spell else None,
         "light_lost": None if lost is None else {"magnitudes": round(lost[0], 2), "since": _iso(lost[1])},
-        "suggested": suggested(verdicts, facts.qa_state),
+        "suggested": suggested(course.verdicts, facts.qa_state),
     }
     if frames:
         made["each"] = [
             {"name": f.name, "taken": _iso(f.at)}
-            | {name: asdict(verdict) for name, verdict in nights.of_frame(f, asked).items()}
+            | {name: dict(vars(verdict)) for name, verdict in nights.of_frame(f, asked).items()}
             for f in judged
         ]
     return made
@@ -84,14 +97,20 @@ def latest(db: Reader, rows: Sequence[Mapping[str, Any]], requests: Sequence[Con
 
 def in_words(db: Reader, explained: Mapping[str, Any], requests: Sequence[ConditionsRequest]) -> list[str]:
     """The verdicts on the sequence that `explain` has answered about, a line each; none of calibrations."""
+    group = sequence_of(explained)
+    return [] if group is None else lines(of_group(db, group, requests))
+
+
+def sequence_of(explained: Mapping[str, Any]) -> int | None:
+    """The group of science that `explain` has answered about; None of calibrations."""
     group = explained.get("group")
     if explained["kind"] == "group":
         group = explained
     elif explained["kind"] == "file":
         group = next(iter(explained["groups"]), None)
     if not isinstance(group, Mapping) or not str(group.get("rule", "")).startswith(("science", "reduce")):
-        return []
-    return lines(of_group(db, group["group"], requests))
+        return None
+    return int(group["group"])
 
 
 def configured(requests: Sequence[ConditionsRequest], program: str | None) -> Request | None:
@@ -120,6 +139,8 @@ def lines(row: Mapping[str, Any]) -> list[str]:
         words = verdict["words"]
         if name == "IQ" and row["not_met_since"] and verdict["state"] == "not met":
             words = words.replace("not met", f"not met since {row['not_met_since'][11:16]} UT", 1)
+        if name == "IQ" and verdict["limit"] is not None:
+            words = _with_count(words, row["states"], verdict["state"])
         if name == "WV" and verdict["state"] == "not asked":
             continue
         if verdict["value"] is None and not verdict["asked"] and name != "IQ":
@@ -130,6 +151,12 @@ def lines(row: Mapping[str, Any]) -> list[str]:
     if row["suggested"]:
         said.append(f"suggested: {row['suggested']}")
     return said
+
+
+def _with_count(words: str, states: Mapping[str, int], state: str) -> str:
+    """In how many frames it is so, of those that tell: "(...; 6 of 9 frames)"."""
+    told = sum(states.get(one, 0) for one in ("met", "borderline", "not met"))
+    return f"{words[:-1]}; {states.get(state, 0)} of {told} frames)" if told > 1 else words
 
 
 def _iso(at: float) -> str:

@@ -11,38 +11,10 @@ from collections.abc import Mapping, Sequence
 
 from daemon.model.groups import Point, Setting
 from daemon.model.rules import TriggerRule
-from pipeline import association
-from pipeline.headers import standards
+from pipeline import niri
 from pipeline.headers.descriptors import Descriptors
-
-EXPOSURE_TOLERANCE = 0.01  # seconds; against the first frame of the group
-_NO_RECIPE = frozenset({"TWILIGHT", "ACQUISITION", "SPECT", "ARC"})
-_NO_RECIPE_CLASSES = frozenset({"acq", "acqCal", "dayCal"})
-
-
-def role_of(tags: frozenset[str], descriptors: Descriptors) -> tuple[str, str]:
-    """("standard" | "science" | "", why) for a raw frame; there is no STANDARD tag, it is a role.
-
-    A programme's own calibration that is in no list is reduced like a standard, without a zero point.
-    """
-    kind, name = descriptors.observation_class, descriptors.object or ""
-    if descriptors.observation_type != "OBJECT" or "IMAGE" not in tags:
-        return "", f"{descriptors.observation_type or 'no OBSTYPE'} is not an imaging OBJECT frame"
-    if found := tags & _NO_RECIPE:
-        return "", f"no recipe for {', '.join(sorted(found))}"
-    if kind in _NO_RECIPE_CLASSES:
-        return "", f"no recipe for class {kind}"
-    if "focus" in name.lower():
-        return "", f"no recipe for a focus frame ({name})"
-    if kind == "partnerCal":
-        return "standard", "class partnerCal"
-    if star := standards.find(name):
-        return "standard", f"{name} is in the list of standards as {star.name}"
-    if kind == "progCal":
-        return "standard", "class progCal: calibration imaging"
-    if kind in (None, "science"):
-        return "science", f"class {kind}" if kind else "no class"
-    return "", f"no recipe for class {kind}"
+from pipeline.headers.roles import role_of
+from pipeline.headers.times import same_exposure
 
 
 def admits(rule: TriggerRule, tags: frozenset[str], descriptors: Descriptors) -> bool:
@@ -53,7 +25,7 @@ def admits(rule: TriggerRule, tags: frozenset[str], descriptors: Descriptors) ->
         return False
     if rule.role and role_of(tags, descriptors)[0] != rule.role:
         return False
-    if rule.thermal and not association.is_thermal(descriptors.filter_name):
+    if rule.thermal and not niri.is_thermal(descriptors.filter_name):
         return False
     return any(ingredient.takes(tags, descriptors) for ingredient in rule.ingredients)
 
@@ -125,10 +97,6 @@ def partition_by_lamp(points: Mapping[str, Sequence[Point]], max_gap: float) -> 
                 served |= ids
     rest = [point for point in off if point.frame_id not in served]
     return done + [(base, sequence) for sequence in partition(rest, max_gap)]
-
-
-def same_exposure(first: float, other: float) -> bool:
-    return abs(first - other) <= EXPOSURE_TOLERANCE + 1e-9
 
 
 def pointings(frames: Sequence[Descriptors], arcsec: float) -> int:

@@ -58,7 +58,7 @@ def adopt(
     version = _version(tx, found, group)
     result = {"quality": found.quality, "notes": found.notes}
     plan = PublishPlan(job, 1, found.name, found.night, "", str(path), found.sha256, version, (), result)
-    publications.commit(tx, plan, setting.policy)
+    publications.commit(tx, plan, setting.policy, judge=False)
     if not current:
         adoption.use_no_longer(tx, job)
         tx.cals.remove_ident(found.key, "replaced by a later version", now=tx.now)
@@ -86,7 +86,7 @@ def _moved(tx: Tx, found: ProductOnDisk, setting: Setting) -> bool:
         tx.now = found.written
         final, version = str(found.path), known.version
         plan = PublishPlan(known.job, 1, found.name, found.night, "", final, found.sha256, version, (), {})
-        publications.commit(tx, replace(plan, restored=known.number), setting.policy)
+        publications.commit(tx, replace(plan, restored=known.number), setting.policy, judge=False)
         _say_adopted(tx, known.job, found)
         return True
     adoption.lies_at(tx, known.number, str(found.path))

@@ -23,6 +23,7 @@ from typing import Any, Literal
 from daemon import filesystems, instance, limits
 from daemon.arrivals.sweep import is_passed_over
 from daemon.config.options import Config
+from daemon.engine import software
 from daemon.engine.deaths import Memory
 from daemon.instance import CannotLock
 from daemon.ledger import cells
@@ -50,7 +51,8 @@ class Finding:
 def examine(config: Config) -> list[Finding]:
     """Every probe; one that fails in an unforeseen way is a finding too."""
     found: list[Finding] = []
-    for probe in (_drop, _folders, _space, _database, _sqlite, _clock, _limits, _workers, _engine, _instance):
+    machine = (_clock, _limits, _processor, _workers, _engine, _instance)
+    for probe in (_drop, _folders, _space, _database, _sqlite, *machine):
         try:
             found += probe(config)
         except Exception as error:
@@ -280,6 +282,12 @@ def _adjtimex() -> int:
     return -1
 
 
+def _processor(config: Config) -> Iterator[Finding]:
+    """What the bits of a product depend on, for comparison with another machine."""
+    yield Finding("software", "ok", software.in_words())
+    yield Finding("processor features", "ok", software.processor())
+
+
 def _workers(config: Config) -> Iterator[Finding]:
     if config.engine.kind == "local":
         yield Finding("workers", *trial.start_one(config))
@@ -302,7 +310,7 @@ def _engine(config: Config) -> Iterator[Finding]:
     engine = config.engine
     if engine.kind == "local":
         return
-    from daemon.engine import dask, link, remote
+    from daemon.engine import dask, link
     from daemon.engine.limits import Limits
 
     check = f"Dask scheduler {engine.scheduler}"
@@ -313,8 +321,7 @@ def _engine(config: Config) -> Iterator[Finding]:
         yield Finding(check, "wrong", f"cannot be used: {link.words(error)}")
         return
     bad = {worker: answer["problem"] for worker, answer in said.items() if answer["problem"]}
-    mine = ", ".join(f"{name} {version}" for name, version in remote.versions().items())
-    text = f"{len(said) - len(bad)} of {len(said)} workers can be used ({mine})"
+    text = f"{len(said) - len(bad)} of {len(said)} workers can be used ({software.in_words()})"
     yield Finding(check, "ok" if len(bad) < len(said) else "wrong", text)
     for worker, problem in bad.items():
         yield Finding(f"Dask worker {worker}", "wrong", f"is not used: {problem}")

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from daemon.engine.software import CARDS
 from daemon.model.jobs import QUALITY, REMOVE_FIRST
 from daemon.model.names import SUPERSEDED, version_of
 from pipeline.association import CalKind
@@ -23,6 +24,8 @@ class ProductOnDisk:
 
     key, group : JOBKEY and GROUPID; input_key : of all inputs, by pixels and facts
     inputs : (name, SHA-256 as delivered), in order; calibrations : (name, SHA-256, role)
+    by_path : the same of masks that were named by path among the parameters
+    made_with : {name: version} of what made it, as far as it says so
     parameters : those that were not the recipe's own
     written : seconds since the epoch; ut : of its latest input
     superseded : it lies among those that were replaced
@@ -41,6 +44,8 @@ class ProductOnDisk:
     preset: str
     inputs: tuple[tuple[str, str], ...]
     calibrations: tuple[tuple[str, str, str], ...]
+    by_path: tuple[tuple[str, str, str], ...]
+    made_with: Mapping[str, str]
     parameters: Mapping[str, Any]
     notes: tuple[str, ...]
     quality: Mapping[str, Any]
@@ -50,19 +55,23 @@ class ProductOnDisk:
     ut: float
 
 
-def read(path: Path, products: Path) -> ProductOnDisk:
-    """Raises DamagedFile when it is not whole, or does not say which job made it; OSError."""
+def read(path: Path, products: Path, *, whole: bool = True) -> ProductOnDisk:
+    """Raises DamagedFile when it is not whole, or does not say which job made it; OSError.
+
+    whole : False to read also what does not hold to its checksums; then `sha256` is ""
+    """
     try:
-        return _read(path, products)
+        return _read(path, products, whole)
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
         raise DamagedFile(f"{path}: what it says of itself makes no sense: {error}") from error
 
 
-def _read(path: Path, products: Path) -> ProductOnDisk:
-    from pipeline.files.read import read_members, read_notes, read_provenance
+def _read(path: Path, products: Path, whole: bool) -> ProductOnDisk:
+    from pipeline.files.read import read_measures, read_members, read_notes, read_provenance
+    from pipeline.files.structure import read_structure
     from pipeline.files.write import verify_product
 
-    facts = verify_product(path)
+    facts = verify_product(path) if whole else read_structure(path)
     cards = facts.phu
     missing = [k for k in ("JOBKEY", "GROUPID", "RECIPE", "VERSION", "PRESET") if not cards.get(k)]
     if missing:
@@ -88,15 +97,26 @@ def _read(path: Path, products: Path) -> ProductOnDisk:
         preset=preset,
         inputs=tuple((name, sha) for name, sha, role in provenance if role == "input"),
         calibrations=tuple(row for row in provenance if row[2] in set(CalKind)),
+        by_path=tuple(row for row in provenance if row[2] != "input" and row[2] not in set(CalKind)),
+        made_with=_made_with(cards, history),
         parameters=_chosen(recipe, preset, history),
         notes=read_notes(path) or tuple(_notes(path)),
         quality={name: merged[name] for name in QUALITY if name in merged}
-        | ({"frames": rows} if (rows := read_members(path)) else {}),
+        | ({"frames": rows} if (rows := read_members(path)) else {})
+        | ({"measures": figures} if (figures := read_measures(path)) else {}),
         descriptors=describe(merged, filename=path.name),
         time_stamp=stamp,
         written=path.stat().st_mtime,
         ut=_seconds(stamp),
     )
+
+
+def _made_with(
+    cards: Mapping[str, Any], history: Sequence[tuple[str, Mapping[str, Any], str]]
+) -> dict[str, str]:
+    found = {name: str(cards[card]) for name, card in CARDS.items() if card in cards}
+    releases = list(dict.fromkeys(version for _, _, version in history if version))
+    return {"nirid": " ".join(word.removeprefix("nirid ") for word in releases)} | found
 
 
 def _chosen(

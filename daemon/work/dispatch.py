@@ -178,9 +178,10 @@ class Dispatcher:
 
     def _looked(self, looks: Looks, outcome: Outcome) -> None:
         """A look has ended, and the job that has taken it over, if any."""
-        ledger_looks.ended(self.ledger, outcome, looks.job_of(outcome.job_id))
-        if (of_job := looks.ended(outcome)) is not None:
-            self._ended.append(of_job)  # the look has ended even when this cannot be recorded now
+        job, came = looks.job_of(outcome.job_id), looks.ended(outcome)
+        if came.of_job is not None:
+            self._ended.append(came.of_job)
+        ledger_looks.ended(self.ledger, outcome, job, shown=came.shown, error=came.error)
 
     def _of_the_machine(self, outcome: Outcome) -> None:
         """A full disk: start nothing until there is room. Memory, time: one job at a time for a while."""

@@ -1,4 +1,4 @@
-"""The figures of a master, of the frames that its stack is about to be made of; of a mask, of itself."""
+"""The figures of a master, of the frames that its stack is about to be made of."""
 
 from __future__ import annotations
 
@@ -31,15 +31,22 @@ def of_step(step: str, frames: Frames) -> Measures:
     return how[step](frames) if step in how else {}
 
 
-def of_mask(mask: Frame, before: str) -> Measures:
-    """The same of a bad-pixel mask, in `dq`. before : path of one of another night; "" where there is none"""
+def of_mask(mask: Frame) -> Measures:
+    """The same of a bad-pixel mask that is made."""
     from pipeline.algorithms import masterfigures
 
-    other = None
-    if before:
-        with contextlib.suppress(OSError, DamagedFile, RefusedFile):
-            other = read_frame(Path(before)).dq
-    return _plain(masterfigures.of_mask(mask.dq, other), {})
+    return _plain(masterfigures.of_mask(mask.dq), _UNITS)
+
+
+def against(mask: Frame, before: str) -> Measures:
+    """What a mask has that another had not; {} without one. before : its path, "" where there is none"""
+    from pipeline.algorithms import masterfigures
+
+    if not before:
+        return {}
+    with contextlib.suppress(OSError, DamagedFile, RefusedFile):
+        return _plain(masterfigures.against(mask.dq, read_frame(Path(before)).dq), _UNITS)
+    return {}
 
 
 def _darks(frames: Frames) -> Measures:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from daemon.ledger import looks as ledger_looks
 from daemon.ledger.jobs import Claim
-from daemon.ledger.store import Ledger, Log
+from daemon.ledger.store import Ledger
 from daemon.model.groups import Group, Member, Setting, World
 from daemon.model.jobs import FIRST_LOOK_NUMBER, SHOWN, JobSpec, Look, Outcome, Ticket
 from daemon.model.names import FIRST, QUICKLOOK, RUNNING, look_staging_path, night_of, paths, stem_of
@@ -31,6 +31,19 @@ PAUSE = 0.3  # s without a new frame before a stack is begun: several may be lan
 MOST_WAITING = 8  # first looks that may wait; older ones are dropped, as observers want the newest
 
 
+@dataclass(frozen=True)
+class Ended:
+    """What came of a look that has ended.
+
+    shown : it is in its place; error : why it is not, "" of one that was stopped
+    of_job : the outcome of the job that has taken it over, where one has
+    """
+
+    shown: bool = False
+    error: str = ""
+    of_job: Outcome | None = None
+
+
 @dataclass
 class Looks:
     """What is wanted, under way and made. All methods are called by the main_loop.
@@ -40,7 +53,6 @@ class Looks:
 
     products: Path
     setting: Setting
-    log: Log
     first: bool = True
     running: bool = True
     clock: Callable[[], float] = time.monotonic
@@ -140,38 +152,43 @@ class Looks:
         stack = self._begun.get(number)
         return stack.job if stack else None
 
-    def ended(self, outcome: Outcome) -> Outcome | None:
-        """How one ended; the outcome of the job that has taken it over, where there is one."""
+    def ended(self, outcome: Outcome) -> Ended:
+        """What came of one that has ended."""
         if (stack := self._begun.pop(outcome.job_id, None)) is not None:
             return self._stack_ended(stack, outcome)
         look = self._first_begun.pop(outcome.job_id)
-        if outcome.ending == "done":
-            self._show(look, outcome)
-        elif outcome.ending != "stopped":
-            self._failed(look, outcome.error)
+        came = self._came(look, outcome)
         discard(look)
-        return None
+        return came
 
-    def _stack_ended(self, stack: RunningStack, outcome: Outcome) -> Outcome | None:
+    def _stack_ended(self, stack: RunningStack, outcome: Outcome) -> Ended:
         look = stack.look
         if stack.job is not None:
-            return stack.ended(outcome)
+            return Ended(of_job=stack.ended(outcome))
+        came = self._came(look, outcome)
         if outcome.ending == "done":
-            self._show(look, outcome)
             stack.ended(outcome)
             self._forget_made(look.group)
             self._made[look.group] = stack
-            return None
+            return came
         discard(look)
         if outcome.ending != "stopped":
             self._given_up[look.group] = look.spec.key
-            self._failed(look, outcome.error)
         elif look.group in self._seen:  # it was stopped for something more urgent: it waits again
             self._stacks.setdefault(look.group, (look.spec, self.clock()))
-        return None
+        return came
 
-    def _failed(self, look: Look, error: str) -> None:
-        self.log("look_failed", kind=look.kind, group=look.group, name=look.name, error=error)
+    def _came(self, look: Look, outcome: Outcome) -> Ended:
+        """Puts one in its place, if it was made."""
+        if outcome.ending == "stopped":
+            return Ended()
+        if outcome.ending != "done":
+            return Ended(error=outcome.error or outcome.ending)
+        try:
+            self._put_in_place(look)
+        except OSError as error:
+            return Ended(error=str(error))
+        return Ended(shown=True)
 
     def _forget_made(self, group: int) -> None:
         if before := self._made.pop(group, None):
@@ -183,13 +200,7 @@ class Looks:
 
     # -- what is there to see -----------------------------------------------------------------
 
-    def _show(self, look: Look, outcome: Outcome) -> None:
-        try:
-            self._put_in_place(look, outcome)
-        except OSError as error:
-            self._failed(look, str(error))
-
-    def _put_in_place(self, look: Look, outcome: Outcome) -> None:
+    def _put_in_place(self, look: Look) -> None:
         path = self.path_of(look)
         make_folder(path.parent)
         shown = Path(f"{look.spec.staging}{SHOWN}")
@@ -198,15 +209,6 @@ class Looks:
             _put(source, path.with_suffix(suffix))
         if look.kind == RUNNING:  # the name goes by the first frame used, which may be another one now
             self._clear(((i.name, datetime.fromisoformat(i.ut)) for i in look.spec.inputs), (RUNNING,), path)
-        self.log(
-            "look_made",
-            job=look.number,
-            kind=look.kind,
-            group=look.group,
-            product=str(path),
-            frames=len(look.spec.inputs),
-            seconds=outcome.seconds,
-        )
 
     def published(self, ledger: Ledger, job: int) -> None:
         """The product of a job is there, and shows more than the looks at its frames.

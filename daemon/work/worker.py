@@ -18,6 +18,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,10 @@ from typing import Any
 import numpy as np
 
 from daemon import logs
+from daemon.engine import software
 from daemon.model.jobs import QUALITY, SHOWN, JobSpec, Ticket, input_key
-from daemon.work import mastermeasures
+from daemon.work import depthmeasures, mastermeasures
+from daemon.work.mastermeasures import Measures
 from pipeline import levels, produce
 from pipeline.association import CalKind
 from pipeline.errors import StopRequested
@@ -37,7 +40,7 @@ from pipeline.files.scratch import planes_on_disk
 from pipeline.files.structure import hash_file, read_structure
 from pipeline.frame import Frame, Frames, Keep, in_memory
 from pipeline.parallel import run_all, threads
-from pipeline.primitive import run_recipe
+from pipeline.primitive import Product, Recipe, run_recipe
 from pipeline.produce import Source
 from pipeline.quickcards import quick_cards
 from pipeline.recipes import RECIPES
@@ -93,10 +96,11 @@ def run(job: Mapping[str, Any], should_stop: Callable[[], bool]) -> dict[str, An
     """Make one product and say what it is.
 
     job : a JobSpec as JSON, and `job_id`, the engine's number of it, for the logs; `cache`, a folder on a
-        disk of this machine, for the planes of large groups; `threads`, how many may work on it
+        disk of this machine, for the planes of large groups; `threads`, how many may work on it;
+        `places`, {path in the parameters: where these bytes lie now}, for a product that is made again
     Answers with fits and png (the staged paths), sha256, name, descriptors, tags, quality, notes, steps,
-    seconds. Raises ReductionError when these data cannot be reduced so, StopRequested when asked to
-    stop, OSError when a file cannot be read or written now. Nothing stays behind then.
+    processor, seconds. Raises ReductionError when these data cannot be reduced so, StopRequested when asked
+    to stop, OSError when a file cannot be read or written now. Nothing stays behind then.
     """
     spec = JobSpec.from_json(job)
     inputs = _told_apart([Source(i.path, i.name, i.file_sha, data_sha=i.data_sha) for i in spec.inputs])
@@ -106,18 +110,16 @@ def run(job: Mapping[str, Any], should_stop: Callable[[], bool]) -> dict[str, An
     told = logs.job_context(ticket.shown, spec.recipe, spec.group_id)
     with told, _room_for(inputs, scratch) as keep, threads(job.get("threads", 1)), quick_cards():
         began = time.monotonic()
-        master = RECIPES[spec.recipe].makes in (CalKind.DARK, CalKind.FLAT)
-        progress = _Progress(should_stop, master=master)
+        progress = _Progress(should_stop, RECIPES[spec.recipe])
         bound = RECIPES[spec.recipe].bind(spec.parameters, preset=spec.preset)
         with progress.timed("read"):
             _unchanged(calibrations)
-            calibrations = _with_those_of_a_person(spec, calibrations)
+            calibrations = _with_those_of_a_person(spec, calibrations, job.get("places") or {})
             frames, cals = produce.load(inputs, calibrations, keep)
         show = produce.intermediates(Path(spec.products) / spec.night / "intermediate", inputs)
         product = run_recipe(bound, _handed_over(frames), cals, progress, show, keep)
-        if RECIPES[spec.recipe].makes is CalKind.MADE_BPM:
-            progress.measures = {"measures": mastermeasures.of_mask(product.frames[0], spec.compare)}
         with progress.timed("write"):
+            measures = _measures_of(product, progress.measures, RECIPES[spec.recipe])
             written = produce.write(
                 Path(spec.staging),
                 product,
@@ -127,7 +129,10 @@ def run(job: Mapping[str, Any], should_stop: Callable[[], bool]) -> dict[str, An
                 name=spec.name,
                 cards=_cards(spec, calibrations),
                 notes=spec.notes,
+                measures=measures,
             )
+            # What depends on the masks of other nights is no part of the product.
+            compared = mastermeasures.against(product.frames[0], spec.compare)
             if ticket.kind == "look" and not RECIPES[spec.recipe].last_only:
                 _draw_running(spec, written.frame)
         return {
@@ -137,9 +142,10 @@ def run(job: Mapping[str, Any], should_stop: Callable[[], bool]) -> dict[str, An
             "name": spec.name,
             "descriptors": written.frame.descriptors.to_json(),
             "tags": sorted(written.frame.tags),
-            "quality": _quality(written.frame) | progress.measures,
+            "quality": _quality(written.frame) | ({"measures": measures | compared} if measures else {}),
             "notes": list(dict.fromkeys((*spec.notes, *product.notes))),
             "steps": progress.steps,
+            "processor": software.processor(),
             "seconds": round(time.monotonic() - began, 3),
         }
 
@@ -168,6 +174,13 @@ def _quality(frame: Frame) -> dict[str, Any]:
     return quality | ({"frames": plain_rows(frame.members)} if frame.members is not None else {})
 
 
+def _measures_of(product: Product, found: Measures, recipe: Recipe) -> Measures:
+    """Those of the frames, and of a stack of them; a first look is none."""
+    if recipe.makes is not None or recipe.last_only:
+        return found
+    return found | depthmeasures.of_stack(product.frame, found)
+
+
 def _handed_over(frames: Frames) -> Iterator[Frame]:
     """Hands over the frames one by one, so that no list keeps the raw pixels in memory until the end."""
     while frames:
@@ -176,23 +189,37 @@ def _handed_over(frames: Frames) -> Iterator[Frame]:
 
 @dataclass
 class _Progress:
-    """Called around every step: times it, logs what a person should know, and stops between two steps."""
+    """Called around every step: times it, logs what a person should know, and stops between two steps.
+
+    Masters and images are measured, of the frames that the stack is made of, while they are stacked.
+    """
 
     should_stop: Callable[[], bool]
+    recipe: Recipe
     steps: list[dict[str, Any]] = field(default_factory=list)
-    master: bool = False  # a dark or a flat is being made: it is measured before its frames are stacked
-    measures: dict[str, Any] = field(default_factory=dict)  # {"measures": ...} of a master or a mask
+    measures: Measures = field(default_factory=dict)
     _began: float = 0.0
+    _beside: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
+    _measured: Future[dict[str, Any]] | None = None
 
     def __call__(self, step: str, done: bool, frames: Frames, notes: tuple[str, ...]) -> None:
         if not done:
             self._begin(step)
-            if self.master and (found := mastermeasures.of_step(step, frames)):
-                self.measures = {"measures": found}
+            if measure := self._measure():
+                self._measured = self._beside.submit(measure, step, frames)
             return
+        if self._measured and (found := self._measured.result()):
+            self.measures = found
+        if self.recipe.makes is CalKind.MADE_BPM and step == "makeBPM":
+            self.measures = mastermeasures.of_mask(frames[0])
         for note in notes:
             logs.get().info("note", step=step, text=note)
         self._finish(step, frames=len(frames))
+
+    def _measure(self) -> Callable[[str, Frames], Measures] | None:
+        if self.recipe.makes in (CalKind.DARK, CalKind.FLAT):
+            return mastermeasures.of_step
+        return depthmeasures.of_step if self.recipe.makes is None else None
 
     @contextlib.contextmanager
     def timed(self, step: str) -> Iterator[None]:
@@ -236,10 +263,13 @@ def _told_apart(inputs: list[Source]) -> list[Source]:
     ]
 
 
-def _with_those_of_a_person(spec: JobSpec, calibrations: list[Source]) -> list[Source]:
+def _with_those_of_a_person(
+    spec: JobSpec, calibrations: list[Source], places: Mapping[str, str]
+) -> list[Source]:
     """With masks named by path in the configuration: user_bpm beside the chosen, static_bpm instead."""
     _, paths = produce.take_paths(spec.parameters, ["addDQ"])
-    given = [Source(path, Path(path).name, hash_file(path), role) for role, path in paths.items() if path]
+    lie = {role: (path, places.get(path, path)) for role, path in paths.items() if path}
+    given = [Source(at, Path(path).name, hash_file(at), role) for role, (path, at) in lie.items()]
     return [source for source in calibrations if source.role not in paths] + given
 
 
@@ -253,5 +283,6 @@ def _cards(spec: JobSpec, calibrations: Sequence[Source] = ()) -> dict[str, Any]
         "JOBKEY": spec.key,  # all 64 digits; there is no room for a comment
         "GROUPID": (spec.group, "group of frames that it was made of"),
         "INPUTKEY": input_key(spec.inputs),
+        **software.cards(),
         **levels.cards(spec.levels, RECIPES[spec.recipe].takes, mask_by_hand=by_hand),
     }

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline import medians
 from pipeline.algorithms import combine_rows as rows
 from pipeline.algorithms.levels import frame_levels
 from pipeline.parallel import run_all, shares
@@ -24,8 +24,6 @@ from pipeline.parallel import run_all, shares
 FloatImage = NDArray[np.float32]
 MaskImage = NDArray[np.uint16]
 
-Operation = Literal["mean", "median", "wtmean", "lmedian"]
-Rejection = Literal["none", "sigclip", "varclip", "minmax", "ccdclip"]
 _OPERATIONS = {"mean": rows.MEAN, "median": rows.MEDIAN, "wtmean": rows.WTMEAN, "lmedian": rows.LMEDIAN}
 _REJECTIONS = {
     "none": rows.NONE,
@@ -36,16 +34,6 @@ _REJECTIONS = {
 }
 LEAST_ROWS = 8  # of a band whose neighbours, two more rows, are looked at besides
 BAND_SAMPLES = 2**18  # a band of a megabyte per plane stays in a core's cache
-
-# Variance of the median of n standard normal values (even n: mean of the middle two), by numerical
-# integration over the density of the order statistics; tests/unit/algorithms/test_combine.py does it again.
-# fmt: off
-_MEDIAN_VARIANCE = (
-    1.00000, 0.50000, 0.44867, 0.29820, 0.28683, 0.21474, 0.21045, 0.16818, 0.16610, 0.13833, 0.13716,
-    0.11752, 0.11680, 0.10217, 0.10169, 0.09038, 0.09005, 0.08103, 0.08079, 0.07344, 0.07326, 0.06715,
-    0.06701, 0.06185, 0.06175, 0.05733, 0.05725, 0.05343, 0.05336, 0.05002, 0.04997, 0.04703,
-)
-# fmt: on
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +48,8 @@ class Method:
     exact_median : variance of a median by the exact value for n Gaussian samples, not Laplace's pi/(2n)
     """
 
-    operation: Operation = "mean"
-    reject: Rejection = "none"
+    operation: str = "mean"  # of _OPERATIONS
+    reject: str = "none"  # of _REJECTIONS
     lsigma: float = 3.0
     hsigma: float = 3.0
     mclip: bool = True
@@ -87,13 +75,7 @@ def median_variance(n: int, exact: bool = True) -> NDArray[np.float64]:
 
     exact : for Gaussian samples; beyond the table by the expansion in 1/n. Otherwise Laplace's pi/(2n).
     """
-    number = np.maximum(np.arange(n + 1), 1).astype(np.float64)
-    factor: NDArray[np.float64] = np.pi / (2 * number)
-    if exact:
-        factor = factor * (1 - (np.where(number % 2 == 1, 2.0, 3.0) - np.pi / 2) / number)
-        known = min(n, len(_MEDIAN_VARIANCE))
-        factor[1 : known + 1] = _MEDIAN_VARIANCE[:known]
-    return factor
+    return np.array([medians.variance(k, exact) for k in range(n + 1)])
 
 
 def combine(

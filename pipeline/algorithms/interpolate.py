@@ -34,7 +34,7 @@ def resample_plainly(
     A bit is set where its interpolated plane (0 or 1) is above dq_threshold in absolute value. Outside the
     image: 0, VAR 0, DQ 16. VAR is smoothed like SCI. Beside bright pixels it comes out as nothing, or less:
     there it becomes what a linear interpolation gives (0 in Gemini's), for a good pixel without variance
-    would be told as perfectly known.
+    would count as perfectly known.
     """
     here = mapping.moved_to(grid)
     order = {"nearest": 0, "linear": 1}[interpolant] if interpolant[-1].isalpha() else int(interpolant[-1])

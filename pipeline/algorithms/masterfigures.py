@@ -1,12 +1,11 @@
-"""What a master is like, in a few numbers that can be held against those of other nights.
+"""What a master dark or flat is like, in a few numbers that can be held against those of other nights.
 
     figures = of_darks(planes, masks, seconds)      # {name: Measured(value, error)}
     figures = of_flats(on, off, masks, seconds)
-    figures = of_mask(mask, before)
+    figures = of_mask(mask) | against(mask, before)
 
-Those of darks and flats are of the frames that the master is made of, so that noise is seen by itself: two
-frames of one thing differ by their noise alone. Quadrants are named q1 (lower left), q2 (lower right), q3,
-q4 (upper).
+All are of the frames that the master is made of, so that noise is seen by itself: two frames of one thing
+differ by their noise alone. Quadrants are named q1 (lower left), q2 (lower right), q3, q4 (upper).
 """
 
 from __future__ import annotations
@@ -28,6 +27,7 @@ ROUNDS = 3  # after which neither middle nor spread moves by more than a part in
 # Of a large array every so-manieth row and column is looked at, about so many: an eighth of the time.
 LOOKED_AT = (256, 512)
 MOST = 1 << 16  # values that are looked at: a spread to 0.3 %, a middle to 0.5 % of the noise
+START = 1 << 12  # values for the median that a middle or a spread begins with: 2 % of the noise off
 PAIRS = 1 << 14  # values of a quadrant of each pair of frames: with 9 pairs its noise to 0.2 %
 SHARED = 1.3  # errors of pairs that share their frames are larger by that
 FAR = 5.0  # sigma from which a pixel counts as hot or cold
@@ -116,6 +116,37 @@ def of_flats(
     return made
 
 
+def of_mask(mask: MaskImage) -> Figures:
+    """Figures of a bad-pixel mask, (ny, nx), other than 0 where a pixel is bad: {name: (value, error)}.
+
+    bad, bad_q1..q4 : fraction of the pixels; the errors are the counts' own
+    """
+    made: Figures = {}
+    for name, place in _parts(mask.shape):
+        part = mask[place]
+        number = int(np.count_nonzero(part))
+        made[f"bad{name}"] = Measured(number / part.size, math.sqrt(number + 1.0) / part.size)
+    return made
+
+
+def against(mask: MaskImage, before: MaskImage) -> Figures:
+    """What a mask has that another had not: {name: (value, error)}; {} where they are of other shapes.
+
+    mask, before : (ny, nx), other than 0 where a pixel is bad
+    new : bad, and not in `before`, of all; more : these less the ones that were bad only in `before`: pixels
+    near a limit come and go alike, so that only `new` has them.
+    """
+    if mask.shape != before.shape:
+        return {}
+    new, gone = (
+        int(np.count_nonzero(a & ~b)) for a, b in ((mask != 0, before != 0), (before != 0, mask != 0))
+    )
+    return {
+        "new": Measured(new / mask.size, math.sqrt(new + 1.0) / mask.size),
+        "more": Measured((new - gone) / mask.size, math.sqrt(new + gone + 1.0) / mask.size),
+    }
+
+
 def _thinned(
     planes: Sequence[FloatImage], masks: Sequence[MaskImage]
 ) -> tuple[tuple[int, int], list[FloatImage], list[MaskImage]]:
@@ -147,25 +178,6 @@ def _parts(shape: tuple[int, ...]) -> Iterator[tuple[str, tuple[slice, slice]]]:
          (slice(y, None), slice(0, x)), (slice(y, None), slice(x, None))), 1,
     ):  # fmt: skip
         yield f"_q{number}", place
-
-
-def of_mask(mask: MaskImage, before: MaskImage | None = None) -> Figures:
-    """Figures of a bad-pixel mask: {name: (value, error)}.
-
-    mask, before : (ny, nx), other than 0 where a pixel is bad; `before` of another night, None without one
-    bad, bad_q1..q4 : bad pixels, of all and of each quadrant; new : bad, and not in `before`, of all
-    Errors are as of the number of pixels that differ from `before`: near a limit they come and go.
-    """
-    bad = mask != 0
-    known = before is not None and before.shape == mask.shape
-    was = before != 0 if before is not None and known else np.zeros_like(bad)
-    made = {f"bad{name}": _share(bad[place], (bad ^ was)[place]) for name, place in _parts(bad.shape)}
-    return made | ({"new": _share(bad & ~was, bad & ~was)} if known else {})
-
-
-def _share(chosen: NDArray[np.bool_], doubtful: NDArray[np.bool_]) -> Measured:
-    number, doubt = int(np.count_nonzero(chosen)), int(np.count_nonzero(doubtful))
-    return Measured(number / chosen.size, math.sqrt(doubt) / chosen.size)
 
 
 def _by_part(plane: FloatImage, good: NDArray[np.bool_]) -> Iterator[tuple[str, Measured]]:
@@ -258,7 +270,7 @@ def _sigma(values: NDArray[Any]) -> float:
         return 0.0
     values = _some(values)
     far = np.abs(values - _middle(values))
-    spread = MAD_TO_SIGMA * float(np.median(far)) or float(np.mean(far))
+    spread = MAD_TO_SIGMA * float(np.median(_some(far, START))) or float(np.mean(far))
     for _ in range(ROUNDS):
         near = values[far <= FAR * spread]
         spread = float(np.std(near, dtype=np.float64)) if near.size else spread
@@ -268,13 +280,13 @@ def _sigma(values: NDArray[Any]) -> float:
 def _middle(values: NDArray[Any]) -> float:
     """The median, made finer than a step of the counts: what is far off pulls no more than what is near."""
     values = _some(values)
-    middle = float(np.median(values))
+    middle = float(np.median(_some(values, START)))
     step = float(np.mean(np.abs(values - middle)))
     for _ in range(ROUNDS):
         middle += float(np.mean(np.clip(values - middle, -step, step), dtype=np.float64))
     return middle
 
 
-def _some(values: NDArray[Any]) -> NDArray[Any]:
-    """Evenly spread ones of them, when they are very many."""
-    return values[:: -(-values.size // MOST)] if values.size > MOST else values
+def _some(values: NDArray[Any], most: int = MOST) -> NDArray[Any]:
+    """Evenly spread ones of them, when they are more."""
+    return values[:: -(-values.size // most)] if values.size > most else values

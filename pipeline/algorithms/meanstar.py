@@ -100,7 +100,7 @@ def _rim(half: int) -> BoolImage:
 
 
 def shape(stars: NDArray[np.float64], noise: Floats, fwhm: float) -> Shape | None:
-    """The shape of the mean star; None where it cannot be told.
+    """The shape of the mean star; None where it cannot be measured.
 
     stars : as `cutouts` makes them; noise : (n,) of a pixel of each, in the same unit; fwhm : first guess
 

@@ -61,7 +61,7 @@ def light(levels: Floats, noises: Floats, read_noise: float, *, dark_subtracted:
     """(n,) light of each frame as a fraction of the usual one.
 
     With the dark subtracted that is the ratio of the levels. Without, the pedestal of the detector stays
-    in them; then photons are told by their noise, sigma² - read_noise², where that is well above the
+    in them; then photons are recognised by their noise, sigma² - read_noise², where that is well above the
     read-out's and the level is low, too.
     """
     ref = usual_light(levels, noises, read_noise)

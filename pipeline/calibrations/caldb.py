@@ -28,6 +28,7 @@ from pipeline.association import CalibrationKey, CalKind, Candidate, Match
 from pipeline.errors import ConfigError
 from pipeline.files.places import readonly_uri
 from pipeline.headers.descriptors import Descriptors
+from pipeline.names import base_of
 
 SCHEMA_VERSION = 1
 COMPONENT = "caldb"
@@ -139,7 +140,7 @@ class CalStore:
             live = table.select().where(table.removed.is_null())
             rows = list(live.where(table.path == os.fsencode(name)))
             if not rows and os.sep not in name:
-                rows = list(live.where(table.name == _stem(name)))
+                rows = list(live.where(table.name.in_(_stems(name))))
             ids = [row.id for row in rows]
             table.update({"removed": now, "reason": reason}).where(table.id.in_(ids)).execute()
         return [_candidate(row) for row in rows]
@@ -164,8 +165,7 @@ class CalStore:
     def get(self, name: str) -> Candidate | None:
         """The calibration in use at a path, or of a file name; None when there is none."""
         table = self._tables.Calibration
-        stem = _stem(name)
-        named = (table.path == os.fsencode(name)) | (table.name == stem)
+        named = (table.path == os.fsencode(name)) | (table.name.in_(_stems(name)))
         row = table.get_or_none(named & table.removed.is_null())
         return _candidate(row) if row else None
 
@@ -224,8 +224,13 @@ def external(
 
 
 def _stem(path: str) -> str:
-    """The file name without .fits; bytes that are no text become question marks."""
-    return Path(path).name.removesuffix(".fits").encode(errors="replace").decode()
+    """The file name without its endings; bytes that are no text become question marks."""
+    return base_of(path).encode(errors="replace").decode()
+
+
+def _stems(name: str) -> list[str]:
+    """What a calibration of this file name is called here, or was by a release that heeded case."""
+    return [_stem(name), os.path.basename(name).removesuffix(".fits").encode(errors="replace").decode()]
 
 
 def check_schema(db: Any, component: str, version: int) -> int:

@@ -20,7 +20,7 @@ NO_FLUSH = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EISDIR
 # What they say that have no hard links (or none from here to there).
 NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.EXDEV, errno.ENOSYS)
 LONGEST_NAME = 200  # bytes, of the 255 that a name may have
-_unsynced: list[Path] = []  # folders on network and FUSE file systems; the first is told
+_unsynced: list[Path] = []  # folders on network and FUSE file systems; the first is reported
 
 
 def there(path: str | Path) -> bool:

@@ -119,7 +119,7 @@ def _head(path: Path) -> bytes:
 
 
 def _is_raw(path: Path, head: bytes) -> bool:
-    """A whole FITS file that nobody has processed; when that cannot be told, it counts as one."""
+    """A whole FITS file that nobody has processed; when that is not clear, it counts as one."""
     from pipeline.files.structure import read_structure
     from pipeline.headers.merged import merge
     from pipeline.headers.tags import tags_of

@@ -20,6 +20,7 @@ from pipeline.files.disk import write_whole
 from pipeline.files.outputs import PICTURE_MARK
 from pipeline.files.structure import Path
 from pipeline.frame import NO_DATA, FloatImage, Frame
+from pipeline.names import bare
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -80,7 +81,7 @@ def kind_of(frame: Frame) -> str:
 def caption_of(frame: Frame) -> str:
     """Name, object, filter, number of frames and seeing, as far as the header has them."""
     facts, header = frame.descriptors, frame.header
-    parts = [frame.name.removesuffix(".fits")]
+    parts = [bare(frame.name)]
     if kind_of(frame) == "image":
         parts += [facts.object or "", facts.filter_pretty]
     elif kind_of(frame) != "dark":

@@ -26,6 +26,7 @@ from pipeline.files.structure import Hdu, Path, load, read_structure
 from pipeline.files.tables import decode_table
 from pipeline.frame import NO_DATA, Frame, MaskImage, Unit
 from pipeline.headers.merged import merge
+from pipeline.names import plain_name
 from pipeline.quickcards import quick_cards
 
 
@@ -49,7 +50,7 @@ def read_frame(path: Path, *, name: str | None = None, expect_data_sha: str | No
     if index is None:
         raise RefusedFile(f"{os.fspath(path)}: has no image")
     header = _merged_header(hdus[0], hdus[index] if index else None)
-    called = name or _plain_name(path)
+    called = name or plain_name(path)
     pixels = Pixels(path, hdus, data)
     if "BPMASK" in header or "PROCBPM" in header:
         mask = mask_of(path, hdus, data)
@@ -100,7 +101,7 @@ def read_header(path: Path, *, name: str | None = None) -> Frame | None:
         return None
     shape = images[0].shape
     sci, dq = np.broadcast_to(np.float32(0), shape), np.broadcast_to(np.uint16(0), shape)
-    return Frame(sci=sci, dq=dq, header=header, unit=_unit(header), name=name or _plain_name(path))
+    return Frame(sci=sci, dq=dq, header=header, unit=_unit(header), name=name or plain_name(path))
 
 
 def read_provenance(path: Path) -> tuple[list[tuple[str, str, str]], list[tuple[str, dict[str, Any], str]]]:
@@ -124,6 +125,20 @@ def read_notes(path: Path) -> tuple[str, ...]:
 def _notes(hdus: list[Hdu], data: memoryview) -> tuple[str, ...]:
     rows = next((decode_table(h.cards, data[h.offset :]) for h in hdus if h.name == "NOTES"), None)
     return () if rows is None else tuple(_texts(row, "note")[0] for row in rows)
+
+
+def read_measures(path: Path) -> dict[str, list[Any]]:
+    """{name: [value, error, unit]}, an error None where unknown; empty without the table MEASURES."""
+    hdus, data = load(path)
+    rows = next((decode_table(h.cards, data[h.offset :]) for h in hdus if h.name == "MEASURES"), None)
+    if rows is None:
+        return {}
+    texts = [_texts(row, "NAME", "UNIT") for row in rows]
+    errors = [float(row["ERROR"]) for row in rows]
+    numbers = [
+        (float(row["VALUE"]), e if np.isfinite(e) else None) for row, e in zip(rows, errors, strict=True)
+    ]
+    return {name: [*two, unit] for two, (name, unit) in zip(numbers, texts, strict=True)}
 
 
 def read_members(path: Path) -> list[dict[str, Any]]:
@@ -202,11 +217,5 @@ def _unit(header: fits.Header) -> Unit:
     """As BUNIT says, but for a raw frame: the detector counts in adu whatever stands there."""
     if not any("PREPAR" in key or key.startswith("PROC") or key == "GEM-TLM" for key in header):
         return "adu"
-    return "electron" if str(header.get("BUNIT", "adu")).strip().lower().startswith("e") else "adu"
-
-
-def _plain_name(path: Path) -> str:
-    name = os.path.basename(os.fsdecode(path))
-    for ending in (".gz", ".bz2", ".fz"):
-        name = name.removesuffix(ending)
-    return name
+    said = str(header.get("BUNIT", "adu")).strip().lower()
+    return "electron" if said.startswith("e") else "adu" if said else ""

@@ -1,4 +1,4 @@
-"""Bytes of a file in bounded pieces: plain, gzip or bzip2, told by their first bytes, never by the name.
+"""Bytes of a file in bounded pieces: plain, gzip or bzip2, known by their first bytes, never by the name.
 
 What is handed out is uncompressed; what is hashed is what was delivered. A compressed stream may not
 grow beyond a size, nor beyond a ratio, so that a decompression bomb costs a second and a buffer, not the

@@ -106,7 +106,7 @@ class FileFacts:
 
 @contextmanager
 def open_regular(path: Path, *, follow: bool = True) -> Iterator[tuple[int, os.stat_result]]:
-    """A descriptor of a regular file, and its fstat; never waits for a pipe, follows a link only if told."""
+    """A descriptor of a regular file, and its fstat; never waits for a pipe; links only where `follow`."""
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
     fd = os.open(path, flags)
     try:

@@ -1,16 +1,17 @@
 """A frame -> a product file, bit for bit the same each time; and a product read back and checked.
 
 A product is what Gemini's astrodata makes and reads: a primary header, SCI, VAR and DQ (uint16), for a
-stack COVERAGE and OBJCAT, the table NOTES where there is something to say, then the tables PROVENANCE and
-HISTORY with Gemini's columns in Gemini's places (astrodata goes by position; where it has an MD5, ours has
-the SHA-256). Nothing in it tells when it was written. Headers and checksums are put together here: astropy
-stamps wall time into both, and copies pixels that need no copy.
+stack COVERAGE and OBJCAT, MEASURES of masters and stacks, NOTES where there is something to say, then the
+tables PROVENANCE and HISTORY with Gemini's columns in Gemini's places (astrodata goes by position; where it
+has an MD5, ours has the SHA-256). Nothing in it tells when it was written. Headers and checksums are put
+together here: astropy stamps wall time into both, and copies pixels that need no copy.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,8 @@ import numpy.typing as npt
 from astropy.io import fits
 
 from pipeline.errors import DamagedFile
+from pipeline.files.columns import TABLES, UCDS
+from pipeline.files.standardcards import SQUARED, VARIANCE_CARD, of_an_image, stamp_of, without_epoch
 from pipeline.files.structure import BLOCK, FileFacts, Path, checksum, read_file
 from pipeline.files.tables import Table, text_table
 from pipeline.frame import Frame, MaskImage
@@ -41,6 +44,7 @@ def write_product(
     time_stamp: str,
     cards: Mapping[str, Any] | None = None,
     notes: Sequence[str] = (),
+    measures: Mapping[str, Sequence[Any]] | None = None,
 ) -> str:
     """Write a new file, flushed to the disk; SHA-256 of its bytes, which depend on the arguments only.
 
@@ -48,8 +52,10 @@ def write_product(
     cards : more cards for the primary header, value or (value, comment)
     time_stamp : ISO time that stands for "when" everywhere in the file
     notes : what a person should know, each whole: a HISTORY card has no room for a long one
+    measures : {name: (value, error or None, unit)}: by a master's others are judged
     """
-    units = _units(frame, provenance, history, time_stamp, cards or {}, notes)
+    tables = _own_tables(frame, notes, measures or {})
+    units = _units(frame, tables, provenance, history, time_stamp, cards or {})
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     sha = hashlib.sha256()
     try:
@@ -93,36 +99,28 @@ _Array = npt.NDArray[Any]
 
 def _units(
     frame: Frame,
+    tables: list[tuple[str, Table]],
     provenance: Provenance,
     history: History,
     time_stamp: str,
     cards: Mapping[str, Any],
-    notes: Sequence[str],
 ) -> list[tuple[fits.Header, _Array | None]]:
     """(header, big-endian data) of every HDU, without checksums."""
     own, shared = _split(frame.header)
+    stamp = stamp_of(time_stamp)
+    shared.update(_missing(of_an_image(frame, time_stamp), shared))
     images: list[tuple[str, _Array, str]]
     if "BPMASK" in frame.header or "PROCBPM" in frame.header:
-        images = [("SCI", frame.dq.astype(">i2"), frame.unit)]
+        images = [("SCI", frame.dq.astype(">i2"), "bit")]
     else:
         images = [("SCI", frame.sci.astype(">f4"), frame.unit)]
         if frame.var is not None:
-            images.append(("VAR", frame.var.astype(">f4"), f"{frame.unit}*{frame.unit}"))
+            images.append(("VAR", frame.var.astype(">f4"), SQUARED[frame.unit]))
         images.append(("DQ", _unsigned(frame.dq), "bit"))
         if frame.coverage is not None:
-            images.append(("COVERAGE", _unsigned(frame.coverage), "frames"))
-    tables = [
-        (name, Table.of(rows))
-        for name, rows in (("OBJCAT", frame.catalog), ("FRAMES", frame.members))
-        if rows is not None
-    ]
-    if notes:
-        tables.append(("NOTES", text_table(("note",), (72,), [(text,) for text in notes])))
-    inputs = [(time_stamp, *row) for row in provenance]
-    steps = [
-        (s, json.dumps(dict(p), sort_keys=True, default=str), time_stamp, time_stamp, v)
-        for s, p, v in history
-    ]
+            images.append(("COVERAGE", _unsigned(frame.coverage), "count"))
+    inputs = [(stamp, *row) for row in provenance]
+    steps = [(s, json.dumps(dict(p), sort_keys=True, default=str), stamp, stamp, v) for s, p, v in history]
     tables.append(
         ("PROVENANCE", text_table(("timestamp", "filename", "sha256", "role"), (28, 128, 128, 128), inputs))
     )
@@ -131,15 +129,38 @@ def _units(
     primary = fits.Header(
         [("SIMPLE", True, "conforms to FITS standard"), ("BITPIX", 8), ("NAXIS", 0), ("EXTEND", True)]
     )
-    primary.extend(own, bottom=True)
+    primary.extend(without_epoch(own), bottom=True)
     primary["NEXTEND"] = (len(images) + len(tables), "Number of extensions")
-    primary["DATE"] = (time_stamp, "end of the latest input (UT)")
+    primary["DATE"] = (stamp, "end of the latest input (UT)")
     for key, value in cards.items():
         primary[key] = value
     units: list[tuple[fits.Header, _Array | None]] = [(primary, None)]
     units += [(_image_header(name, data, unit, shared), data) for name, data, unit in images]
     units += [(_table_header(name, table), table.rows) for name, table in tables]
     return units
+
+
+def _own_tables(
+    frame: Frame, notes: Sequence[str], measures: Mapping[str, Sequence[Any]]
+) -> list[tuple[str, Table]]:
+    tables = [
+        (name, Table.of(rows))
+        for name, rows in (("OBJCAT", frame.catalog), ("FRAMES", frame.members))
+        if rows is not None
+    ]
+    if measures:
+        tables.append(("MEASURES", Table.of(_rows_of(measures))))
+    if notes:
+        tables.append(("NOTES", text_table(("note",), (72,), [(text,) for text in notes])))
+    return tables
+
+
+def _rows_of(measures: Mapping[str, Sequence[Any]]) -> npt.NDArray[np.void]:
+    rows = [
+        (name.encode(), value, math.nan if error is None else error, unit.encode())
+        for name, (value, error, unit) in measures.items()
+    ]
+    return np.array(rows, [("NAME", "S24"), ("VALUE", "f8"), ("ERROR", "f8"), ("UNIT", "S16")])
 
 
 def _split(header: fits.Header) -> tuple[fits.Header, fits.Header]:
@@ -152,6 +173,11 @@ def _split(header: fits.Header) -> tuple[fits.Header, fits.Header]:
     own = [card for card in keep if card.keyword not in EXTENSION_CARDS or card.keyword == "PIXSCALE"]
     shared = [card for card in keep if card.keyword in EXTENSION_CARDS and card.keyword != "BUNIT"]
     return fits.Header(own), fits.Header(shared)
+
+
+def _missing(cards: Mapping[str, Any], header: fits.Header) -> dict[str, Any]:
+    """The cards that a header has not, or has without a value."""
+    return {key: card for key, card in cards.items() if not str(header.get(key, "")).strip()}
 
 
 def _unsigned(plane: MaskImage) -> _Array:
@@ -177,8 +203,9 @@ def _image_header(name: str, data: _Array, unit: str, shared: fits.Header) -> fi
         header["BZERO"] = 32768
     header["EXTNAME"] = name
     header["EXTVER"] = 1
-    if unit:
-        header["BUNIT"] = (unit, "Physical units of the array values")
+    header["BUNIT"] = (unit, "Physical units of the array values")
+    if name == "VAR":
+        header.append(VARIANCE_CARD)
     header.extend(shared, bottom=True)
     return header
 
@@ -197,8 +224,15 @@ def _table_header(name: str, table: Table) -> fits.Header:
         ]
     )
     for i, (column, form) in enumerate(table.forms, 1):
+        unit, meaning = TABLES.get(name, {}).get(column, ("", ""))
         header[f"TTYPE{i}"] = column
         header[f"TFORM{i}"] = form
+        if unit:
+            header[f"TUNIT{i}"] = unit
+        if column in UCDS:
+            header[f"TUCD{i}"] = UCDS[column]
+        if meaning:
+            header[f"TCOMM{i}"] = meaning
     header["EXTNAME"] = name
     header["EXTVER"] = 1
     return header

@@ -183,7 +183,8 @@ def describe(cards: Cards, *, shape: tuple[int, int] | None = None, filename: st
         wavefront_sensor=_wavefront_sensor(cards),
         wavefront_sensors_known=all(f"{s}_ST" in cards for s in ("PWFS1", "PWFS2", "OIWFS")),
         qa_state=_qa_state(cards),
-        is_in_adu=(text(cards, "BUNIT") or "adu").lower() == "adu",
+        # A product whose unit is blank is a ratio.
+        is_in_adu=(text(cards, "BUNIT") or ("" if prepared and "BUNIT" in cards else "adu")).lower() == "adu",
         raw_iq=_percentile(cards, "RAWIQ"),
         raw_cc=_percentile(cards, "RAWCC"),
         raw_bg=_percentile(cards, "RAWBG"),
@@ -313,9 +314,11 @@ def _pointing(cards: Cards) -> tuple[float | None, float | None]:
 
 
 def _target(cards: Cards, when: datetime | None) -> tuple[float | None, float | None]:
-    """Target (ra, dec) degrees with proper motion since EPOCH (PMRA in seconds of time per year)."""
+    """Target (ra, dec) degrees with proper motion since EPOCH (PMRA in seconds of time per year).
+
+    A product has EQUINOX alone, which for Gemini is the same."""
     ra, dec = angle(cards.get("RA"), True), angle(cards.get("DEC"), False)
-    epoch = number(cards, "EPOCH")
+    epoch = number(cards, "EPOCH") or number(cards, "EQUINOX")
     if ra is None or dec is None or when is None or not epoch or epoch < 1850:
         return ra, dec
     years = when.year + (when.timetuple().tm_yday - 1) / 365.25 - epoch

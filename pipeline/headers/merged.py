@@ -9,10 +9,13 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.headers.values import Cards, sane_wcs
 from pipeline.headers.wcscards import READ, REFUSED, disagreement, standard
+
+if TYPE_CHECKING:
+    from astropy.wcs import WCS
 
 WCS_CARDS = (
     "CTYPE1", "CTYPE2", "CRPIX1", "CRPIX2", "CRVAL1", "CRVAL2",
@@ -112,3 +115,11 @@ def _canonical(value: Any) -> str:
     if isinstance(value, int | float):
         return repr(float(value))
     return "'" + str(value).rstrip() + "'"
+
+
+def wcs_of(cards: Cards) -> WCS:
+    """World coordinates by the WCS cards alone: of the others astropy warns, as of dates that it mends."""
+    from astropy.io import fits
+    from astropy.wcs import WCS
+
+    return WCS(fits.Header([(key, cards[key]) for key in WCS_CARDS if key in cards]))

@@ -58,7 +58,7 @@ def normalise(name: str) -> str:
     return re.sub(r"[\s_-]", "", re.sub(r"(?<![\d.])0+(?=\d)", "", name.upper()))
 
 
-# An FS number inside other text, as fs19_H; fs2-03 and its kin are other names of other stars.
+# An FS number inside other text, as fs19_H; fs2-03 and the like are other names of other stars.
 _INSIDE = re.compile(r"(?<![A-Z0-9])(?:UKIRT)?[\s_-]*FS[\s_-]*0*(\d{1,3})(?!\d|\s*-\s*\d)")
 
 

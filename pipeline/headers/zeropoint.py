@@ -11,7 +11,6 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from pipeline import levels
 from pipeline.headers import standards
 from pipeline.headers.descriptors import describe
 from pipeline.headers.values import Cards, number
+from pipeline.names import base_of
 from pipeline.verdict import LEFT_OUT
 
 # A standard with one of these is measured, but its zero point is not to be trusted.
@@ -114,7 +114,7 @@ def read(cards: Cards, name: str) -> ZeroPoint | None:
         number(cards, "AIRMASS") or 1.0,
         values["KEXT"],
         number(cards, "KEXTERR") or 0.0,
-        Path(name).name.removesuffix(".fits"),
+        base_of(name),
         nominal=None if cloud is None else values["MAGZPT"] + cloud,
         scatter=number(cards, "ZPFSCAT") or 0.0,
         ut=describe(cards).ut_datetime,

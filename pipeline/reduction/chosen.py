@@ -28,7 +28,7 @@ from pipeline.association import (
 from pipeline.calibrations import stores
 from pipeline.errors import CalibrationNotFound
 from pipeline.files.structure import hash_file
-from pipeline.headers import standards
+from pipeline.headers.roles import role_of
 from pipeline.levels import Level
 from pipeline.params import suggest
 from pipeline.primitive import BoundRecipe
@@ -36,7 +36,7 @@ from pipeline.produce import MASKS, Source
 from pipeline.reduction.inputs import ReduceError
 from pipeline.toolkit.dataset import Dataset
 
-# The step that uses a kind, and so can be told to do without it.
+# The step that uses a kind, and so has a parameter to do without it.
 USED_BY = {CalKind.DARK: "darkCorrect", CalKind.FLAT: "flatCorrect"}
 
 
@@ -174,9 +174,7 @@ def _missing(kind: CalKind, step: str, match: Match, frame: Dataset, insist: boo
 
 def is_standard(frame: Dataset) -> bool:
     """True for a frame of a standard star, or of calibration imaging."""
-    return frame.observation_class() in ("partnerCal", "progCal") or bool(
-        standards.find(frame.object() or "")
-    )
+    return role_of(frame.tags, frame.facts)[0] == "standard"
 
 
 # --- what a person gives --------------------------------------------------------------------------------
@@ -204,7 +202,7 @@ def _what(ad: Dataset, kind: CalKind | None) -> str:
 
 
 def _check_mask(ad: Dataset, role: str, frames: Sequence[Dataset]) -> None:
-    size = ad.frame.shape  # reads it: values that are no bits are told here
+    size = ad.frame.shape  # reads it: values that are no bits are found here
     for frame in frames:
         shape = frame.shape or size
         smaller = any(have < want for have, want in zip(size, shape, strict=True))

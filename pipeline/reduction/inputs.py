@@ -88,7 +88,7 @@ def is_raw(ad: Dataset) -> bool:
 
 
 def raw_only(frames: Sequence[Dataset]) -> list[Dataset]:
-    """The raw frames; all, where there is no raw one. What is left out is told: `*.fits` in a working
+    """The raw frames; all, where there is no raw one. What is left out is reported: `*.fits` in a working
     directory also means the products that lie there."""
     raw = [ad for ad in frames if is_raw(ad)]
     if not raw or len(raw) == len(frames):

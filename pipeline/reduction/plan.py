@@ -18,7 +18,7 @@ from pipeline.files import outputs
 from pipeline.files.read import read_header
 from pipeline.files.structure import hash_file
 from pipeline.frame import Frames
-from pipeline.names import root_of, stems, told_apart
+from pipeline.names import is_named, root_of, stems, told_apart
 from pipeline.parallel import cores, run_all, threads
 from pipeline.params import suggest
 from pipeline.primitive import BoundRecipe, Recipe, run_recipe
@@ -108,7 +108,7 @@ def plan_run(
     """Decide everything.
 
     user : role -> path, before any database
-    mode : in "sq" a calibration that the recipe needs must be there, unless its step is told to do without
+    mode : in "sq" a calibration that the recipe needs must be there, unless its step may do without
     strict : calibrations that a person gives must match; warnings : of the files, for the product
     Raises OverrideError, CalibrationNotFound, FrameMismatch, CannotOpen.
     """
@@ -159,7 +159,7 @@ def _check_words(bound: BoundRecipe, names: Sequence[str]) -> None:
     for step in bound.steps:
         for key, words in step.values().items():
             for word in words if isinstance(words, tuple) else ():
-                if not any(word.removesuffix(".fits") in name for name in names):
+                if not any(is_named(name, (word,)) for name in names):
                     near = suggest(word, names)
                     raise OverrideError(f"{step.step.name}:{key}: no frame is called {word}{near}")
 

@@ -166,7 +166,7 @@ def _with_motion(shot: Shot, motion: Motion, seconds: float) -> Shot:
     pa = np.deg2rad(shot.pa)
     # An offset of the telescope moves the light the other way.
     p, q = east * np.cos(pa) - north * np.sin(pa), east * np.sin(pa) + north * np.cos(pa)
-    return replace(shot, mover_smear=line, told_offset=(-float(p), -float(q)))
+    return replace(shot, mover_smear=line, header_offset=(-float(p), -float(q)))
 
 
 def _to_tenth(when: datetime) -> datetime:

@@ -64,7 +64,7 @@ class Shot:
     fault : what is wrong with it, see `with_fault`
     mover : a source that moves, (ra, dec, mag);  star_smear, mover_smear : where the light of a star, and
         of that source, goes while the telescope tracks the other
-    told_offset : arcsec that POFFSET and QOFFSET say besides `offset`
+    header_offset : arcsec that POFFSET and QOFFSET say besides `offset`
     """
 
     kind: str = "object"
@@ -99,7 +99,7 @@ class Shot:
     mover: tuple[float, float, float] | None = None
     star_smear: Smear = SHARP
     mover_smear: Smear = SHARP
-    told_offset: tuple[float, float] = (0.0, 0.0)
+    header_offset: tuple[float, float] = (0.0, 0.0)
     dtype: str = "float32"
     cards: tuple[tuple[str, Any], ...] = ()
     image_cards: tuple[tuple[str, Any], ...] = ()
@@ -199,8 +199,8 @@ class Shot:
         return Pointing(ra, dec, x, y, cd)
 
     @property
-    def _told(self) -> tuple[float, float]:
-        (p, q), (more_p, more_q) = self.offset, self.told_offset
+    def _offset_of_header(self) -> tuple[float, float]:
+        (p, q), (more_p, more_q) = self.offset, self.header_offset
         return (p + more_p, q + more_q) if more_p or more_q else (p, q)
 
     @property
@@ -278,7 +278,7 @@ class Shot:
             **cards.time_cards(self.start, self.end),
             **cards.wcs_cards(pointing),
             **cards.offset_cards(
-                *(0.0, 0.0) if parked else self._told,
+                *(0.0, 0.0) if parked else self._offset_of_header,
                 0.0 if parked else self.pa,
                 270.0 if parked else 90.031 if self.port == 1 else 89.22,
             ),

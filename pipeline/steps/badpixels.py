@@ -61,7 +61,7 @@ def make_bpm(frames: Frames, params: MakeBPMParams, cals: Calibrations) -> Frame
     flat = next((frame for frame in frames if not is_dark(frame)), None)
     if dark is None or flat is None:
         raise NotEnoughFrames(f"a bad-pixel mask needs a flat and a dark, {len(frames)} frame given")
-    require_same([flat, dark], "shape")
+    require_same([flat.evolve(unit=dark.unit), dark], "shape")  # a normalised flat has no unit
     low, high, note = _dark_limits(dark, params)
     # `not inside` rather than `outside`: a pixel that is not a number is bad.
     by_flat = ~((flat.sci >= params.flat_lo_thresh) & (flat.sci <= params.flat_hi_thresh))

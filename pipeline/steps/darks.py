@@ -7,12 +7,11 @@ from typing import Any, Literal
 
 from pipeline.errors import CalibrationNotFound, FrameMismatch, NotEnoughFrames
 from pipeline.frame import NO_DATA, Frame, Frames
+from pipeline.headers.times import same_exposure
 from pipeline.params import bounded
 from pipeline.primitive import Calibrations, per_frame, primitive
 from pipeline.steps.members import judged_table
 from pipeline.steps.stack import Rejection, StackParams, require_same, stacked
-
-SAME_EXPOSURE_SECONDS = 0.01
 
 DoCal = Literal["procmode", "force", "skip"]
 
@@ -29,13 +28,14 @@ class StackDarksParams(StackParams):
 def stack_darks(frames: Frames, params: StackDarksParams, cals: Calibrations) -> Frames:
     """The mean of darks of one exposure time.
 
-    Raises FrameMismatch for a frame that is no dark, or of another exposure time (0.01 s) or setting.
+    Raises FrameMismatch for a frame that is no dark, of another exposure time (see `same_exposure`) or
+    of another setting.
     """
     for frame in frames:
         if "DARK" not in frame.tags:
             raise FrameMismatch(f"{frame.name} is {frame.descriptors.observation_type}, wanted DARK")
         found, wanted = frame.descriptors.exposure_time, frames[0].descriptors.exposure_time
-        if found is None or wanted is None or abs(found - wanted) >= SAME_EXPOSURE_SECONDS:
+        if not same_exposure(found, wanted, 2):
             raise FrameMismatch(f"{frame.name} has {found} s, wanted {wanted} s as in {frames[0].name}")
     require_same(frames, "coadds", "read_mode", "well_depth", "gain")
     return [_noted(stacked(frames, params).evolve(members=judged_table(frames)), len(frames))]

@@ -10,6 +10,7 @@ import numpy as np
 
 from pipeline.errors import BadFrame, CalibrationNotFound, NotEnoughFrames
 from pipeline.frame import BAD_PIXEL, UNILLUMINATED, Frame, Frames
+from pipeline.headers.times import same_exposure
 from pipeline.params import bounded
 from pipeline.primitive import Calibrations, per_frame, primitive
 from pipeline.steps.darks import DoCal, fitted, goes_on
@@ -58,7 +59,7 @@ def make_lamp_flat(frames: Frames, params: MakeLampFlatParams, cals: Calibration
         if len(found := {str(getattr(frame.descriptors, what)) for frame in on}) > 1:
             flat = flat.evolve(note=f"lamp-on frames differ in {what}: {', '.join(sorted(found))}")
     times = {frame.descriptors.exposure_time for frame in on + off}
-    if len(times) > 1:
+    if not all(same_exposure(time, on[0].descriptors.exposure_time, 2) for time in times):
         flat = flat.evolve(
             note=f"lamp-on and lamp-off frames differ in exposure time: {sorted(map(str, times))}"
         )
@@ -110,7 +111,7 @@ def _normalized(frame: Frame, params: NormalizeFlatParams) -> Frame:
     level = float(np.median(good) if params.scale == "median" else np.mean(good, dtype=np.float64))
     if not level > 0:
         raise BadFrame(frame.name, f"the level of the flat is {level:g} {frame.unit}, wanted more than 0")
-    return (frame * (1.0 / level)).stamped("NORMLIZE")
+    return (frame * (1.0 / level)).evolve(unit="").stamped("NORMLIZE")
 
 
 @dataclass(frozen=True)

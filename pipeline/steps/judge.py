@@ -17,6 +17,7 @@ import numpy as np
 from pipeline.errors import NotEnoughFrames
 from pipeline.frame import SATURATED, Frame, Frames
 from pipeline.headers.values import number
+from pipeline.names import is_named
 from pipeline.parallel import run_all
 from pipeline.params import bounded
 from pipeline.primitive import Calibrations, note, primitive
@@ -114,7 +115,7 @@ def dealt(
     skies : a frame that is left out as an object may stay as a sky for others
     """
     own = {verdict.frame: verdict for verdict in verdicts}
-    own = {name: _accepted(verdict) if _named(name, accept) else verdict for name, verdict in own.items()}
+    own = {name: _accepted(verdict) if is_named(name, accept) else verdict for name, verdict in own.items()}
     if not own:
         return frames
     fit = [f for f in frames if "sky" in f.roles and own.get(name_of(f), _FINE).sky == USED]
@@ -155,10 +156,6 @@ _FINE = Verdict("")
 
 def _accepted(verdict: Verdict) -> Verdict:
     return replace(verdict, use=USED, sky=USED, weight=1.0, person=True)
-
-
-def _named(name: str, names: Sequence[str]) -> bool:
-    return any(part.removesuffix(".fits") in name for part in names)
 
 
 def _kept(frame: Frame, verdict: Verdict, skies: bool) -> Frame | None:
@@ -281,7 +278,7 @@ def _levels(
     usual = oddness.usual(np.array([seen[k].level for k in same]))[0]
     for k in same:
         if (far := float(abs(seen[k].level - usual))) > allowed:
-            reason = f"the levels of the {kind} frames differ, and none can be told wrong"
+            reason = f"the levels of the {kind} frames differ, and which are wrong is not clear"
             out[k] = Verdict(name_of(members[k]), USED, USED, reason, far, allowed, members[k].unit)
     return out
 

@@ -1,4 +1,4 @@
-"""Which frames see their stars through cloud, told before a sky is made of them."""
+"""Which frames see their stars through cloud, found before a sky is made of them."""
 
 from __future__ import annotations
 

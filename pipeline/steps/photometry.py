@@ -18,6 +18,8 @@ from pipeline.headers.values import number
 from pipeline.headers.zeropoint import NO_STANDARD, ZeroPoint
 from pipeline.params import bounded
 from pipeline.primitive import Calibrations, per_frame
+from pipeline.steps import verdictcards
+from pipeline.steps.magnitudes import with_magnitudes
 from pipeline.steps.sources import DetectSourcesParams, find_sources, sharpness_cards
 from pipeline.travel import travelling
 
@@ -25,16 +27,7 @@ if TYPE_CHECKING:
     from pipeline.algorithms.sources import Catalogue, LabelImage
     from pipeline.headers.descriptors import Descriptors
 
-# Zenith seeing in arcsec below which 20, 70 and 85 percent of nights are (Gemini's observing constraints).
-IQ_BINS = {
-    "Y": (0.40, 0.70, 0.95), "J": (0.40, 0.60, 0.85), "H": (0.40, 0.60, 0.85), "K": (0.35, 0.55, 0.80),
-    "L": (0.35, 0.50, 0.75), "M": (0.35, 0.50, 0.70),
-}  # fmt: skip
-IQ_NAMES = ("IQ20", "IQ70", "IQ85", "IQAny")
-# Extinction in magnitudes below which 50, 70 and 80 percent of nights are.
-CC_BINS = (0.08, 0.3, 1.0)
-CC_NAMES = ("CC50", "CC70", "CC80", "CCAny")
-# Proper name of the filter -> band of its image quality, and how its magnitudes follow from J, H, K.
+# Proper name of the filter -> how its magnitudes follow from J, H, K.
 NAMES = {
     "Y": "Y",
     "J": "J",
@@ -65,9 +58,10 @@ class MeasureQualityParams:
 def measure_quality(frame: Frame, params: MeasureQualityParams, cals: Calibrations) -> Frame:
     """Measure the quality of an image and write it into its header; keeps catalogue and object mask.
 
-    MEANFWHM, ZENFWHM (arcsec; at zenith by airmass^-0.6), MEANELLP of stars and IQBIN; BGRATE (e-/s a pixel),
-    BGMAG (mag/arcsec², by the nominal zero point), with errors and samples; SATFRAC; NSOURCES. For a
-    standard star in the packaged list also MAGZPT, MAGZERR, ZPSTAR, ZPMAG, ZPFLUX, KEXT, and CLOUDEXT, CCBIN
+    MEANFWHM, ZENFWHM (arcsec; at zenith by airmass^-0.6), MEANELLP of stars, IQBIN and more (`verdictcards`);
+    BGRATE (e-/s a pixel), BGMAG (mag/arcsec², by the nominal zero point), with errors and samples; SATFRAC;
+    NSOURCES. For a standard star in the packaged list also MAGZPT, MAGZERR, ZPSTAR, ZPMAG, ZPFLUX, KEXT, and
+    CLOUDEXT, CCBIN and more
     against the nominal zero point; the scatter between its frames (ZPFSCAT) is in MAGZERR, and a value that
     no sky can give has no CCBIN. Any other target gets these of the best standard of the night
     (`zeropoint.choose`), in ZPIMAGE which image that is, in ZPLEV how good it is for this one, in ZPNSTD how
@@ -75,7 +69,7 @@ def measure_quality(frame: Frame, params: MeasureQualityParams, cals: Calibratio
     """
     catalogue, labels = find_sources(frame, DetectSourcesParams())
     cards: dict[str, Any] = sharpness_cards(catalogue) | _seeing(frame, catalogue)
-    cards |= _sky(frame, labels)
+    cards |= verdictcards.of_quality(frame.descriptors, cards) | _sky(frame, labels)
     data = (frame.dq & NO_DATA) == 0
     saturated = float(np.sum((frame.dq & SATURATED) != 0)) / max(int(data.sum()), 1)
     cards["SATFRAC"] = (round(saturated, 7), "Fraction of pixels that are saturated")
@@ -85,8 +79,10 @@ def measure_quality(frame: Frame, params: MeasureQualityParams, cals: Calibratio
         notes += more
     for text in notes:
         frame = frame.evolve(note=text)
+    facts = frame.descriptors
     return frame.stamped(
-        "MEASREIQ", objmask=np.asarray(labels > 0), catalog=catalogue if catalogue.size else None,
+        "MEASREIQ", objmask=np.asarray(labels > 0),
+        catalog=with_magnitudes(catalogue, facts, zero) if catalogue.size else None,
         cards=cards | zero,
     )  # fmt: skip
 
@@ -95,19 +91,16 @@ def _seeing(frame: Frame, catalogue: Catalogue) -> dict[str, Any]:
     wcs = frame.tangent
     stars = catalogue[catalogue["STAR"] == 1]
     if wcs is None or not stars.size:
-        return dict.fromkeys(("MEANFWHM", "MEANELLP", "ZENFWHM", "IQBIN"))
+        return dict.fromkeys(("MEANFWHM", "MEANELLP", "ZENFWHM"))
     fwhm = float(np.median(stars["FWHM_FIT"])) * wcs.pixel_scale
     airmass = frame.descriptors.airmass or 1.0
     zenith = fwhm * airmass**-0.6
-    limits = IQ_BINS.get((NAMES.get(frame.descriptors.filter_pretty) or "K")[0], IQ_BINS["K"])
-    worst = sum(zenith > limit for limit in limits)
     error = float(sharpness_cards(catalogue)["FWHMERR"][0]) * wcs.pixel_scale
     return {
         "MEANFWHM": (round(fwhm, 4), "[arcsec] FWHM of stars, median"),
         "MFWHMERR": (round(error, 4), "[arcsec] Error of MEANFWHM, from NSTARS stars"),
         "MEANELLP": (round(float(np.median(stars["ELLIP_FIT"])), 4), "Ellipticity of stars, median"),
         "ZENFWHM": (round(zenith, 4), "[arcsec] FWHM at zenith, airmass^-0.6"),
-        "IQBIN": (IQ_NAMES[worst], "Image quality by ZENFWHM"),
     }
 
 
@@ -243,7 +236,7 @@ def _doubts(
         )
     if why := zeropoint.impossible(value, error, nominal_zero_point(frame)):
         notes.append(
-            f"zero point {value:.2f} of {star.name} is impossible, {why}: no cloud cover is told by it"
+            f"zero point {value:.2f} of {star.name} is impossible, {why}: it says nothing of the cloud cover"
         )
     if scatter and scatter[0] > zeropoint.BETWEEN_FRAMES:
         notes.append(
@@ -274,7 +267,7 @@ def _given_zero_point(
     clear = choice.photometric
     air_cards = _extinction(frame, value, error, params)
     if clear is False and choice.compared > 1:  # nothing tells which of them the image is like
-        air_cards.pop("CCBIN", None)
+        air_cards = {key: card for key, card in air_cards.items() if not key.startswith("CC")}
     return {
         "MAGZPT": (round(value, 4), "Zero point: Vega, 1 e-/s, total flux, airmass 1"),
         "MAGZERR": (round(error, 4), "Error of a magnitude by MAGZPT at this AIRMASS"),
@@ -301,7 +294,7 @@ def _extinction(frame: Frame, value: float, error: float, params: MeasureQuality
     cloud = nominal - value
     cards["CLOUDEXT"] = (round(cloud, 3), "[mag] Nominal zero point less MAGZPT")
     if not zeropoint.impossible(value, error, nominal):
-        cards["CCBIN"] = (CC_NAMES[sum(cloud > limit for limit in CC_BINS)], "Cloud cover by CLOUDEXT")
+        cards |= verdictcards.of_cloud(cloud, error)
     return cards
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from pipeline.errors import CalibrationNotFound, FrameMismatch
 from pipeline.frame import NO_DATA, SATURATED, Frame, Frames, MaskImage, for_each
 from pipeline.headers.values import number
+from pipeline.names import is_named
 from pipeline.params import bounded
 from pipeline.primitive import Calibrations, note, primitive
 
@@ -35,7 +36,7 @@ def add_dq(frames: Frames, params: AddDQParams, cals: Calibrations) -> Frames:
     """Set the DQ plane: 1 from bad-pixel masks, 2 non-linear, 4 saturated, 8 latency, 16 not a number, or as
     far below zero as a saturated pixel is above it.
 
-    Saturation is told by SATLEVEL and NONLINEA of the header, and by small holes of low signal in what is
+    Saturation is known by SATLEVEL and NONLINEA of the header, and by small holes of low signal in what is
     not linear (burnt-out stars). Latency is looked for among the frames given, each compared with those
     that began less than `time` seconds before it. A frame that has been through keeps its mask.
     """
@@ -109,7 +110,7 @@ def _remember(frames: Frames, params: AddDQParams, cals: Calibrations) -> Frames
 
 
 def before(frame: Frame, frames: Frames, params: AddDQParams) -> Frames:
-    """The frames whose saturated pixels addDQ remembers in this one; told by headers alone."""
+    """The frames whose saturated pixels addDQ remembers in this one; headers alone say which."""
     if not params.latency:
         return []
     return [f for f in frames if f.shape == frame.shape and 0 < _seconds(frame, f) < params.time]
@@ -130,7 +131,7 @@ class RemoveFirstFrameParams:
 @primitive("removeFirstFrame", RemoveFirstFrameParams)
 def remove_first_frame(frames: Frames, params: RemoveFirstFrameParams, cals: Calibrations) -> Frames:
     """Leave out the earliest exposure, which is often bad after a change of setting, and files by name."""
-    named = [f for f in frames if any(part.removesuffix(".fits") in f.name for part in params.remove_files)]
+    named = [f for f in frames if is_named(f.name, params.remove_files)]
     kept = [frame for frame in frames if frame not in named]
     gone = [f"{frame.name} left out, as told by removeFirstFrame:remove_files" for frame in named]
     if params.remove_first and len(kept) > 1:

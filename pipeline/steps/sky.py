@@ -9,8 +9,10 @@ from typing import Literal
 
 import numpy as np
 
-from pipeline.association import is_thermal
 from pipeline.frame import Frame, Frames
+from pipeline.headers.times import same_exposure
+from pipeline.names import is_named
+from pipeline.niri import is_thermal
 from pipeline.params import bounded
 from pipeline.primitive import Calibrations, note, primitive
 from pipeline.steps import pointing
@@ -43,7 +45,7 @@ def separate_sky(frames: Frames, params: SeparateSkyParams, cals: Calibrations) 
     that is neither is left out with a note.
     """
     number = pointing.groups(frames, params.frac_FOV)
-    objects, skies = _told(frames, number, params)
+    objects, skies = _as_named(frames, number, params)
     skies |= _by_guiding(frames, number, params, bool(objects or skies))
     everything = set(range(len(frames)))
     if not objects and not skies:
@@ -62,21 +64,21 @@ def separate_sky(frames: Frames, params: SeparateSkyParams, cals: Calibrations) 
     return out
 
 
-def _told(frames: Frames, number: list[int], params: SeparateSkyParams) -> tuple[set[int], set[int]]:
+def _as_named(frames: Frames, number: list[int], params: SeparateSkyParams) -> tuple[set[int], set[int]]:
     """(objects, skies) that cards or parameters name, spread over their groups."""
 
     def named(frame: Frame, names: tuple[str, ...] | None) -> bool:
-        return any(name.removesuffix(".fits") in frame.name for name in names or ())
+        return is_named(frame.name, names or ())
 
-    told = []
+    named_groups = []
     for card, names in (("OBJFRAME", params.ref_obj), ("SKYFRAME", params.ref_sky)):
         chosen = {
             number[i]
             for i, frame in enumerate(frames)
             if str(frame.header.get(card, "")).strip().upper() in ("TRUE", "T", "1") or named(frame, names)
         }
-        told.append({i for i, group in enumerate(number) if group in chosen})
-    return told[0], told[1]
+        named_groups.append({i for i, group in enumerate(number) if group in chosen})
+    return named_groups[0], named_groups[1]
 
 
 def _unguided(frame: Frame) -> bool:
@@ -84,7 +86,7 @@ def _unguided(frame: Frame) -> bool:
     return facts.wavefront_sensors_known and facts.wavefront_sensor is None
 
 
-def _by_guiding(frames: Frames, number: list[int], params: SeparateSkyParams, told: bool) -> set[int]:
+def _by_guiding(frames: Frames, number: list[int], params: SeparateSkyParams, named: bool) -> set[int]:
     """Frames that are sky because nothing guided them.
 
     Gemini's rule takes every unguided frame. Ours asks only where nothing else is known and some frames were
@@ -94,7 +96,7 @@ def _by_guiding(frames: Frames, number: list[int], params: SeparateSkyParams, to
     if params.unguided == "always":
         return loose
     guided = {number[i] for i in range(len(frames)) if i not in loose}
-    return set() if told or not guided else {i for i in loose if number[i] not in guided}
+    return set() if named or not guided else {i for i in loose if number[i] not in guided}
 
 
 def _by_distance(frames: Frames, number: list[int]) -> tuple[set[int], set[int]]:
@@ -155,14 +157,14 @@ class AssociateSkyParams:
 def associate_sky(frames: Frames, params: AssociateSkyParams, cals: Calibrations) -> Frames:
     """Give each frame the names of its sky frames, in order of time, in `skies`.
 
-    A sky must have the frame's configuration and exposure (within 0.01 s) and point more than `distance`
+    A sky must have the frame's configuration and exposure time and point more than `distance`
     elsewhere. Those within `time` are taken, or the `min_skies` nearest if these are more; in thermal
     filters the `thermal_skies` nearest. Skies get skies too, for finding the objects on them. An object
     frame without any is left out with a note, unless none has one.
     """
     skies = [f for f in frames if "sky" in f.roles or not f.roles]
     if params.sky:
-        skies = [f for f in frames if any(name.removesuffix(".fits") in f.name for name in params.sky)]
+        skies = [f for f in frames if is_named(f.name, params.sky)]
     apart = pointing.distances(frames)
     place = {frame.name: i for i, frame in enumerate(frames)}
     out = []
@@ -187,7 +189,7 @@ def associate_sky(frames: Frames, params: AssociateSkyParams, cals: Calibrations
 
 def _alike(frame: Frame, sky: Frame) -> bool:
     a, b = frame.descriptors, sky.descriptors
-    if abs((a.exposure_time or 0.0) - (b.exposure_time or 0.0)) > 0.01:
+    if not same_exposure(a.exposure_time, b.exposure_time, 2):
         return False
     return a.shape == b.shape and _setting(a) == _setting(b)
 

@@ -49,7 +49,7 @@ def detect_sources(frame: Frame, params: DetectSourcesParams, cals: Calibrations
 
 
 def find_sources(frame: Frame, params: DetectSourcesParams) -> tuple[Catalogue, LabelImage]:
-    """(catalogue, labels) of a frame, with world coordinates, profile fits and stars told."""
+    """(catalogue, labels) of a frame, with world coordinates, profile fits and stars marked."""
     from pipeline.algorithms import profiles, sources
 
     how = sources.Detection(

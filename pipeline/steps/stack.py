@@ -11,6 +11,7 @@ import numpy as np
 
 from pipeline.errors import FrameMismatch, NotEnoughFrames
 from pipeline.frame import NO_DATA, Frame, Frames
+from pipeline.headers.times import same_exposure
 from pipeline.headers.values import number
 from pipeline.params import bounded
 from pipeline.primitive import Calibrations, primitive
@@ -20,9 +21,9 @@ from pipeline.steps.members import NAMED, member_table, name_of
 if TYPE_CHECKING:
     from pipeline.algorithms.combine import Method
 
+# The words of `algorithms.combine`, which is compiled code and loaded late.
 Operation = Literal["mean", "median", "wtmean", "lmedian"]
 Rejection = Literal["none", "sigclip", "varclip", "minmax", "ccdclip"]
-
 
 # Cards of a frame that would say of the stack what is true of its first frame only; FRAMES has them of each.
 OF_ONE_FRAME = "TRANSP", "TRANSERR", "SCALEBY", "REGNUM", "REGERR", "REGMETH", "REGDX", "REGDY"
@@ -172,13 +173,17 @@ def stack_cards(frames: Sequence[Frame]) -> dict[str, Any]:
 
 
 def require_same(frames: Sequence[Frame], *names: str) -> None:
-    """Raise FrameMismatch where frames differ in unit or in any of these descriptors."""
+    """Raise FrameMismatch where frames differ in unit or in any of these descriptors.
+
+    Exposure times are compared as those of a group.
+    """
     first = frames[0]
     for frame in frames[1:]:
         if frame.unit != first.unit:
             raise FrameMismatch(f"{frame.name} is in {frame.unit}, {first.name} in {first.unit}")
         for name in names:
             found, wanted = getattr(frame.descriptors, name), getattr(first.descriptors, name)
-            if found != wanted:
+            like = same_exposure(found, wanted, 2) if name == "exposure_time" else found == wanted
+            if not like:
                 what = name.replace("_", " ")
                 raise FrameMismatch(f"{frame.name} has {what} {found}, wanted {wanted} as in {first.name}")

@@ -28,7 +28,7 @@ BETAS = 2.5, 5.0  # exponents that the profile of a star may have
 
 
 class Seen(NamedTuple):
-    """What one frame shows of the reference's stars; None where it cannot be told.
+    """What one frame shows of the reference's stars; None where it cannot be measured.
 
     expected : stars that should be in its field
     beside : shape of the very same stars in the reference. A blend or the heart of a galaxy is no fault of a
@@ -211,7 +211,7 @@ def look_at(
 
 def beside(frame: Frame, reference: Frame, matrix: NDArray[np.float64]) -> tuple[float, float]:
     """(second image of the mean star, of the first; ellipticity), beyond those of the same stars in the
-    reference; zeros where they cannot be told, an ellipticity of less than 5 of its errors among them.
+    reference; zeros where they cannot be measured, an ellipticity of less than 5 of its errors among them.
 
     matrix : (3, 3) takes pixels of the reference to those of the frame
     """

@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING
 
 from pipeline.errors import NiridError
 from pipeline.files.structure import FileFacts, read_structure
-from pipeline.headers.merged import WCS_CARDS, merge
+from pipeline.headers.merged import merge, wcs_of
 from pipeline.headers.values import Cards
 from pipeline.toolkit.methods import DESCRIPTORS, Described
 
 if TYPE_CHECKING:
     from astropy.io import fits
+    from astropy.nddata import CCDData
     from astropy.wcs import WCS
 
     from pipeline.frame import FloatImage, Frame, MaskImage
@@ -42,7 +43,7 @@ class Dataset(Described):
         if "\0" in self.path:
             raise CannotOpen(f"{self.path!r} holds a NUL, which no file name does")
         self.filename = os.path.basename(self.path)
-        self._file  # noqa: B018  (a file that is none must be told here, not at the first question)
+        self._file  # noqa: B018  (a file that is none must be found here, not at the first question)
 
     @cached_property
     def _file(self) -> FileFacts:
@@ -105,6 +106,22 @@ class Dataset(Described):
 
     data, variance, mask = sci, var, dq  # by the names of Gemini's package
 
+    def to_ccddata(self) -> CCDData:
+        """The image as astropy's CCDData: data in its unit, variance, `flags` the bits of
+        DQ, `mask` True where any is set, world coordinates, header.
+
+        The planes are read-only views. `CCDData.read(path, hdu="SCI", hdu_uncertainty="VAR", hdu_mask="DQ")`
+        gives the same of a product, but for the flags. Raises CannotOpen.
+        """
+        from astropy.nddata import CCDData, VarianceUncertainty
+
+        frame = self.frame
+        variance = None if frame.var is None else VarianceUncertainty(frame.var)
+        return CCDData(
+            frame.sci, unit=frame.unit, uncertainty=variance, mask=frame.dq != 0, flags=frame.dq,
+            wcs=self.wcs, meta=self.header,
+        )  # fmt: skip
+
     @property
     def shape(self) -> tuple[int, int] | None:
         """(ny, nx) pixels, from the header; None without an image."""
@@ -113,11 +130,7 @@ class Dataset(Described):
     @cached_property
     def wcs(self) -> WCS:
         """World coordinates of the image."""
-        from astropy.io import fits
-        from astropy.wcs import WCS
-
-        # Only its own cards: of the others astropy warns, as of dates that it mends.
-        return WCS(fits.Header([(key, self._cards[key]) for key in WCS_CARDS if key in self._cards]))
+        return wcs_of(self._cards)
 
     @property
     def descriptors(self) -> tuple[str, ...]:

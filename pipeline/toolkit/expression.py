@@ -117,20 +117,20 @@ class _Parser:
         self.warnings: list[str] = []
 
     def whole(self) -> Callable[[Described], bool]:
-        node = self.either()
+        node = self.disjunction()
         if self.now.kind != "end":
             self.fail(f"{self.now.text!r} is not expected here; 'and' or 'or' joins two conditions")
         return self.truth(node)
 
-    def either(self) -> _Node:
+    def disjunction(self) -> _Node:
         self.depth += 1
         if self.depth > MOST_DEEP:
             self.fail(f"parentheses are deeper than {MOST_DEEP}")
-        node = self.joined("or", self.both, any)
+        node = self.joined("or", self.conjunction, any)
         self.depth -= 1
         return node
 
-    def both(self) -> _Node:
+    def conjunction(self) -> _Node:
         return self.joined("and", self.negated, all)
 
     def joined(self, word: str, rule: Callable[[], _Node], gather: Callable[[Any], bool]) -> _Node:
@@ -199,12 +199,12 @@ class _Parser:
 
     def bracketed(self, opened: Token) -> _Node:
         closing = ")" if opened.text == "(" else "]"
-        items, comma = [self.either()], False
+        items, comma = [self.disjunction()], False
         while self.take(","):
             comma = True
             if self.now.text == closing:
                 break
-            items.append(self.either())
+            items.append(self.disjunction())
         if not self.take(closing):
             self.fail(f"{closing!r} is expected here, for the {opened.text!r} in column {opened.column}")
         if not comma and opened.text == "(":

@@ -12,7 +12,7 @@ from pipeline.headers.tags import RULES
 from pipeline.params import suggest
 
 _ID = re.compile(r"_G\d{4}$")
-FEW = 7  # words that are all told where none is near
+FEW = 7  # words that are all listed where none is near
 
 KNOWN: dict[str, frozenset[str]] = {
     "filter_name": frozenset(

@@ -9,6 +9,7 @@ import subprocess
 from astropy.io import fits
 
 from tests.e2e.test_night import TINY, Place, frames, place, tiny_night, wait_for  # noqa: F401  (fixtures)
+from tests.readers import read_by_all
 
 
 def folder(path):
@@ -55,10 +56,12 @@ def test_looks_and_a_stack_that_becomes_the_product(place, tiny_night, tmp_path)
             deliver(path, place)
             look = quick / f"{path.stem}_firstlook.fits"
             wait_for(look.exists, daemon, log)
+            read_by_all(look)
             with fits.open(look) as hdus:
                 assert {"SCI", "VAR", "DQ"} <= {hdu.name for hdu in hdus}
                 roles = set(hdus["PROVENANCE"].data["role"])
             assert {"processed_dark", "processed_flat"} <= roles
+            assert place.json("reproduce", str(look))["result"] == "identical"
             assert look.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
         wait_for(lambda: stacks(log) == len(science), daemon, log)
         running = next(quick.glob("*_running.fits")).read_bytes()

@@ -69,6 +69,8 @@ def test_a_thermal_night(place, night):
     kept = place.json("audit", "--deep")
     assert kept["unaccounted"] == kept["products"]["broken"] == []
     stars_keep_their_light(place, night)
+    for name in (SKY_FLAT, SCIENCE):
+        assert place.json("reproduce", name)["result"] == "identical"
 
 
 def stars_keep_their_light(place, night):

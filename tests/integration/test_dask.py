@@ -15,7 +15,7 @@ import pytest
 import structlog
 
 from daemon.config import load
-from daemon.engine import dask, link, remote
+from daemon.engine import dask, link, software
 from daemon.engine.dask import DaskEngine, greeting
 from daemon.engine.limits import Limits
 from daemon.engine.link import Link
@@ -149,7 +149,7 @@ def test_a_killed_worker_fails_its_own_job_only_and_is_replaced(cluster, make, t
 
 def test_a_worker_of_another_release_is_not_used(cluster, make, monkeypatch):
     said = []
-    monkeypatch.setattr(dask, "versions", lambda: {**remote.versions(), "numba": "0.1"})
+    monkeypatch.setattr(dask, "versions", lambda: {**software.versions(), "numba": "0.1"})
     with structlog.testing.capture_logs() as logged:
         engine = make(cluster.address, workers=0)
         until(engine, lambda _: "none of the 2 workers" in engine.problem)

@@ -3,16 +3,19 @@
 import errno
 import json
 import os
+import platform
 import sqlite3
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from watchdog.observers import Observer
 
 from daemon import filesystems
 from daemon.config import load
+from daemon.engine import software
 from daemon.ledger.store import Ledger
 from daemon.upkeep import doctor, trial
 
@@ -51,6 +54,14 @@ def test_a_good_place(place):
     assert "an event arrives" in said
     assert "events, chosen by itself" in said
     assert set(place.rglob("*")) <= before, "something was left behind"
+
+
+def test_what_the_bits_depend_on_is_told(place):
+    """For a product that comes out otherwise on another machine."""
+    said = {f.check: f.text for f in examine(place)}
+    assert f"numpy {np.__version__}" in said["software"]
+    assert said["processor features"] == software.processor()
+    assert platform.machine() in said["processor features"]
 
 
 def test_where_no_events_are_to_be_had_it_would_poll(place, monkeypatch):

@@ -21,7 +21,7 @@ def daemon(daemons):
     made = daemons()
     made.begin = made.now
     made.main_loop.watch = missing.Watch(
-        made.ledger, made.setting.rules, made.log, lambda: NIGHT.timestamp() + made.now - made.begin
+        made.ledger, made.setting.rules, lambda: NIGHT.timestamp() + made.now - made.begin
     )
     return made
 
@@ -78,6 +78,38 @@ def test_a_dark_set_that_is_missing_then_late_then_wrong_then_right(daemon):
     at(daemon, morning + 1300)
     assert told(daemon)[2:] == [("there", "being taken")]
     assert ask(daemon)["missing"] == 2  # flats and a standard
+
+
+def test_after_a_restart_only_what_has_changed_is_told(daemon):
+    """Also what ended while no daemon was there."""
+    daemon.land(frame("science", 270, 0), *darks(423, 4, 600))
+    at(daemon, 730)
+    before = len(told(daemon, ""))
+    assert told(daemon)[-1] == ("being taken", "")
+    begin_anew(daemon)
+    at(daemon, 731)
+    assert len(told(daemon, "")) == before
+    daemon.land(*darks(427, 6, 720))
+    at(daemon, 901)
+    assert told(daemon)[-1] == ("there", "being taken")
+    begin_anew(daemon)
+    at(daemon, 20 * 3600)
+    assert len(told(daemon)) == 2
+    assert told(daemon, "flats")[-1] == ("missing", "wanted")
+    begin_anew(daemon)
+    at(daemon, 21 * 3600)
+    assert len(told(daemon, "flats")) == 2
+
+
+def begin_anew(daemon):
+    was = daemon.main_loop.watch
+    daemon.main_loop.watch = missing.Watch(was.ledger, was.rules, was.clock)
+
+
+def test_what_is_told_is_found_by_index_among_all_that_has_happened(daemon):
+    asked = "SELECT fields FROM event WHERE event = 'calibration_need' ORDER BY at DESC, id DESC"
+    plan = daemon.rows(f"EXPLAIN QUERY PLAN {asked}")
+    assert [row["detail"] for row in plan] == ["SCAN event USING INDEX event_of_need"]
 
 
 def test_what_did_not_come_is_missing_when_the_date_turns(daemon):

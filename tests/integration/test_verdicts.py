@@ -8,6 +8,7 @@ from click.testing import CliRunner
 
 from daemon.cli import Settings, verdict
 from daemon.config.options import ConditionsRequest
+from daemon.judgement import nights
 from daemon.ledger import measures
 from daemon.people import verdicts
 from tests.night import FakeEngine, example1, static_bpm
@@ -94,11 +95,13 @@ def test_nothing_measured_has_no_names(daemons):
 
 def test_the_measures_of_a_group_are_those_of_its_frames_alone(daemon):
     group = of_science(daemon)["group"]
-    found = daemon.ask(measures.frames_of_group, group)
+    _, found = daemon.ask(measures.of_groups, [group], nights.USED)[group]
     ids = {row["name"]: row["id"] for row in daemon.rows("SELECT id, name FROM frame")}
     assert len(found) == 10
-    for name, _, _, measured in found:
-        assert measured == daemon.ask(measures.of, "frame", ids[name])
+    for frame in found:
+        known = daemon.ask(measures.of, "frame", ids[frame.name])
+        assert frame.measures == {name: one for name, one in known.items() if name in nights.USED}
+    assert sum(bool(frame.measures) for frame in found) >= 8
 
 
 def test_the_command_says_it(daemon):
@@ -106,6 +109,7 @@ def test_the_command_says_it(daemon):
     done = CliRunner().invoke(verdict.verdict, ["--night", "20160102"], obj=settings)
     assert done.exit_code == 0, done.output
     assert "IQ70 asked: not met" in done.output
+    assert "limit 0.55″; 8 of 8 frames)" in done.output
     assert "suggested: Usable" in done.output
     assert "fail" not in done.output.lower()
     done = CliRunner().invoke(verdict.verdict, [FIRST_SCIENCE, "--json"], obj=settings)

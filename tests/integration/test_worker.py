@@ -12,7 +12,7 @@ from daemon import logs
 from daemon.model.jobs import CalInput, Input, JobSpec
 from daemon.work import worker
 from pipeline.errors import BadFrame, StopRequested
-from pipeline.files.read import read_provenance
+from pipeline.files.read import read_measures, read_provenance
 from pipeline.files.structure import read_file
 from pipeline.simulate import simulate_night
 
@@ -67,7 +67,7 @@ def test_the_product_tells_what_it_was_made_of(darks, tmp_path):
         header = product[0].header
         assert header["JOBKEY"] == darks.key
         assert (header["GROUPID"], header["RECIPE"], header["VERSION"]) == ("g" * 16, "makeProcessedDark", 1)
-        assert header["DATE"] == "2016-01-02T06:10:00+00:00"
+        assert header["DATE"] == "2016-01-02T06:10:00.000"
         assert "warning: fewer frames than wanted" in list(header["HISTORY"])
     provenance, history = read_provenance(result["fits"])
     assert [(name, role) for name, _, role in provenance] == [(i.name, "input") for i in darks.inputs]
@@ -75,6 +75,8 @@ def test_the_product_tells_what_it_was_made_of(darks, tmp_path):
     assert [step for step, _, _ in history] == [s["step"] for s in result["steps"]][1:-1]
     assert result["sha256"] == read_file(result["fits"]).file_sha
     assert {"PROCESSED", "DARK"} <= set(result["tags"])
+    assert read_measures(result["fits"]) == result["quality"]["measures"]
+    assert {"read_noise", "rate", "hot"} <= set(result["quality"]["measures"])
     assert result["descriptors"]["exposure_time"] == pytest.approx(20.002)
     assert json.loads(json.dumps(result)) == result
 

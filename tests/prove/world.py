@@ -242,7 +242,7 @@ class World:
             self.engine,
             clock=lambda: self.now,
             setting=self.setting,
-            looks=Looks(self.products, self.setting, self._log, clock=lambda: self.now),
+            looks=Looks(self.products, self.setting, clock=lambda: self.now),
         )
         requests = Requests(self.ledger, self.setting, lambda r, d: {}, self.state, self.products)
         self.main_loop = MainLoop(

@@ -16,6 +16,7 @@ INNER_MODULES = [
     "frame",
     "niri",
     "conditions",
+    "medians",
     "params",
     "primitive",
     "recipes",
@@ -150,7 +151,8 @@ def test_the_time_is_told_to_those_who_decide_and_remember():
 
 
 def test_algorithms_know_arrays_only():
-    known = {"pipeline", "pipeline.algorithms", "pipeline.parallel"}  # the last knows nothing of ours itself
+    light = {"pipeline.parallel", "pipeline.medians"}  # they know nothing of ours themselves
+    known = {"pipeline", "pipeline.algorithms"} | light
     found = {
         name
         for path in sources("pipeline/algorithms")
@@ -160,7 +162,9 @@ def test_algorithms_know_arrays_only():
     assert {
         name for name in found if name not in known and ".".join(name.split(".")[:2]) not in known
     } == set()
-    assert offenders([ROOT / "pipeline/parallel.py"], {"pipeline", "daemon", "numpy"}) == set()
+    apart = sources(*(name.replace(".", "/") + ".py" for name in light))
+    assert len(apart) == len(light)
+    assert offenders(apart, {"pipeline", "daemon", "numpy"}) == set()
 
 
 def test_only_the_stores_know_peewee():
@@ -283,6 +287,7 @@ FLOORS = {
             "parallel",
             "quickcards",
             "conditions",
+            "medians",
             "levels",
         },
         {"algorithms", "headers"},
@@ -415,14 +420,31 @@ def test_this_environment_is_ours_alone():
     assert guard.intruders() == {}
 
 
-def test_an_intruder_is_named(monkeypatch):
-    monkeypatch.setattr(
-        guard.metadata,
-        "packages_distributions",
-        lambda: {"daemon": ["nirid", "python-daemon"], "pipeline": ["nirid"]},
-    )
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("top_level.txt", "docs\ndaemon\n"),
+        ("RECORD", "docs/x.py,,\ndaemon/__init__.py,sha256=x,1\n"),
+        ("RECORD", "daemon.py,sha256=x,1\n"),
+    ],
+)
+def test_an_intruder_is_named(monkeypatch, tmp_path, file, text):
+    other = tmp_path / "python_daemon-3.0.dist-info"
+    other.mkdir()
+    (other / "METADATA").write_text("Name: python-daemon\nVersion: 3.0\n")
+    (other / file).write_text(text)
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
     assert guard.intruders() == {"daemon": ["python-daemon"]}
     assert "'python-daemon' also provides the package 'daemon'" in guard.complaint()
+
+
+def test_a_distribution_with_a_like_name_is_none(monkeypatch, tmp_path):
+    other = tmp_path / "daemonic-1.0.dist-info"
+    other.mkdir()
+    (other / "METADATA").write_text("Name: daemonic\nVersion: 1.0\n")
+    (other / "RECORD").write_text("daemonic/__init__.py,,\nlib/daemon/x.py,,\nthe.pipeline.py,,\n")
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    assert guard.intruders() == {}
 
 
 @pytest.mark.parametrize("package", FLOORS)

@@ -28,6 +28,10 @@ class FitsEngine(FakeEngine):
         header = fits.Header([("INSTRUME", "NIRI"), ("OBJECT", "x"), ("DATE-OBS", spec.inputs[0].ut[:10])])
         header["UT"] = spec.inputs[0].ut[11:19]
         header.update(told["quality"])
+        measures = {}
+        if spec.recipe in ("makeProcessedDark", "makeProcessedFlat", "makeProcessedBPM"):
+            measures = {"read_noise": [12.25 + len(self.ran), 0.1, "electron"], "hot": [7.0, 3.0, "pix"]}
+            told["quality"]["measures"] = measures
         for note in spec.notes:
             header.add_history(note)
         plane = np.zeros((4, 4), np.float32)
@@ -41,6 +45,7 @@ class FitsEngine(FakeEngine):
             history=[(step, values, "nirid") for step, values in steps.items()],
             time_stamp=spec.time_stamp,
             cards=_cards(spec),
+            measures=measures,
         )
         return {**told, "sha256": sha}
 

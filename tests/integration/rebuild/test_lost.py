@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from astropy.io import fits
 
-from daemon.ledger import questions
+from daemon.ledger import guarding, questions
 from daemon.model.jobs import JobSpec, job_key
 from tests.integration.rebuild.helpers import DARK, FLAT, lose, rows
 from tests.night import FINAL, example1, frame, static_bpm
@@ -89,3 +89,9 @@ def test_a_publication_that_was_cut_short_by_the_loss(daemons):
     assert again.rows("SELECT name FROM calibration WHERE removed IS NULL") == [{"name": newer.stem}]
     known = {p["path"] for p in again.ask(questions.products, current=False)}
     assert known == {str(newer), str(kept)}
+
+
+def test_what_was_used_is_not_judged_again(night, daemons, monkeypatch):
+    used = rows(night)["calibrations"]
+    monkeypatch.setattr(guarding, "judged", lambda *_: "held by the limits of a later release")
+    assert rows(lose(night, daemons, [*example1(), static_bpm()]))["calibrations"] == used

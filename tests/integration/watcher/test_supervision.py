@@ -5,8 +5,9 @@ import time
 
 import pytest
 
-from daemon.arrivals.sweep import is_ours, next_sweep
+from daemon.arrivals.sweep import next_sweep
 from daemon.filesystems import filesystem_of
+from pipeline.names import is_fits
 from tests.integration.watcher.helpers import PATIENCE, Drop
 
 
@@ -100,7 +101,7 @@ def test_the_file_system_is_that_of_the_deepest_mount(tmp_path):
     ],
 )  # fmt: skip
 def test_names(name, ours):
-    assert is_ours(name) is ours
+    assert is_fits(name) is ours
 
 
 def test_sweeps_take_at_most_one_per_cent_of_the_time():

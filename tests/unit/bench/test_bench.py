@@ -23,6 +23,7 @@ WANTED = {
     "groups": ("groups", "limit_mb"),
     "cluster": ("runs", "daemon", "backlog"),
     "drift": ("masters", "held", "caught"),
+    "enough": ("sequences", "within", "own"),
 }
 POSITIVE = (
     "seconds",

@@ -1,6 +1,7 @@
 """What `nirid explain` says of a frame is true of the product that it says it of."""
 
-from daemon.cli.explain import _file, _worth
+from daemon.cli.explain import _file
+from daemon.cli.output import worth
 
 PRODUCT = {"product": "N1_image", "path": "/p/N1_image.fits", "version": 2, "current": True}
 OLD = PRODUCT | {"path": "/p/superseded/N1_image.v0001.fits", "version": 1, "current": False}
@@ -42,9 +43,9 @@ def test_one_that_is_no_sky_is_used_all_the_same():
 
 def test_a_row_of_a_frame_says_what_became_of_it():
     row = {"NAME": "a", "FWHM": 9.35, "SKYLEVEL": 30600.0, "D_ERR": 0.012}
-    assert _worth(row | {"VERDICT": "left out"}) == (
+    assert worth(row | {"VERDICT": "left out"}) == (
         "a, left out, FWHM 9.35 pix, sky 30600 e-, registered to 0.012 pix"
     )
-    assert _worth({"NAME": "b", "VERDICT": "left out", "FWHM": None}) == "b, left out"
+    assert worth({"NAME": "b", "VERDICT": "left out", "FWHM": None}) == "b, left out"
     first = row | {"VERDICT": "used", "REGISTERED_BY": "reference", "D_ERR": 0.0}
-    assert _worth(first) == "a, FWHM 9.35 pix, sky 30600 e-, the others are registered to it"
+    assert worth(first) == "a, FWHM 9.35 pix, sky 30600 e-, the others are registered to it"

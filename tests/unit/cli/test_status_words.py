@@ -23,6 +23,7 @@ LISTS = (
     "sequences",
     "looks",
     "conditions",
+    "enough",
     "held",
 )
 ANSWER = {

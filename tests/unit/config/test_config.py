@@ -36,7 +36,7 @@ def test_the_annotated_file_says_the_defaults_and_all_of_them():
     loaded = load(SHIPPED / "nirid.toml")
     assert replace(loaded, origins={}, path="") == Config()
     missing = [name for name, _, origin, _ in config_load.options(loaded) if origin != "file"]
-    assert missing == ["override", "request", "breakpoint"]  # there are none by default
+    assert missing == ["override", "request", "goal", "breakpoint"]  # there are none by default
 
 
 def test_the_annotated_file_says_what_the_code_says_of_each_option():

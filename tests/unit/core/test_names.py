@@ -1,11 +1,21 @@
 """Names of frames and products: none is lost, none stands for two."""
 
+from datetime import UTC, datetime
+
 import pytest
 
+from daemon.model.names import canonical_name
+from pipeline.association import CalKind
+from pipeline.calibrations.caldb import external, open_store
+from pipeline.headers.descriptors import Descriptors
 from pipeline.names import (
     RECIPE_SUFFIXES,
     STEP_SUFFIXES,
+    bare,
+    base_of,
     canonical_first,
+    is_fits,
+    is_named,
     root_of,
     stems,
     suffix_of,
@@ -62,3 +72,27 @@ def test_products_of_one_root_are_told_apart():
 def test_the_names_of_an_exposure_in_order():
     names = ["copy.fits", "N20160102S0271-1.fits", "a/N20160102S0271.fits"]
     assert sorted(names, key=canonical_first) == names[::-1]
+
+
+@pytest.mark.parametrize("ending", ["", ".fits", ".FITS", ".Fits.gz", ".fits.GZ", ".FITS.BZ2", ".fits.fz"])
+def test_endings_do_not_count_in_any_case(ending, tmp_path):
+    assert bare(f"night/N20160102S0270{ending}") == "night/N20160102S0270"
+    assert base_of(f"night/N20160102S0270{ending}") == "N20160102S0270"
+    assert is_named("N20160102S0270.fits", [f"S0270{ending}"])
+    assert not is_named("N20160102S0270.fits", [f"S0271{ending}"])
+    assert canonical_name(f"N20160102S0270{ending}") == "N20160102S0270.fits"
+    assert is_fits(f"N20160102S0270{ending}") is bool(ending)
+
+
+def test_a_mask_is_found_by_any_spelling_of_its_name(tmp_path):
+    store = open_store(tmp_path / "cals.db")
+    facts = Descriptors(ut_datetime=datetime(2016, 1, 2, tzinfo=UTC), shape=(64, 64))
+    store.add(external(CalKind.STATIC_BPM, "/masks/BPM.FITS.gz", "a" * 64, facts))
+    store.add(
+        external(CalKind.STATIC_BPM, "/masks/OLD.FITS", "b" * 64, facts, name="OLD.FITS")
+    )  # as once stored
+    assert [c.name for c in store.list()] == ["BPM", "OLD.FITS"]
+    for word in ("BPM", "BPM.fits", "BPM.FITS", "BPM.fits.gz"):
+        assert store.get(word).path == "/masks/BPM.FITS.gz"
+    assert store.get("OLD.FITS").ident == "b" * 64
+    assert [c.ident for c in store.remove("OLD.FITS", "by hand")] == ["b" * 64]

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from daemon.config import load
-from daemon.engine import WorkersDoNotStart, remote
+from daemon.engine import WorkersDoNotStart, remote, software
 from daemon.engine.dask import BATCH_SECONDS, GRACE_SECONDS, DaskEngine, greeting
 from daemon.engine.limits import Limits
 from daemon.engine.link import Link, News, exposed, safe
@@ -305,9 +305,9 @@ def test_a_worker_like_us_is_welcome(tmp_path):
 
 
 def test_a_worker_of_another_release_says_in_what_it_differs(tmp_path):
-    theirs = {**remote.versions(), "numpy": "1.0", "python": "3.9.1"}
+    theirs = {**software.versions(), "numpy": "1.0", "python": "3.9.1"}
     problem = introduced(tmp_path, versions=theirs)["problem"]
-    mine = remote.versions()
+    mine = software.versions()
     assert problem == f"it has numpy {mine['numpy']} (here 1.0), python {mine['python']} (here 3.9.1)"
 
 

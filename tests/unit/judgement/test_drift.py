@@ -97,3 +97,27 @@ def test_noise_and_level_are_measured_through_whole_counts():
     assert abs(found["read_noise"].value - told) < 4 * found["read_noise"].error
     assert found["rate"].value == pytest.approx(5.0, abs=0.3)  # less the highest of eight, 1.4 sigma / 7
     assert found["hot_both"].value == 0
+
+
+def mask(number, seed=3):
+    """A mask of so many bad pixels, anywhere."""
+    bad = np.zeros(512 * 512, "u2")
+    bad[np.random.default_rng(seed).choice(bad.size, number, replace=False)] = 1
+    return {name: tuple(m) for name, m in masterfigures.of_mask(bad.reshape(512, 512)).items()}
+
+
+@pytest.mark.parametrize(
+    ("number", "state"),
+    [(2000, State.ACCEPTED), (2060, State.ACCEPTED), (3000, State.HELD), (900, State.HELD)],
+)
+def test_a_mask_with_many_more_bad_pixels_or_fewer_is_held(number, state):
+    past = [Past(mask(2000 + 10 * n, n), BEGAN + timedelta(days=n)) for n in range(8)]
+    verdict = judged("MADE_BPM", SETUP, mask(number), past)
+    assert verdict.state is state
+    assert judged("MADE_BPM", SETUP, mask(number), past[:4]).state is State.ACCEPTED
+
+
+def test_a_first_mask_that_leaves_hardly_a_pixel_is_held():
+    verdict = judged("MADE_BPM", SETUP, mask(150_000), [])
+    assert verdict.state is State.HELD
+    assert verdict.reasons[0] == "bad pixels is 0.5722 of all, can be 0 to 0.3"

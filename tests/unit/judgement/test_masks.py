@@ -7,11 +7,15 @@ import pytest
 
 from daemon.judgement.drift import LOOKS_BACK, Past, Setup, State, judged
 from daemon.judgement.limits import OF_KIND
-from pipeline.algorithms.masterfigures import of_mask
+from pipeline.algorithms import masterfigures
 
 SIDE = 256
 SETUP = Setup("", 1, SIDE * SIDE, 0.0)
 BEGAN = datetime(2016, 1, 1, tzinfo=UTC)
+
+
+def of_mask(now, before=None):
+    return masterfigures.of_mask(now) | ({} if before is None else masterfigures.against(now, before))
 
 
 def mask(response):
@@ -87,12 +91,13 @@ def test_of_the_first_masks_only_what_cannot_be_is_held():
 
 def test_the_figures_of_a_mask_are_shares():
     now, before = np.zeros((2, 8, 8), np.uint16)
-    now[0, :4], before[0, :2] = 1, 4
+    now[:4, :8], before[:4, :4] = 1, 4
     found = of_mask(now, before)
     assert set(found) == set(OF_KIND["MADE_BPM"])
-    assert found["bad"].value == pytest.approx(4 / 64)
-    assert found["bad_q1"].value == pytest.approx(4 / 16)
+    assert found["bad"].value == pytest.approx(32 / 64)
+    assert found["bad_q1"].value == 1
     assert found["bad_q4"].value == 0
-    assert found["new"] == pytest.approx((2 / 64, 2**0.5 / 64))
+    assert found["new"] == pytest.approx((16 / 64, 17**0.5 / 64))
+    assert found["more"] == pytest.approx((16 / 64, 17**0.5 / 64))
     assert "new" not in of_mask(now)
     assert "new" not in of_mask(now, before[:4])

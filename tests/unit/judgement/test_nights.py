@@ -1,19 +1,24 @@
 """Since when conditions are not met, and what a sequence is worth: no flicker, the right frame."""
 
+from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from daemon.judgement.nights import (
     Judged,
     Request,
     Spell,
+    course,
     light_lost,
-    of_sequence,
+    of_frame,
     out_of_spec,
     request_of,
-    since_when,
+    states,
 )
 from daemon.model.measures import Measure
 from pipeline.conditions import Asked
@@ -37,7 +42,7 @@ def test_a_step_of_the_seeing_is_dated_to_one_frame_and_told_once(seed):
     spells = out_of_spec([(f.at, "met" if f.measures["fwhm"].value < 0.6 else "not met") for f in night])
     assert len(spells) == 1
     assert abs(spells[0].begin - 5 * 60.0) <= 60.0
-    assert since_when(night, ASKED) == spells[0]
+    assert course(night, ASKED).spell == spells[0]
 
 
 @pytest.mark.parametrize(
@@ -60,15 +65,15 @@ def test_spells(states, spells):
 
 
 def test_a_sequence_is_judged_on_its_frames_since_the_change():
-    assert of_sequence(frames([0.5] * 5 + [0.8] * 4), ASKED)["IQ"].state == "not met"
-    assert of_sequence(frames([0.8] * 5 + [0.5] * 4), ASKED)["IQ"].state == "met"
-    assert of_sequence(frames([0.5] * 8), ASKED)["IQ"].state == "met"
-    assert of_sequence([], ASKED) == {}
+    assert course(frames([0.5] * 5 + [0.8] * 4), ASKED).verdicts["IQ"].state == "not met"
+    assert course(frames([0.8] * 5 + [0.5] * 4), ASKED).verdicts["IQ"].state == "met"
+    assert course(frames([0.5] * 8), ASKED).verdicts["IQ"].state == "met"
+    assert course([], ASKED).verdicts == {}
 
 
 def test_cloud_and_sky_come_from_the_product():
     said = {"cloud": Measure("cloud", 0.4, 0.03), "sky_magnitude": Measure("sky_magnitude", 14.9, 0.03)}
-    found = of_sequence(frames([0.5] * 4), Request(cc=Asked(50)), said)
+    found = course(frames([0.5] * 4), Request(cc=Asked(50)), said).verdicts
     assert found["CC"].state == "not met"
     assert "1.1 × the bright end" in found["BG"].words
     assert found["IQ"].state == "not asked"
@@ -76,7 +81,7 @@ def test_cloud_and_sky_come_from_the_product():
 
 def test_pixels_are_judged_where_there_is_nothing_better():
     only = [Judged("f", 0.0, J, {"fwhm_pixels": Measure("fwhm_pixels", 6.0, 0.05)})]
-    assert of_sequence(only, ASKED)["IQ"].value == pytest.approx(6.0 * 0.1171, rel=1e-6)
+    assert course(only, ASKED).verdicts["IQ"].value == pytest.approx(6.0 * 0.1171, rel=1e-6)
 
 
 def test_light_that_is_lost_is_told_without_a_standard():
@@ -100,3 +105,27 @@ def test_the_configuration_comes_before_the_header():
     assert own.iq == Asked(value=0.6)
     assert own.cc == Asked(50)
     assert request_of(Descriptors(ut_datetime=datetime(2016, 1, 2, tzinfo=UTC)), None) == Request()
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.floats(0.2, 1.5), st.floats(0.0, 0.2), st.sampled_from([None, 0.0, 0.3]), st.integers(0, 9),
+            st.floats(1.0, 2.5), st.booleans(),
+        ),
+        max_size=8,
+    ),
+    st.sampled_from([Asked(), Asked(20), Asked(50), Asked(85), Asked(100), Asked(value=0.6)]),
+    st.booleans(),
+)  # fmt: skip
+def test_the_state_of_each_frame_is_that_of_its_verdict(told, asked, ao):
+    facts = replace(J, is_ao=ao, ao_seeing=0.5 if ao else None)
+    night = []
+    for n, (fwhm, error, ellipticity, stars, airmass, measured) in enumerate(told):
+        found = {"fwhm": Measure("fwhm", fwhm, error), "stars": Measure("stars", stars)} if measured else {}
+        if ellipticity is not None:
+            found["ellipticity"] = Measure("ellipticity", ellipticity, 0.01)
+        night.append(Judged(f"f{n}", 60.0 * n, facts, found, airmass, 0.4 if ao and n % 2 else None))
+    asked = Request(iq=asked)
+    assert states(night, asked) == [of_frame(frame, asked)["IQ"].state for frame in night]
+    assert course(night, asked).states == Counter(states(night, asked))

@@ -9,8 +9,9 @@ from daemon.ledger.outdated import PLANNED
 from daemon.model.groups import Point
 from daemon.model.names import canonical_name, name_order, night_of
 from daemon.model.rules import DEFAULT_RULES
-from daemon.plan.grouping import admits, partition, role_of
+from daemon.plan.grouping import admits, partition
 from pipeline.association import CalKind
+from pipeline.headers.roles import role_of
 from pipeline.recipes import RECIPES as REAL
 from tests.night import NIGHT, describe
 from tests.unit.plan.helpers import (

@@ -205,7 +205,7 @@ def test_darks_that_differ_with_no_majority_are_used_and_it_is_said(levels):
     kept = judge_frames.run(darks([float(level) for level in levels]))
     assert len(kept) == len(levels)
     assert (
-        "S0001.fits used: the levels of the dark frames differ, and none can be told wrong"
+        "S0001.fits used: the levels of the dark frames differ, and which are wrong is not clear"
         in kept[0].notes[0]
     )
     assert verdict_of(kept, 0).use == USED
