@@ -27,7 +27,7 @@ from daemon.markup import Safe, tag
 from daemon.people import board as people_board
 from daemon.people import enough, missing, nightreport, trends, verdicts
 from daemon.people import explain as people_explain
-from daemon.web import assets, pages, panels, thing
+from daemon.web import assets, pages, panels, signs, thing
 from daemon.web.feed import Feed, message
 from daemon.web.source import SILENT, Source
 
@@ -283,7 +283,7 @@ def _json(body: dict[str, Any]) -> Response:
 def _thumb(one: Shown) -> Safe:
     row = people_board.shown(one)
     image = tag("img", src=f"{row['picture']}?w=96", alt="", width=96, height=96, loading="lazy")
-    text = tag("span", f"{row['name']}, {row['frames']} frames")
+    text = tag("span", signs.broken(row["name"]), f", {row['frames']} frames")
     return tag("li", tag("a", image, text, href=f"/thing/{quote(row['name'], safe='')}"))
 
 
