@@ -17,22 +17,11 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from pipeline import niri
+from pipeline.headers.times import SAME_EXPOSURE_SECONDS
 from pipeline.levels import NEVER, OWN, Breakpoint, Level, level_at, span
 
 if TYPE_CHECKING:
     from pipeline.headers.descriptors import Descriptors
-
-
-# Exposure times that differ by 0.01 s are the same; the margin is for decimals that binary numbers lack.
-SAME_EXPOSURE_SECONDS = 0.01 + 1e-9
-
-
-def same_exposure(one: float | None, other: float | None, times: int = 1) -> bool:
-    """True for exposure times [s] within 0.01 s of each other; an unknown one is like none.
-
-    times : 2 for two frames of one group, since each is within 0.01 s of the group's first
-    """
-    return one is not None and other is not None and abs(one - other) < times * SAME_EXPOSURE_SECONDS
 
 
 class CalKind(StrEnum):
@@ -43,18 +32,6 @@ class CalKind(StrEnum):
     STATIC_BPM = "static_bpm"  # dropped in by a person
     MADE_BPM = "processed_bpm"  # made here from flats and short darks
     ZERO_POINT = "zero_point"  # in the header of a standard star's image
-
-
-def kind_of(tags: frozenset[str]) -> CalKind | None:
-    """What a processed dark, flat or mask is, of its tags; None for anything else.
-
-    BPM is looked for first: a mask made here of flats has the tag FLAT too.
-    """
-    if not {"NIRI", "PROCESSED"} <= tags or tags & {"SPECT", "PROCESSED_SCIENCE"}:
-        return None
-    if "BPM" in tags:
-        return CalKind.MADE_BPM if "FLAT" in tags else CalKind.STATIC_BPM
-    return CalKind.DARK if "DARK" in tags else CalKind.FLAT if "FLAT" in tags else None
 
 
 @dataclass(frozen=True)
@@ -175,16 +152,23 @@ class Rejected:
 
 @dataclass(frozen=True)
 class Found:
-    """The one to use, how far in time it is, in words, and how good that is.
-
-    ranks : ident -> what comes first of all that meet the criteria: (made of the sky, number of its level)
-    """
+    """good : all that meet the criteria, each with its level, the best first; unfit : those that do not"""
 
     candidate: Candidate
-    why: str
     level: Level
-    ranks: Mapping[str, tuple[bool, int]]
-    rejected: tuple[Rejected, ...] = ()
+    good: tuple[tuple[Candidate, Level], ...]
+    unfit: tuple[Rejected, ...] = ()
+    why = property(lambda self: str(self.level))
+
+    @property
+    def ranks(self) -> dict[str, tuple[bool, int]]:
+        """Ident -> (made of the sky, number of the level) of those that meet the criteria."""
+        return {c.ident: (of_sky(c), level.number) for c, level in self.good}
+
+    @property
+    def rejected(self) -> tuple[Rejected, ...]:
+        beaten = f"{self.candidate.name} is preferred: {self.level.brief}"
+        return (*self.unfit, *(Rejected(c, (f"{lv.brief}; {beaten}",), lv) for c, lv in self.good[1:]))
 
 
 @dataclass(frozen=True)
@@ -219,29 +203,28 @@ def best_match(
     prefer_origin : a candidate made of this group of raw frames comes before any other of its level
     The better level comes first; in a level what was taken before the frame, then what is nearest in time. So
     one that is taken later, and of no better level, never takes the place of one that is in use.
-    A flat of a lamp, or from outside, comes before any that was made here of science frames. Of equally near
-    ones what was made here comes before a copy from outside, then the newer product: the choice does not
-    depend on which of two groups was reduced first.
+    A flat of a lamp, or from outside, comes before any made here of science frames; of equally near ones what
+    was made here before a copy from outside, then the newer product: the order of reduction does not count.
     """
-    good: list[Candidate] = []
+    good: list[tuple[Candidate, Level]] = []
     rejected: list[Rejected] = []
+    when = target.ut_datetime
     for candidate in candidates:
-        if failed := tuple(_failures(rule, target, candidate)):
+        if (failed := tuple(_failures(rule, target, candidate))) or when is None:
             rejected.append(Rejected(candidate, failed))
         else:
-            good.append(candidate)
-    if good and target.ut_datetime is not None:
-        when = target.ut_datetime
-        levels = {id(c): level_of(rule, when, c, prefer_origin, breakpoints) for c in good}
+            good.append((candidate, level_of(rule, when, candidate, prefer_origin, breakpoints)))
+    if good and when is not None:
 
-        def order(c: Candidate) -> tuple[Any, ...]:
+        def order(one: tuple[Candidate, Level]) -> tuple[Any, ...]:
+            c, level = one
             # Flats of two lamps may begin with the same frame: the order of making must not decide.
             return (
                 of_sky(c),
-                levels[id(c)].number,
+                level.number,
                 not _own(c, prefer_origin),
                 c.ut > when,
-                abs(c.ut - when),
+                abs(level.apart),
                 not c.origin,
                 c.origin,
                 not c.pending,
@@ -250,13 +233,10 @@ def best_match(
                 c.ident,
             )
 
-        best, *others = sorted(good, key=order)
-        level = levels[id(best)]
-        beaten = f"{best.name} is preferred: {level.brief}"
-        rejected += [Rejected(c, (f"{levels[id(c)].brief}; {beaten}",), levels[id(c)]) for c in others]
-        ranks = {c.ident: (of_sky(c), levels[id(c)].number) for c in good}
-        return Found(best, level.distance, level, ranks, tuple(rejected))
-    if is_thermal(target.filter_name) and rule.not_for:
+        good.sort(key=order)
+        best, level = good[0]
+        return Found(best, level, tuple(good), tuple(rejected))
+    if niri.is_thermal(target.filter_name) and rule.not_for:
         return NotApplicable(f"no {rule.kind} is made for {target.filter_name}", tuple(rejected))
     return Missing(f"no {rule.kind} for {_wanted(rule, target)}", tuple(rejected))
 
@@ -302,19 +282,12 @@ def of_the_night(
             if old is None or (candidate.pending, candidate.made) > (old.pending, old.made):
                 latest[key] = candidate
     good = sorted(latest.values(), key=lambda c: (c.ut, c.name, c.ident))
-    here = [c for c in good if not any(b.lies_between(rule.kind, c.ut, when) for b in breakpoints)]
-    good = here or good
+    good = [c for c in good if not any(b.lies_between(rule.kind, c.ut, when) for b in breakpoints)] or good
     same = [c for c in good if c.ut.date() == when.date()]
     if same or not good:
         return same
     date = min(good, key=lambda c: (abs(c.ut - when), c.ut)).ut.date()
     return [c for c in good if c.ut.date() == date]
-
-
-def is_thermal(filter_name: str) -> bool:
-    """True for a filter in which the sky is as bright as a lamp; component numbers do not count."""
-    thermal = {name.partition("_G")[0].lower() for name in niri.THERMAL_FILTERS}
-    return any(part.partition("_G")[0].lower() in thermal for part in filter_name.split("&"))
 
 
 # What the store keeps of a flat that was made here of science frames, besides the descriptors.

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 NEVER = timedelta(-1)  # no calibration is so near
 OWN, RISK = 0, 3
@@ -47,8 +47,7 @@ class Breakpoint:
         return kind in self.kinds and (one < self.at) != (other < self.at)
 
 
-@dataclass(frozen=True)
-class Level:
+class Level(NamedTuple):
     """number : 0 is best, 3 a risk; apart : time of the calibration less that of the frame
     across : the breakpoint that lies between them; own : it was made of the very flats that are used"""
 
@@ -61,10 +60,6 @@ class Level:
     def rank(self) -> tuple[int, timedelta]:
         """The larger, the worse."""
         return self.number, abs(self.apart)
-
-    @property
-    def distance(self) -> str:
-        return f"{span(self.apart)} from the frame"
 
     @property
     def why(self) -> str:
@@ -107,10 +102,12 @@ def level_at(
     breakpoints: Sequence[Breakpoint] = (),
 ) -> Level:
     """By times alone: `ut` of a calibration of this kind, `when` of the frame. limits : of its levels"""
-    between = next((b for b in breakpoints if b.lies_between(kind, ut, when)), None)
-    if between is not None:
-        return Level(RISK, ut - when, between)
-    return Level(sum(abs(ut - when) > limit for limit in limits), ut - when)
+    apart = ut - when
+    for one in breakpoints:
+        if one.lies_between(kind, ut, when):
+            return Level(RISK, apart, one)
+    away = abs(apart)
+    return Level(sum([away > limit for limit in limits]), apart)
 
 
 def _side(apart: timedelta) -> str:

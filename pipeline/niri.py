@@ -147,3 +147,9 @@ BANDS = {
     "N": 11.7,
     "Q": 18.3,
 }
+
+
+def is_thermal(filter_name: str) -> bool:
+    """True for a filter in which the sky is as bright as a lamp; component numbers do not count."""
+    thermal = {name.partition("_G")[0].lower() for name in THERMAL_FILTERS}
+    return any(part.partition("_G")[0].lower() in thermal for part in filter_name.split("&"))

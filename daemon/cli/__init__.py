@@ -120,7 +120,8 @@ def cli(ctx: click.Context, config: str | None, state: str | None, verbose: bool
 cli.params[:0] = _global_options()
 
 
-def _add_commands() -> None:
+def _commands() -> tuple[click.Command, ...]:
+    """In the order in which the help lists them."""
     from daemon.cli import (
         backup,
         caldb,
@@ -134,6 +135,7 @@ def _add_commands() -> None:
         missing,
         nightreport,
         parameters,
+        products,
         replay,
         report,
         reproduce,
@@ -144,7 +146,7 @@ def _add_commands() -> None:
         web,
     )
 
-    for command in (
+    return (
         service.run,
         service.check_config,
         doctor.doctor,
@@ -177,8 +179,14 @@ def _add_commands() -> None:
         parameters.showpars,
         parameters.showrecipes,
         caldb.caldb,
+        products.provenance,
+        products.picture,
         completion.completion,
-    ):
+    )
+
+
+def _add_commands() -> None:
+    for command in _commands():
         _take_after_the_command(command)
         cli.add_command(command)
 

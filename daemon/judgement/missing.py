@@ -17,9 +17,10 @@ from datetime import UTC, datetime
 from daemon.judgement import lamps, sun
 from daemon.judgement.lamps import FLATS, Lamp, Setup
 from daemon.judgement.needs import FrameSet, Need, Past, State, agree, alike, key_of, unknown, users_of
-from pipeline.association import RULES, CalKind, is_thermal
+from pipeline.association import RULES, CalKind
 from pipeline.headers.descriptors import Descriptors
 from pipeline.levels import HEALING, Breakpoint, Level, in_words, level_at
+from pipeline.niri import is_thermal
 
 DARKS = 10
 STANDARD_FRAMES = 2  # the fewest that a standard is reduced from

@@ -17,8 +17,9 @@ from daemon.model.groups import Point, Setting
 from daemon.model.rules import Policy, TriggerRule
 from daemon.plan.grouping import admits, family, group_key, partition_by_lamp, sky_pool
 from daemon.plan.planner import rank
-from pipeline.association import CalibrationKey, same_exposure
+from pipeline.association import CalibrationKey
 from pipeline.headers.descriptors import Descriptors
+from pipeline.headers.times import same_exposure
 
 LONGEST = 7 * 86400.0  # s; no sequence without a pause is longer
 

@@ -13,8 +13,9 @@ from daemon.model.rules import Policy, TriggerRule
 from daemon.plan.case import takes
 from daemon.plan.grouping import join_key
 from pipeline import association
-from pipeline.association import SAME_EXPOSURE_SECONDS, CalibrationKey, CalKind, Candidate
+from pipeline.association import CalibrationKey, CalKind, Candidate
 from pipeline.headers.descriptors import Descriptors
+from pipeline.headers.times import SAME_EXPOSURE_SECONDS
 from pipeline.levels import HEALING
 
 NO_LIMIT = 1e12  # seconds: 30,000 years

@@ -18,8 +18,9 @@ from daemon.model.names import name_order
 from daemon.model.rules import Join
 from daemon.plan import grouping
 from pipeline import association, levels
-from pipeline.association import CalibrationKey, CalKind, Candidate, same_exposure
+from pipeline.association import CalibrationKey, CalKind, Candidate
 from pipeline.headers.descriptors import Descriptors
+from pipeline.headers.times import same_exposure
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from daemon.judgement.depth import MAGNITUDES, Goal, Known, Pace, Reached, Stack
 from daemon.judgement.weather import Taken
 from daemon.ledger import looks, measures
 from daemon.ledger.answers import current_product
+from daemon.ledger.measures import FrameRow
 from daemon.ledger.store import Reader
 from daemon.model.measures import Measure
 from daemon.model.names import night_of
@@ -27,8 +28,8 @@ from pipeline.headers.descriptors import Descriptors
 
 Answer = dict[str, Any]
 Found = Mapping[str, Measure]
-Frame = tuple[str, float, Descriptors, Found]
 
+USED = ("fwhm", "fwhm_pixels", "sky", "sky_level", "transparency")  # measures of single frames
 NEXT = 2  # frames more, of which it is always told what they gain
 NEEDED = ("frames", "fwhm", "circle_noise", "circle_light", "zero_here")
 
@@ -49,17 +50,17 @@ def of_group(
     db: Reader, group: int, goals: Sequence[DepthGoal], now: float, magnitude: float | None = None
 ) -> Answer:
     """Depth, forecast and goal of one sequence; "depth" is None where nothing tells of it."""
-    frames = measures.frames_of_group(db, group)
-    if not frames:
+    of_it = measures.of_groups(db, [group], USED).get(group)
+    if of_it is None:
         return {"group": group, "frames": 0, "depth": None, **_not_measured("no usable frame")}
-    facts = frames[-1][2]
+    facts, frames = of_it
     row: Answer = {
         "group": group,
         "program": facts.program_id or "",
         "object": facts.object or "",
         "filter": facts.filter_pretty,
-        "first": frames[0][0],
-        "last": frames[-1][0],
+        "first": frames[0].name,
+        "last": frames[-1].name,
         "frames": len(frames),
         "depth": None,
     }
@@ -67,13 +68,13 @@ def of_group(
     if missing := [name for name in NEEDED if name not in found]:
         return row | _not_measured(_why_not(of, missing, found))
     stack = _stack(found, facts)
-    waiting = sum(name not in names for name, *_ in frames)
-    mine = [frame for frame in frames if frame[0] in names] or frames
+    waiting = sum(frame.name not in names for frame in frames)
+    mine = [frame for frame in frames if frame.name in names] or frames
     goal = configured(goals, facts)
-    every, seen = overheads.pace(facts, [at for _, at, _, _ in mine], stack.frames)
+    every, seen = overheads.pace(facts, [frame.at for frame in mine], stack.frames)
     pace = Pace(every, _sky_within())
     left = _left(frames[-1], now)
-    taken = [_taken(frame) for frame in mine]
+    taken = [_taken(frame, facts) for frame in mine]
     waiting = int(waiting * stack.frames / max(len(mine) - 1, stack.frames))
     row |= _depth(stack, found, taken, pace)
     row |= {
@@ -158,7 +159,7 @@ def _why_not(of: str, missing: Sequence[str], found: Found) -> str:
         return "no star in the stack"
     if missing == ["zero_here"]:
         return "no zero point is known in this filter and camera"
-    return "its figures were not kept: made by an earlier release, or the database was made anew"
+    return "an earlier release has made it, which kept no figures of it (nirid requeue)"
 
 
 def _not_measured(why: str) -> Answer:
@@ -188,8 +189,9 @@ def _stack(found: Found, facts: Descriptors) -> Stack:
     )
 
 
-def _taken(frame: Frame) -> Taken:
-    _, at, facts, found = frame
+def _taken(frame: FrameRow, facts: Descriptors) -> Taken:
+    """facts : of any frame of the group, which agree in what is asked of them"""
+    found = frame.measures
     fwhm = found["fwhm"].value if "fwhm" in found else None
     if fwhm is None and "fwhm_pixels" in found and facts.pixel_scale:
         fwhm = found["fwhm_pixels"].value * facts.pixel_scale
@@ -197,14 +199,13 @@ def _taken(frame: Frame) -> Taken:
     if sky is None and "sky" in found:
         sky = found["sky"].value * (facts.exposure_time or 0.0)
     light = found["transparency"].value if "transparency" in found else None
-    return Taken(at, fwhm, sky, light, facts.read_noise or 0.0)
+    return Taken(frame.at, fwhm, sky, light, facts.read_noise or 0.0)
 
 
-def _left(last: Frame, now: float) -> float:
+def _left(last: FrameRow, now: float) -> float:
     """Seconds from now to the dawn of the night in which a frame was taken."""
-    name, at, _, _ = last
-    dawn = sun.dawn(night_of(name, datetime.fromtimestamp(at, UTC))).timestamp()
-    return dawn - max(now, at)
+    dawn = sun.dawn(night_of(last.name, datetime.fromtimestamp(last.at, UTC))).timestamp()
+    return dawn - max(now, last.at)
 
 
 # -- what it says -------------------------------------------------------------------------------

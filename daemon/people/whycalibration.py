@@ -103,7 +103,7 @@ def _calibration(kind: CalKind, wish: str, match: Match, used: Any, *, decided: 
         chosen, why, status = used["name"], "it was used", "used"
         others = [(c, failed) for c, failed in others if c.ident != used["key"]]
         if now is not None and now.ident == used["key"]:
-            why = str(level)
+            why = match.why
         elif now is not None:
             others.insert(0, (now, [f"{level}; would be chosen now; nirid requeue takes it"]))
             level = next((r.level for r in match.rejected if r.candidate.ident == used["key"]), None)
@@ -115,7 +115,7 @@ def _calibration(kind: CalKind, wish: str, match: Match, used: Any, *, decided: 
             others.insert(0, (now, [f"{level}; came later; nirid requeue takes it"]))
             level = None
     else:
-        chosen, why = (now.name if now else None), str(level) if level else match.why
+        chosen, why = (now.name if now else None), match.why
         status = "chosen" if now else "not needed" if isinstance(match, NotApplicable) else "missing"
         if now and now.pending:
             status, why = "being made", f"{why}; it is being made"

@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 
 from daemon.model.groups import Point, Setting
 from daemon.model.rules import TriggerRule
-from pipeline import association
-from pipeline.association import same_exposure
+from pipeline import niri
 from pipeline.headers.descriptors import Descriptors
 from pipeline.headers.roles import role_of
+from pipeline.headers.times import same_exposure
 
 
 def admits(rule: TriggerRule, tags: frozenset[str], descriptors: Descriptors) -> bool:
@@ -25,7 +25,7 @@ def admits(rule: TriggerRule, tags: frozenset[str], descriptors: Descriptors) ->
         return False
     if rule.role and role_of(tags, descriptors)[0] != rule.role:
         return False
-    if rule.thermal and not association.is_thermal(descriptors.filter_name):
+    if rule.thermal and not niri.is_thermal(descriptors.filter_name):
         return False
     return any(ingredient.takes(tags, descriptors) for ingredient in rule.ingredients)
 

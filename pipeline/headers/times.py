@@ -8,6 +8,17 @@ from typing import Any
 
 from pipeline.headers.values import Cards, number, text
 
+# Exposure times that differ by 0.01 s are the same; the margin is for decimals that binary numbers lack.
+SAME_EXPOSURE_SECONDS = 0.01 + 1e-9
+
+
+def same_exposure(one: float | None, other: float | None, times: int = 1) -> bool:
+    """True for exposure times [s] within 0.01 s of each other; an unknown one is like none.
+
+    times : 2 for two frames of one group, since each is within 0.01 s of the group's first
+    """
+    return one is not None and other is not None and abs(one - other) < times * SAME_EXPOSURE_SECONDS
+
 
 def _time(value: Any) -> time | None:
     """A clock time from text such as 07:16:17.1."""

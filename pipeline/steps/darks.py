@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pipeline.association import same_exposure
 from pipeline.errors import CalibrationNotFound, FrameMismatch, NotEnoughFrames
 from pipeline.frame import NO_DATA, Frame, Frames
+from pipeline.headers.times import same_exposure
 from pipeline.params import bounded
 from pipeline.primitive import Calibrations, per_frame, primitive
 from pipeline.steps.members import judged_table

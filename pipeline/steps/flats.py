@@ -8,9 +8,9 @@ from typing import Literal
 
 import numpy as np
 
-from pipeline.association import same_exposure
 from pipeline.errors import BadFrame, CalibrationNotFound, NotEnoughFrames
 from pipeline.frame import BAD_PIXEL, UNILLUMINATED, Frame, Frames
+from pipeline.headers.times import same_exposure
 from pipeline.params import bounded
 from pipeline.primitive import Calibrations, per_frame, primitive
 from pipeline.steps.darks import DoCal, fitted, goes_on

@@ -9,9 +9,10 @@ from typing import Literal
 
 import numpy as np
 
-from pipeline.association import is_thermal, same_exposure
 from pipeline.frame import Frame, Frames
+from pipeline.headers.times import same_exposure
 from pipeline.names import is_named
+from pipeline.niri import is_thermal
 from pipeline.params import bounded
 from pipeline.primitive import Calibrations, note, primitive
 from pipeline.steps import pointing

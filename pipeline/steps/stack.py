@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from pipeline.association import same_exposure
 from pipeline.errors import FrameMismatch, NotEnoughFrames
 from pipeline.frame import NO_DATA, Frame, Frames
+from pipeline.headers.times import same_exposure
 from pipeline.headers.values import number
 from pipeline.params import bounded
 from pipeline.primitive import Calibrations, primitive

@@ -147,7 +147,7 @@ def test_a_running_stack_with_more_frames_than_the_product_counts(reduced):
     ("without", "why"),
     [
         (("zero_here",), "no zero point is known in this filter and camera"),
-        (("circle_noise", "circle_light", "zero_here"), "its figures were not kept"),
+        (("circle_noise", "circle_light", "zero_here"), "which kept no figures of it"),
     ],
 )
 def test_what_is_not_known_is_said(daemons, without, why):

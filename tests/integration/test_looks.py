@@ -10,12 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from daemon.config.options import Retention
 from daemon.ledger import questions, targets
 from daemon.ledger.store import LedgerBusy, on_paper
 from daemon.ledger.targets import UnknownTarget
 from daemon.people import explain
-from daemon.upkeep import retention
 from tests.night import FINAL, FakeEngine, busy_night, example1, frame
 
 
@@ -234,7 +232,7 @@ def test_each_look_is_an_event_of_the_ledger_with_its_worth_once_it_can_be_seen(
         "product": str(daemon.products / "20160102/quicklook/N20160102S0270_running.fits"),
         "frames": 4,
         "seconds": 0,
-        "quality": {"MAGZPT": 26.3},
+        "quality": {"MAGZPT": 26.3, "BPMLEV": 3},
     }
     assert all(there)
     assert len(there) == len(rows)
@@ -390,14 +388,3 @@ def test_of_a_look_nothing_is_decided_and_numbers_go_on_after_a_restart(daemons,
     daemon.run(10)
     assert min(row["id"] for row in daemon.rows("SELECT id FROM look")[len(numbers) :]) > max(numbers)
     assert told(daemon, "N20160102S0271_running")["state"] == "there"
-
-
-def test_a_failed_look_says_why_and_old_records_go(daemons):
-    daemon = daemons(engine=FakeEngine(endings={"N20160102S0270_image": ["failed"] * 9}))
-    daemon.land(*example1()[:3])
-    daemon.run(10)
-    look = told(daemon, "N20160102S0270_running")
-    assert (look["state"], look["reason"]) == ("failed", "failed!")
-    daemon.now += 31 * 86400
-    retention.prune(daemon.ledger, Retention())
-    assert daemon.rows("SELECT * FROM look") == []

@@ -16,11 +16,11 @@ from pipeline.association import (
     Missing,
     NotApplicable,
     best_match,
-    is_thermal,
     of_the_night,
 )
 from pipeline.headers.descriptors import Descriptors
 from pipeline.levels import Breakpoint
+from pipeline.niri import is_thermal
 
 NOW = datetime(2016, 1, 2, tzinfo=UTC)
 TARGET = Descriptors(

@@ -7,8 +7,9 @@ import pytest
 
 from daemon.model.groups import Point
 from daemon.plan.grouping import partition
-from pipeline.association import RULES, CalKind, Candidate, Found, best_match, same_exposure
+from pipeline.association import RULES, CalKind, Candidate, Found, best_match
 from pipeline.errors import FrameMismatch
+from pipeline.headers.times import same_exposure
 from pipeline.steps.badpixels import stack_bpm_darks
 from pipeline.steps.darks import stack_darks
 from pipeline.steps.sky import associate_sky, separate_sky
