@@ -120,12 +120,9 @@ def cli(ctx: click.Context, config: str | None, state: str | None, verbose: bool
 cli.params[:0] = _global_options()
 
 
-def _commands() -> tuple[click.Command, ...]:
-    """In the order in which the help lists them."""
+def _of_daemon() -> tuple[click.Command, ...]:
     from daemon.cli import (
         backup,
-        caldb,
-        completion,
         decide,
         demonstrate,
         doctor,
@@ -134,14 +131,11 @@ def _commands() -> tuple[click.Command, ...]:
         health,
         missing,
         nightreport,
-        parameters,
-        products,
         replay,
         report,
         reproduce,
         service,
         status,
-        toolkit,
         verdict,
         web,
     )
@@ -172,6 +166,13 @@ def _commands() -> tuple[click.Command, ...]:
         replay.replay,
         demonstrate.simulate,
         demonstrate.demo,
+    )
+
+
+def _of_toolkit() -> tuple[click.Command, ...]:
+    from daemon.cli import caldb, completion, parameters, products, toolkit
+
+    return (
         toolkit.reduce,
         toolkit.dataselect,
         toolkit.showd,
@@ -186,7 +187,8 @@ def _commands() -> tuple[click.Command, ...]:
 
 
 def _add_commands() -> None:
-    for command in _commands():
+    """In the order in which the help lists them: those of the daemon first."""
+    for command in (*_of_daemon(), *_of_toolkit()):
         _take_after_the_command(command)
         cli.add_command(command)
 
