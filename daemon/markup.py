@@ -19,7 +19,7 @@ LONGEST = 2000  # letters of one text; `short` cuts what headers say at 200
 _ODD = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
 )
-_VOID = {"meta", "link", "img", "input", "br", "hr"}
+_VOID = {"wbr", "meta", "link", "img", "input", "br", "hr"}
 
 
 class Safe(str):

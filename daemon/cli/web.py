@@ -11,13 +11,15 @@ from daemon.cli import Settings
 @click.option(
     "--port", type=click.IntRange(0, 65535), metavar="N", help="Port instead of [web] port; 0 is any."
 )
+@click.option("--token", is_flag=True, help="Say the token of the login, made if there is none, and end.")
 @click.pass_obj
-def web(settings: Settings, port: int | None) -> None:
+def web(settings: Settings, port: int | None, token: bool) -> None:
     """Serve the page of the night until SIGTERM or Ctrl-C, at http://127.0.0.1:8321/ unless told otherwise.
 
     \b
     nirid web                      the service's night
     nirid --state demo/state web   that of another state folder
+    nirid web --token              what a login asks for, to decide on the page
 
     It reads the database of the daemon, whether that runs or not, and writes nothing. It needs what
     pip install "nirid[web]" brings. Other machines reach it through ssh -L 8321:localhost:8321 HOST, or see
@@ -27,6 +29,11 @@ def web(settings: Settings, port: int | None) -> None:
     from pipeline.errors import ConfigError
 
     config = settings.load(web_port=port)
+    if token:
+        from daemon.web import access
+
+        click.echo(access.make(config))
+        return
     try:
         from daemon.web import server
     except ModuleNotFoundError as error:

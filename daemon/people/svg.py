@@ -26,6 +26,7 @@ def chart(
     high: float | None = None,
     limits: Mapping[str, float] | None = None,
     down: bool = False,
+    least: float = 0.0,
 ) -> Safe:
     """Dots with error bars over UT. low, high : of the axis, which stays so that eyes learn it; None is
     that of the points. down : small numbers above, as magnitudes"""
@@ -36,7 +37,7 @@ def chart(
     begin, end = min(times), max(times)
     if end - begin < FEWEST:
         begin, end = (begin + end - FEWEST) / 2, (begin + end + FEWEST) / 2
-    floor_, top = _axis(values, low, high)
+    floor_, top = _axis(values, low, high, least)
 
     def x(at: float) -> float:
         return round(LEFT + (at - begin) / (end - begin) * (WIDTH - LEFT - RIGHT), 1)
@@ -65,12 +66,14 @@ def chart(
     return tag("svg", tag("title", said), *parts, viewBox=box, role="img", class_="chart")
 
 
-def _axis(values: Sequence[float], low: float | None, high: float | None) -> tuple[float, float]:
+def _axis(
+    values: Sequence[float], low: float | None, high: float | None, least: float
+) -> tuple[float, float]:
     """The fixed axis where the points fit in it; else wide enough for all of them."""
     floor_ = min(values) if low is None else min(low, *values, low)
     top = max(values) if high is None else max(high, *values, high)
-    if top - floor_ < 1e-9:
-        floor_, top = floor_ - 0.5, top + 0.5
+    if (short := max(least, 1e-6) - (top - floor_)) > 0:
+        floor_, top = floor_ - short / 2, top + short / 2
     margin = 0.05 * (top - floor_)
     return (
         floor_ - margin if low is None or floor_ < low else floor_,

@@ -23,11 +23,12 @@ from daemon.ledger import board, measures, targets
 from daemon.ledger.board import Shown
 from daemon.ledger.store import Reader, on_paper
 from daemon.ledger.targets import UnknownTarget
-from daemon.markup import Safe, tag
+from daemon.markup import Safe, join, tag
 from daemon.people import board as people_board
 from daemon.people import enough, missing, nightreport, trends, verdicts
 from daemon.people import explain as people_explain
-from daemon.web import assets, pages, panels, thing
+from daemon.web import assets, pages, panels, signs, thing
+from daemon.web.decide import Decisions
 from daemon.web.feed import Feed, message
 from daemon.web.source import SILENT, Source
 
@@ -38,9 +39,9 @@ _NIGHT = re.compile(r"\d{8}")
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-def routes(source: Source, feed: Feed) -> list[Route]:
+def routes(source: Source, feed: Feed, deciding: Decisions) -> list[Route]:
     """All but the night's own."""
-    asked = _Asked(source, feed)
+    asked = _Asked(source, feed, deciding)
     return [
         Route("/healthz", asked.healthz),
         Route("/readyz", asked.readyz),
@@ -131,8 +132,9 @@ def _events(db: Reader, request: Request) -> Any:
 class _Asked:
     """What needs the configuration besides."""
 
-    def __init__(self, source: Source, feed: Feed) -> None:
+    def __init__(self, source: Source, feed: Feed, deciding: Decisions) -> None:
         self.source, self.feed, self.config, self.setting = source, feed, source.config, source.setting
+        self.deciding = deciding
 
     def of(self, ask: Callable[[Reader, Request], Any]) -> Handler:
         """A question to the ledger, as an address that answers JSON."""
@@ -197,9 +199,8 @@ class _Asked:
 
     async def thing_page(self, request: Request) -> Response:
         answer, shown = await asyncio.to_thread(self._explained, request.path_params["target"])
-        return HTMLResponse(
-            pages.thing(answer["name"], thing.page(answer, shown), thing.night_of(answer), assets.key())
-        )
+        body = join(thing.page(answer, shown), self.deciding.form(request, answer))
+        return HTMLResponse(pages.thing(answer["name"], body, thing.night_of(answer), assets.key()))
 
     async def nights_page(self, request: Request) -> Response:
         def ask() -> list[tuple[float, int]]:
@@ -283,7 +284,7 @@ def _json(body: dict[str, Any]) -> Response:
 def _thumb(one: Shown) -> Safe:
     row = people_board.shown(one)
     image = tag("img", src=f"{row['picture']}?w=96", alt="", width=96, height=96, loading="lazy")
-    text = tag("span", f"{row['name']}, {row['frames']} frames")
+    text = tag("span", signs.broken(row["name"]), f", {row['frames']} frames")
     return tag("li", tag("a", image, text, href=f"/thing/{quote(row['name'], safe='')}"))
 
 

@@ -25,6 +25,8 @@ from starlette.routing import Route
 from daemon.config.options import Config
 from daemon.ledger.targets import UnknownTarget
 from daemon.web import api, assets, pages, panels, pictures
+from daemon.web.access import Access
+from daemon.web.decide import Decisions, NotAllowed
 from daemon.web.feed import Feed
 from daemon.web.guard import App, Guard, allowed
 from daemon.web.pictures import Cache
@@ -157,7 +159,8 @@ def _error(status: int, what: str, do: str) -> Response:
 
 def build(config: Config) -> Page:
     """Everything, wired together; nothing is read yet."""
-    source = Source(config)
+    source, access = Source(config), Access.of(config)
+    deciding = Decisions(source, access)
     page = Page(source.config, source, Feed(source, Hub()), Cache())
     routes = [
         Route("/", page.index),
@@ -167,11 +170,12 @@ def build(config: Config) -> Page:
         Route("/image/{kind}/{number:int}/{key}", page.image),
         Route("/fits/{kind}/{number:int}/{key}", page.fits),
         Route("/static/{name}", assets.answer),
-        *api.routes(page.source, page.feed),
+        *deciding.routes(),
+        *api.routes(page.source, page.feed, deciding),
     ]
     inner = Starlette(routes=routes, exception_handlers={HTTPException: _not_there, NiridError: _not_read})
     inner.router.redirect_slashes = False
-    page.app = Guard(inner, allowed(config.web.hosts, config.web.names))
+    page.app = Guard(inner, allowed(config.web.hosts, config.web.names), access.may_look)
     return page
 
 
@@ -183,12 +187,14 @@ async def _not_there(request: Request, error: Exception) -> Response:
 
 async def _not_read(request: Request, error: Exception) -> Response:
     """What the ledger, or a person's word, makes impossible: in one line, as a command says it."""
-    status = 404 if isinstance(error, UnknownTarget) else 503
+    status = 403 if isinstance(error, NotAllowed) else 404 if isinstance(error, UnknownTarget) else 503
     do = (
         "look for another name"
         if status == 404
         else "it is tried again at every request; nirid doctor says more"
     )
+    if status == 403:
+        do = "/login asks for the token and a name"
     if isinstance(error, Absent):
         do = "start the daemon: this page shows the night as soon as it runs"
     return _told(request, status, str(error), do)

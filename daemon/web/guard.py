@@ -19,6 +19,7 @@ Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+Headers = Sequence[tuple[bytes, bytes]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 LONGEST_TARGET = 4096  # bytes of a path with its query
@@ -30,7 +31,7 @@ POLICY = (
 HEADERS = (
     (b"content-security-policy", POLICY.encode()),
     (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
+    (b"referrer-policy", b"same-origin"),  # with no-referrer a browser hides the origin of our own forms, too
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"x-frame-options", b"DENY"),
@@ -40,10 +41,14 @@ READING = ("GET", "HEAD")
 
 @dataclass
 class Guard:
-    """Wraps the whole program. hosts : what may stand in Host, without the port, in small letters"""
+    """Wraps the whole program. hosts : what may stand in Host, without the port, in small letters
+
+    may_look : told the path and the headers, whether it is answered without a login
+    """
 
     app: App
     hosts: frozenset[str]
+    may_look: Callable[[str, Headers], bool] = lambda path, headers: True
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -52,6 +57,10 @@ class Guard:
             scope["method"], scope["raw_path"], scope["query_string"], scope["headers"]
         ):
             await _answer(send, *refused)
+            return
+        if not self.may_look(scope["path"], scope["headers"]):
+            where = [] if scope["path"].startswith("/api/") else [(b"location", b"/login")]
+            await _answer(send, 303 if where else 401, "log in first: /login", where)
             return
 
         begun = False
@@ -75,9 +84,7 @@ class Guard:
                 raise
             await _answer(send, 500, "it went wrong: the log of nirid web says how")
 
-    def refusal(
-        self, method: str, path: bytes, query: bytes, headers: Sequence[tuple[bytes, bytes]]
-    ) -> tuple[int, str] | None:
+    def refusal(self, method: str, path: bytes, query: bytes, headers: Headers) -> tuple[int, str] | None:
         """(status, why) of what is not answered."""
         if len(path) + len(query) > LONGEST_TARGET:
             return 414, "the address is too long"
@@ -107,9 +114,11 @@ def allowed(addresses: Sequence[str], names: Sequence[str]) -> frozenset[str]:
     return frozenset(told)
 
 
-def _same_origin(host: str, headers: Sequence[tuple[bytes, bytes]]) -> bool:
+def _same_origin(host: str, headers: Headers) -> bool:
     """True when the browser says that a page of this host asks; what says nothing is no browser."""
     values = {name: value.decode("latin-1") for name, value in headers}
+    if values.get(b"authorization", "").lower().startswith("bearer "):
+        return True  # a program: no browser sends that of itself, nor for another site without asking us
     if values.get(b"sec-fetch-site", "same-origin") != "same-origin":
         return False
     origin = values.get(b"origin")
@@ -132,9 +141,9 @@ def _limited(receive: Receive) -> Receive:
     return limited
 
 
-async def _answer(send: Send, status: int, why: str) -> None:
+async def _answer(send: Send, status: int, why: str, more: Sequence[tuple[bytes, bytes]] = ()) -> None:
     body = f"{why}\n".encode()
     headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(body)).encode())]
-    headers += [*HEADERS, (b"cache-control", b"no-store"), (b"connection", b"close")]
+    headers += [*more, *HEADERS, (b"cache-control", b"no-store"), (b"connection", b"close")]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

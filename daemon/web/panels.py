@@ -256,7 +256,7 @@ def curves(told: Mapping[str, Any]) -> Safe:
     return join(
         _curve("FWHM at zenith, ″", svg.chart(told["fwhm"], label="FWHM", low=0.2, high=1.6, limits=limits)),
         _curve("transparency", svg.chart(told["transparency"], label="transparency", low=0.0, high=1.1)),
-        _curve("sky, mag/″²", svg.chart(told["sky"], label="sky", down=True)),
+        _curve("sky, mag/″²", svg.chart(told["sky"], label="sky", down=True, least=0.5)),
         _curve("landing to look, s", svg.chart(told["latency"], label="latency", low=0.0, high=10.0)),
     )
 
@@ -275,7 +275,7 @@ def products(made_: list[dict[str, Any]]) -> Safe:
             tag(
                 "a",
                 tag("img", src=f"{one['picture']}?w=96", alt="", width=96, height=96, loading="lazy"),
-                tag("span", one["name"]),
+                tag("span", signs.broken(one["name"])),
                 href=f"/thing/{quote(one['name'], safe='')}",
             ),
             tag("span", f"{one['frames']} frames ", signs.ago(one["at"]), class_="dim"),

@@ -23,9 +23,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from daemon import logs
 from daemon.config.options import Config
-from daemon.model.address import is_loopback
+from daemon.web import access
 from daemon.web.app import Page, build
-from pipeline.errors import ConfigError, NiridError
+from pipeline.errors import NiridError
 
 HEADER_SECONDS = 10.0  # that a client may take for the head of a request
 MOST_CONNECTIONS, MOST_OF_ONE = 256, 64  # at the same time, and of one address
@@ -87,13 +87,6 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def check(config: Config) -> None:
-    """Raises ConfigError when others than this machine could ask."""
-    others = [address for address in config.web.hosts if not is_loopback(address)]
-    if others:
-        raise ConfigError(f"[web] hosts = {others[0]!r}: only this machine's own addresses are listened at")
-
-
 def listening(config: Config) -> list[socket.socket]:
     """Sockets at every address. Raises NiridError, when the port is taken or an address is not ours."""
     made: list[socket.socket] = []
@@ -121,7 +114,7 @@ def listening(config: Config) -> list[socket.socket]:
 
 def serve(config: Config) -> None:
     """Answer until SIGTERM or SIGINT. Raises NiridError, ConfigError."""
-    check(config)
+    access.check(config)
     sockets = listening(config)
     port = sockets[0].getsockname()[1]
     page = build(config)

@@ -66,6 +66,12 @@ def _both(when: datetime) -> str:
     return f"{when:%Y-%m-%d %H:%M:%S} UT, {when + HAWAII:%H:%M:%S} HST"
 
 
+def broken(name: str) -> Safe:
+    """A name that is folded before its ending, where it has to be."""
+    stem, mark, ending = name.rpartition("_")
+    return join(stem, tag("wbr"), mark, ending) if mark else join(name)
+
+
 def link(target: str, text: Child, **more: Any) -> Safe:
     """To the page of one thing."""
     return tag("a", text, href=f"/thing/{quote(target, safe='')}", **more)

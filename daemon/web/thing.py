@@ -13,7 +13,7 @@ from urllib.parse import quote
 from daemon.ledger.board import Shown
 from daemon.markup import Child, Safe, join, short, tag
 from daemon.people import board
-from daemon.web import panels, signs
+from daemon.web import panels, pictures, signs
 
 Answer = Mapping[str, Any]
 
@@ -73,6 +73,7 @@ def _pictures(shown: Sequence[Shown]) -> Child:
     if not shown:
         return None
     rows = [board.shown(one) for one in shown]
+    rows[0]["sky"] = pictures.sky_of(rows[0]["path"], rows[0]["picture"])
     links = tag(
         "p",
         tag("a", "FITS file", href=rows[0]["fits"], download=True),
