@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from pipeline.headers.times import from_mjd, span
 from pipeline.headers.values import number, text
 
 if TYPE_CHECKING:
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
     from pipeline.frame import Frame
 
 J2000 = 2000.0
-_MJD_ZERO = datetime(1858, 11, 17, tzinfo=UTC)
+# Written to each image from the frame's times, so that they have no place in the primary header.
+OF_IMAGES = frozenset(
+    ("MJD-BEG", "MJD-AVG", "MJD-END", "DATE-AVG", "DATE-END", "TEXPTIME", "UTYPE", "TIMESYS")
+)
 _FRAMES = ("ICRS", "FK5", "FK4")
 # The unit of a variance, and that of bits and counts, in the standard's spelling.
 SQUARED = {"adu": "adu**2", "electron": "electron**2", "": ""}
@@ -46,29 +50,31 @@ def without_epoch(header: fits.Header) -> fits.Header:
     return header
 
 
-def of_an_image(frame: Frame, time_stamp: str) -> dict[str, Any]:
+def of_an_image(frame: Frame) -> dict[str, Any]:
     """Cards of an image extension: {key: (value, comment)}.
 
-    time_stamp : ISO, the end of the latest exposure in it
-    DATE-OBS, MJD-OBS : the start of the first exposure; DATE-AVG, MJD-AVG : the middle between that and the
-        end of the last, all UT; none of them without a known start
-    EXPTIME : of one exposure; TEXPTIME : of a stack, of all its frames
+    DATE-OBS, MJD-OBS : the start of the earliest exposure in it; DATE-AVG, MJD-AVG : the middle, of a stack
+        the mean of the middles of its frames; DATE-END, MJD-END : the end of the latest. All UT; sky frames
+        that are not in the image do not count; none of them without a known start
+    EXPTIME : of one exposure; TEXPTIME : of all frames of a stack
     RADESYS, EQUINOX : only where the image has coordinates
     """
-    facts, cards = frame.descriptors, dict[str, Any]()
-    if facts.ut_datetime is not None:
-        start, end = facts.ut_datetime, _time(time_stamp) or facts.ut_datetime
+    begin, middle, end, exposure = span(frame.header, frame.descriptors)
+    cards: dict[str, Any] = {}
+    if begin is not None:
         cards["TIMESYS"] = ("UTC", "Time scale")
-        cards["DATE-OBS"] = (stamp_of(start.isoformat()), "Start of the first exposure (UT)")
-        cards["MJD-OBS"] = (_mjd(start), "[d] The same")
-        middle = start + (max(end, start) - start) / 2
-        cards["DATE-AVG"] = (stamp_of(middle.isoformat()), "Middle of start and end (UT)")
-        cards["MJD-AVG"] = (_mjd(middle), "[d] The same")
-    if facts.exposure_time is not None:
-        cards["EXPTIME"] = (facts.exposure_time, "[s] Exposure time, all coadds together")
-    if frame.members is not None and "NCOMBINE" in frame.header:
-        used = frame.members["EXPTIME"][frame.members["WEIGHT"] > 0]
-        cards["TEXPTIME"] = (round(float(used.sum()), 4), "[s] Of all frames of the stack")
+    for key, mjd, what in (
+        ("OBS", begin, "Start of the first exposure"),
+        ("AVG", middle, "Middle of the exposure, mean"),
+        ("END", end, "End of the last exposure"),
+    ):
+        if mjd is not None:
+            cards[f"DATE-{key}"] = (from_mjd(mjd), f"{what} (UT)")
+            cards[f"MJD-{key}"] = (mjd, "[d] The same")
+    if frame.descriptors.exposure_time is not None:
+        cards["EXPTIME"] = (frame.descriptors.exposure_time, "[s] Exposure time, all coadds together")
+    if "NCOMBINE" in frame.header and exposure is not None:
+        cards["TEXPTIME"] = (exposure, "[s] Of all frames of the stack")
     if str(frame.header.get("CTYPE1", "")).startswith("RA"):
         cards |= _coordinates(frame)
     return cards
@@ -84,15 +90,3 @@ def _coordinates(frame: Frame) -> dict[str, Any]:
         equinox = number(frame.header, "EQUINOX") or number(frame.header, "EPOCH") or J2000
         cards["EQUINOX"] = (equinox if equinox >= 1850 else J2000, "[yr] Equinox of the coordinates")
     return cards
-
-
-def _time(iso: str) -> datetime | None:
-    try:
-        when = datetime.fromisoformat(iso)
-    except ValueError:
-        return None
-    return when if when.tzinfo else when.replace(tzinfo=UTC)
-
-
-def _mjd(when: datetime) -> float:
-    return round((when - _MJD_ZERO).total_seconds() / 86400.0, 8)

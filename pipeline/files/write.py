@@ -23,7 +23,14 @@ from astropy.io import fits
 
 from pipeline.errors import DamagedFile
 from pipeline.files.columns import TABLES, UCDS
-from pipeline.files.standardcards import SQUARED, VARIANCE_CARD, of_an_image, stamp_of, without_epoch
+from pipeline.files.standardcards import (
+    OF_IMAGES,
+    SQUARED,
+    VARIANCE_CARD,
+    of_an_image,
+    stamp_of,
+    without_epoch,
+)
 from pipeline.files.structure import BLOCK, FileFacts, Path, checksum, read_file
 from pipeline.files.tables import Table, text_table
 from pipeline.frame import Frame, MaskImage
@@ -108,7 +115,7 @@ def _units(
     """(header, big-endian data) of every HDU, without checksums."""
     own, shared = _split(frame.header)
     stamp = stamp_of(time_stamp)
-    shared.update(_missing(of_an_image(frame, time_stamp), shared))
+    shared.update(_missing(of_an_image(frame), shared))
     images: list[tuple[str, _Array, str]]
     if "BPMASK" in frame.header or "PROCBPM" in frame.header:
         images = [("SCI", frame.dq.astype(">i2"), "bit")]
@@ -170,7 +177,8 @@ def _split(header: fits.Header) -> tuple[fits.Header, fits.Header]:
         for card in header.cards
         if card.keyword in ("HISTORY", "COMMENT") or not STRUCTURAL.match(card.keyword)
     ]
-    own = [card for card in keep if card.keyword not in EXTENSION_CARDS or card.keyword == "PIXSCALE"]
+    images_only = EXTENSION_CARDS - {"PIXSCALE"} | OF_IMAGES
+    own = [card for card in keep if card.keyword not in images_only]
     shared = [card for card in keep if card.keyword in EXTENSION_CARDS and card.keyword != "BUNIT"]
     return fits.Header(own), fits.Header(shared)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 from pipeline.headers.values import Cards, number, text
 
@@ -102,3 +103,63 @@ def ut_end(cards: Cards, start: datetime | None, exposure: float | None) -> date
         return start + timedelta(seconds=exposure or 0.0)
     except OverflowError:
         return None
+
+
+_MJD_ZERO = datetime(1858, 11, 17, tzinfo=UTC)
+_DAY = timedelta(days=1)
+
+
+def to_mjd(when: datetime) -> float:
+    """Modified Julian date of a UTC time, to a tenth of a millisecond."""
+    return round((when - _MJD_ZERO) / _DAY, 9)
+
+
+def from_mjd(mjd: float) -> str:
+    """The same as an ISO date with time, to a millisecond, as FITS has it."""
+    moment = _MJD_ZERO + timedelta(seconds=round(mjd * 86400, 3))
+    return moment.replace(tzinfo=None).isoformat(timespec="milliseconds")
+
+
+class Described(Protocol):
+    """What `span` asks of descriptors."""
+
+    @property
+    def ut_datetime(self) -> datetime | None: ...
+    @property
+    def ut_end(self) -> datetime | None: ...
+    @property
+    def exposure_time(self) -> float | None: ...
+
+
+def span(cards: Cards, facts: Described) -> tuple[float | None, float | None, float | None, float | None]:
+    """(start, middle, end) as MJD and the seconds of exposure in them: of a stack as its cards have it
+    (MJD-BEG, MJD-AVG, MJD-END, TEXPTIME), of a single frame from its descriptors; None where unknown."""
+    begin, middle, end, exposure = (
+        number(cards, key) for key in ("MJD-BEG", "MJD-AVG", "MJD-END", "TEXPTIME")
+    )
+    if facts.ut_datetime is not None:
+        last = facts.ut_end or facts.ut_datetime
+        begin = to_mjd(facts.ut_datetime) if begin is None else begin
+        end = to_mjd(last) if end is None else end
+        middle = to_mjd(facts.ut_datetime + (last - facts.ut_datetime) / 2) if middle is None else middle
+    return begin, middle, end, facts.exposure_time if exposure is None else exposure
+
+
+def together(
+    spans: Sequence[tuple[float | None, float | None, float | None, float | None]],
+) -> dict[str, Any]:
+    """Cards of a stack of frames of these spans, for `span` to read; the middle is the mean of theirs by
+    exposure. None where unknown."""
+    begins, ends = ([s[i] for s in spans if s[i] is not None] for i in (0, 2))
+    times = [(m, e) for _, m, _, e in spans if m is not None and e]
+    total = sum(e for _, e in times)
+    return {
+        "MJD-BEG": (min(b for b in begins if b is not None), "[d] Start of the earliest frame")
+        if begins
+        else None,
+        "MJD-AVG": (round(sum(m * e for m, e in times) / total, 9), "[d] Middle of the exposure, mean")
+        if total
+        else None,
+        "MJD-END": (max(e for e in ends if e is not None), "[d] End of the latest frame") if ends else None,
+        "TEXPTIME": (round(total, 6), "[s] Exposure of all frames together") if total else None,
+    }

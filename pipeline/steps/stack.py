@@ -11,7 +11,7 @@ import numpy as np
 
 from pipeline.errors import FrameMismatch, NotEnoughFrames
 from pipeline.frame import NO_DATA, Frame, Frames
-from pipeline.headers.times import same_exposure
+from pipeline.headers.times import same_exposure, span, together
 from pipeline.headers.values import number
 from pipeline.params import bounded
 from pipeline.primitive import Calibrations, primitive
@@ -149,7 +149,7 @@ def method(params: StackParams) -> Method:
 
 
 def stack_cards(frames: Sequence[Frame]) -> dict[str, Any]:
-    """Header cards of a stack of these: NCOMBINE, IMCMBnnn, DATALAB, mean AIRMASS, rms RDNOISE.
+    """Header cards of a stack of these: NCOMBINE, IMCMBnnn, DATALAB, mean AIRMASS, rms RDNOISE, times.
 
     OF_ONE_FRAME are gone. RDNOISE is that of one frame, not divided by the root of their number: VAR has
     the noise of the stack.
@@ -157,6 +157,7 @@ def stack_cards(frames: Sequence[Frame]) -> dict[str, Any]:
     first = frames[0].header
     cards: dict[str, Any] = {"NCOMBINE": (len(frames), "Number of input images")}
     cards |= dict.fromkeys(OF_ONE_FRAME)
+    cards |= together([span(frame.header, frame.descriptors) for frame in frames])
     for place, frame in enumerate(frames, start=1):
         cards[f"IMCMB{place:03d}" if place < 1000 else f"IMCM{place:04d}"] = str(
             frame.header.get("ORIGNAME", frame.name)

@@ -26,6 +26,7 @@ from pipeline.toolkit.methods import DESCRIPTORS, Described
 if TYPE_CHECKING:
     from astropy.io import fits
     from astropy.nddata import CCDData
+    from astropy.table import Table
     from astropy.wcs import WCS
 
     from pipeline.frame import FloatImage, Frame, MaskImage
@@ -107,8 +108,8 @@ class Dataset(Described):
     data, variance, mask = sci, var, dq  # by the names of Gemini's package
 
     def to_ccddata(self) -> CCDData:
-        """The image as astropy's CCDData: data in its unit, variance, `flags` the bits of
-        DQ, `mask` True where any is set, world coordinates, header.
+        """The image as astropy's CCDData: data in its unit (of a mask its bits), variance, `flags` the bits
+        of DQ, `mask` True where any is set, world coordinates, header.
 
         The planes are read-only views. `CCDData.read(path, hdu="SCI", hdu_uncertainty="VAR", hdu_mask="DQ")`
         gives the same of a product, but for the flags. Raises CannotOpen.
@@ -116,11 +117,33 @@ class Dataset(Described):
         from astropy.nddata import CCDData, VarianceUncertainty
 
         frame = self.frame
+        mask = "BPMASK" in frame.header or "PROCBPM" in frame.header
         variance = None if frame.var is None else VarianceUncertainty(frame.var)
         return CCDData(
-            frame.sci, unit=frame.unit, uncertainty=variance, mask=frame.dq != 0, flags=frame.dq,
-            wcs=self.wcs, meta=self.header,
+            frame.dq if mask else frame.sci, unit="bit" if mask else frame.unit, uncertainty=variance,
+            mask=frame.dq != 0, flags=frame.dq, wcs=self.wcs, meta=self.header,
         )  # fmt: skip
+
+    @property
+    def nddata(self) -> CCDData:
+        """The image as astropy's NDData: what `to_ccddata` gives."""
+        return self.to_ccddata()
+
+    def table(self, name: str) -> Table:
+        """A table of a product by its name (OBJCAT, FRAMES ...), with units. Raises CannotOpen without it."""
+        from astropy.table import Table
+
+        held = [hdu.name for hdu in self._file.hdus[1:] if hdu.name]
+        if name not in held:
+            there = ", ".join(held) or "no other"
+            raise CannotOpen(f"{_shown(self.path)}: has no extension {name}; it has {there}")
+        with _named(self.path):
+            return Table.read(self.path, hdu=name)
+
+    @property
+    def OBJCAT(self) -> Table:
+        """The catalogue of an image's sources, as an astropy table."""
+        return self.table("OBJCAT")
 
     @property
     def shape(self) -> tuple[int, int] | None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import warnings
 from pathlib import Path
 
@@ -79,6 +80,38 @@ def test_one_call_gives_ccddata(made):
     assert np.allclose(ours.wcs.wcs.crval, theirs.wcs.wcs.crval)
 
 
+def test_times_are_those_of_the_frames_in_the_image_not_of_its_skies(made):
+    """Of a target with sky frames beside it, which come after it."""
+    truth = json.loads((made.folder / "night" / "truth.json").read_text())
+    header = fits.getheader(made.path(EXAMPLE1["science"]), "SCI")
+    used = {row["NAME"] for row in pipeline.open(made.path(EXAMPLE1["science"])).table("FRAMES")}
+    frames = [f for f in truth["frames"] if f["file"] in used]
+    starts = Time([f["utc"] for f in frames], scale="utc").mjd
+    seconds = frames[0]["exptime"] * frames[0]["coadds"]
+    assert header["MJD-OBS"] == pytest.approx(starts.min(), abs=1e-8)
+    # The end that a header tells has the read-out in it, a second or two.
+    assert 0 <= (header["MJD-AVG"] - starts.mean()) * 86400 - seconds / 2 < 2
+    assert 0 <= (header["MJD-END"] - starts.max()) * 86400 - seconds < 3
+    assert header["TEXPTIME"] == pytest.approx(seconds * len(frames), abs=1e-3)
+    assert not {"MJD-AVG", "MJD-END", "TEXPTIME"} & set(fits.getheader(made.path(EXAMPLE1["science"])))
+
+
+def test_a_mask_is_its_bits(made):
+    path = made.path(EXAMPLE1["bpm"])
+    ccd = pipeline.open(path).to_ccddata()
+    assert ccd.unit == u.bit
+    assert np.array_equal(ccd.data, fits.getdata(path, "SCI"))
+    assert ccd.data.any()
+
+
+def test_tables_by_name(made):
+    ad = pipeline.open(made.path(EXAMPLE1["science"]))
+    assert ad[0].OBJCAT["X_WORLD"].unit == u.deg
+    assert np.array_equal(ad.nddata.data, ad[0].nddata.data)
+    with pytest.raises(pipeline.CannotOpen, match="has no extension OBJCAT; it has SCI"):
+        _ = pipeline.open(made.path(EXAMPLE1["dark"])).OBJCAT
+
+
 def test_photutils_takes_the_image_and_its_error(made):
     photutils = pytest.importorskip("photutils.aperture")
     image = pipeline.open(made.path(EXAMPLE1["standard"])).to_ccddata()
@@ -151,7 +184,7 @@ def test_the_system_of_the_coordinates_is_named(cards, system, equinox):
     header = fits.Header([("INSTRUME", "NIRI"), ("CTYPE1", "RA---TAN"), *cards.items()])
     plane = np.zeros((4, 4), np.float32)
     frame = Frame(plane, np.zeros((4, 4), np.uint16), header, "electron", "x.fits")
-    found = of_an_image(frame, "")
+    found = of_an_image(frame)
     assert found["RADESYS"][0] == system
     assert found.get("EQUINOX", (None,))[0] == equinox
     assert "MJD-OBS" not in found
@@ -162,6 +195,32 @@ def test_the_page_of_products_has_every_column_as_it_is_written():
     for columns in TABLES.values():
         for name, (unit, meaning) in columns.items():
             assert f"| `{name}` | {unit} | {meaning} |" in page
+
+
+# How a file is stored, and what each has by its own standard, needs no page.
+STORAGE = re.compile(
+    r"SIMPLE|XTENSION|BITPIX|NAXIS\d?|[PG]COUNT|EXTEND|B(SCALE|ZERO)|EXT(NAME|VER)|NEXTEND|TFIELDS|"
+    r"T(TYPE|FORM|UNIT|UCD|COMM)\d+|CHECKSUM|DATASUM|COMMENT|"
+)
+NUMBERED = ((r"(CTYPE|CRPIX|CRVAL)\d", r"\1n"), (r"CD\d_\d", "CDi_j"), (r"IMCMB\d+", "IMCMBnnn"))
+
+
+def test_the_page_of_products_has_every_extension_and_card(made):
+    page = (Path(pipeline.__file__).parents[1] / "docs" / "products.md").read_text()
+    known = set(re.findall(r"[A-Za-z][\w-]*", "\n".join(re.findall(r"^\|([^|]*)\|", page, re.MULTILINE))))
+    table = (Path(pipeline.__file__).parent / "data" / "niri-cards.txt").read_text()
+    raw = {line.split(" | ")[0] for line in table.splitlines() if " | " in line}
+    missing = set()
+    for name in EXAMPLE1.values():
+        with fits.open(made.path(name)) as hdus:
+            for number, hdu in enumerate(hdus):
+                missing |= {hdu.name} - known if number else set()
+                for key in hdu.header:
+                    for pattern, plain in NUMBERED:
+                        key = re.sub(f"^{pattern}$", plain, key)
+                    if not (STORAGE.fullmatch(key) or (number == 0 and key in raw) or key in known):
+                        missing.add(key)
+    assert missing == set()
 
 
 STAMP = "2016-01-02T06:00:00+00:00"
