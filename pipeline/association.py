@@ -34,18 +34,6 @@ class CalKind(StrEnum):
     ZERO_POINT = "zero_point"  # in the header of a standard star's image
 
 
-def kind_of(tags: frozenset[str]) -> CalKind | None:
-    """What a processed dark, flat or mask is, of its tags; None for anything else.
-
-    BPM is looked for first: a mask made here of flats has the tag FLAT too.
-    """
-    if not {"NIRI", "PROCESSED"} <= tags or tags & {"SPECT", "PROCESSED_SCIENCE"}:
-        return None
-    if "BPM" in tags:
-        return CalKind.MADE_BPM if "FLAT" in tags else CalKind.STATIC_BPM
-    return CalKind.DARK if "DARK" in tags else CalKind.FLAT if "FLAT" in tags else None
-
-
 @dataclass(frozen=True)
 class AssociationRule:
     """What must agree between a frame and a calibration of this kind.

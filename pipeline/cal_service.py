@@ -27,8 +27,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline import association, logutils
+from pipeline import logutils
 from pipeline.association import CalKind, Candidate, Found
+from pipeline.calibrations import caldb
 from pipeline.calibrations.caldb import CalStore, external, open_store
 from pipeline.calibrations.stores import (
     Database,
@@ -207,7 +208,7 @@ def kind_of(ad: Dataset) -> CalKind | None:
     """
     if {"NIRI", "PROCESSED_SCIENCE"} <= ad.tags and zeropoint.read(dict(ad.phu), ad.filename):
         return CalKind.ZERO_POINT
-    return association.kind_of(frozenset(ad.tags))
+    return caldb.kind_of(frozenset(ad.tags))
 
 
 def _what(ad: Dataset) -> str:

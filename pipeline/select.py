@@ -9,6 +9,7 @@ Only headers are read. The grammar of expressions, and where it is better than G
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -99,18 +100,31 @@ def typewalk(
     xtags: Iterable[str] | str = (),
     *,
     recursive: bool = True,
+    either: bool = False,
+    mask: str | None = None,
 ) -> list[dict[str, Any]]:
-    """One row a FITS file below a folder: `filename`, sorted `tags`, `error` where it cannot be opened."""
+    """One row a FITS file below a folder: `filename`, sorted `tags`, `error` where it cannot be opened.
+
+    either : any of `tags` is enough; mask : a regular expression for the whole name of a file
+    Raises NiridError for a mask that is none.
+    """
     wanted, unwanted = tag_set(tags), tag_set(xtags)
+    try:
+        named = re.compile(mask or ".*")
+    except re.error as error:
+        raise NiridError(f"{mask} is no regular expression: {error}") from error
     rows: list[dict[str, Any]] = []
     for path in fits_files(folder, recursive=recursive):
+        if not named.fullmatch(os.path.basename(path)):
+            continue
         try:
             has = Dataset(path).tags
         except CannotOpen as error:
             if not wanted:
                 rows.append({"filename": path, "tags": [], "error": str(error)})
             continue
-        if wanted <= has and not unwanted & has:
+        enough = bool(wanted & has) if either and wanted else wanted <= has
+        if enough and not unwanted & has:
             rows.append({"filename": path, "tags": sorted(has)})
     return rows
 

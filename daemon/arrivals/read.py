@@ -30,7 +30,7 @@ from typing import Any
 
 from daemon.model.files import USABLE, FileChanged, FileRecord, Patience, Signature, signature_of
 from pipeline import niri
-from pipeline.association import kind_of
+from pipeline.calibrations.caldb import kind_of
 from pipeline.errors import DamagedFile, IncompleteFile, RefusedFile
 from pipeline.files.structure import FileFacts, Hdu, hash_file, read_file
 from pipeline.headers.descriptors import describe

@@ -40,6 +40,7 @@ def caldb() -> None:
     \b
     nirid caldb init                      make cal_manager.db here, or as the configuration says
     nirid caldb add bpm_20010317_niri_niri_11_full_1amp.fits
+    nirid caldb config                    which databases are asked, and which is written to
     nirid caldb list
     nirid caldb get N20160102S0270.fits   what would be used for this frame, or why nothing
     nirid caldb remove N20160102S0423_dark.fits
@@ -65,9 +66,48 @@ def init(wipe: bool, calibs: str | None, database: str | None) -> None:
     click.echo(f"made {store.path}", err=True)
 
 
+@caldb.command(short_help="Show which databases are asked.")
+@json_option
+@where_options
+def config(as_json: bool, calibs: str | None, database: str | None) -> None:
+    """Show where the configuration is, which databases it names, and what each is for."""
+    from pathlib import Path
+
+    from pipeline import cal_service
+    from pipeline.calibrations.stores import Database, config_path, is_the_daemons
+
+    found = config_path(calibs)
+    named = (Database(Path(database).absolute()),) if database else cal_service.databases(calibs)
+    rows = [
+        {
+            "path": str(one.path),
+            "get": one.get,
+            "store": one.store,
+            "exists": Path(one.path).exists(),
+            "daemon": is_the_daemons(one.path),
+        }
+        for one in named
+    ]
+    if as_json:
+        print_json({"configuration": str(found) if found and not database else None, "databases": rows})
+        return
+    where = "-d" if database else found or "none: cal_manager.db in this folder"
+    click.echo(f"configuration  {where}")
+    shown = [
+        (
+            row["path"],
+            " ".join(word for word in ("get", "store") if row[word]),
+            "" if row["exists"] else "not there yet: nirid caldb init",
+            "the daemon's: asked, never written" if row["daemon"] else "",
+        )
+        for row in rows
+    ]
+    console().print(table(("database", "for", "", ""), shown))
+
+
 @caldb.command(short_help="Register processed calibrations where they lie.")
 @files_argument
-@click.option("-w", "--walk", is_flag=True, help="Of a folder, take the sub-folders as well.")
+@click.option("-k", "-w", "--walk", is_flag=True, help="Of a folder, take the sub-folders as well.")
 @where_options
 def add(files: tuple[str, ...], walk: bool, calibs: str | None, database: str | None) -> None:
     """Register processed darks, flats and bad-pixel masks where they lie; of a folder, all that are in it.

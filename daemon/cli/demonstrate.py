@@ -84,6 +84,8 @@ def simulate(folder: Path, preset: str, seed: int | None, cadence: float, as_jso
 def demo(folder: Path, preset: str, speed: float, picture: Path | None, as_json: bool) -> None:
     """Start the daemon on an empty folder, let a synthetic night land in it, and judge the products.
 
+    The night can be watched in a browser meanwhile, where nirid[web] is installed: the address is printed.
+
     Exit 0 only when all products exist and agree with what the simulation put in.
     """
     from daemon.demo import night
@@ -102,13 +104,13 @@ def demo(folder: Path, preset: str, speed: float, picture: Path | None, as_json:
         products = [vars(m) for m in made]
         print_json({"products": products, "checks": [c._asdict() for c in checks], "seconds": seconds})
     else:
-        _report(made, checks, bad, seconds, picture)
+        _report(made, checks, bad, seconds, picture, folder)
     if bad:
         fail(f"{len(bad)} of {len(checks)} comparisons with the truth failed", FAILED)
 
 
 def _report(
-    made: list[Made], checks: list[Any], bad: list[Any], seconds: float, picture: Path | None
+    made: list[Made], checks: list[Any], bad: list[Any], seconds: float, picture: Path | None, folder: Path
 ) -> None:
     out = console()
     rows = [
@@ -137,6 +139,7 @@ def _report(
         out.print(f"NOT RIGHT  {check.sentence}", markup=False)
     if picture:
         out.print(f"picture: {picture}", markup=False)
+    out.print(f"in a browser: nirid --state {folder / 'state'} web", markup=False, soft_wrap=True)
     out.print(f"{len(made)} products, {len(checks) - len(bad)} of {len(checks)} comparisons with the truth "
               f"hold, {seconds:g} s in all", markup=False)  # fmt: skip
 
@@ -178,7 +181,8 @@ class _Screen:
         landed = len(progress.landed)
         head = Text(f"{progress.doing}   {landed}/{progress.files or '?'} files have landed", style="bold")
         bar = ProgressBar(total=progress.files or 1, completed=landed, width=60)
-        return Group(head, bar, Text(), table(("", "product", ""), self._rows(progress)))
+        where = Text(f"watch it at {progress.page}" if progress.page else "", style="cyan")
+        return Group(head, bar, where, table(("", "product", ""), self._rows(progress)))
 
     def _rows(self, progress: Progress) -> list[tuple[Any, str, str]]:
         from rich.text import Text
@@ -203,6 +207,7 @@ class _Screen:
 
     def _lines(self, progress: Progress) -> list[str]:
         lines = [progress.doing.partition(":")[0]] if progress.doing else []
+        lines += [f"watch it at {progress.page}"] if progress.page else []
         if progress.landed and len(progress.landed) in (progress.files, *range(0, progress.files, 10)):
             lines.append(f"{len(progress.landed)}/{progress.files} files have landed")
         lines += [f"waiting: {g['rule']}: {g['reason']}" for g in progress.groups if g["state"] == "waiting"]

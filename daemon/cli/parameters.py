@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -31,9 +32,10 @@ def _steps() -> Iterable[str]:
 @click.argument("file", type=File())
 @click.argument("step", shell_complete=names_of(_steps))
 @click.option("-a", "--all", "everything", is_flag=True, help="Also those that are for debugging.")
+@click.option("-d", "--doc", "whole", is_flag=True, help="Also what the step does, in full.")
 @json_option
 @click.pass_obj
-def showpars(settings: Settings, file: str, step: str, everything: bool, as_json: bool) -> None:
+def showpars(settings: Settings, file: str, step: str, everything: bool, whole: bool, as_json: bool) -> None:
     """Show what a step can be told when it is run on a file, and what it is told now.
 
     \b
@@ -81,6 +83,8 @@ def showpars(settings: Settings, file: str, step: str, everything: bool, as_json
     ]
     out.print(table(columns, shown) if shown else "it has no parameters of its own")
     out.print(f"\nevery step also takes {' and '.join(COMMON)}, True or False", markup=False)
+    if whole:
+        out.print(f"\n{inspect.cleandoc(found.primitive.doc)}", markup=False, soft_wrap=True)
 
 
 def _find(ad: Dataset, name: str) -> tuple[Recipe, Step | None]:
@@ -142,8 +146,10 @@ def _names(recipe: Recipe) -> str:
 @click.option(
     "-r", "--recipe", "name", default="_default", metavar="RECIPE", help="Another than the default one."
 )
+@click.option("-m", "--mode", type=click.Choice(["sq", "ql", "qa"]), default="sq", show_default=True)
+@click.option("--all", "everything", is_flag=True, help="Only the names of all recipes.")
 @json_option
-def showrecipes(file: str, name: str, as_json: bool) -> None:
+def showrecipes(file: str, name: str, mode: str, everything: bool, as_json: bool) -> None:
     """Show which recipe runs on a file, its steps, the calibrations it takes, and the other recipes.
 
     \b
@@ -154,8 +160,12 @@ def showrecipes(file: str, name: str, as_json: bool) -> None:
     from pipeline.reduce import find_recipe
     from pipeline.toolkit.dataset import Dataset
 
+    if everything:
+        names = [one for one, recipe in RECIPES.items() if mode in recipe.modes]
+        print_json(names) if as_json else click.echo("\n".join(names))
+        return
     ad = Dataset(file)
-    recipe = find_recipe(name, ad)
+    recipe = find_recipe(name, ad, mode)
     answer: dict[str, Any] = {
         "file": file,
         "tags": sorted(ad.tags),

@@ -270,28 +270,49 @@ def _for_json(value: Any) -> Any:
 
 
 @click.command(short_help="Show the tags of all files in a folder.")
-@click.argument("folder", default=".", type=Place(file_okay=False), metavar="[DIR]")
+@click.argument("folder", required=False, type=Place(file_okay=False), metavar="[DIR]")
+@click.option("-d", "--dir", "named", type=Place(file_okay=False), metavar="DIR", help="The same as DIR.")
+@click.option("-f", "--filemask", metavar="REGEX", help="Only files whose whole name matches.")
 @tags_option
 @xtags_option
+@click.option("--or", "either", is_flag=True, help="Any of the --tags is enough.")
 @click.option("-n", "--norecurse", is_flag=True, help="Leave out sub-folders.")
-@click.option("-o", "--output", metavar="LIST", type=File(), help="Also write a list for @LIST.")
+@click.option(
+    "-o", "--out", "--output", "output", metavar="LIST", type=File(), help="Also write a list for @LIST."
+)
 @overwrite_option
 @json_option
 def typewalk(
-    folder: str, tags: str, xtags: str, norecurse: bool, output: str | None, overwrite: bool, as_json: bool
+    folder: str | None,
+    named: str | None,
+    filemask: str | None,
+    tags: str,
+    xtags: str,
+    either: bool,
+    norecurse: bool,
+    output: str | None,
+    overwrite: bool,
+    as_json: bool,
 ) -> None:
     """Walk through a folder and show what kind of frame each file is.
 
     \b
     nirid typewalk raw
-    nirid typewalk raw --tags DARK --xtags PROCESSED -o darks.lis
+    nirid typewalk -d raw --tags DARK --xtags PROCESSED -o darks.lis
+    nirid typewalk raw --tags DARK,FLAT --or -f 'N201601.*'
     """
     from pipeline import select
     from pipeline.files import outputs
     from pipeline.files.lists import comment_line, list_line
 
+    if folder and named:
+        raise click.UsageError("the folder is given twice")
+    if folder and folder.upper() in _tags() and not Path(folder).exists():
+        raise click.UsageError(f"several tags have commas between them: --tags A,{folder}")
     check_tags(tags, xtags)
-    rows = select.typewalk(folder, tags, xtags, recursive=not norecurse)
+    rows = select.typewalk(
+        named or folder or ".", tags, xtags, recursive=not norecurse, either=either, mask=filemask
+    )
     if output:
         outputs.check(output, "list", inputs=[row["filename"] for row in rows], overwrite=overwrite)
         head = [comment_line("Includes tags", tags), comment_line("Excludes tags", xtags)]
@@ -300,4 +321,5 @@ def typewalk(
         print_json(rows)
         return
     shown = [(row["filename"], row.get("error") or " ".join(row["tags"])) for row in rows]
-    console().print(table(("file", "tags"), shown) if shown else f"no FITS file in {folder}", soft_wrap=True)
+    where = named or folder or "."
+    console().print(table(("file", "tags"), shown) if shown else f"no FITS file in {where}", soft_wrap=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from daemon.config.options import KINDS, Config, Override, those_of
@@ -52,6 +54,22 @@ def check_engine(config: Config) -> None:
         raise ConfigError(
             f"{config.path or 'command line'}: engine.scheduler = {engine.scheduler!r}: {problem}"
         )
+
+
+def check_web(config: Config) -> None:
+    """Raises ConfigError for an address that is none, a name that no Host can have, or no address at all."""
+    web, where = config.web, f"{config.path or 'command line'}: web."
+    problems = [] if web.hosts else [f"{where}hosts is empty: at least one address is needed"]
+    for address in web.hosts:
+        try:
+            ip_address(address)
+        except ValueError:
+            problems.append(f'{where}hosts = {address!r}: must be an address, as "127.0.0.1" or "::1"')
+    for name in web.names:
+        if not re.fullmatch(r"[A-Za-z0-9._-]{1,253}", name):
+            problems.append(f'{where}names = {name!r}: must be a name without a port, as "niri.example"')
+    if problems:
+        raise ConfigError("\n".join(problems))
 
 
 def check_triggers(config: Config) -> None:

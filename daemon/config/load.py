@@ -28,6 +28,7 @@ from daemon.config.check import (
     check_overrides,
     check_requests,
     check_triggers,
+    check_web,
 )
 from daemon.config.options import Config, Origin, State
 from daemon.config.service import CACHE, FOLDERS, STATE
@@ -81,6 +82,7 @@ def load(path: Path | None = None, command_line: Mapping[str, Any] | None = None
         config = _of_the_service(config, given)
     check_folders(config)
     check_engine(config)
+    check_web(config)
     # the shipped rules are checked by a test, so most commands need not load the recipes
     if config.trigger != DEFAULT_RULES:
         check_triggers(config)

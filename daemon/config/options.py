@@ -134,6 +134,18 @@ class Disk:
 
 
 @dataclass(frozen=True)
+class Web:
+    """The page in a browser: `nirid web`, a process of its own."""
+
+    hosts: tuple[str, ...] = bounded(
+        ("127.0.0.1", "::1"),
+        doc="addresses it listens at; others than this machine's own only with a token (nirid web --token)",
+    )
+    port: int = bounded(8321, ge=0, le=65535, doc="the same at each of them; 0 is any that is free")
+    names: tuple[str, ...] = bounded((), doc="other names that it is called by, as behind a proxy")
+
+
+@dataclass(frozen=True)
 class Override:
     """A parameter override for all data, for one recipe, or for those that match."""
 
@@ -204,6 +216,7 @@ class Config:
     retention: Retention = Retention()
     disk: Disk = Disk()
     log: Log = Log()
+    web: Web = Web()
     trigger: tuple[TriggerRule, ...] = DEFAULT_RULES
     override: tuple[Override, ...] = ()
     request: tuple[ConditionsRequest, ...] = ()

@@ -21,6 +21,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from daemon.demo import page
 from daemon.ledger import questions
 from daemon.ledger.store import NotReadable, connect_readonly
 from daemon.model.rules import DEFAULT_RULES
@@ -65,6 +66,7 @@ class Progress:
     groups: list[dict[str, Any]] = field(default_factory=list)
     products: list[dict[str, Any]] = field(default_factory=list)
     doing: str = ""
+    page: str = ""  # address of the page, while the night can be watched there
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def run(
     prepare(folder)
     progress = Progress(doing="simulating the night")
     tell(progress)
-    with _daemon(folder) as daemon:
+    with _daemon(folder) as daemon, page.beside(folder) as progress.page:
         source = _simulate(folder / "night", preset, progress, tell)
         progress.doing = "the night lands"
         for _ in _land(source, folder / "drop", progress, speed):
@@ -108,7 +110,7 @@ def run(
         progress.doing = "waiting for the last products"
         _wait_until_idle(folder, daemon, progress, tell)
         made = _made(folder, EXPECTED[preset], progress)
-    progress.doing = "comparing with the truth"
+    progress.doing, progress.page = "comparing with the truth", ""
     tell(progress)
     from pipeline.simulate.verify import check_products
 

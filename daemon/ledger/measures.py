@@ -137,6 +137,26 @@ def of_groups(
     return found
 
 
+def frames_of_group(db: Reader, group: int) -> list[tuple[str, float, Descriptors, dict[str, Measure]]]:
+    """(name, time, descriptors, measures) of the usable frames of a group, in order of time."""
+    frames = db.execute(
+        """SELECT f.id, f.name, f.ut, f.descriptors FROM membership m JOIN frame f ON f.id = m.frame_id
+        WHERE m.group_id = ? AND f.usable AND f.ut IS NOT NULL ORDER BY f.ut, f.id""",
+        (group,),
+    ).fetchall()
+    measured = _by_frame(
+        db.execute(
+            f"""SELECT {_OF_A_FRAME} FROM membership s CROSS JOIN measure m
+            ON m.subject = 'frame' AND m.number = s.frame_id WHERE s.group_id = ?""",
+            (group,),
+        )
+    )
+    return [
+        (name, ut, Descriptors.from_json(json.loads(facts)), measured.get(number, {}))
+        for number, name, ut, facts in frames
+    ]
+
+
 def _described(db: Reader, frames: Sequence[int]) -> dict[int, Descriptors]:
     sql = f"SELECT id, descriptors FROM frame WHERE id IN ({placeholders(frames)})"
     return {row[0]: Descriptors.from_json(json.loads(row[1])) for row in db.execute(sql, tuple(frames))}

@@ -37,9 +37,13 @@ class Taken:
 
 
 def taken(db: Reader, low: float, high: float) -> list[Taken]:
-    """Groups with a frame between two times (seconds since the epoch), in order of time."""
+    """Groups with a frame between two times (seconds since the epoch), in order of time.
+
+    By the frames of that time: among the groups of all nights SQLite would have to look at every one.
+    """
     rows = db.execute(
-        f"""{GROUPS} WHERE NOT g.closed AND g.last_ut >= ? AND g.first_ut <= ?
+        f"""{GROUPS} WHERE NOT g.closed AND g.id IN (SELECT m.group_id FROM frame f
+            CROSS JOIN membership m WHERE f.ut >= ? AND f.ut <= ? AND m.frame_id = f.id)
         ORDER BY g.first_ut, g.rank, g.id""",
         (low, high),
     ).fetchall()

@@ -33,6 +33,14 @@ def reading(database: Path) -> Iterator[Reader]:
             raise
 
 
+@contextmanager
+def one_snapshot(database: Path) -> Iterator[Reader]:
+    """The same, where all questions are answered as of one moment; short, as the WAL grows meanwhile."""
+    with reading(database) as db:
+        db.execute("BEGIN")
+        yield db
+
+
 def _why(database: Path, error: sqlite3.DatabaseError) -> str:
     if upgrade.is_older(database):
         return f"it is of an older schema ({error}); the next start of the daemon brings it up to date"

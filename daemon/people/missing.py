@@ -132,6 +132,11 @@ class Watch:
         self._night = night
         self._tell(needs, night)
 
+    def open(self) -> dict[str, int]:
+        """{kind: how many calibrations the night still needs}, as they were told last."""
+        kinds = [key.partition(":")[0] for key, need in self._told.items() if need["state"] in OPEN]
+        return {kind: kinds.count(kind) for kind in ("dark", "flat", "standard")}
+
     def _tell(self, needs: Sequence[Need], night: str) -> None:
         new = {need.key: _fields(need, night) for need in needs if need.state != "not needed"}
         changed: list[Fields] = []

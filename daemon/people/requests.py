@@ -3,7 +3,8 @@
     submit(state_folder, {"action": "reject", "target": "sha256:...", "reason": "trailed"})   # a command
     Requests(...).apply()                                                                     # the main loop
 
-Nobody but the daemon writes the database. The user is the owner of the file, which cannot be forged.
+Nobody but the daemon writes the database. The user is the owner of the file, which cannot be forged; of one
+that the page has put there, which runs as the daemon's own account, the name that was given at its login.
 A file is removed when its decision is in the ledger, in PRODUCTS/.nirid/decisions.jsonl and on disk; a
 crash before that applies it again, which changes nothing twice. Without a daemon the file waits.
 """
@@ -39,6 +40,7 @@ from pipeline.files import disk
 
 FOLDER = "requests"
 MOST_BYTES = 1 << 16
+MOST_NAME = 40
 MOST_LETTERS = 2000  # of a text in a request
 LONGEST = 2.0  # s; of thousands of requests, jobs are handed out in between
 # Says nothing of a request.
@@ -145,7 +147,12 @@ def read(path: Path) -> dict[str, Any]:
         raise Refused("it does not say what is meant")
     target = texts["target"] if is_path(texts["target"]) else clean(texts["target"])
     texts = {name: clean(text) for name, text in texts.items()} | {"target": target}
-    made = {"outdated": values.get("outdated") is True, "record": record, "user": _name(facts.st_uid)}
+    user = _name(facts.st_uid)
+    if facts.st_uid == os.geteuid() and isinstance(by := values.get("by"), str) and by.strip():
+        user = (
+            f"{clean(by).strip()[:MOST_NAME]} (web)"  # the page, which runs as we do, names who is logged in
+        )
+    made = {"outdated": values.get("outdated") is True, "record": record, "user": user}
     return {**texts, **made, "said": texts["said"] or clean(target), "request": clean(path.stem)}
 
 

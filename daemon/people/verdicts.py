@@ -92,7 +92,12 @@ def latest(db: Reader, rows: Sequence[Mapping[str, Any]], requests: Sequence[Con
         return []
     row = of_group(db, groups[-1], requests)
     known = {k: row["verdicts"][k] for k in ("IQ", "CC") if k in row["verdicts"]}
-    return [_NIGHTS.sub("", words) for words in lines({**row, "verdicts": known})]
+    return [in_short(words) for words in lines({**row, "verdicts": known})]
+
+
+def in_short(words: str) -> str:
+    """Words of a verdict where there is little room."""
+    return _NIGHTS.sub("", words)
 
 
 def in_words(db: Reader, explained: Mapping[str, Any], requests: Sequence[ConditionsRequest]) -> list[str]:

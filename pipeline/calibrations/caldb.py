@@ -204,6 +204,18 @@ class CalStore:
         return association.best_match(rule, target, self.candidates(kind, target, exact=False))
 
 
+def kind_of(tags: frozenset[str]) -> CalKind | None:
+    """What a processed dark, flat or mask is, of its tags; None for anything else.
+
+    BPM is looked for first: a mask made here of flats has the tag FLAT too.
+    """
+    if not {"NIRI", "PROCESSED"} <= tags or tags & {"SPECT", "PROCESSED_SCIENCE"}:
+        return None
+    if "BPM" in tags:
+        return CalKind.MADE_BPM if "FLAT" in tags else CalKind.STATIC_BPM
+    return CalKind.DARK if "DARK" in tags else CalKind.FLAT if "FLAT" in tags else None
+
+
 def external(
     kind: CalKind, path: str, sha256: str, descriptors: Descriptors, *, name: str | None = None
 ) -> Candidate:

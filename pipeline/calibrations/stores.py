@@ -45,7 +45,7 @@ def read_config(config_file: str | os.PathLike[str] | None = None) -> tuple[Data
 
     Raises ConfigError, naming file and line: no such file, no [calibs], an unknown flag.
     """
-    path = _config_path(config_file)
+    path = config_path(config_file)
     if path is None:
         return (Database(Path.cwd() / FILE, named=False),)
     parser = configparser.ConfigParser(inline_comment_prefixes=("#",), interpolation=None)
@@ -62,7 +62,8 @@ def read_config(config_file: str | os.PathLike[str] | None = None) -> tuple[Data
     return tuple(_database(path, line) for line in lines if line.strip())
 
 
-def _config_path(given: str | os.PathLike[str] | None) -> Path | None:
+def config_path(given: str | os.PathLike[str] | None = None) -> Path | None:
+    """The configuration's file: the one given, else $NIRIDRC, else nirirc here or at home; None for none."""
     if chosen := given or os.environ.get("NIRIDRC"):
         return expanded(chosen)
     own = home()

@@ -1,6 +1,7 @@
 """Pictures of products: a PNG beside every one, and the raw frame beside the stack for the README.
 
-    write_preview(path, frame)                      # stretch by kind, caption strip below
+    write_preview(path, frame)                      # stretch by kind, strip with words, compass, scale below
+    with_flags(frame)                               # the same with DQ in colour
     raw_beside_stack(raw_path, product_path, path)
 
 North is not turned up: row 0 is at the bottom, as every FITS viewer has it. The same frame gives the
@@ -11,16 +12,30 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.files import legend, thumbnails
 from pipeline.files.disk import write_whole
 from pipeline.files.outputs import PICTURE_MARK
 from pipeline.files.structure import Path
-from pipeline.frame import NO_DATA, FloatImage, Frame
+from pipeline.frame import (
+    BAD_PIXEL,
+    COSMIC_RAY,
+    NO_DATA,
+    NON_LINEAR,
+    OVERLAP,
+    SATURATED,
+    UNILLUMINATED,
+    FloatImage,
+    Frame,
+)
+from pipeline.headers.tangent import Tangent
 from pipeline.names import bare
+from pipeline.verdict import LEFT_OUT
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -28,23 +43,81 @@ if TYPE_CHECKING:
 Grey = npt.NDArray[np.uint8]
 
 EMPTY = 20  # grey of pixels without data
-STRIP = 26  # height of the caption in pixels
 PANEL = 640  # height of a panel of the README's picture
 _STEPS = 4096  # of the stretch
+COLOURS = {
+    "red": (230, 40, 40), "orange": (240, 150, 30), "yellow": (250, 240, 60), "magenta": (230, 60, 230),
+    "blue": (50, 70, 200), "green": (60, 200, 90), "cyan": (60, 200, 230),
+}  # fmt: skip
+# Bit, what it means, colour; of two bits on one pixel the later is seen.
+FLAGS = (
+    (int(NO_DATA), "no data", "blue"), (int(UNILLUMINATED), "not illuminated", "cyan"),
+    (int(OVERLAP), "overlap", "green"), (int(BAD_PIXEL), "bad pixel", "red"),
+    (int(NON_LINEAR), "not linear", "orange"), (int(COSMIC_RAY), "cosmic ray or latent light", "magenta"),
+    (int(SATURATED), "saturated", "yellow"),
+)  # fmt: skip
 
 
-def write_preview(path: Path, frame: Frame, *, caption: str = "") -> None:
+def write_preview(path: Path, frame: Frame, *, so_far: int = 0) -> None:
     """Write the picture of a product at full size.
 
     path : written through a new file beside it, so that a half-written picture is never seen
-    caption : replaces the one made from the header
     """
-    write_whole(path, drawn(frame, caption=caption))
+    write_whole(path, drawn(frame, so_far=so_far))
 
 
-def drawn(frame: Frame, *, caption: str = "") -> bytes:
-    """The picture, as PNG."""
-    return _png(np.asarray(_captioned(_grey(frame), caption or caption_of(frame))))
+def drawn(frame: Frame, *, so_far: int = 0) -> bytes:
+    """The picture, as PNG.
+
+    so_far : of a running stack, the frames of its sequence that have landed
+    """
+    grey = _grey(frame)
+    if words := band_of(frame):
+        grey = legend.banded(grey, words)
+    small = tuple(thumbnails.small_copies(grey, sky_of(frame)))
+    return _png(np.asarray(_captioned(grey, caption_of(frame, so_far=so_far), _sky_of(frame))), small)
+
+
+def sky_of(frame: Frame) -> dict[str, Any]:
+    """Where the picture lies on the sky; {} of what has no coordinates.
+
+    scale : arcsec per pixel; north, east : unit vectors in the picture (x to the right, y down)
+    crpix (from 1, FITS), crval (degrees), cd (degrees per pixel), shape (ny, nx)
+    """
+    found = _sky_of(frame)
+    if found is None or not found.pixel_scale:
+        return {}
+    inverse = np.linalg.inv(found.cd)
+    arrows = {}
+    for name, way in (("north", inverse[:, 1]), ("east", inverse[:, 0])):
+        x, y = way / np.hypot(*way)
+        arrows[name] = [round(float(x), 4), round(-float(y), 4)]
+    return {
+        "scale": round(found.pixel_scale, 5),
+        **arrows,
+        "crpix": [float(v) + 1 for v in found.crpix],
+        "crval": [float(v) for v in np.degrees(found.crval)],
+        "cd": [[float(v) for v in row] for row in np.degrees(found.cd)],
+        "shape": list(frame.sci.shape),
+    }
+
+
+def with_flags(frame: Frame) -> bytes:
+    """The same picture with what DQ says in colour over it, as PNG, and what each colour means below."""
+    from io import BytesIO
+
+    from PIL import Image
+
+    here = [(bit, name, colour) for bit, name, colour in FLAGS if (frame.dq & np.uint16(bit)).any()]
+    parts = [*caption_of(frame), *(f"{name}: {colour}" for _, name, colour in here)]
+    colours = np.repeat(_grey(frame)[:, :, None], 3, axis=2)
+    for bit, _, colour in here:
+        colours[(frame.dq[::-1] & np.uint16(bit)) != 0] = COLOURS[colour]
+    strip = np.asarray(_captioned(colours[:, :, 0], parts, _sky_of(frame)))[frame.shape[0] :]
+    whole = np.concatenate([colours, np.repeat(strip[:, :, None], 3, axis=2)])
+    out = BytesIO()
+    Image.fromarray(whole).save(out, "PNG", pnginfo=_mark())
+    return out.getvalue()
 
 
 def raw_beside_stack(raw_path: Path, product_path: Path, path: Path) -> None:
@@ -61,9 +134,12 @@ def raw_beside_stack(raw_path: Path, product_path: Path, path: Path) -> None:
         scale = PANEL / picture.height
         size = (max(1, round(picture.width * scale)), PANEL)
         panels.append(
-            _captioned(np.asarray(picture.resize(size, Image.Resampling.BOX)), f"{title}: {frame.name}")
+            _captioned(
+                np.asarray(picture.resize(size, Image.Resampling.BOX)), [f"{title}: {frame.name}"], None
+            )
         )
-    both = Image.new("L", (panels[0].width + 8 + panels[1].width, PANEL + STRIP), 255)
+    height = max(panel.height for panel in panels)
+    both = Image.new("L", (panels[0].width + 8 + panels[1].width, height), 255)
     both.paste(panels[0], (0, 0))
     both.paste(panels[1], (panels[0].width + 8, 0))
     write_whole(path, _png(np.asarray(both)))
@@ -78,28 +154,52 @@ def kind_of(frame: Frame) -> str:
     return kind if kind in ("dark", "flat") else "image"
 
 
-def caption_of(frame: Frame) -> str:
-    """Name, object, filter, number of frames and seeing, as far as the header has them."""
-    facts, header = frame.descriptors, frame.header
-    parts = [bare(frame.name)]
-    if kind_of(frame) == "image":
+def caption_of(frame: Frame, *, so_far: int = 0) -> list[str]:
+    """What the strip says, in parts: file, object, filter, frames, exposure, seeing, zero point, as far as
+    the header has them."""
+    facts, header, kind = frame.descriptors, frame.header, kind_of(frame)
+    parts = [f"{bare(frame.name)}.fits"]
+    if kind == "image":
         parts += [facts.object or "", facts.filter_pretty]
-    elif kind_of(frame) != "dark":
+    elif kind != "dark":
         parts.append(facts.filter_pretty)
-    if facts.exposure_time:
-        parts.append(f"{facts.exposure_time:.3g} s")
-    if isinstance(count := header.get("NCOMBINE"), int):
-        parts.append(f"{count} frames")
-    if isinstance(fwhm := header.get("MEANFWHM"), int | float):
-        parts.append(f'FWHM {fwhm:.2f}"')
-    if why := str(header.get("VREASON", "")).strip():  # of a first look: somebody may be watching
-        parts.append(why)
+    count = header.get("NCOMBINE")
+    frames = count if isinstance(count, int) else 1
+    each = f"{facts.exposure_time:.3g} s" if facts.exposure_time else ""
+    if so_far:
+        parts += [f"{frames} of {so_far} frames so far", each]
+    elif isinstance(count, int):
+        parts.append(f"{count} frames of {each}" if each else f"{count} frames")
+    else:
+        parts += ["single frame" if kind == "image" else "", each]
+    for key, error, text in (
+        ("MEANFWHM", "MFWHMERR", 'FWHM {:.2f}"'),
+        ("MAGZPT", "MAGZERR", "zero point {:.2f}"),
+    ):
+        if isinstance(value := header.get(key), int | float):
+            told = text.format(value)
+            around = header.get(error)
+            parts.append(f"{told} +- {around:.2f}" if key == "MAGZPT" and isinstance(around, float) else told)
+    if isinstance(light := header.get("TRANSP"), int | float) and not isinstance(count, int):
+        parts.append(f"stars at {100 * light:.0f} % of earlier frames")
     if str(header.get("PROCMODE", "sq")) != "sq":
         missing = [word for key, word in (("DARKIM", "dark"), ("FLATIM", "flat")) if key not in header]
         parts.append("quick look" + (f" without {' and '.join(missing)}" if missing else ""))
-    if kind_of(frame) == "bpm":
+    if kind == "bpm":
         parts.append(f"{int(np.count_nonzero(frame.dq))} bad pixels")
-    return "   ".join(part for part in parts if part)
+    return [part for part in parts if part]
+
+
+def band_of(frame: Frame) -> str:
+    """What stands across the picture of a single frame that is odd; "" for all others."""
+    why = str(frame.header.get("VREASON", "")).strip()
+    if not why:
+        return ""
+    return f"WOULD BE LEFT OUT, {why}" if _left_out(frame) else why.upper()
+
+
+def _left_out(frame: Frame) -> bool:
+    return str(frame.header.get("VERDICT", "")).strip() == LEFT_OUT
 
 
 # ---------------------------------------------------------------------------------------- stretch
@@ -118,6 +218,8 @@ def _grey(frame: Frame) -> Grey:
     index = (frame.sci - np.float32(low)) * np.float32((_STEPS - 1) / (high - low))
     grey = levels.take(np.clip(index, 0, _STEPS - 1, out=index).astype(np.intp))
     grey[(frame.dq & NO_DATA) != 0] = EMPTY
+    if _left_out(frame):  # it must not look like one that can be used
+        grey = (grey // 3).astype(np.uint8)
     return np.ascontiguousarray(grey[::-1])
 
 
@@ -130,9 +232,14 @@ def _limits(frame: Frame, kind: str) -> tuple[float, float, float]:
     if kind in ("dark", "flat"):
         low, high = np.percentile(values, (0.5, 99.5))
         return (*_spread(float(low), float(high)), 0.0)
-    low, sky, high = np.percentile(values, (2.0, 50.0, 99.8))
+    sky, high = np.percentile(values, (50.0, 99.97))
     sigma = max(_sigma(values, float(sky)), 1e-6)
-    black, white = _spread(float(sky - 2.5 * sigma), max(float(high), float(sky + 12 * sigma)))
+    white = max(float(high), float(sky + 25 * sigma))
+    # Behind a cloud stars are as faint as they are: white is what it would be without.
+    light = frame.header.get("TRANSP")
+    if isinstance(light, float) and 0.02 < light < 1 and "NCOMBINE" not in frame.header:
+        white = float(sky) + (white - float(sky)) / light
+    black, white = _spread(float(sky - 2.5 * sigma), white)
     return black, white, min(1.0, 4.0 * sigma / (white - black))
 
 
@@ -149,23 +256,27 @@ def _spread(low: float, high: float) -> tuple[float, float]:
 # ---------------------------------------------------------------------------------------- drawing
 
 
-def _captioned(grey: Grey, caption: str) -> Image:
-    from PIL import Image, ImageDraw, ImageFont
+def _captioned(grey: Grey, parts: Sequence[str], sky: Tangent | None) -> Image:
+    from PIL import Image
 
-    height, width = grey.shape
-    picture = Image.new("L", (width, height + STRIP), 0)
-    picture.paste(Image.fromarray(grey), (0, 0))
-    font: Any = ImageFont.load_default()
-    for size in range(15, 7, -1):  # as large as fits
-        font = ImageFont.load_default(size)
-        if font.getlength(caption) <= width - 12:
-            break
-    drawing = ImageDraw.Draw(picture)
-    drawing.text((6, height + STRIP // 2), caption, fill=230, font=font, anchor="lm")
-    return picture
+    return legend.below(Image.fromarray(grey), parts, sky)
 
 
-def _png(grey: Grey) -> bytes:
+def _sky_of(frame: Frame) -> Tangent | None:
+    """Where north is: on images only, since calibrations are taken with the telescope parked."""
+    return frame.tangent if kind_of(frame) == "image" else None
+
+
+def _mark() -> Any:
+    from PIL.PngImagePlugin import PngInfo
+
+    key, _, text = PICTURE_MARK.partition(b"\0")
+    made = PngInfo()
+    made.add_text(key.decode("ascii"), text.decode("ascii"))
+    return made
+
+
+def _png(grey: Grey, more: Sequence[tuple[bytes, bytes]] = ()) -> bytes:
     """A grey picture as PNG: each pixel less the one before it, compressed by run lengths and Huffman codes.
 
     Pillow tries five filters on every row, for three times as long: of noise nothing more can be saved.
@@ -178,6 +289,7 @@ def _png(grey: Grey) -> bytes:
     chunks = (
         (b"IHDR", shape),
         (b"tEXt", PICTURE_MARK),
+        *more,
         (b"IDAT", packer.compress(rows.data) + packer.flush()),
         (b"IEND", b""),
     )

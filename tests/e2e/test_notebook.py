@@ -1,6 +1,7 @@
 """The notebook of the tutorial runs from top to bottom, in an empty folder, and shows what it promises."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,8 @@ def test_it_runs_and_shows_its_pictures(tmp_path, monkeypatch):
     assert "wrote N20160102S0271_image.fits" in said
     assert "!!" not in said  # no number of the comparison with the truth is out of its limits
     assert "frames" in said
+    widths = [float(width) for width in re.findall(r"width for [^:]*: ([\d.]+), wanted 1", said)]
+    assert widths == pytest.approx([1.0, 1.0], abs=0.05), "the promise about noise, kept against the truth"
 
 
 def test_its_stored_outputs_are_whole_and_name_no_folder_of_a_machine():

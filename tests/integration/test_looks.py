@@ -232,7 +232,7 @@ def test_each_look_is_an_event_of_the_ledger_with_its_worth_once_it_can_be_seen(
         "product": str(daemon.products / "20160102/quicklook/N20160102S0270_running.fits"),
         "frames": 4,
         "seconds": 0,
-        "quality": {"MAGZPT": 26.3},
+        "quality": {"MAGZPT": 26.3, "BPMLEV": 3},
     }
     assert all(there)
     assert len(there) == len(rows)

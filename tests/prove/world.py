@@ -175,6 +175,8 @@ def read_product(path: Path, products: Path) -> ProductOnDisk:
         time_stamp=spec.time_stamp,
         written=path.stat().st_mtime,
         ut=0.0,
+        by_path=(),
+        made_with={},
     )
 
 

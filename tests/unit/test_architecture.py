@@ -263,7 +263,7 @@ def test_a_worker_never_sees_the_ledger():
 FLOORS = {
     "daemon": (
         {"model"},
-        {"guard", "systemd", "logs", "signals", "filesystems", "config"},
+        {"guard", "systemd", "logs", "signals", "filesystems", "config", "markup"},
         {"instance", "owner", "limits"},
         {"plan", "engine"},
         {"judgement"},
@@ -271,7 +271,7 @@ FLOORS = {
         {"arrivals", "work"},
         {"people", "demo"},
         {"upkeep", "loop"},
-        {"app"},
+        {"app", "web"},
         {"restore", "run"},
         {"cli"},
         {"__main__"},
@@ -372,6 +372,23 @@ def test_the_daemon_does_not_load_compiled_code():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def test_the_page_reduces_nothing_and_loads_nothing_that_does():
+    """Its process reads the ledger, the notes of the daemon and pictures that are made."""
+    program = (
+        "import sys, daemon.web.server\n"
+        f"heavy = {HEAVY | {'astropy', 'watchdog', 'distributed'}!r}\n"
+        "ours = ('pipeline.algorithms', 'daemon.work.worker', 'daemon.engine')\n"
+        "bad = [m for m in sys.modules if m.split('.')[0] in heavy or m.startswith(ours)]\n"
+        "print(' '.join(bad))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+    web = sources("daemon/web")
+    assert len(web) > 10
+    assert offenders(web, {"pipeline.algorithms", "pipeline.steps", "daemon.work", "daemon.engine"}) == set()
+    assert calling("write", "insert", "run_recipe") & {str(path.relative_to(ROOT)) for path in web} == set()
 
 
 def test_the_workers_start_before_the_daemon_has_loaded_its_parts():

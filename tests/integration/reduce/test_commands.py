@@ -136,8 +136,83 @@ def test_caldb_tells_every_file_that_it_refuses(work, night, made):
     nirid("caldb", "init", "-w")
 
 
+def test_options_that_users_of_gemini_s_scripts_reach_for(work, night, made):
+    every = json.loads(nirid("typewalk", "-d", night, "--tags", "DARK,FLAT", "--or", "--json")[0])
+    assert every
+    assert all({"DARK", "FLAT"} & set(row["tags"]) for row in every)
+    assert {"DARK", "FLAT"} <= {tag for row in every for tag in row["tags"]}
+    one = json.loads(
+        nirid("typewalk", night, "-f", r"N20160102S042[34]\.fits", "--out", "a.lis", "--json")[0]
+    )
+    assert [row["filename"] for row in one] == frames(night, 423, 424)
+    assert (work / "a.lis").read_text().splitlines()[-2:] == frames(night, 423, 424)
+    assert "is no regular expression" in nirid("typewalk", night, "-f", "(", code=1)[1]
+    assert "have commas between them: --tags A,FLAT" in nirid("typewalk", "--tags", "DARK", "FLAT", code=2)[1]
+    assert "given twice" in nirid("typewalk", night, "-d", night, code=2)[1]
+    dark = frames(night, 423, 423)[0]
+    assert "\nRaises FrameMismatch" in nirid("showpars", dark, "stackDarks", "-d")[0]
+    assert "Raises FrameMismatch" not in nirid("showpars", dark, "stackDarks")[0]
+    assert "ultradeep" not in nirid("showrecipes", dark, "--all", "-m", "qa")[0].split()
+    assert "ultradeep" in nirid("showrecipes", dark, "--all")[0].split()
+
+
+def test_caldb_config_says_which_databases_are_asked(work, monkeypatch):
+    monkeypatch.setenv("HOME", str(work))
+    alone = json.loads(nirid("caldb", "config", "--json")[0])
+    path = str(work / "cal_manager.db")
+    assert alone == {
+        "configuration": None,
+        "databases": [{"path": path, "get": True, "store": True, "exists": False, "daemon": False}],
+    }
+    (work / "nirirc").write_text("[calibs]\ndatabases = a.db get store\n            b.db get\n")
+    named = json.loads(nirid("caldb", "config", "--json")[0])
+    assert named["configuration"] == "nirirc"
+    assert [(d["path"], d["store"]) for d in named["databases"]] == [
+        (str(work / "a.db"), True),
+        (str(work / "b.db"), False),
+    ]
+    assert "not there yet: nirid caldb init" in nirid("caldb", "config")[0]
+
+
+def test_provenance_prints_the_ancestry_of_a_product(work, night, made):
+    answer = json.loads(nirid("provenance", made / FLAT, "--json")[0])
+    mask = next(r for r in answer["provenance"] if r["name"].startswith(BPM.removesuffix(".fits")))
+    assert (mask["path"], mask["same"]) == (str(made / BPM), True)
+    assert {r["name"] for r in mask["made_of"]} >= {Path(p).name for p in frames(night, 463, 465)}
+    assert [row["step"] for row in answer["history"]][-1] == "thresholdFlatfield"
+    only = nirid("provenance", "-p", made / FLAT)[0]
+    assert "thresholdFlatfield" not in only
+    assert "thresholdFlatfield" in nirid("provenance", "--history", made / FLAT)[0]
+    assert "is not a product" in nirid("provenance", frames(night, 423, 423)[0], code=1)[1]
+    (work / "n").mkdir()
+    (work / "n" / FLAT).write_bytes((made / FLAT).read_bytes())
+    (work / "n" / BPM).write_bytes((made / DARK).read_bytes())
+    assert "is another file now" in nirid("provenance", "-p", work / "n" / FLAT)[0]
+
+
+def test_a_picture_of_any_frame(work, night, made):
+    nirid("picture", made / FLAT)
+    nirid("picture", frames(night, 423, 423)[0], "--dq", "-o", "raw.png")
+    assert (work / FLAT.replace(".fits", ".png")).read_bytes()[:4] == b"\x89PNG"
+    nirid("picture", made / DARK, "--dq", "-o", "raw.png")  # ours is replaced, another's is not
+    (work / "mine.png").write_bytes(b"mine")
+    assert "mine.png" in nirid("picture", made / DARK, "-o", "mine.png", code=1)[1]
+
+
 @pytest.mark.parametrize(
-    "command", ["reduce", "dataselect", "showd", "typewalk", "showpars", "showrecipes", "caldb", "completion"]
+    "command",
+    [
+        "reduce",
+        "dataselect",
+        "showd",
+        "typewalk",
+        "showpars",
+        "showrecipes",
+        "caldb",
+        "completion",
+        "provenance",
+        "picture",
+    ],
 )
 def test_help_teaches_by_example(command):
     assert f"nirid {command} " in nirid(command, "--help")[0]

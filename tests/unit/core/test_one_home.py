@@ -7,7 +7,8 @@ import pytest
 from daemon.model.rules import DEFAULT_RULES
 from daemon.plan.grouping import admits
 from pipeline.algorithms import combine
-from pipeline.association import CalKind, kind_of
+from pipeline.association import CalKind
+from pipeline.calibrations.caldb import kind_of
 from pipeline.headers.roles import role_of
 from pipeline.reduction.chosen import is_standard
 from pipeline.steps.stack import Operation, Rejection

@@ -98,11 +98,13 @@ class TestUnit:
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not here")
-@pytest.mark.parametrize("name", ["nirid.service", "dask-scheduler.service", "dask-worker.service"])
+@pytest.mark.parametrize(
+    "name", ["nirid.service", "nirid-web.service", "dask-scheduler.service", "dask-worker.service"]
+)
 def test_examples_for_a_cluster_are_clean(name, tmp_path):
     """The daemon's unit with its drop-in, and those of the cluster, with a program that exists."""
     (tmp_path / "nirid.service.d").mkdir()
-    for source in [UNITS / "nirid.service", *UNITS.rglob("*.example")]:
+    for source in [UNITS / "nirid.service", UNITS / "nirid-web.service", *UNITS.rglob("*.example")]:
         text = re.sub("/opt/nirid/bin/(nirid|dask)", sys.executable, source.read_text())
         (tmp_path / str(source.relative_to(UNITS)).removesuffix(".example")).write_text(text)
     command = ["systemd-analyze", "verify", "--man=no", str(tmp_path / name)]

@@ -1,0 +1,311 @@
+"""The other addresses: JSON in the command line's own words and keys, and the pages that stand still.
+
+Everything that asks the ledger runs in a thread, on one snapshot that ends before anything is sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from daemon.ledger import board, measures, targets
+from daemon.ledger.board import Shown
+from daemon.ledger.store import Reader, on_paper
+from daemon.ledger.targets import UnknownTarget
+from daemon.markup import Safe, join, tag
+from daemon.people import board as people_board
+from daemon.people import enough, missing, nightreport, trends, verdicts
+from daemon.people import explain as people_explain
+from daemon.web import assets, pages, panels, signs, thing
+from daemon.web.decide import Decisions
+from daemon.web.feed import Feed, message
+from daemon.web.source import SILENT, Source
+
+VERSION = 1
+MOST = 200  # rows of one answer
+_NIGHT = re.compile(r"\d{8}")
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def routes(source: Source, feed: Feed, deciding: Decisions) -> list[Route]:
+    """All but the night's own."""
+    asked = _Asked(source, feed, deciding)
+    return [
+        Route("/healthz", asked.healthz),
+        Route("/readyz", asked.readyz),
+        Route("/metrics", asked.metrics),
+        Route("/health", asked.health),
+        Route("/find", _find),
+        Route("/nights", asked.nights_page),
+        Route("/night/{night}", asked.night_page),
+        Route("/frames/{night}", asked.frames_page),
+        Route("/thing/{target:path}", asked.thing_page),
+        Route("/api/v1/nights", asked.of(_nights)),
+        Route("/api/v1/night/{night}", asked.of(asked.report)),
+        Route("/api/v1/frames", asked.of(asked.frames)),
+        Route("/api/v1/products", asked.of(_products)),
+        Route("/api/v1/missing", asked.of(asked.missing)),
+        Route("/api/v1/trend", asked.of(_trend)),
+        Route("/api/v1/events", asked.of(_events)),
+        Route("/api/v1/alerts", asked.alerts),
+        Route("/api/v1/thing/{target:path}", asked.thing),
+    ]
+
+
+def night_in(request: Request, default: str = "") -> str:
+    """A UT date as 20160102, of the path or the query. Raises UnknownTarget."""
+    said = str(request.path_params.get("night") or request.query_params.get("night") or default).replace(
+        "-", ""
+    )
+    with contextlib.suppress(ValueError):
+        if _NIGHT.fullmatch(said) and said.isascii():
+            datetime.strptime(said, "%Y%m%d")
+            return said
+    raise UnknownTarget("no such night: a UT date is meant, as 20160102")
+
+
+def _number(request: Request, name: str, default: float, most: float) -> float:
+    said = request.query_params.get(name, "")
+    try:
+        return max(0.0, min(float(said), most)) if said else default
+    except ValueError:
+        raise UnknownTarget(f"{name} must be a number") from None
+
+
+def _after(request: Request) -> tuple[float, int] | None:
+    """(ut, id) of `?after=1451710000.5:812`."""
+    if not (said := request.query_params.get("after", "")):
+        return None
+    at, _, number = said.partition(":")
+    try:
+        return float(at), min(int(number), 1 << 62)
+    except ValueError:
+        raise UnknownTarget("after must be as the address of the older frames has it") from None
+
+
+async def _find(request: Request) -> Response:
+    """The search box: what is typed is what `nirid explain` takes, or a night."""
+    word = request.query_params.get("q", "").strip()[:200]
+    if _NIGHT.fullmatch(word.replace("-", "")):
+        return RedirectResponse(f"/night/{word.replace('-', '')}", 303)
+    return RedirectResponse(f"/thing/{quote(word, safe='')}" if word else "/", 303)
+
+
+# -- answers of the ledger, as JSON -------------------------------------------------------------
+
+
+def _nights(db: Reader, request: Request) -> Any:
+    rows = board.nights(db, int(_number(request, "limit", 60, MOST)), _number(request, "before", 1e11, 1e11))
+    return [{"night": f"{datetime.fromtimestamp(at, UTC):%Y%m%d}", "frames": n} for at, n in rows]
+
+
+def _products(db: Reader, request: Request) -> Any:
+    limit = int(_number(request, "limit", 50, MOST))
+    return [people_board.shown(one) for one in board.products(db, night_in(request), limit)]
+
+
+def _trend(db: Reader, request: Request) -> Any:
+    name, days = request.query_params.get("metric", ""), _number(request, "days", 30.0, 36500.0)
+    if not name:
+        return [{"name": each, "keys": measures.keys(db, each)} for each in measures.names(db)]
+    points = measures.trend(db, name, key=request.query_params.get("key"), since=time.time() - days * 86400)
+    return [trends.plain(point) for point in points]
+
+
+def _events(db: Reader, request: Request) -> Any:
+    found = board.events(db, int(_number(request, "after", 0, 1 << 62)), MOST)
+    return [{"id": number, "kind": kind, **fields} for number, kind, fields in map(message, found)]
+
+
+class _Asked:
+    """What needs the configuration besides."""
+
+    def __init__(self, source: Source, feed: Feed, deciding: Decisions) -> None:
+        self.source, self.feed, self.config, self.setting = source, feed, source.config, source.setting
+        self.deciding = deciding
+
+    def of(self, ask: Callable[[Reader, Request], Any]) -> Handler:
+        """A question to the ledger, as an address that answers JSON."""
+
+        def answer(request: Request) -> Any:
+            with self.source.read() as db:
+                return ask(db, request)
+
+        async def handler(request: Request) -> Response:
+            found = await asyncio.to_thread(answer, request)
+            body = (
+                {"version": VERSION, "rows": found}
+                if isinstance(found, list)
+                else {"version": VERSION, **found}
+            )
+            return _json(body)
+
+        return handler
+
+    def report(self, db: Reader, request: Request) -> Any:
+        now = datetime.now(UTC)
+        return nightreport.answer(
+            db,
+            self.setting.rules,
+            self.config.request,
+            night_in(request),
+            now,
+            self.setting.policy.breakpoints,
+        )
+
+    def frames(self, db: Reader, request: Request) -> Any:
+        limit = int(_number(request, "limit", people_board.FRAMES, MOST))
+        night = night_in(request)
+        return people_board.frames(db, night, self.config.request, limit=limit, after=_after(request))
+
+    def missing(self, db: Reader, request: Request) -> Any:
+        night = night_in(request) if "night" in request.query_params else None
+        return missing.answer(
+            db, self.setting.rules, night, datetime.now(UTC), self.setting.policy.breakpoints
+        )
+
+    async def alerts(self, request: Request) -> Response:
+        rows = [alert.plain() for alert in self.feed.snapshot.alerts]
+        return _json({"version": VERSION, "rows": rows})
+
+    async def thing(self, request: Request) -> Response:
+        answer, _ = await asyncio.to_thread(self._explained, request.path_params["target"])
+        return _json({"version": VERSION, **answer})
+
+    def _explained(self, target: str) -> tuple[dict[str, Any], list[Shown]]:
+        """(what `nirid explain` answers, what has a picture, the newest first). Raises NiridError."""
+        with self.source.read():  # whether it can be read at all, in words
+            pass
+        with on_paper(self.config.database) as tx:
+            found = targets.find(tx.reader, target, looks=True)
+            answer = people_explain.explain(tx, found, self.setting, self.config.parameters)
+            answer["conditions"] = verdicts.in_words(tx.reader, answer, self.config.request)
+            answer["enough"] = enough.in_words(tx.reader, answer, self.config.goal, time.time())
+            return answer, list(_shown(tx.reader, answer, found.id))
+
+    # -- pages ------------------------------------------------------------------------------
+
+    async def thing_page(self, request: Request) -> Response:
+        answer, shown = await asyncio.to_thread(self._explained, request.path_params["target"])
+        body = join(thing.page(answer, shown), self.deciding.form(request, answer))
+        return HTMLResponse(pages.thing(answer["name"], body, thing.night_of(answer), assets.key()))
+
+    async def nights_page(self, request: Request) -> Response:
+        def ask() -> list[tuple[float, int]]:
+            with self.source.read() as db:
+                return board.nights(db, 60, _number(request, "before", 1e11, 1e11))
+
+        return HTMLResponse(pages.nights(await asyncio.to_thread(ask), assets.key()))
+
+    async def frames_page(self, request: Request) -> Response:
+        def ask() -> list[dict[str, Any]]:
+            with self.source.read() as db:
+                limit = people_board.FRAMES + 1
+                return people_board.frames(
+                    db, night_in(request), self.config.request, limit=limit, after=_after(request)
+                )
+
+        rows = await asyncio.to_thread(ask)
+        more = len(rows) > people_board.FRAMES
+        return HTMLResponse(
+            pages.frames(night_in(request), rows[: people_board.FRAMES], more=more, key=assets.key())
+        )
+
+    async def night_page(self, request: Request) -> Response:
+        def ask() -> tuple[dict[str, Any], list[Shown]]:
+            with self.source.read() as db:
+                return self.report(db, request), board.products(db, night_in(request), 60)
+
+        answer, made = await asyncio.to_thread(ask)
+        found = [_thumb(one) for one in reversed(made)]
+        return HTMLResponse(pages.report(answer, list(nightreport.lines(answer)), found, assets.key()))
+
+    # -- for machines -----------------------------------------------------------------------
+
+    async def healthz(self, request: Request) -> Response:
+        return PlainTextResponse("ok\n")
+
+    async def readyz(self, request: Request) -> Response:
+        """Whether what the page shows can be believed: the database is read, and the daemon's heart beats."""
+        snapshot, heart = self.feed.snapshot, self.source.heart()
+        why = snapshot.error or (heart.words if heart.state in ("stopped", "silent") else "")
+        return PlainTextResponse(f"{why or 'ready'}\n", 503 if why else 200)
+
+    async def metrics(self, request: Request) -> Response:
+        """What the daemon has written last, and what is known here."""
+        return PlainTextResponse(
+            await asyncio.to_thread(self._metrics), media_type="text/plain; version=0.0.4; charset=utf-8"
+        )
+
+    def _metrics(self) -> str:
+        hub = self.feed.hub
+        own = (
+            "# HELP nirid_web_viewers Pages that follow the night now.\n# TYPE nirid_web_viewers gauge\n"
+            f"nirid_web_viewers {len(hub.viewers)}\n"
+            "# HELP nirid_web_dropped_total Viewers that were cut off because they did not read.\n"
+            f"# TYPE nirid_web_dropped_total counter\nnirid_web_dropped_total {hub.dropped}\n"
+        )
+        try:
+            told = (self.config.state_folder / "metrics.prom").read_text("utf-8")
+        except OSError:
+            told = ""
+        return told + own
+
+    async def health(self, request: Request) -> Response:
+        snapshot, heart = self.feed.snapshot, self.source.heart()
+        facts = {
+            "state folder": str(self.config.state_folder),
+            "drop folders": ", ".join(map(str, self.config.drop_folders)),
+            "products": str(self.config.product_folder),
+            "database": snapshot.error or f"read, event {snapshot.event}",
+            "viewers": len(self.feed.hub.viewers),
+            "silent after": f"{SILENT:g} s",
+        }
+        page = pages.health(panels.heart(heart), panels.alerts(snapshot.alerts), facts, assets.key())
+        return HTMLResponse(page)
+
+
+def _json(body: dict[str, Any]) -> Response:
+    return Response(json.dumps(body, default=str), media_type="application/json")
+
+
+def _thumb(one: Shown) -> Safe:
+    row = people_board.shown(one)
+    image = tag("img", src=f"{row['picture']}?w=96", alt="", width=96, height=96, loading="lazy")
+    text = tag("span", signs.broken(row["name"]), f", {row['frames']} frames")
+    return tag("li", tag("a", image, text, href=f"/thing/{quote(row['name'], safe='')}"))
+
+
+def _shown(db: Reader, answer: dict[str, Any], number: int) -> list[Shown]:
+    """Pictures of a thing: of a product its versions, of a group or a frame what was made of it."""
+    kind = answer["kind"]
+    if kind == "product":
+        own = board.product(db, number)
+        others = board.versions(db, own.group) if own else []
+        return [one for one in (own, *others) if one and (one is own or one.id != number)][:12]
+    if kind == "look":
+        own = board.look(db, number)
+        return [own] if own else []
+    if kind == "group":
+        return [*board.versions(db, number)[:6], *board.looks_of_group(db, number, 12)]
+    if kind == "file":
+        found: list[Shown] = []
+        for group in answer["groups"]:
+            looks = [
+                look for look in board.looks_of_group(db, group["group"], 40) if look.newest == answer["name"]
+            ]
+            found += [*looks, *board.versions(db, group["group"])[:2]]
+        return found[:12]
+    return []

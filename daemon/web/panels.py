@@ -1,0 +1,285 @@
+"""The parts of the page, each made anew when what it shows has changed.
+
+    made(snapshot)["strip"]       # HTML
+
+A page without JavaScript is these parts one after the other; with it, each is replaced by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote
+
+from daemon.judgement.needs import OPEN
+from daemon.markup import Child, Safe, join, tag
+from daemon.people import enough, svg, verdicts
+from daemon.web import signs
+from daemon.web.alerts import Alert
+from daemon.web.source import Heart, Snapshot
+
+NAMES = ("head", "strip", "newest", "now", "missing", "alerts", "curves", "frames", "products")
+
+
+def made(snapshot: Snapshot) -> dict[str, Safe]:
+    """{name: HTML of a part}."""
+    night = snapshot.night
+    if not night:
+        nothing = tag("p", "nothing is known yet", class_="dim")
+        return {**dict.fromkeys(NAMES, Safe("")), "head": head(snapshot), "newest": nothing}
+    return {
+        "head": head(snapshot),
+        "strip": strip(night["verdicts"]),
+        "newest": newest(night),
+        "now": now(night["sequence"]),
+        "missing": missing(night["missing"]),
+        "alerts": alerts(snapshot.alerts),
+        "curves": curves(night["curves"]),
+        "frames": signs.frames(night["frames"], night["night"], more=night["more_frames"]),
+        "products": products(night["products"]),
+    }
+
+
+# -- the parts --------------------------------------------------------------------------------
+
+
+def head(snapshot: Snapshot) -> Safe:
+    """The night, and whether what is shown can be believed."""
+    night = snapshot.night
+    said: list[Child] = ["no night yet"]
+    if night.get("night"):
+        said = [tag("a", f"night {night['night']}", href=f"/night/{night['night']}", title="its report")]
+    if last := night.get("last_frame"):
+        said += [" · last frame ", signs.ago(last["at"])]
+    trouble = _trouble(snapshot) if snapshot.error else None
+    if night and not night["frames"] and not snapshot.error:
+        trouble = tag("p", "no frame has landed yet; the drop folders are watched", class_="dim")
+    return join(tag("p", said, class_="night"), heart(snapshot.heart), trouble)
+
+
+def heart(told: Heart) -> Safe:
+    """Whether the daemon lives, and its last sign where it does not."""
+    good = told.state == "live"
+    mark = tag("span", "● " if good else "▲ ", class_="good" if good else "act")
+    since = [", last sign ", signs.ago(told.moved)] if told.moved and not good else None
+    return tag("p", mark, told.words, since, class_="heart" if good else "heart trouble")
+
+
+def _trouble(snapshot: Snapshot) -> Safe:
+    """What cannot be read, since when, and what is done about it."""
+    do = {
+        "absent": "this page shows the night as soon as the daemon has started",
+        "newer": "a newer release has made it: start nirid web of that release",
+        "starting": "it is read now",
+    }.get(snapshot.kind, "it is tried again all the time; nirid doctor says more")
+    seen = [" What you see is from ", signs.ago(_made(snapshot)), "."] if snapshot.night else []
+    return tag("p", tag("span", "▲ ", class_="act"), snapshot.error, "; ", do, ".", seen, class_="trouble")
+
+
+def _made(snapshot: Snapshot) -> float | None:
+    return datetime.fromisoformat(snapshot.night["now"]).timestamp() if snapshot.night else None
+
+
+def strip(row: Mapping[str, Any] | None) -> Safe:
+    """Were conditions what was asked for? In the words of `nirid verdict`."""
+    if row is None or not row["verdicts"]:
+        return tag("p", "conditions: nothing measured yet", class_="dim")
+    cells = []
+    for name, verdict in row["verdicts"].items():
+        state = verdict["state"]
+        mark = tag(
+            "span", signs.GLYPHS[state], class_=f"g {signs.CLASSES.get(state, '')}", aria_hidden="true"
+        )
+        cells.append(tag("li", mark, " ", _of_verdict(name, verdict), class_=f"v-{name}"))
+    more = []
+    if row["not_met_since"]:
+        more.append(tag("li", f"not met since {row['not_met_since'][11:16]} UT", class_="act"))
+    if lost := row["light_lost"]:
+        more.append(
+            tag("li", f"{lost['magnitudes']:.1f} mag down since {lost['since'][11:16]} UT", class_="act")
+        )
+    if row["suggested"]:
+        more.append(tag("li", f"suggested: {row['suggested']}"))
+    return tag("ul", cells, more)
+
+
+def _of_verdict(name: str, verdict: Mapping[str, Any]) -> Safe:
+    """Its words, which begin with the condition or its bin."""
+    words = verdicts.in_short(verdict["words"])
+    first, _, rest = words.partition(" ") if words.startswith(name) else (name, "", words)
+    return join(tag("b", first), " ", rest)
+
+
+def newest(night: Mapping[str, Any]) -> Safe:
+    """The picture that came last, with what is known of its frame."""
+    found = night["newest"]
+    if not found:
+        return tag("p", "no picture yet: a first look follows every science frame", class_="dim")
+    row = found["row"] or {}
+    quality = (row.get("verdicts") or {}).get("IQ")
+    said: list[Child] = [signs.link(found["name"], found["name"], class_="name"), " ", signs.ago(found["at"])]
+    if row:
+        said += [tag("br"), f"{row['what']} {row['filter']} {row['exposure_time'] or 0:g} s"]
+    if quality and (quality["value"] is not None or found["kind"] == "look"):
+        mark = tag(
+            "span", signs.GLYPHS[quality["state"]], class_=f"g {signs.CLASSES.get(quality['state'], '')}"
+        )
+        said += [tag("br"), mark, " ", verdicts.in_short(quality["words"])]
+    stack = (night["sequence"] or {}).get("stack")
+    return join(picture(found, stack), tag("p", said, class_="caption"))
+
+
+def picture(found: Mapping[str, Any], stack: Mapping[str, Any] | None = None) -> Safe:
+    """A picture of 512 pixels that the page can enlarge; stack : what `s` and `b` show in its place"""
+    sky = found.get("sky") or {}
+    ny, nx = sky.get("shape", (1, 1))
+    small = tag(
+        "img",
+        src=f"{found['picture']}?w=512",
+        alt=f"{found['of']} {found['name']}",
+        width=512,
+        height=max(1, round(512 * ny / nx)),
+        data_full=f"{found['picture']}?w=full",
+        data_name=found["name"],
+        data_stack=f"{stack['picture']}?w=512" if stack else None,
+        data_stack_full=f"{stack['picture']}?w=full" if stack else None,
+        data_stack_name=stack["name"] if stack else None,
+    )
+    return tag("figure", small, _compass(sky), class_="pic", tabindex=0, role="group", aria_label="picture")
+
+
+def _compass(sky: Mapping[str, Any]) -> Child:
+    """North, east and ten arcseconds."""
+    if "north" not in sky:
+        return None
+    ny, nx = sky["shape"]
+    size = min(nx, ny)
+    x, y, long = 0.13 * size, ny - 0.14 * size, 0.08 * size
+    parts: list[Safe] = []
+    for name, (dx, dy) in (("N", sky["north"]), ("E", sky["east"])):
+        parts.append(tag("line", x1=x, y1=y, x2=round(x + long * dx), y2=round(y + long * dy)))
+        place = {"x": round(x + 1.45 * long * dx), "y": round(y + 1.45 * long * dy + 0.015 * size)}
+        parts.append(tag("text", name, **place, text_anchor="middle", font_size=round(0.045 * size)))
+    bar, right, foot = 10 / sky["scale"], nx - 0.05 * size, ny - 0.06 * size
+    parts.append(tag("line", x1=round(right - bar), x2=round(right), y1=round(foot), y2=round(foot)))
+    where = {"x": round(right - bar / 2), "y": round(foot - 0.02 * size)}
+    parts.append(tag("text", "10″", **where, text_anchor="middle", font_size=round(0.045 * size)))
+    return tag("svg", parts, viewBox=f"0 0 {nx} {ny}", class_="compass", aria_hidden="true")
+
+
+def now(sequence: Mapping[str, Any] | None) -> Safe:
+    """The sequence that is being taken, with its stack; below it, the place of its depth."""
+    if not sequence:
+        return tag("p", "no sequence yet", class_="dim")
+    title = f"{sequence['what']}  {sequence['filter']}"
+    if sequence["exposure_time"]:
+        title += f"  {sequence['exposure_time']:.3g} s"
+    said = f"{sequence['used']} of {sequence['frames']} frames in use"
+    if sequence["stacked"]:
+        said += f"; stack of {sequence['stacked']}"
+    lines: list[Child] = [tag("p", tag("b", title)), tag("p", said)]
+    seen = [f"FWHM {sequence['seeing']:.2f}″"] if sequence["seeing"] is not None else []
+    if sequence["zero_point"] is not None:
+        error = f" ± {sequence['zero_point_error']:.2f}" if sequence["zero_point_error"] is not None else ""
+        seen.append(f"zero point {sequence['zero_point']:.2f}{error}")
+    lines.append(tag("p", ", ".join(seen)) if seen else None)
+    lines.append(depth(sequence))
+    state = signs.SAID.get(sequence["state"], sequence["state"])
+    why = f": {sequence['reason']}" if sequence["reason"] else ""
+    lines.append(tag("p", signs.glyph(sequence["state"]), f" {state}{why}"))
+    lines.append(tag("p", signs.link(f"group:{sequence['group']}", "why? explain")))
+    stack = sequence["stack"]
+    image = (
+        tag(
+            "a",
+            tag("img", src=f"{stack['picture']}?w=256", alt=f"stack {stack['name']}", width=256, height=256),
+            href=f"/thing/{quote(stack['name'], safe='')}",
+        )
+        if stack
+        else None
+    )
+    return tag("div", tag("div", lines), image, class_="seq")
+
+
+def depth(sequence: Mapping[str, Any]) -> Child:
+    """How deep the stack is and whether that is enough, in the words of `nirid enough`."""
+    row = sequence["enough"]
+    if row is None or not row["depth"]:
+        return None
+    return [
+        tag("p", line, class_="depth" if n == 0 else "dim") for n, line in enumerate(enough.lines(row)[:3])
+    ]
+
+
+def missing(told: Mapping[str, Any]) -> Safe:
+    """Calibrations that the night still needs, as `nirid missing` has them."""
+    needs = [need for need in told["needs"] if need["state"] in OPEN]
+    if not needs:
+        there = len(told["needs"])
+        return tag(
+            "p", tag("span", "● ", class_="good"), "nothing is missing", f" ({there} there)" if there else ""
+        )
+    until = told["ends"][11:16]
+    items = []
+    for need in needs:
+        taken = f" {need['taken']}" if need["state"] == "being taken" else ""
+        users = ", ".join(f"{user['program']} {user['filter']}" for user in need["for"][:2])
+        body = [
+            tag("b", need["what"]),
+            f" {need['state']}{taken}",
+            tag("div", need["how"], class_="how"),
+            tag("div", f"for {users}", class_="dim"),
+        ]
+        items.append(tag("li", signs.glyph(need["state"]), tag("div", body)))
+    return join(tag("p", f"{told['phase']}; the day ends at {until} UT", class_="dim"), tag("ul", items))
+
+
+def alerts(some: tuple[Alert, ...]) -> Safe:
+    """What a person can do something about."""
+    if not some:
+        return tag("p", tag("span", "● ", class_="good"), "nothing", data_count=0)
+    items = []
+    for alert in some[:20]:
+        name: Child = signs.link(alert.target, alert.what) if alert.target else alert.what
+        since: Child = [" since ", signs.ago(alert.since)] if alert.since else None
+        parts = [tag("b", name), since, tag("div", alert.why), tag("div", alert.do, class_="how")]
+        mark = tag("span", "▲", class_="g act" if alert.level == "critical" else "g watch")
+        items.append(tag("li", mark, tag("div", parts)))
+    more = tag("p", f"and {len(some) - 20} more") if len(some) > 20 else None
+    return join(tag("ul", items, data_count=len(some)), more)
+
+
+def curves(told: Mapping[str, Any]) -> Safe:
+    """The night's curves, with axes that stay."""
+    limits = {f"IQ{name}": value for name, value in told["limits"].items()}
+    return join(
+        _curve("FWHM at zenith, ″", svg.chart(told["fwhm"], label="FWHM", low=0.2, high=1.6, limits=limits)),
+        _curve("transparency", svg.chart(told["transparency"], label="transparency", low=0.0, high=1.1)),
+        _curve("sky, mag/″²", svg.chart(told["sky"], label="sky", down=True, least=0.5)),
+        _curve("landing to look, s", svg.chart(told["latency"], label="latency", low=0.0, high=10.0)),
+    )
+
+
+def _curve(title: str, chart: Safe) -> Safe:
+    return tag("div", tag("h3", title), chart, class_="curve")
+
+
+def products(made_: list[dict[str, Any]]) -> Safe:
+    """The newest, with their thumbnails."""
+    if not made_:
+        return tag("p", "none yet", class_="dim")
+    items = [
+        tag(
+            "li",
+            tag(
+                "a",
+                tag("img", src=f"{one['picture']}?w=96", alt="", width=96, height=96, loading="lazy"),
+                tag("span", signs.broken(one["name"])),
+                href=f"/thing/{quote(one['name'], safe='')}",
+            ),
+            tag("span", f"{one['frames']} frames ", signs.ago(one["at"]), class_="dim"),
+        )
+        for one in made_
+    ]
+    return tag("ul", items, class_="thumbs")

@@ -1,0 +1,118 @@
+"""Pictures and FITS files of looks and products: by number and key from the ledger, never by a path.
+
+picture(db, products, "look", 12, "18f3a0b2c1", 256)      # (bytes, type), or None
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections import OrderedDict
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from daemon.ledger import board
+from daemon.ledger.board import Shown
+from daemon.ledger.store import Reader
+from pipeline.files import thumbnails
+
+FULL = 0
+SIZES = {"96": 96, "256": 256, "512": 512, "full": FULL}
+CACHE_BYTES = 64 << 20
+MOST_BYTES = 64 << 20  # of a picture
+
+
+class Cache:
+    """The pictures that were asked for last, up to a number of bytes."""
+
+    def __init__(self, most: int = CACHE_BYTES) -> None:
+        self._most, self._size, self._lock = most, 0, Lock()
+        self._kept: OrderedDict[Any, bytes] = OrderedDict()
+
+    def get(self, key: Any) -> bytes | None:
+        with self._lock:
+            if (found := self._kept.get(key)) is not None:
+                self._kept.move_to_end(key)
+            return found
+
+    def put(self, key: Any, content: bytes) -> None:
+        if len(content) > self._most // 4:
+            return
+        with self._lock:
+            self._size += len(content) - len(self._kept.pop(key, b""))
+            self._kept[key] = content
+            while self._size > self._most:
+                self._size -= len(self._kept.popitem(last=False)[1])
+
+
+def find(db: Reader, kind: str, number: int, key: str) -> Shown | None:
+    """What is meant, if its picture is still the one that was meant."""
+    if number >= 1 << 62:
+        return None
+    found = (
+        board.look(db, number) if kind == "look" else board.product(db, number) if kind == "product" else None
+    )
+    return found if found and found.key == key else None
+
+
+def read(shown: Shown, products: Path, size: int) -> tuple[bytes, str] | None:
+    """(content, media type) of its picture; None when it is not there any more.
+
+    size : of SIZES; where a picture has no copy of that size (of an earlier release), the whole
+    """
+    with opened(Path(shown.path).with_suffix(".png"), products) as fd:
+        if fd is None:
+            return None
+        if size != FULL and (small := thumbnails.small(fd, size)) is not None:
+            return small, "image/jpeg"
+        length = os.fstat(fd).st_size
+        return (os.pread(fd, length, 0), "image/png") if length <= MOST_BYTES else None
+
+
+@contextlib.contextmanager
+def opened(path: Path, products: Path) -> Iterator[int | None]:
+    """A regular file below the products, by no link; None where there is none."""
+    try:
+        fd = open_below(path, products)
+    except OSError:
+        yield None
+        return
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def open_below(path: Path, products: Path) -> int:
+    """A descriptor of a regular file below the products, through no link of its own. Raises OSError."""
+    folder = os.path.realpath(path.parent)
+    below = os.path.realpath(products)
+    if os.path.commonpath([folder, below]) != below:
+        raise PermissionError(f"{path} does not lie below {products}")
+    fd = os.open(os.path.join(folder, path.name), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise PermissionError(f"{path} is no file")
+    return fd
+
+
+_skies: OrderedDict[str, dict[str, Any]] = OrderedDict()
+
+
+def sky_of(path: str, key: str) -> dict[str, Any]:
+    """Where the picture beside a FITS file lies on the sky; key : changes when the picture does"""
+    if key not in _skies:
+        try:
+            fd = os.open(Path(path).with_suffix(".png"), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            return {}
+        try:
+            _skies[key] = thumbnails.geometry(fd)
+        finally:
+            os.close(fd)
+        while len(_skies) > 200:
+            _skies.popitem(last=False)
+    return _skies[key]

@@ -1,0 +1,175 @@
+"""What the page knows: the night, made anew when the database has changed, and shared by all viewers.
+
+    source = Source(config)
+    source.look()              # cheap, ten times a second: has anything changed?
+    now = source.now           # the last Snapshot; never None
+
+The database is opened for each answer, read on one snapshot, and closed before anything is sent: no reader
+is held over a socket. Errors become words: of a night whose database cannot be read there is a page, too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from daemon import instance
+from daemon.config.options import Config
+from daemon.config.setting import setting_of
+from daemon.instance import with_last_run
+from daemon.ledger import events
+from daemon.ledger.reading import one_snapshot
+from daemon.ledger.store import Reader
+from daemon.model.groups import Setting
+from daemon.people import board
+from daemon.web import alerts, pictures
+from daemon.web.alerts import Alert
+from pipeline.errors import ConfigError, NiridError
+
+SILENT = 30.0  # s without a sign of the daemon's heart after which it is told
+AGAIN = 0.4  # s after a change at which it is looked at once more: two commits may share one time stamp
+CHECKED = 10.0  # s between looks at folders, disks and what the whole ledger is asked for
+
+Signature = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Heart:
+    """state : live, starting, silent, paused or stopped; words : for people; moved : seconds since 1970"""
+
+    state: str
+    words: str
+    moved: float | None = None
+    pid: int = 0
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """night : as `people.board` answers; {}, or the last, where the database cannot be read; error : why not
+
+    event : number of the last event in it; made : when, seconds since the epoch
+    """
+
+    night: dict[str, Any] = field(default_factory=dict)
+    alerts: tuple[Alert, ...] = ()
+    heart: Heart = Heart("stopped", "nothing is known yet")
+    event: int = 0
+    made: float = 0.0
+    error: str = "the page has just started"
+    kind: str = "starting"  # ok, absent, newer or unreadable
+
+
+@dataclass
+class Source:
+    """clock : seconds since the epoch"""
+
+    config: Config
+    clock: Callable[[], float] = time.time
+    now: Snapshot = field(default_factory=Snapshot)
+    _seen: Signature = ()
+    _dirty_until: float = 0.0
+    _problems: tuple[Alert, ...] = ()
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self.config = with_last_run(self.config)
+        self.setting: Setting = setting_of(self.config)
+
+    def changed(self) -> bool:
+        """True when somebody has written since the last look: by the files alone, in microseconds."""
+        found = tuple(_of_file(f"{self.config.database}{suffix}") for suffix in ("", "-wal"))
+        now = self.clock()
+        if found != self._seen:
+            self._seen, self._dirty_until = found, now + AGAIN
+            return True
+        if self._dirty_until and now >= self._dirty_until:
+            self._dirty_until = 0.0
+            return True
+        return False
+
+    def check(self) -> None:
+        """What changes without the database, or is too dear for every change; a hung folder takes seconds."""
+        try:
+            with self.read() as db:
+                problems = tuple(alerts.slow(self.config, db, self.clock()))
+        except NiridError:
+            problems = ()  # the error of the snapshot says it
+        if problems != self._problems:
+            self._problems, self._dirty_until = problems, self.clock()
+
+    def look(self) -> Snapshot:
+        """Make the snapshot anew if it may be old. From any thread; one at a time."""
+        with self._lock:
+            if self.changed():
+                self.now = self._made()
+            return self.now
+
+    def heart(self) -> Heart:
+        """Whether the daemon lives, as its own note says."""
+        return heart_of(instance.running(self.config), instance.was_stopped(self.config), self.clock())
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[Reader]:
+        """The database for one answer. Raises NiridError when it cannot be read."""
+        if not self.config.database.exists():
+            raise Absent(f"{self.config.database}: no database; no daemon has run with this state folder yet")
+        with one_snapshot(self.config.database) as db:
+            yield db
+
+    def _made(self) -> Snapshot:
+        now = self.clock()
+        try:
+            with self.read() as db:
+                event = events.last_number(db)
+                night = board.board(db, self.setting, self.config, now)
+                found = alerts.in_order([*self._problems, *alerts.quick(db)])
+        except NiridError as error:
+            kind = (
+                "absent"
+                if isinstance(error, Absent)
+                else "newer"
+                if isinstance(error, ConfigError)
+                else "unreadable"
+            )
+            return replace(self.now, error=str(error), kind=kind, heart=self.heart(), made=now)
+        _add_sky(night)
+        return Snapshot(night, found, self.heart(), event, now, "", "ok")
+
+
+class Absent(NiridError):
+    """There is no database yet."""
+
+
+def heart_of(running: dict[str, Any] | None, was_stopped: bool, now: float) -> Heart:
+    """running : as `instance.running` answers"""
+    if running is None:
+        words = "the daemon is not running" if was_stopped else "the daemon has ended by accident"
+        return Heart("stopped", words)
+    moved, pid = running["moved"], running["pid"]
+    if moved is None:
+        return Heart("starting", "the daemon is starting", None, pid)
+    if now - moved > SILENT:
+        return Heart("silent", f"the daemon has not moved for {now - moved:.0f} s", moved, pid)
+    if why := running["paused"] or running["engine"] or running["stalled"]:
+        return Heart("paused", str(why), moved, pid)
+    return Heart("live", "the daemon runs", moved, pid)
+
+
+def _add_sky(night: dict[str, Any]) -> None:
+    """Where pictures lie on the sky: it stands in the pictures."""
+    for one in (night["newest"], (night["sequence"] or {}).get("stack")):
+        if one:
+            one["sky"] = pictures.sky_of(one["path"], one["picture"])
+
+
+def _of_file(path: str) -> Signature:
+    try:
+        facts = os.stat(path)
+    except OSError:
+        return ()
+    return facts.st_ino, facts.st_size, facts.st_mtime_ns

@@ -1,0 +1,152 @@
+"""The figures for Prometheus: what has happened is counted once, and every name that is used exists."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from daemon.config.options import Config, State
+from daemon.people import missing
+from daemon.upkeep import metrics
+from daemon.upkeep.metrics import METRICS, Figures, Writer
+from tests.night import FakeEngine, example1, frame, static_bpm
+
+TOP = Path(__file__).parents[2]
+OWN_OF_WEB = {"nirid_web_viewers", "nirid_web_dropped_total"}
+LINE = re.compile(r'([a-z_]+)(?:\{((?:[a-z]+="(?:[^"\\]|\\.)*",?)*)\})? (-?[\d.e+]+|NaN)')
+
+
+class Engine(FakeEngine):
+    def stage(self, spec):
+        result = super().stage(spec)
+        result["quality"] |= {"ZENFWHM": 0.52, "BGMAG": 13.9, "CLOUDEXT": 0.05}
+        return result
+
+
+def parsed(text):
+    """{(name, labels): value}; every line is one of the format."""
+    found = {}
+    for line in text.splitlines():
+        if line.startswith("#"):
+            assert re.match(r"# (HELP|TYPE) nirid_[a-z_]+ .+", line), line
+            continue
+        match = LINE.fullmatch(line)
+        assert match, line
+        labels = tuple(re.findall(r'([a-z]+)="((?:[^"\\]|\\.)*)"', match[2] or ""))
+        assert (match[1], labels) not in found
+        found[match[1], labels] = float(match[3])
+    return found
+
+
+def of_daemon(daemon, figures, machine=None):
+    with daemon.ledger.read() as db:
+        figures.follow(db)
+        return parsed(figures.text({**metrics.of_ledger(db), **(machine or {})}))
+
+
+def test_a_night_is_counted_once(daemons):
+    daemon = daemons(engine=Engine(), looks=True)
+    figures = Figures()
+    daemon.land(*example1(), static_bpm())
+    daemon.run(600)
+    told = of_daemon(daemon, figures)
+    again = of_daemon(daemon, figures)
+    assert told == again
+    assert told["nirid_frames_ingested_total", ()] == 56
+    assert told["nirid_files", (("state", "ready"),)] == 55
+    made = daemon.rows("SELECT j.recipe, COUNT(*) AS n FROM attempt a JOIN job j ON j.id = a.job_id "
+                       "WHERE a.outcome = 'done' GROUP BY j.recipe")  # fmt: skip
+    for row in made:
+        assert told["nirid_job_seconds_count", (("recipe", row["recipe"]),)] == row["n"]
+    assert told["nirid_image_quality_arcseconds", (("setting", "f6 K(prime)"),)] == 0.52
+    assert told["nirid_last_frame_timestamp_seconds", ()] > 1.6e9
+
+
+def test_buckets_of_a_histogram_add_up():
+    figures = Figures()
+    for seconds in (0.1, 0.3, 0.5, 3.0, 7000.0):
+        figures.observe("nirid_job_seconds", seconds, recipe="reduce")
+    told = parsed(figures.text({}))
+    of = lambda bound: told["nirid_job_seconds_bucket", (("recipe", "reduce"), ("le", bound))]  # noqa: E731
+    assert [of("0.25"), of("0.5"), of("1"), of("5"), of("900"), of("+Inf")] == [1, 3, 3, 4, 4, 5]
+    assert told["nirid_job_seconds_count", (("recipe", "reduce"),)] == 5
+    assert told["nirid_job_seconds_sum", (("recipe", "reduce"),)] == pytest.approx(7003.9)
+
+
+def test_what_the_machine_knows(daemons, tmp_path):
+    config = Config(state=State(str(tmp_path)), base=str(tmp_path))
+    machine = metrics.of_machine(
+        config, heart=1.7e9, modes=["native", "missing: gone"], paused=True, missing={"dark": 2}
+    )
+    told = parsed(Figures().text(machine))
+    assert told["nirid_heartbeat_timestamp_seconds", ()] == 1.7e9
+    assert told["nirid_watch_backend_info", (("observer", "missing"),)] == 1
+    assert told["nirid_calibrations_missing", (("kind", "dark"),)] == 2
+    assert told["nirid_paused", ()] == 1
+    assert told["nirid_disk_free_bytes", (("what", "state"),)] > 1e6
+
+
+def test_what_tonight_needs_is_counted_by_kind(daemons):
+    daemon = daemons()
+    daemon.land(frame("science", 270, 0), frame("science", 271, 30))
+    now = frame("science", 271, 30).descriptors.ut_datetime.timestamp() + 60
+    watch = missing.Watch(daemon.ledger, daemon.setting.rules, lambda: now)
+    assert watch.open() == {"dark": 0, "flat": 0, "standard": 0}
+    watch.look(touched=True)
+    assert watch.open() == {"dark": 1, "flat": 1, "standard": 1}
+
+
+def test_the_file_is_written_whole_and_goes_with_the_daemon(daemons, tmp_path):
+    daemon = daemons(engine=Engine())
+    config = Config(state=State(str(tmp_path)), base=str(tmp_path))
+    writer = Writer(config, daemon.ledger, dict)
+    writer.once()
+    daemon.land(*example1()[:3])
+    writer.clock = lambda: float("inf")
+    writer.once()
+    told = parsed((tmp_path / "metrics.prom").read_text())
+    assert told["nirid_frames_ingested_total", ()] == 3
+    assert told["nirid_files", (("state", "ready"),)] == 3
+    with writer.running():
+        pass
+    assert not (tmp_path / "metrics.prom").exists()
+
+
+def test_a_label_that_is_odd_is_escaped():
+    text = Figures().text({"nirid_queue_depth": {(("class", 'a"b\\c\nd'),): 1}})
+    assert 'class="a\\"b\\\\c\\nd"' in text
+    parsed(text)
+
+
+def names_in(path):
+    return set(re.findall(r"\bnirid_[a-z_]+", path.read_text("utf-8")))
+
+
+@pytest.mark.parametrize("file", ["grafana.json", "alerts.yml"])
+def test_every_name_on_a_board_or_in_a_rule_is_written(file):
+    known = set(METRICS) | OWN_OF_WEB
+    known |= {
+        f"{name}_{end}"
+        for name, m in METRICS.items()
+        if m.kind == "histogram"
+        for end in ("bucket", "sum", "count")
+    }
+    found = names_in(TOP / "monitoring" / file)
+    assert len(found) > 6
+    assert found <= known
+
+
+def test_the_board_and_the_rules_can_be_read():
+    yaml = pytest.importorskip("yaml")
+    board = json.loads((TOP / "monitoring/grafana.json").read_text())
+    assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"]) > 10
+    rules = yaml.safe_load((TOP / "monitoring/alerts.yml").read_text())["groups"][0]["rules"]
+    assert all({"alert", "expr", "labels", "annotations"} <= set(rule) for rule in rules)
+    assert all({"summary", "do"} <= set(rule["annotations"]) for rule in rules)
+
+
+def test_names_are_as_prometheus_wants_them():
+    for name, metric in METRICS.items():
+        assert name.endswith("_total") == (metric.kind == "counter"), name
+        assert not set(metric.labels) & {"file", "path", "program", "object", "night"}, name
