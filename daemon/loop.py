@@ -127,8 +127,14 @@ class MainLoop:
         back = self.dispatcher.next_due()
         return max(0.0, min([LONGEST_SLEEP, *dues, *([back] if back is not None else [])]))
 
-    def until_idle(self, take_all: Callable[[], int], stop: threading.Event | None = None) -> None:
-        """Take what is there, and work until neither a job nor a new file results."""
+    def until_idle(
+        self,
+        take_all: Callable[[], int],
+        stop: threading.Event | None = None,
+        look: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Take what is there, and work until neither a job nor a new file results. look : called all the
+        while, to show how far it is"""
         self.setting = replace(self.setting, batch=True)
         self.dispatcher.until_idle()
         take_all()
@@ -138,6 +144,7 @@ class MainLoop:
             while (planned := self._plan(now)).more:
                 changed += planned.changed
             changed += self.dispatcher.dispatch()
+            look()
             if changed:
                 continue
             if self.dispatcher.paused and not self.dispatcher.engine.busy():

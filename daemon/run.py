@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from daemon import instance, limits, logs, owner, systemd
 from daemon.app import Daemon, build, hinted
@@ -14,7 +14,11 @@ from daemon.config.options import Config
 from daemon.signals import Signals
 from pipeline.errors import ConfigError, NiridError
 
+if TYPE_CHECKING:
+    from daemon.ledger.batchwork import Work
+
 LOOK_SECONDS = 10.0  # between two looks at the health of the parts
+LOOK_AT_WORK = 0.3  # s between two looks at how far a batch run is
 STALLED_SECONDS = 60.0  # without progress of the main_loop: no more pings, the service manager restarts us
 
 
@@ -139,13 +143,22 @@ def _landing_problem(daemon: Daemon) -> str:
     return "a drop folder does not answer" if hangs else ""
 
 
-def batch(config: Config) -> dict[str, Any]:
+class Shown(Protocol):
+    """Who is told how far a batch run is."""
+
+    def reading(self, done: int, total: int) -> None: ...
+    def working(self, work: Work) -> None: ...
+
+
+def batch(config: Config, *, unpack: bool = False, shown: Shown | None = None) -> dict[str, Any]:
     """Everything that is there, until nothing is left to do.
 
-    Answers {"failed": [...], "waiting": [...], "products": [...], "blocked": [...]}: jobs that failed in this
-    run, all that wait, the products made in this run, and, in words, what the system has kept from being
-    done.
+    unpack : tar files in the drop folders are unpacked first; shown : is told how far it is
+    Answers {"failed": [...], "waiting": [...], "products": [...], "blocked": [...], "left_out": [...]}: jobs
+    that failed in this run, all that wait, the products made in this run, in words, what the system has kept
+    from being done, and the files that are in no product, by why.
     """
+    from daemon.arrivals import unpacking
     from daemon.work import losses
 
     try:
@@ -153,24 +166,48 @@ def batch(config: Config) -> dict[str, Any]:
     except ConfigError as error:  # only in a batch run a folder that cannot be read is a failure: exit 1
         raise NiridError(str(error)) from None
     with instance.only_one(config), Signals() as signals:
-        began = datetime.now(UTC).isoformat(timespec="milliseconds")
+        began = datetime.now(UTC)
+        tars = unpacking.tar_files(config, unpack=unpack)
         with hinted(config):
             daemon = build(config, batch=True, start_workers=True)
         signals.also = daemon.stop.set  # no thread waits for it, so a signal handler may set it
+        look = _look(daemon, shown, began.timestamp())
         try:
             with hinted(config):
                 daemon.start()
-                daemon.main_loop.until_idle(daemon.landing.take_all, daemon.stop)
+                daemon.main_loop.until_idle(daemon.landing.take_all, daemon.stop, look)
             if signals.caught:
                 raise NiridError("stopped before everything was done; run it again to go on")
             losses.draw_previews(config.database, daemon.main_loop.dispatcher.suspect)
-            return _summary(daemon, began)
+            answer = _summary(daemon, began.isoformat(timespec="milliseconds"))
+            answer["left_out"] += [vars(one) for one in tars.left_out]
+            answer["blocked"] += tars.blocked
+            return answer
         finally:
             daemon.close()
 
 
+def _look(daemon: Daemon, shown: Shown | None, since: float) -> Callable[[], None]:
+    """For `until_idle`: tells how far the work is, a few times in a second at most."""
+    from daemon.ledger import batchwork
+
+    if shown is None:
+        return lambda: None
+    daemon.landing.on_read = shown.reading
+    last = [0.0]
+
+    def look() -> None:
+        now = time.monotonic()
+        if now - last[0] >= LOOK_AT_WORK:
+            last[0] = now
+            with daemon.ledger.read() as db:
+                shown.working(batchwork.work(db, since))
+
+    return look
+
+
 def _summary(daemon: Daemon, since: str) -> dict[str, Any]:
-    from daemon.ledger import questions
+    from daemon.ledger import batchwork, questions
 
     blocked = [*daemon.landing.in_the_way(), *daemon.main_loop.dispatcher.left_undone()]
     with daemon.ledger.read() as db:
@@ -179,4 +216,5 @@ def _summary(daemon: Daemon, since: str) -> dict[str, Any]:
             "waiting": questions.jobs(db, ["waiting"]),
             "products": [p for p in questions.products(db) if (p["published"] or "") >= since],
             "blocked": [*blocked, *(limits.too_low(daemon.config) if blocked else ())],
+            "left_out": [vars(one) for one in batchwork.left_out(db)],
         }

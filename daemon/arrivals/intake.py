@@ -39,6 +39,7 @@ FIRST_TRIES = 3  # of a file that changes while a batch run reads it
 @dataclass
 class Landing:
     """wake : called after something was written that may be planned
+    on_read : told by `take_all`, after each file, how many of how many are read
     progress_at : monotonic time of the last step, for the health check"""
 
     ledger: Ledger
@@ -52,6 +53,7 @@ class Landing:
     clock: Callable[[], float] = time.monotonic
     log: Log = lambda event, **fields: None
     as_of: Callable[[FileRecord], float | None] | None = None  # when a file came, if that was not just now
+    on_read: Callable[[int, int], None] = lambda done, total: None
     progress_at: float = 0.0
     sweep_at: float = 0.0
     unlisted: dict[str, str] = field(default_factory=dict)  # by `take_all`: folder -> why
@@ -219,7 +221,8 @@ class Landing:
         self.ledger.write(lambda tx: self._note(tx, dict.fromkeys(new, NOT_STABLE), gone))
         records = self._pool.map(self._read_now, new.items())
         batch: list[FileRecord] = []
-        for record in records:
+        for number, record in enumerate(records, start=1):
+            self.on_read(number, len(new))
             if record is not None:
                 batch.append(record)
             if len(batch) == AT_ONCE:

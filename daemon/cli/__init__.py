@@ -7,6 +7,7 @@ Exit codes: 0 done; 1 the operation failed, one clear line on standard error; 2 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import sys
 from collections.abc import Sequence
@@ -120,75 +121,23 @@ def cli(ctx: click.Context, config: str | None, state: str | None, verbose: bool
 cli.params[:0] = _global_options()
 
 
-def _of_daemon() -> tuple[click.Command, ...]:
-    from daemon.cli import (
-        backup,
-        decide,
-        demonstrate,
-        doctor,
-        enough,
-        explain,
-        health,
-        missing,
-        nightreport,
-        replay,
-        report,
-        reproduce,
-        service,
-        status,
-        verdict,
-        web,
-    )
-
-    return (
-        service.run,
-        service.check_config,
-        doctor.doctor,
-        status.status,
-        missing.missing,
-        nightreport.report,
-        verdict.verdict,
-        enough.enough,
-        verdict.trend,
-        web.web,
-        health.health,
-        report.ledger,
-        report.audit,
-        explain.explain,
-        reproduce.reproduce,
-        decide.requeue,
-        decide.reject,
-        decide.accept,
-        decide.list_requests,
-        backup.backup,
-        backup.restore,
-        backup.rebuild,
-        replay.replay,
-        demonstrate.simulate,
-        demonstrate.demo,
-    )
-
-
-def _of_toolkit() -> tuple[click.Command, ...]:
-    from daemon.cli import caldb, completion, parameters, products, toolkit
-
-    return (
-        toolkit.reduce,
-        toolkit.dataselect,
-        toolkit.showd,
-        toolkit.typewalk,
-        parameters.showpars,
-        parameters.showrecipes,
-        caldb.caldb,
-        products.provenance,
-        products.picture,
-        completion.completion,
-    )
+# Module of this folder and its command, in the order in which help lists them.
+_COMMANDS = (
+    "service.run", "service.check_config", "doctor.doctor", "status.status", "missing.missing",
+    "nightreport.report", "verdict.verdict", "enough.enough", "verdict.trend", "web.web", "health.health",
+    "report.ledger", "report.audit", "explain.explain", "reproduce.reproduce", "decide.requeue",
+    "decide.reject", "decide.accept", "decide.list_requests", "backup.backup", "backup.restore",
+    "backup.rebuild", "replay.replay", "demonstrate.simulate", "demonstrate.demo", "toolkit.reduce",
+    "toolkit.dataselect", "toolkit.showd", "toolkit.typewalk", "parameters.showpars",
+    "parameters.showrecipes", "caldb.caldb", "products.provenance", "products.picture",
+    "completion.completion",
+)  # fmt: skip
 
 
 def _add_commands() -> None:
-    """In the order in which the help lists them: those of the daemon first."""
-    for command in (*_of_daemon(), *_of_toolkit()):
+    for name in _COMMANDS:
+        module, _, function = name.partition(".")
+        command = getattr(importlib.import_module(f"daemon.cli.{module}"), function)
         _take_after_the_command(command)
         cli.add_command(command)
 

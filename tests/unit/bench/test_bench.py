@@ -24,6 +24,7 @@ WANTED = {
     "cluster": ("runs", "daemon", "backlog"),
     "drift": ("masters", "held", "caught"),
     "enough": ("sequences", "within", "own"),
+    "fields": ("fields", "tally"),
 }
 POSITIVE = (
     "seconds",
