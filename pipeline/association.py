@@ -222,7 +222,7 @@ def best_match(
             return (
                 of_sky(c),
                 level.number,
-                not _own(c, prefer_origin),
+                not level.own,
                 c.ut > when,
                 abs(level.apart),
                 not c.origin,
@@ -250,13 +250,8 @@ def level_of(
 ) -> Level:
     """How good a calibration that meets the criteria is for a frame that was taken `when`."""
     level = level_at(rule.kind, rule.levels, candidate.ut, when, breakpoints)
-    if level.across is None and _own(candidate, prefer_origin):
-        return Level(OWN, level.apart, own=True)
-    return level
-
-
-def _own(candidate: Candidate, origin: str) -> bool:
-    return bool(origin) and candidate.origin == origin
+    own = bool(prefer_origin) and candidate.origin == prefer_origin
+    return Level(OWN, level.apart, own=True) if own and level.across is None else level
 
 
 def of_the_night(
@@ -271,9 +266,8 @@ def of_the_night(
     counts, else the newest. In order of time, whatever the order in which they came. Those beyond a
     breakpoint are given only where there are no others.
     """
-    if target.ut_datetime is None:
+    if (when := target.ut_datetime) is None:
         return []
-    when = target.ut_datetime
     latest: dict[str, Candidate] = {}
     for candidate in candidates:
         if not any(_failures(rule, target, candidate)):

@@ -19,9 +19,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from daemon.arrivals.sweep import is_ours, is_passed_over
+from daemon.arrivals.sweep import is_passed_over
 from pipeline.errors import NiridError
 from pipeline.files.streams import MAX_BYTES
+from pipeline.names import is_fits
 
 ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 MOST_MEMBERS = 100_000
@@ -69,7 +70,7 @@ def unpack(path: Path) -> Unpacked:
     """
     folder = folder_of(path)
     if folder.is_dir():
-        return Unpacked(folder, False, sum(is_ours(name) for name in os.listdir(folder)), Counter())
+        return Unpacked(folder, False, sum(is_fits(name) for name in os.listdir(folder)), Counter())
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)  # of a run that was killed
     try:
@@ -106,7 +107,7 @@ def _why_not(member: tarfile.TarInfo, name: str, names: set[str]) -> str:
         return "folder"
     if not member.isreg() or member.issparse():
         return "link or no regular file"
-    if not is_ours(name) or not name.isprintable():
+    if not is_fits(name) or not name.isprintable():
         return "name of another kind than *.fits"
     if member.size > MAX_BYTES:
         return f"larger than {MAX_BYTES >> 20} MB"

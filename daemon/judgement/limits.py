@@ -107,10 +107,15 @@ FLAT: dict[str, Limit] = {
 
 _BAD = "pixels near a limit come and go; a defect of the array or of a frame makes hundreds bad at once"
 _ALL_BAD = tuple(f"bad{q}" for q in QUADRANTS)
+NEW_SHARE = 0.005  # of the array, against the mask before: our own, far beyond what a night brings
 MASK: dict[str, Limit] = {
     "bad": Limit("bad pixels", "of all", "pixels", 0.0, 0.3, 2e-5, 0.02, _ALL_BAD, _BAD),
     **{f"bad{q}": Limit(f"bad pixels of quadrant {q[-1]}", "of all", "pixels", 0.0, 0.5, 8e-5, 0.02,
                         ("bad",), _BAD) for q in QUADRANTS},
+    "new": Limit("bad pixels that the mask before had not", "of all", "pixels", 0.0, NEW_SHARE, 1e-5, 0.02,
+                 ("more", "bad"), _BAD),
+    "more": Limit("bad pixels more than before", "of all", "pixels", None, NEW_SHARE, 1e-5, 0.0,
+                  ("new", "bad"), _BAD),
 }  # fmt: skip
 
 OF_KIND = {"DARK": DARK, "FLAT": FLAT, "MADE_BPM": MASK}

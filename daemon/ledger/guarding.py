@@ -25,7 +25,7 @@ from daemon.ledger.world import candidate_from_json
 from daemon.model.decisions import ACCEPT, HOLD, of_product
 from daemon.model.rules import Policy
 from pipeline import association
-from pipeline.association import Candidate
+from pipeline.association import CalKind, Candidate
 
 MOST = 400  # masters of a key, of any exposure, that are looked through for those to compare with
 _ARRAY = 1024 * 1024  # pixels of NIRI's array
@@ -86,6 +86,27 @@ def let_go(tx: Tx, key: str, policy: Policy) -> bool:
     return True
 
 
+def mask_to_compare(tx: Tx, job: Any) -> str:
+    """Path of the accepted mask, of the same filter, that is nearest in time to the one that a job makes; ""
+    without one, and for a job that makes no mask."""
+    made = candidate_from_json(job["makes"]) if job["makes"] else None
+    if made is None or made.kind is not CalKind.MADE_BPM:
+        return ""
+    rows = tx.rows(
+        """SELECT p.path, j.key, j.makes FROM job j JOIN product p ON p.job_id = j.id
+        WHERE j.makes_key = ? AND j.state = 'done' AND p.current ORDER BY ABS(j.ut - ?), j.id LIMIT ?""",
+        job["makes_key"],
+        job["ut"],
+        MOST,
+    )
+    for row in rows:
+        other, decision = candidate_from_json(row["makes"]), decisions.standing(tx, of_product(row["key"]))
+        accepted = decision is None or decision["action"] == ACCEPT
+        if accepted and other.origin != made.origin and _alike(made, other):
+            return os.fsdecode(row["path"])
+    return ""
+
+
 # -- what a master is held against ---------------------------------------------------------------
 
 
@@ -115,10 +136,11 @@ def _past(tx: Tx, key: str, made: Candidate) -> tuple[list[Past], list[Past]]:
 
 
 def _alike(a: Candidate, b: Candidate) -> bool:
-    """Whether two masters agree in what may differ a little, and in read mode."""
+    """Whether two masters agree in what may differ a little, and in what they are like but need not agree in:
+    read mode, and of masks the light that their flats were taken in."""
     tolerance = association.RULES[a.kind].tolerance
     near = all(abs((a.facts.get(n) or 0.0) - (b.facts.get(n) or 0.0)) < most for n, most in tolerance.items())
-    return near and a.facts.get("read_mode") == b.facts.get("read_mode")
+    return near and all(a.facts.get(n) == b.facts.get(n) for n in ("read_mode", "filter_name", "camera"))
 
 
 def _setup(made: Candidate) -> Setup:

@@ -16,7 +16,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from daemon.ledger import marks, products, searches
+from daemon.ledger import guarding, marks, products, searches
 from daemon.ledger.store import Reader, Tx, placeholders
 from daemon.model.groups import Setting
 from daemon.model.jobs import BACKLOG, JobSpec, Outcome
@@ -110,7 +110,8 @@ def claim_job(tx: Tx, job_id: int) -> Claim | None:
     tx.insert("attempt", job_id=job_id, n=attempt, started=tx.now, outcome="", error="")
     spec = JobSpec.from_json(json.loads(row["spec"]))
     group, staging = row["group_id"], staging_path(spec, attempt)
-    spec = replace(spec, attempt=attempt, staging=staging, group_id=group)
+    compare = guarding.mask_to_compare(tx, row)
+    spec = replace(spec, attempt=attempt, staging=staging, group_id=group, compare=compare)
     tx.event("job_started", job=job_id, recipe=spec.recipe, group=group, name=spec.name, attempt=attempt)
     return Claim(job_id, attempt, spec)
 

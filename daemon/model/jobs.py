@@ -128,8 +128,9 @@ class JobSpec:
     name : product name without ".fits", as N20160102S0423_dark; night : as 20160102
     time_stamp : ISO, the end of the latest input; the only time inside a product
     levels : kind -> (level, comment) of its calibrations, for the header
-    attempt, staging, group_id : filled in when the job is claimed; `staging` is the staged file's path
-        without ".fits", `group_id` the group's number in the ledger, as logs and people know it
+    attempt, staging, group_id, compare : filled in when the job is claimed; `staging` is the staged file's
+        path without ".fits", `group_id` the group's number in the ledger, as logs and people know it,
+        `compare` the path of an accepted mask: of a new one the pixels are counted that it did not have
     """
 
     key: str
@@ -149,6 +150,7 @@ class JobSpec:
     attempt: int = 0
     staging: str = ""
     group_id: int = 0
+    compare: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

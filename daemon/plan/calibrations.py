@@ -74,7 +74,7 @@ def matched(case: Case, target: Descriptors, origin: str, overrides: Mapping[str
 
 def _held_notes(case: Case, kind: CalKind, target: Descriptors, match: Match) -> list[str]:
     """What the product says when a calibration that it would have been given is held back."""
-    if kind not in _SWITCH:
+    if kind not in _SWITCH and kind is not CalKind.MADE_BPM:
         return []
     used = match.candidate if isinstance(match, Found) else None
     instead = f"{used.name} is used instead" if used else "there is no other"

@@ -204,7 +204,9 @@ def _makes(case: Case, usable: Sequence[Member], spec: JobSpec) -> Candidate | N
     if kind is None or (kind is CalKind.ZERO_POINT and not gives_zero_point(facts)):
         return None
     rule = association.RULES[kind]
-    names = (*rule.match, *rule.tolerance, "gcal_lamp")
+    names = [*rule.match, *rule.tolerance, "gcal_lamp"]
+    if kind is CalKind.MADE_BPM:  # its pixels are told from those of another in the same light
+        names += ["filter_name", "camera"]
     # The lamp that a frame of the sky has in its header says nothing about its flat.
     sky = association.SKY_FACTS if kind is CalKind.FLAT and case.rule.role else {}
     return Candidate(

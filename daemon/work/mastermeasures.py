@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from pipeline.errors import DamagedFile, RefusedFile
+from pipeline.files.read import read_frame
 from pipeline.frame import Frame, Frames
 
 FEWEST = 2  # frames that tell of their own noise
@@ -32,6 +36,17 @@ def of_mask(mask: Frame) -> Measures:
     from pipeline.algorithms import masterfigures
 
     return _plain(masterfigures.of_mask(mask.dq), _UNITS)
+
+
+def against(mask: Frame, before: str) -> Measures:
+    """What a mask has that another had not; {} without one. before : its path, "" where there is none"""
+    from pipeline.algorithms import masterfigures
+
+    if not before:
+        return {}
+    with contextlib.suppress(OSError, DamagedFile, RefusedFile):
+        return _plain(masterfigures.against(mask.dq, read_frame(Path(before)).dq), _UNITS)
+    return {}
 
 
 def _darks(frames: Frames) -> Measures:

@@ -131,6 +131,8 @@ def run(job: Mapping[str, Any], should_stop: Callable[[], bool]) -> dict[str, An
                 notes=spec.notes,
                 measures=measures,
             )
+            # What depends on the masks of other nights is no part of the product.
+            compared = mastermeasures.against(product.frames[0], spec.compare)
             if ticket.kind == "look" and not RECIPES[spec.recipe].last_only:
                 _draw_running(spec, written.frame)
         return {
@@ -140,7 +142,7 @@ def run(job: Mapping[str, Any], should_stop: Callable[[], bool]) -> dict[str, An
             "name": spec.name,
             "descriptors": written.frame.descriptors.to_json(),
             "tags": sorted(written.frame.tags),
-            "quality": _quality(written.frame) | ({"measures": measures} if measures else {}),
+            "quality": _quality(written.frame) | ({"measures": measures | compared} if measures else {}),
             "notes": list(dict.fromkeys((*spec.notes, *product.notes))),
             "steps": progress.steps,
             "processor": software.processor(),

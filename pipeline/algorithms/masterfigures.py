@@ -2,7 +2,7 @@
 
     figures = of_darks(planes, masks, seconds)      # {name: Measured(value, error)}
     figures = of_flats(on, off, masks, seconds)
-    figures = of_mask(mask)
+    figures = of_mask(mask) | against(mask, before)
 
 All are of the frames that the master is made of, so that noise is seen by itself: two frames of one thing
 differ by their noise alone. Quadrants are named q1 (lower left), q2 (lower right), q3, q4 (upper).
@@ -127,6 +127,24 @@ def of_mask(mask: MaskImage) -> Figures:
         number = int(np.count_nonzero(part))
         made[f"bad{name}"] = Measured(number / part.size, math.sqrt(number + 1.0) / part.size)
     return made
+
+
+def against(mask: MaskImage, before: MaskImage) -> Figures:
+    """What a mask has that another had not: {name: (value, error)}; {} where they are of other shapes.
+
+    mask, before : (ny, nx), other than 0 where a pixel is bad
+    new : bad, and not in `before`, of all; more : these less the ones that were bad only in `before`: pixels
+    near a limit come and go alike, so that only `new` has them.
+    """
+    if mask.shape != before.shape:
+        return {}
+    new, gone = (
+        int(np.count_nonzero(a & ~b)) for a, b in ((mask != 0, before != 0), (before != 0, mask != 0))
+    )
+    return {
+        "new": Measured(new / mask.size, math.sqrt(new + 1.0) / mask.size),
+        "more": Measured((new - gone) / mask.size, math.sqrt(new + gone + 1.0) / mask.size),
+    }
 
 
 def _thinned(

@@ -51,7 +51,8 @@ def of_an_image(frame: Frame, time_stamp: str) -> dict[str, Any]:
 
     time_stamp : ISO, the end of the latest exposure in it
     DATE-OBS, MJD-OBS : the start of the first exposure; DATE-AVG, MJD-AVG : the middle between that and the
-        end of the last; EXPTIME : of one exposure; all UT. Without a known start there is none of them.
+        end of the last, all UT; none of them without a known start
+    EXPTIME : of one exposure; TEXPTIME : of a stack, of all its frames
     RADESYS, EQUINOX : only where the image has coordinates
     """
     facts, cards = frame.descriptors, dict[str, Any]()
@@ -65,6 +66,9 @@ def of_an_image(frame: Frame, time_stamp: str) -> dict[str, Any]:
         cards["MJD-AVG"] = (_mjd(middle), "[d] The same")
     if facts.exposure_time is not None:
         cards["EXPTIME"] = (facts.exposure_time, "[s] Exposure time, all coadds together")
+    if frame.members is not None and "NCOMBINE" in frame.header:
+        used = frame.members["EXPTIME"][frame.members["WEIGHT"] > 0]
+        cards["TEXPTIME"] = (round(float(used.sum()), 4), "[s] Of all frames of the stack")
     if str(frame.header.get("CTYPE1", "")).startswith("RA"):
         cards |= _coordinates(frame)
     return cards

@@ -11,12 +11,16 @@ from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.table import QTable
+from astropy.time import Time
 
 import pipeline
 from pipeline.files.columns import TABLES
+from pipeline.files.read import read_frame
 from pipeline.files.standardcards import of_an_image, stamp_of, without_epoch
+from pipeline.files.write import write_product
 from pipeline.simulate import simulate_night
 from tests.e2e.test_night import EXAMPLE1, Place, frames
+from tests.fitsfiles import real_file
 from tests.readers import FITSVERIFY, read_by_all
 
 
@@ -158,3 +162,22 @@ def test_the_page_of_products_has_every_column_as_it_is_written():
     for columns in TABLES.values():
         for name, (unit, meaning) in columns.items():
             assert f"| `{name}` | {unit} | {meaning} |" in page
+
+
+STAMP = "2016-01-02T06:00:00+00:00"
+
+
+def test_cards_of_real_frames_make_no_reader_complain(shared, tmp_path):
+    folder = shared / "realdata" / "headers" / "raw"
+    if not folder.is_dir():
+        pytest.skip("no headers of real frames are here")
+    for number, header in enumerate(sorted(folder.glob("*.header"))):
+        raw, path = tmp_path / f"N20160102S{number:04d}.fits", tmp_path / f"{number}_prepared.fits"
+        raw.write_bytes(real_file(header.read_text(encoding="latin-1")))
+        frame = read_frame(raw)
+        frame = frame.evolve(var=np.ones(frame.shape, np.float32))
+        made = {"provenance": [("a", "b", "input")], "history": [("prepare", {}, "x")], "time_stamp": STAMP}
+        write_product(path, frame, **made)
+        image = read_by_all(path, times=False)
+        when = frame.descriptors.ut_datetime
+        assert when is None or abs(Time(image.wcs.wcs.mjdobs, format="mjd").unix - when.timestamp()) < 2e-3

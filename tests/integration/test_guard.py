@@ -1,12 +1,14 @@
 """A master that is not like those before is held back until a person has looked."""
 
+from datetime import timedelta
+
 import numpy as np
 import pytest
 
 from daemon.ledger import guarding, held
 from daemon.people import requests
 from pipeline.association import CalKind
-from tests.night import FakeEngine, example1, frame
+from tests.night import NIGHT, FakeEngine, example1, frame
 
 NOISES = ("read_noise", *(f"read_noise_q{k}" for k in range(1, 5)))
 DARK = "N20160102S0423_dark"
@@ -94,3 +96,47 @@ def test_it_stays_held_when_its_product_is_taken_into_a_new_ledger_that_has_no_f
         return guarding.judged(tx, job, {}, DARK)
 
     assert night.ledger.write(again).startswith("read noise is")
+
+
+class MeasuringMasks(FakeEngine):
+    """Of a mask that has one to be compared with, a pixel in fifty is new."""
+
+    def run(self, job_id, attempt, spec):
+        outcome = super().run(job_id, attempt, spec)
+        if spec.recipe == "makeProcessedBPM":
+            new = {"new": (0.02, 1e-4, "")} if spec.compare else {}
+            outcome.result["quality"] = {"measures": {"bad": (0.03, 1e-4, ""), **new}}
+        return outcome
+
+
+def flats(first, day, **more):
+    """Flats and short darks, so many days after the night: a mask and a flat are made of them."""
+    lamps = {"exposure_time": 42.0, "coadds": 1, "day": f"{NIGHT + timedelta(days=day):%Y%m%d}"} | more
+    start, short = 86400 * day, {"exposure_time": 1.0, "coadds": 1, "day": lamps["day"]}
+    made = [frame("lampoff", first + n, start + 60 * n, **lamps) for n in range(4)]
+    made += [frame("lampon", first + 10 + n, start + 600 + 60 * n, **lamps) for n in range(4)]
+    return made + [frame("dark", first + 20 + n, start + 9000 + 5 * n, **short) for n in range(4)]
+
+
+def test_a_mask_with_many_new_bad_pixels_is_held_and_the_one_before_is_used(apart):
+    daemon = apart()
+    daemon.engine.__class__ = MeasuringMasks
+    daemon.land(*flats(100, 0), *flats(200, 1, filter_name="J_G0202"))
+    daemon.until_idle()
+    made = {spec.name: spec for spec in daemon.engine.ran}
+    assert (made["N20160102S0110_bpm"].compare, made["N20160103S0210_bpm"].compare) == ("", "")
+    daemon.land(*flats(300, 5))
+    daemon.until_idle()
+    made = {spec.name: spec for spec in daemon.engine.ran}
+    assert made["N20160107S0310_bpm"].compare.endswith("/N20160102S0110_bpm.fits")
+    (event,) = events(daemon, "calibration_held")
+    assert event["product"] == "N20160107S0310_bpm"
+    (reason,) = event["reasons"]
+    assert reason == "bad pixels that the mask before had not is 0.02 of all, can be 0 to 0.005"
+    flat = made["N20160107S0310_flat"]
+    assert [c.name for c in flat.calibrations] == ["N20160103S0210_bpm"]
+    assert any("N20160107S0310_bpm is held back" in note for note in flat.notes)
+    daemon.decide("accept", "N20160107S0310_bpm")
+    daemon.run(600)
+    again = [spec for spec in daemon.engine.ran if spec.name == "N20160107S0310_flat"][-1]
+    assert [c.name for c in again.calibrations] == ["N20160107S0310_bpm"]

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import structlog
 from astropy.io import fits
@@ -23,19 +24,23 @@ def night(tmp_path_factory):
     return folder
 
 
+def inputs_of(paths):
+    found = []
+    for path in sorted(paths):
+        facts = read_file(path)
+        found.append(Input(str(path), path.name, facts.file_sha, facts.data_sha, "", "2016-01-02T06:00:00"))
+    return tuple(found)
+
+
 @pytest.fixture
 def darks(night, tmp_path):
     """The job that makes the dark of the tiny night."""
-    inputs = []
-    for path in sorted(night.glob("N20160102S042*.fits")):
-        facts = read_file(path)
-        inputs.append(Input(str(path), path.name, facts.file_sha, facts.data_sha, "", "2016-01-02T06:00:00"))
     return JobSpec(
         key="0123456789abcdef" * 4,
         recipe="makeProcessedDark",
         recipe_version=1,
         group="g" * 16,
-        inputs=tuple(inputs),
+        inputs=inputs_of(night.glob("N20160102S042*.fits")),
         notes=("warning: fewer frames than wanted",),
         name="N20160102S0423_dark",
         night="20160102",
@@ -74,6 +79,34 @@ def test_the_product_tells_what_it_was_made_of(darks, tmp_path):
     assert {"read_noise", "rate", "hot"} <= set(result["quality"]["measures"])
     assert result["descriptors"]["exposure_time"] == pytest.approx(20.002)
     assert json.loads(json.dumps(result)) == result
+
+
+def test_levels_are_cards_of_the_header_with_their_words(darks):
+    levels = {"processed_dark": (2, "usable: 12.0 days before (0 best, 3 risk)")}
+    with fits.open(run(replace(darks, levels=levels))["fits"]) as product:
+        header = product[0].header
+    assert (header["DARKLEV"], header.comments["DARKLEV"]) == levels["processed_dark"]
+
+
+def test_of_a_mask_the_pixels_are_counted_that_another_had_not(darks, night, tmp_path):
+    """And its bytes are the same, whatever it is compared with."""
+    names = [*night.glob("N20160102S03[678]*.fits"), *night.glob("N20160103S04*.fits")]
+    mask = replace(darks, recipe="makeProcessedBPM", name="N20160102S0373_bpm", inputs=inputs_of(names))
+    alone = run(mask)
+    figures = alone["quality"]["measures"]
+    bad = fits.getdata(alone["fits"]) != 0
+    assert figures["bad"][0] == pytest.approx(bad.mean())
+    assert "new" not in figures
+    other = tmp_path / "other.fits"
+    with fits.open(alone["fits"]) as product:
+        some = np.flatnonzero(product["SCI"].data)[:7]
+        product["SCI"].data.flat[some] = 0
+        product.writeto(other)
+    for name, new in ((other, 7), (alone["fits"], 0), (tmp_path / "gone.fits", None)):
+        again = run(replace(mask, compare=str(name), staging=f"{mask.staging}{new}"))
+        assert again["sha256"] == alone["sha256"]
+        found = again["quality"]["measures"].get("new", [None])[0]
+        assert found == (None if new is None else pytest.approx(new / bad.size))
 
 
 def test_the_same_job_gives_the_same_bytes(darks, tmp_path):
