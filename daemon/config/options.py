@@ -146,6 +146,18 @@ class Web:
 
 
 @dataclass(frozen=True)
+class Alerting:
+    """Whom `nirid web` tells of what needs a person."""
+
+    command: tuple[str, ...] = bounded(
+        (), doc="a program and its arguments, given each new alert as JSON on its standard input; no shell"
+    )
+    seconds: float = bounded(20.0, gt=0, le=600, doc="the program is killed when it takes longer")
+    pause_seconds: float = bounded(10.0, ge=0, doc="between two runs of it")
+    per_hour: int = bounded(20, ge=1, le=1000, doc="runs in an hour at most; the rest is only logged")
+
+
+@dataclass(frozen=True)
 class Override:
     """A parameter override for all data, for one recipe, or for those that match."""
 
@@ -217,6 +229,7 @@ class Config:
     disk: Disk = Disk()
     log: Log = Log()
     web: Web = Web()
+    alert: Alerting = Alerting()
     trigger: tuple[TriggerRule, ...] = DEFAULT_RULES
     override: tuple[Override, ...] = ()
     request: tuple[ConditionsRequest, ...] = ()

@@ -8,6 +8,7 @@ database that was made anew:
 | `frame DATA_SHA LABEL` | an exposure, whatever its files are called and whatever else their headers say |
 | `content SHA256` | these bytes |
 | `product JOBKEY` | what a job made |
+| `alert NUMBER` | something that needs a person: of the page, and `nirid alerts` |
 | `judgement DATA_SHA LABEL` | what the pipeline finds of an exposure: accepted, it is used all the same |
 
 The pipeline's own verdicts (`pipeline.verdict`) are in the products, never here.
@@ -31,10 +32,13 @@ from daemon.model.decisions import (
     of_frame,
     of_judgement,
     of_product,
+    parted,
 )
 from daemon.model.files import FileRecord
 from daemon.model.plain import clean
 from daemon.model.states import FileState
+
+LONGEST = 7 * 86400.0  # s that an alert is known for
 
 Decided = dict[str, Any]  # a decision as it was written down
 
@@ -61,6 +65,13 @@ def asked_again(db: Reader, key: str) -> Decided | None:
     """The last decision by which the product of a job was to be made again."""
     where = "action = 'requeue' AND instr(more, ?) ORDER BY id DESC LIMIT 1"
     return next(iter(_decided(db, where, key)), None)
+
+
+def known_alerts(db: Reader, now: float) -> dict[str, Decided]:
+    """{number of an alert: who knows of it, why, until when}; now : seconds since the epoch"""
+    rows = _decided(db, "action = 'acknowledge' AND at > ? ORDER BY id", now - LONGEST)
+    known = {parted(row["subject"])[1]: row for row in rows}
+    return {number: row for number, row in known.items() if row["more"].get("until", 0.0) > now}
 
 
 def judged(tx: Tx, record: FileRecord) -> FileRecord:

@@ -63,8 +63,9 @@ def _plain_fields(record: FileRecord) -> dict[str, Any]:
 
 
 REJECT, ACCEPT, REQUEUE, ADD = "reject", "accept", "requeue", "add"
+ACKNOWLEDGE = "acknowledge"  # an alert is known to somebody, and is not told again for so many hours
 BLAME, HOLD = "quarantine", "hold"  # the daemon's own: a frame is to blame, a master is held back
-ACTIONS = (REJECT, ACCEPT, REQUEUE, ADD)
+ACTIONS = (REJECT, ACCEPT, REQUEUE, ADD, ACKNOWLEDGE)
 
 
 def of_frame(label: str, data_sha: str) -> str:
@@ -81,6 +82,10 @@ def of_judgement(label: str, data_sha: str) -> str:
 
 def of_product(key: str) -> str:
     return f"product {key}"
+
+
+def of_alert(number: str) -> str:
+    return f"alert {number}"
 
 
 def parted(subject: str) -> tuple[str, str]:

@@ -9,6 +9,7 @@ request : {"request": id, "action", "said", "target", "reason", "user"}; for "re
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 
 from daemon.ledger import answers, contents, decisions, files, guarding, held, marks, outdated, products
@@ -18,6 +19,7 @@ from daemon.ledger.store import Tx
 from daemon.ledger.targets import Target, find
 from daemon.model.decisions import (
     ACCEPT,
+    ACKNOWLEDGE,
     ADD,
     BLAME,
     REJECT,
@@ -25,6 +27,7 @@ from daemon.model.decisions import (
     NotPossible,
     Request,
     in_words,
+    of_alert,
     of_content,
     of_frame,
     of_judgement,
@@ -188,6 +191,28 @@ def _add(tx: Tx, request: Request, setting: Setting, overrides: Overrides) -> st
     return outcome
 
 
+# -- alerts ----------------------------------------------------------------------------------
+
+_ALERT = re.compile("alert:([0-9a-f]{8})")
+HOURS, MOST_HOURS = 16.0, 168.0  # that an alert is known for: a night if nothing else is said, a week at most
+
+
+def _acknowledge(tx: Tx, request: Request, setting: Setting, overrides: Overrides) -> str:
+    """Somebody knows of an alert: it is shown so, and not told again until then."""
+    found = _ALERT.fullmatch(request["target"])
+    if not found:
+        raise NotPossible(f"{request['target']}: no alert is called so (nirid alerts)")
+    if not request.get("reason"):
+        raise NotPossible("why it need not be told again is missing")
+    hours = request.get("hours", HOURS)
+    if not 0 < hours <= MOST_HOURS:
+        raise NotPossible(f"an alert can be known for up to {MOST_HOURS:g} hours, not for {hours:g}")
+    outcome = f"{request.get('said') or request['target']} is known for {hours:g} hours"
+    more = {"until": tx.now + 3600 * hours}
+    decisions.remember(tx, request, of_alert(found[1]), outcome, more=more)
+    return outcome
+
+
 # -- what is meant ---------------------------------------------------------------------------
 
 
@@ -216,4 +241,5 @@ _ACTIONS: Mapping[str, Callable[[Tx, Request, Setting, Overrides], str]] = {
     ACCEPT: _accept,
     REQUEUE: _requeue,
     ADD: _add,
+    ACKNOWLEDGE: _acknowledge,
 }

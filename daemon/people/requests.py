@@ -153,6 +153,9 @@ def read(path: Path) -> dict[str, Any]:
             f"{clean(by).strip()[:MOST_NAME]} (web)"  # the page, which runs as we do, names who is logged in
         )
     made = {"outdated": values.get("outdated") is True, "record": record, "user": user}
+    hours = values.get("hours")
+    if isinstance(hours, (int, float)) and not isinstance(hours, bool):
+        made["hours"] = float(hours)
     return {**texts, **made, "said": texts["said"] or clean(target), "request": clean(path.stem)}
 
 

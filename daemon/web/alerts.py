@@ -8,19 +8,24 @@ thing, so that somebody can say of it that it is known.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from hashlib import sha256
 from typing import Any
 
 from daemon import instance
 from daemon.config.options import Config
-from daemon.ledger import held, questions
+from daemon.ledger import decisions, held, questions
 from daemon.ledger.store import Reader
 from daemon.markup import short
+from daemon.model.groups import Setting
 from daemon.model.plain import clean
+from daemon.people import board, verdicts
 from daemon.upkeep import health
 from daemon.upkeep.health import NOT_RUNNING, Limits
 
+SILENT = 30.0  # s without a sign of the daemon's heart after which it is told
 LATELY = 86400.0  # s: what was damaged before that is not new
 
 # What to do about what `nirid health` finds, by its check.
@@ -45,6 +50,7 @@ class Alert:
     """level : warning or critical; since : seconds since the epoch, None where that is not known
 
     target : what may be explained, accepted or rejected, "" where that makes no sense
+    known : who knows of it, why, and until when (seconds since the epoch); "" and 0 where nobody does
     """
 
     key: str
@@ -55,14 +61,57 @@ class Alert:
     since: float | None = None
     target: str = ""
     decide: bool = False
+    known_to: str = ""
+    known_why: str = ""
+    known_until: float = 0.0
+
+    @property
+    def number(self) -> str:
+        """What people call it: the same as long as it is the same thing."""
+        return sha256(self.key.encode("utf-8", "replace")).hexdigest()[:8]
 
     def plain(self) -> dict[str, Any]:
-        return dict(vars(self))
+        return {"alert": f"alert:{self.number}", **vars(self)}
 
 
-def in_order(some: Iterable[Alert]) -> tuple[Alert, ...]:
-    """What is critical first."""
-    return tuple(sorted(some, key=lambda alert: alert.level != "critical"))
+def in_order(some: Iterable[Alert], known: Mapping[str, Mapping[str, Any]] = {}) -> tuple[Alert, ...]:
+    """What nobody knows of first, and of that what is critical. known : of `decisions.known_alerts`"""
+    told = []
+    for alert in some:
+        if row := known.get(alert.number):
+            until = row["more"]["until"]
+            alert = replace(alert, known_to=row["user"], known_why=row["reason"], known_until=until)
+        told.append(alert)
+    return tuple(sorted(told, key=lambda alert: (bool(alert.known_to), alert.level != "critical")))
+
+
+def everything(config: Config, setting: Setting, db: Reader, now: float) -> tuple[Alert, ...]:
+    """All of it at once, as a command asks."""
+    night = board.board(db, setting, config, now)
+    some = [*slow(config, db, now), *quick(db), *of_night(night)]
+    return in_order(some, decisions.known_alerts(db, now))
+
+
+def of_night(night: Mapping[str, Any]) -> Iterator[Alert]:
+    """What the night that goes on asks for. night : of `people.board`"""
+    if not night["tonight"]:
+        return
+    row, told = night["verdicts"], night["missing"]
+    if row and row["not_met_since"]:
+        since = datetime.fromisoformat(row["not_met_since"]).timestamp()
+        what = f"image quality is not what {row['program']} asked for"
+        do = "go on, or change to a programme that asks for less"
+        words = verdicts.in_short(row["verdicts"]["IQ"]["words"])
+        yield Alert(
+            f"out of spec: group {row['group']}", "warning", what, words, do, since, f"group:{row['group']}"
+        )
+    if told["phase"] != "night":
+        for need in told["needs"]:
+            if need["state"] in ("wanted", "missing"):
+                what, why = f"{need['what']}: {need['state']}", f"the day ends at {told['ends'][11:16]} UT"
+                yield Alert(
+                    f"missing {told['night']}: {need['what']}", "warning", short(what), why, need["how"]
+                )
 
 
 def slow(config: Config, db: Reader, now: float) -> Iterator[Alert]:
@@ -79,7 +128,7 @@ def quick(db: Reader) -> Iterator[Alert]:
 
 
 def _of_health(config: Config, db: Reader) -> Iterator[Alert]:
-    report = health.examine(config, Limits(failed=1 << 30), whole=False)
+    report = health.examine(config, Limits(failed=1 << 30, still=SILENT), whole=False)
     jobs = questions.job_counts(db)
     at_rest = instance.was_stopped(config) and not (jobs.get("planned") or jobs.get("running"))
     texts = [problem.text for problem in report.problems]

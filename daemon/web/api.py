@@ -28,9 +28,10 @@ from daemon.people import board as people_board
 from daemon.people import enough, missing, nightreport, trends, verdicts
 from daemon.people import explain as people_explain
 from daemon.web import assets, pages, panels, signs, thing
+from daemon.web.alerts import SILENT
 from daemon.web.decide import Decisions
 from daemon.web.feed import Feed, message
-from daemon.web.source import SILENT, Source
+from daemon.web.source import Source
 
 VERSION = 1
 MOST = 200  # rows of one answer

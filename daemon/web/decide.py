@@ -17,7 +17,9 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import Route
 
 from daemon.ledger import targets
+from daemon.ledger.targets import UnknownTarget
 from daemon.markup import Child, Safe, join, short, tag
+from daemon.model.decisions import ACKNOWLEDGE
 from daemon.model.plain import clean, loads
 from daemon.people import requests
 from daemon.web import assets, pages
@@ -49,6 +51,7 @@ class Decisions:
             Route("/login", self.login, methods=["POST"]),
             Route("/logout", self.logout, methods=["POST"]),
             Route("/decide", self.decide, methods=["POST"]),
+            Route("/alert/{number}", self.alert_page, methods=["GET"]),
             Route("/api/v1/decisions", self.decide_by_token, methods=["POST"]),
         ]
 
@@ -108,11 +111,7 @@ class Decisions:
             return tag("p", tag("a", "log in", href="/login"), " to accept, reject or requeue", class_="dim")
         actions = [tag("option", f"{action}: {what}", value=action) for action, what in ACTIONS.items()]
         parts = [
-            tag("input", type="hidden", name="target", value=answer["target"]),
-            tag("input", type="hidden", name="said", value=short(answer["name"])),
-            tag(
-                "input", type="hidden", name="proof", value=self.access.proof(request.cookies.get(COOKIE, ""))
-            ),
+            *self._hidden(request, answer["target"], answer["name"]),
             tag("label", "decide ", tag("select", actions, name="action")),
             tag("label", " reason ", tag("input", name="reason", required=True, maxlength=MOST_REASON)),
             " ",
@@ -122,6 +121,36 @@ class Decisions:
             "section", tag("h2", "decide"), tag("form", parts, method="post", action="/decide"), id="decide"
         )
 
+    async def alert_page(self, request: Request) -> Response:
+        """One alert, with the form by which somebody says that it is known."""
+        number = request.path_params["number"]
+        alert = next((alert for alert in self.source.now.alerts if alert.number == number), None)
+        if alert is None:
+            raise UnknownTarget("there is no such alert any more")
+        if name := self.who(request):
+            hours = [tag("option", f"{n} hours", value=n, selected=n == 16) for n in (1, 4, 16, 48, 168)]
+            parts = [
+                *self._hidden(request, f"alert:{number}", alert.what),
+                tag("input", type="hidden", name="action", value=ACKNOWLEDGE),
+                tag("label", "reason ", tag("input", name="reason", required=True, maxlength=MOST_REASON)),
+                tag("label", " not again for ", tag("select", hours, name="hours")),
+                " ",
+                tag("button", f"known to {name}"),
+            ]
+            form = tag("form", parts, method="post", action="/decide")
+        else:
+            form = tag("p", tag("a", "log in", href="/login"), " to say that it is known", class_="dim")
+        command = tag("pre", f'nirid acknowledge {number} --reason "..."')
+        said = [tag("p", alert.why), tag("p", alert.do, class_="how")]
+        body = join(tag("h1", alert.what), said, form, tag("h2", "in a shell"), command)
+        return HTMLResponse(pages.plain("alert", body, key=assets.key()))
+
+    def _hidden(self, request: Request, target: str, said: str) -> list[Safe]:
+        """What every form of ours carries."""
+        proof = self.access.proof(request.cookies.get(COOKIE, ""))
+        fields = {"target": target, "said": short(said), "proof": proof}
+        return [tag("input", type="hidden", name=name, value=value) for name, value in fields.items()]
+
     async def decide(self, request: Request) -> Response:
         """A form of ours: the browser goes back to the thing, where the decision will be seen."""
         form, cookie = await _form(request), request.cookies.get(COOKIE, "")
@@ -129,7 +158,8 @@ class Decisions:
         if not name or not self.access.is_proof(cookie, form.get("proof", "")):
             raise NotAllowed("log in first; a login ends after a night")
         await self._submit(form, name)
-        return RedirectResponse(f"/thing/{quote(form['target'], safe='')}", 303)
+        where = "/" if form["action"] == ACKNOWLEDGE else f"/thing/{quote(form['target'], safe='')}"
+        return RedirectResponse(where, 303)
 
     async def decide_by_token(self, request: Request) -> Response:
         """{"action", "target", "reason", "name"} of a program that has the token as its bearer."""
@@ -148,22 +178,34 @@ class Decisions:
     async def _submit(self, told: dict[str, str], name: str) -> dict[str, str]:
         """Hand it over. Raises NotAllowed, UnknownTarget, NiridError."""
         action, reason = told.get("action", ""), clean(told.get("reason", "")).strip()[:MOST_REASON]
-        if action not in ACTIONS:
-            raise NotAllowed(f"no such decision: there are {', '.join(ACTIONS)}")
+        if action not in (*ACTIONS, ACKNOWLEDGE):
+            raise NotAllowed(f"no such decision: there are {', '.join((*ACTIONS, ACKNOWLEDGE))}")
         if not reason:
             raise NotAllowed("a decision needs a reason")
         if self.access.too_soon("decision"):
             raise NotAllowed("one decision a second")
 
+        made: dict[str, Any] = {"action": action, "reason": reason, "by": clean(name)[:LONGEST_NAME]}
+        if action == ACKNOWLEDGE:
+            made["hours"] = _hours(told.get("hours", ""))
+
         def hand_over() -> dict[str, str]:
-            with self.source.read() as db:
-                found = targets.find(db, told.get("target", ""))
-            request = {"action": action, "target": found.text, "said": short(told.get("said") or found.name)}
-            more = {"reason": reason, "by": clean(name)[:LONGEST_NAME]}
-            return {"request": requests.submit(self.source.config.state_folder, {**request, **more}),
-                    "target": found.text}  # fmt: skip
+            target = said = told.get("target", "")
+            if action != ACKNOWLEDGE:
+                with self.source.read() as db:
+                    found = targets.find(db, target)
+                target, said = found.text, found.name
+            made.update(target=target, said=short(told.get("said") or said))
+            return {"request": requests.submit(self.source.config.state_folder, made), "target": target}
 
         return await asyncio.to_thread(hand_over)
+
+
+def _hours(said: str) -> float:
+    try:
+        return float(said or 16)
+    except ValueError:
+        raise NotAllowed("hours must be a number") from None
 
 
 async def _form(request: Request) -> dict[str, str]:

@@ -19,6 +19,7 @@ from daemon.ledger import board, events
 from daemon.ledger.board import Told
 from daemon.markup import Safe, short
 from daemon.web import panels
+from daemon.web.bell import Bell
 from daemon.web.source import Heart, Snapshot, Source
 from daemon.web.stream import Hub, Message
 from pipeline.errors import NiridError
@@ -82,12 +83,17 @@ class Feed:
     keys: dict[str, str] = field(default_factory=dict)
     snapshot: Snapshot = field(default_factory=Snapshot)
     etag: str = ""
+    bell: Bell = field(init=False)
     _event: int = 0
     _heart: Heart = field(default_factory=lambda: Heart("", ""))
 
+    def __post_init__(self) -> None:
+        self.bell = Bell(self.source.config.alert)
+
     async def run(self) -> None:
         """Until it is cancelled."""
-        tasks = [asyncio.create_task(each()) for each in (self._follow, self._beat, self._check)]
+        parts = (self._follow, self._beat, self._check, self.bell.run)
+        tasks = [asyncio.create_task(each()) for each in parts]
         try:
             await asyncio.gather(*tasks)
         finally:
@@ -164,6 +170,7 @@ class Feed:
         keys = {name: hashlib.sha256(html.encode()).hexdigest()[:12] for name, html in parts.items()}
         changed = {name: key for name, key in keys.items() if self.keys.get(name) != key}
         self.snapshot, self.parts, self.keys = snapshot, parts, keys
+        self.bell.hear(snapshot.alerts)
         self.etag = f'"{snapshot.event}-{hashlib.sha256("".join(keys.values()).encode()).hexdigest()[:12]}"'
         if changed:
             self.hub.publish("parts", {"keys": changed, "at": time.time()})

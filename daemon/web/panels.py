@@ -236,18 +236,28 @@ def missing(told: Mapping[str, Any]) -> Safe:
 
 
 def alerts(some: tuple[Alert, ...]) -> Safe:
-    """What a person can do something about."""
+    """What a person can do something about; what somebody knows of is said so, and is not counted."""
+    new = sum(not alert.known_to for alert in some)
     if not some:
         return tag("p", tag("span", "● ", class_="good"), "nothing", data_count=0)
-    items = []
-    for alert in some[:20]:
-        name: Child = signs.link(alert.target, alert.what) if alert.target else alert.what
-        since: Child = [" since ", signs.ago(alert.since)] if alert.since else None
-        parts = [tag("b", name), since, tag("div", alert.why), tag("div", alert.do, class_="how")]
-        mark = tag("span", "▲", class_="g act" if alert.level == "critical" else "g watch")
-        items.append(tag("li", mark, tag("div", parts)))
+    items = [_alert(alert) for alert in some[:20]]
     more = tag("p", f"and {len(some) - 20} more") if len(some) > 20 else None
-    return join(tag("ul", items, data_count=len(some)), more)
+    return join(tag("ul", items, data_count=new), more)
+
+
+def _alert(alert: Alert) -> Safe:
+    name: Child = signs.link(alert.target, alert.what) if alert.target else alert.what
+    since: Child = [" since ", signs.ago(alert.since)] if alert.since else None
+    parts: list[Child] = [tag("b", name), since, tag("div", alert.why), tag("div", alert.do, class_="how")]
+    if alert.known_to:
+        until = signs.clock(alert.known_until, seconds=False)
+        parts.append(
+            tag("div", f"known to {alert.known_to}: {alert.known_why}, until ", until, " UT", class_="dim")
+        )
+        return tag("li", tag("span", "○", class_="g"), tag("div", parts), class_="known")
+    parts.append(tag("div", tag("a", "I know", href=f"/alert/{alert.number}"), class_="how"))
+    mark = tag("span", "▲", class_="g act" if alert.level == "critical" else "g watch")
+    return tag("li", mark, tag("div", parts))
 
 
 def curves(told: Mapping[str, Any]) -> Safe:

@@ -22,16 +22,15 @@ from daemon import instance
 from daemon.config.options import Config
 from daemon.config.setting import setting_of
 from daemon.instance import with_last_run
-from daemon.ledger import events
+from daemon.ledger import decisions, events
 from daemon.ledger.reading import one_snapshot
 from daemon.ledger.store import Reader
 from daemon.model.groups import Setting
 from daemon.people import board
 from daemon.web import alerts, pictures
-from daemon.web.alerts import Alert
+from daemon.web.alerts import SILENT, Alert
 from pipeline.errors import ConfigError, NiridError
 
-SILENT = 30.0  # s without a sign of the daemon's heart after which it is told
 AGAIN = 0.4  # s after a change at which it is looked at once more: two commits may share one time stamp
 CHECKED = 10.0  # s between looks at folders, disks and what the whole ledger is asked for
 
@@ -127,7 +126,8 @@ class Source:
             with self.read() as db:
                 event = events.last_number(db)
                 night = board.board(db, self.setting, self.config, now)
-                found = alerts.in_order([*self._problems, *alerts.quick(db)])
+                some = [*self._problems, *alerts.quick(db), *alerts.of_night(night)]
+                found = alerts.in_order(some, decisions.known_alerts(db, now))
         except NiridError as error:
             kind = (
                 "absent"

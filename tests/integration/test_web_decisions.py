@@ -1,5 +1,6 @@
 """Decisions on the page: only with the token, only from our own form, and applied like those of commands."""
 
+import asyncio
 import os
 import re
 import stat
@@ -180,3 +181,48 @@ def test_only_the_accounts_own_file_names_somebody_else(daemon, monkeypatch):
     assert requests.read(path)["user"] == "ada (web)"
     monkeypatch.setattr(requests.os, "geteuid", lambda: os.getuid() + 1)
     assert requests.read(path)["user"] == requests._name(os.getuid())
+
+
+def test_an_alert_that_somebody_knows_of_is_shown_so_and_not_counted(daemon, page, token):
+    """Also after a restart: it is a decision in the ledger. The drop folder is missing here."""
+    asyncio.run(page.feed.refresh())
+    page.source.check()
+    first = ask(page.app, "/api/v1/tonight").json()["alerts"]
+    assert first
+    told = first[0]
+    cookie = logged_in(page, token)
+    number = told["alert"].partition(":")[2]
+    text = ask(page.app, f"/alert/{number}", cookie=cookie).text
+    proof = re.search(r'name="proof" value="([0-9a-f]+)"', text)[1]
+    fields = {
+        "action": "acknowledge",
+        "target": told["alert"],
+        "reason": "on its way",
+        "hours": "4",
+        "proof": proof,
+    }
+    assert post(page, "/decide", fields, cookie=cookie).status == 303
+    daemon.run(10)
+    again = app.build(config_of(daemon))
+    again.source.clock = lambda: 1.6e9 + daemon.now + 3600
+    asyncio.run(again.feed.refresh())
+    again.source.check()
+    shown = {alert["alert"]: alert for alert in ask(again.app, "/api/v1/tonight").json()["alerts"]}
+    assert shown[told["alert"]]["known_to"] == "ada (web)"
+    assert shown[told["alert"]]["known_why"] == "on its way"
+    assert f'data-count="{len(first) - 1}"' in ask(again.app, "/").text
+    again.source.clock = lambda: 1.6e9 + daemon.now + 5 * 3600
+    again.source._dirty_until = 1.0
+    late = {alert["alert"]: alert for alert in ask(again.app, "/api/v1/tonight").json()["alerts"]}
+    assert late[told["alert"]]["known_to"] == ""
+
+
+@pytest.mark.parametrize(
+    "change", [{"hours": 0}, {"hours": 1e9}, {"reason": ""}, {"target": "alert:x"}, {"hours": -1}]
+)
+def test_what_cannot_be_acknowledged_is_refused(daemon, change):
+    daemon.decide("acknowledge", **{"target": "alert:0123abcd", "reason": "x", "said": "disk", **change})
+    daemon.run(10)
+    assert [name for name, _ in daemon.events if name in ("decision", "request_refused")] == [
+        "request_refused"
+    ]
