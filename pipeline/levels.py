@@ -136,7 +136,13 @@ def cards(
         found.pop("BPMLEV", None)
     elif "BPMLEV" not in found and any(CARDS.get(kind) == "BPMLEV" for kind in takes):
         found["BPMLEV"] = (RISK, f"{WORDS[RISK]}: no bad-pixel mask (0 best, 3 risk)")
-    return found
+    return {card: found[card] for card in NAMES if card in found}  # in one order: bytes depend on it
+
+
+def of_header(header: Any) -> dict[str, tuple[int, str]]:
+    """What `cards` had been given for a product, of its primary header (of astropy's)."""
+    kinds = {card: kind for kind, card in CARDS.items()}
+    return {kinds[card]: (header[card], header.comments[card]) for card in kinds if card in header}
 
 
 def of_zero_point(

@@ -26,7 +26,7 @@ from daemon.upkeep import provenance
 from daemon.upkeep.inputfiles import Finder
 from daemon.upkeep.provenance import ProductOnDisk
 from daemon.work import worker
-from pipeline import produce
+from pipeline import levels, produce
 from pipeline.errors import DamagedFile, NiridError
 from pipeline.files import disk
 from pipeline.files.differences import Difference, differences
@@ -161,6 +161,8 @@ def _notes(product: ProductOnDisk) -> list[str]:
 
 def _spec(product: ProductOnDisk, finder: Finder) -> JobSpec:
     """What it says that it was made of; where the ledger has its job, what each input is beside its bytes."""
+    from astropy.io import fits
+
     job = None if finder.db is None else whereabouts.spec_of_key(finder.db, product.key)
     known = {one.file_sha: (one.data_sha, one.facts) for one in (job.inputs if job else ())}
     return JobSpec(
@@ -176,6 +178,7 @@ def _spec(product: ProductOnDisk, finder: Finder) -> JobSpec:
         name=product.name,
         night=product.night,
         time_stamp=product.time_stamp,
+        levels=levels.of_header(fits.getheader(product.path)),
     )
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from astropy.io import fits
 
 from pipeline import levels
 from pipeline.association import (
@@ -245,3 +246,10 @@ def test_keys_are_stable_text():
     assert str(key) == 'processed_dark:["[1:1024,1:1024]","Low Background","Shallow",2]'
     assert str(key) == str(CalibrationKey.of(CalKind.DARK, candidate(CalKind.DARK).facts))
     assert str(CalibrationKey.of(CalKind.STATIC_BPM, TARGET)) == "static_bpm:[]"
+
+
+def test_a_header_gives_back_the_cards_that_it_was_given_in_their_order():
+    """By it a product is made again bit for bit."""
+    made = levels.cards({kind: (n, f"said {n}") for n, kind in enumerate(sorted(CalKind))}, set(CalKind))
+    header = fits.Header([(card, *told) for card, told in reversed(made.items())])
+    assert list(levels.cards(levels.of_header(header), set(CalKind)).items()) == list(made.items())
