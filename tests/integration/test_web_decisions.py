@@ -232,9 +232,16 @@ def test_what_cannot_be_acknowledged_is_refused(daemon, change):
     ]
 
 
-def test_the_command_lists_what_the_page_lists_and_hands_over_who_knows(daemon, page, monkeypatch):
-    monkeypatch.chdir(daemon.folder)
-    settings = Settings(state=str(daemon.folder))
+def test_the_command_lists_what_the_page_lists_and_hands_over_who_knows(daemon, tmp_path_factory):
+    apart = tmp_path_factory.mktemp("apart")  # a command wants drop, products and state apart
+    (apart / "state").mkdir()
+    for name in ("nirid.db", "nirid.db-wal", "nirid.db-shm", "requests"):
+        (apart / "state" / name).symlink_to(daemon.folder / name)
+    file = apart / "nirid.toml"
+    folders = {"state": apart / "state", "products": daemon.products}
+    file.write_text("".join(f"[{name}]\nfolder = '{path}'\n" for name, path in folders.items()))
+    settings = Settings(config=str(file))
+    page = app.build(settings.load())
     listed = CliRunner().invoke(alerts_command.alerts, ["--json"], obj=settings)
     assert listed.exit_code == 0, listed.output
     found = json.loads(listed.output)
