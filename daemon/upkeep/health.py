@@ -86,13 +86,9 @@ def examine(
     config: Config, limits: Limits, now: Callable[[], float] = time.time, *, whole: bool = True
 ) -> Report:
     """Everything that may be wrong, each with a level. whole : also look through the whole database"""
-    problems: list[Problem] = []
     running = instance.running(config)
     facts: dict[str, Any] = {"daemon": running}
-    problems += _daemon(running, limits, now())
-    problems += _folders(config)
-    problems += _disk(config)
-    problems += _requests(config, now())
+    problems = list(of_machine(config, running, limits, now()))
     if not config.database.exists():
         problems.append(Problem("critical", "database", f"{config.database}: no database"))
     elif why := damaged(config.database) if whole else "":
@@ -105,6 +101,24 @@ def examine(
         except (DatabaseError, ValueError) as error:
             problems.append(Problem("critical", "database", f"{config.database}: {error}"))
     return Report(tuple(problems), facts)
+
+
+def of_machine(
+    config: Config, running: dict[str, Any] | None, limits: Limits, now: float
+) -> Iterator[Problem]:
+    """What can be found without the database. running : as `instance.running` answers
+
+    May take as long as a hung folder is waited for; now : seconds since the epoch
+    """
+    yield from _daemon(running, limits, now)
+    yield from _folders(config)
+    yield from _disk(config)
+    yield from _requests(config, now)
+
+
+def of_ledger(db: Reader, limits: Limits, now: float) -> Iterator[Problem]:
+    """What the ledger says is wrong."""
+    yield from _work(db, _facts(db, now), limits, now)
 
 
 def _daemon(running: dict[str, Any] | None, limits: Limits, now: float) -> Iterator[Problem]:

@@ -131,6 +131,8 @@ class Feed:
 
     async def refresh(self) -> None:
         """Make anew what is old, and tell of it."""
+        if not self.source.is_old() and self.snapshot.made:
+            return
         found = await asyncio.to_thread(self._made)
         if found is not None:
             self._tell(*found)

@@ -127,6 +127,7 @@ def newest(night: Mapping[str, Any]) -> Safe:
         )
         said += [tag("br"), mark, " ", verdicts.in_short(quality["words"])]
     stack = (night["sequence"] or {}).get("stack")
+    stack = stack if stack and stack["picture"] != found["picture"] else None
     return join(picture(found, stack), tag("p", said, class_="caption"))
 
 

@@ -1,8 +1,8 @@
 """What the page knows: the night, made anew when the database has changed, and shared by all viewers.
 
     source = Source(config)
-    source.look()              # cheap, ten times a second: has anything changed?
-    now = source.now           # the last Snapshot; never None
+    source.is_old()            # cheap, ten times a second: has anything changed?
+    now = source.look()        # the Snapshot, made anew if it is old
 
 The database is opened for each answer, read on one snapshot, and closed before anything is sent: no reader
 is held over a socket. Errors become words: of a night whose database cannot be read there is a page, too.
@@ -22,7 +22,7 @@ from daemon import instance
 from daemon.config.options import Config
 from daemon.config.setting import setting_of
 from daemon.instance import with_last_run
-from daemon.ledger import decisions, events
+from daemon.ledger import decisions, events, questions
 from daemon.ledger.reading import one_snapshot
 from daemon.ledger.store import Reader
 from daemon.model.groups import Setting
@@ -32,7 +32,7 @@ from daemon.web.alerts import SILENT, Alert
 from pipeline.errors import ConfigError, NiridError
 
 AGAIN = 0.4  # s after a change at which it is looked at once more: two commits may share one time stamp
-CHECKED = 10.0  # s between looks at folders, disks and what the whole ledger is asked for
+DEAR = 200.0  # times what a look at the whole ledger costs, between two of them
 
 Signature = tuple[Any, ...]
 
@@ -72,15 +72,25 @@ class Source:
     now: Snapshot = field(default_factory=Snapshot)
     _seen: Signature = ()
     _dirty_until: float = 0.0
+    _old: bool = True
     _problems: tuple[Alert, ...] = ()
+    _of_ledger: tuple[Alert, ...] = ()
+    _jobs: dict[str, int] = field(default_factory=dict)
+    _checked: Signature | None = None
+    _check_due: float = 0.0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
         self.config = with_last_run(self.config)
         self.setting: Setting = setting_of(self.config)
 
-    def changed(self) -> bool:
+    def is_old(self) -> bool:
         """True when somebody has written since the last look: by the files alone, in microseconds."""
+        if not self._old:
+            self._old = self._has_changed()
+        return self._old
+
+    def _has_changed(self) -> bool:
         found = tuple(_of_file(f"{self.config.database}{suffix}") for suffix in ("", "-wal"))
         now = self.clock()
         if found != self._seen:
@@ -92,19 +102,27 @@ class Source:
         return False
 
     def check(self) -> None:
-        """What changes without the database, or is too dear for every change; a hung folder takes seconds."""
-        try:
-            with self.read() as db:
-                problems = tuple(alerts.slow(self.config, db, self.clock()))
-        except NiridError:
-            problems = ()  # the error of the snapshot says it
+        """What changes without the database, and what is too dear for every change.
+
+        A hung folder takes seconds: no reader is held meanwhile. What looks at the whole ledger may take a
+        two-hundredth of the time.
+        """
+        now = self.clock()
+        if self._seen != self._checked and now >= self._check_due:
+            began = time.process_time()
+            with contextlib.suppress(NiridError), self.read() as db:  # the error of the snapshot says it
+                self._checked = self._seen
+                self._jobs, self._of_ledger = questions.job_counts(db), tuple(alerts.of_ledger(db, now))
+            self._check_due = now + DEAR * (time.process_time() - began)
+        problems = (*alerts.of_machine(self.config, self._jobs, now), *self._of_ledger)
         if problems != self._problems:
             self._problems, self._dirty_until = problems, self.clock()
 
     def look(self) -> Snapshot:
         """Make the snapshot anew if it may be old. From any thread; one at a time."""
         with self._lock:
-            if self.changed():
+            if self.is_old():
+                self._old = False
                 self.now = self._made()
             return self.now
 

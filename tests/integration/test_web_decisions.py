@@ -1,13 +1,17 @@
 """Decisions on the page: only with the token, only from our own form, and applied like those of commands."""
 
 import asyncio
+import json
 import os
 import re
 import stat
 from urllib.parse import urlencode
 
 import pytest
+from click.testing import CliRunner
 
+from daemon.cli import Settings
+from daemon.cli import alerts as alerts_command
 from daemon.config.options import Config, State, Web
 from daemon.people import requests
 from daemon.web import access, app
@@ -226,3 +230,31 @@ def test_what_cannot_be_acknowledged_is_refused(daemon, change):
     assert [name for name, _ in daemon.events if name in ("decision", "request_refused")] == [
         "request_refused"
     ]
+
+
+def test_the_command_lists_what_the_page_lists_and_hands_over_who_knows(daemon, tmp_path_factory):
+    apart = tmp_path_factory.mktemp("apart")  # a command wants drop, products and state apart
+    (apart / "state").mkdir()
+    for name in ("nirid.db", "nirid.db-wal", "nirid.db-shm", "requests"):
+        (apart / "state" / name).symlink_to(daemon.folder / name)
+    file = apart / "nirid.toml"
+    folders = {"state": apart / "state", "products": daemon.products}
+    file.write_text("".join(f"[{name}]\nfolder = '{path}'\n" for name, path in folders.items()))
+    settings = Settings(config=str(file))
+    page = app.build(settings.load())
+    listed = CliRunner().invoke(alerts_command.alerts, ["--json"], obj=settings)
+    assert listed.exit_code == 0, listed.output
+    found = json.loads(listed.output)
+    page.source.check()
+    on_page = ask(page.app, "/api/v1/tonight").json()["alerts"]
+    assert {alert["alert"] for alert in found} == {alert["alert"] for alert in on_page} != set()
+    number = found[0]["alert"].partition(":")[2]
+    words = [number, "--reason", "on its way", "--hours", "2"]
+    done = CliRunner().invoke(alerts_command.acknowledge, words, obj=settings)
+    assert done.exit_code == 0, done.output
+    daemon.run(10)
+    assert daemon.rows("SELECT user, reason FROM decision WHERE subject = ?", f"alert {number}") == [
+        {"user": requests._name(os.getuid()), "reason": "on its way"}
+    ]
+    wrong = CliRunner().invoke(alerts_command.acknowledge, ["00000000", "--reason", "x"], obj=settings)
+    assert "no such alert" in str(wrong.exception)
