@@ -30,7 +30,7 @@ FULL = 0.9  # of the frames that most pixels have, for a pixel of full depth
 NEAR = 2.0  # arcsec from the place in the header within which the target is
 WINGS = 0.1  # by which the exponent of a fitted profile may be wrong
 RING = 6.0  # radii of the circle, where the ring begins that the sky beside the target is taken from
-THIN = (slice(4, None, 8), slice(4, None, 8))
+THIN = (slice(2, None, 4), slice(2, None, 4))  # one pixel in 16 tells a median as well
 
 
 def of_step(step: str, frames: Frames) -> Measures:
@@ -66,7 +66,7 @@ def of_frames(frames: Frames) -> Measures:
 
 
 def _variance(frame: Frame) -> float:
-    """Median of the good pixels, of one in 64."""
+    """Median of the good pixels, of one in 16."""
     assert frame.var is not None
     var = frame.var[THIN]
     values = var[(frame.dq[THIN] == 0) & (var > 0)]
@@ -85,7 +85,8 @@ def of_stack(stack: Frame, frames: Measures) -> Measures:
 
     radius, inside = known
     good = _full(stack)
-    pixel = math.sqrt(float(np.median(stack.var[good]))) if good.any() else math.nan
+    full = stack.var[THIN][good[THIN]]
+    pixel = math.sqrt(float(np.median(full))) if full.size else math.nan
     empty = good if stack.objmask is None else good & ~stack.objmask
     found = scatter(stack.sci, stack.var, empty, radius)
     noise = noise_of(found, pixel * math.sqrt(math.pi) * radius)
@@ -135,9 +136,9 @@ def _circle(stack: Frame) -> tuple[float, Known] | None:
 def _full(stack: Frame) -> Any:
     """(ny, nx) True on good pixels that as many frames contribute to as to most."""
     good = (stack.dq & ~NON_LINEAR) == 0
-    if stack.coverage is None or not good.any():
+    if stack.coverage is None or not (some := stack.coverage[THIN][good[THIN]]).size:
         return good
-    return good & (stack.coverage >= FULL * np.percentile(stack.coverage[good], 90))
+    return good & (stack.coverage >= FULL * np.percentile(some, 90))
 
 
 def _zero_point(stack: Frame) -> Known | None:
