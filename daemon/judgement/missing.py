@@ -19,6 +19,7 @@ from daemon.judgement.lamps import FLATS, Lamp, Setup
 from daemon.judgement.needs import FrameSet, Need, Past, State, agree, alike, key_of, unknown, users_of
 from pipeline.association import RULES, CalKind
 from pipeline.headers.descriptors import Descriptors
+from pipeline.headers.times import exposure_among
 from pipeline.levels import HEALING, Breakpoint, Level, in_words, level_at
 from pipeline.niri import is_thermal
 
@@ -165,9 +166,11 @@ def _best_half_pairs(flats: Sequence[FrameSet]) -> tuple[int, int]:
     """
     on: dict[tuple[object, ...], dict[str, int]] = {}
     off: dict[tuple[object, ...], int] = {}
+    seen: list[float] = []
     for one in flats:
         facts = one.facts
-        key = (round(facts.exposure_time or 0.0, 2), facts.coadds, facts.read_mode, facts.gcal_filter)
+        seconds = exposure_among(seen, facts.exposure_time or 0.0)
+        key = (seconds, facts.coadds, facts.read_mode, facts.gcal_filter)
         if one.lamp_on:
             lamp = on.setdefault(key, {})
             name = facts.gcal_lamp_raw or ""

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from daemon.judgement.sun import HAWAII
 from daemon.markup import Child, Safe, join, tag
+from pipeline.headers.times import same_exposure
 
 # A glyph, and a class that has the colour: no state is told by its colour alone.
 GLYPHS = {"met": "●", "borderline": "◐", "not met": "▲", "not measured": "○", "not asked": "·"}
@@ -95,7 +96,7 @@ def _runs(rows: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
     """Frames one after the other; calibrations of one kind together."""
     run: list[dict[str, Any]] = []
     for row in rows:
-        if run and (row["role"] or _kind(row) != _kind(run[-1])):
+        if run and (row["role"] or not _alike(row, run[0])):
             yield run
             run = []
         run.append(row)
@@ -106,8 +107,9 @@ def _runs(rows: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
         yield run
 
 
-def _kind(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    return row["what"], row["filter"], round(row["exposure_time"] or 0, 2), row["state"], row["role"]
+def _alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    named = all(one[name] == other[name] for name in ("what", "filter", "state", "role"))
+    return named and same_exposure(one["exposure_time"] or 0.0, other["exposure_time"] or 0.0)
 
 
 def _frame(row: Mapping[str, Any]) -> Safe:

@@ -21,6 +21,17 @@ def same_exposure(one: float | None, other: float | None, times: int = 1) -> boo
     return one is not None and other is not None and abs(one - other) < times * SAME_EXPOSURE_SECONDS
 
 
+def exposure_among(seen: list[float], seconds: float) -> float:
+    """The first of `seen` that an exposure time [s] is the same as; it is added where it is like none.
+
+    A key of a mapping, where rounding would part neighbours (1.005 and 1.0051).
+    """
+    found = next((one for one in seen if same_exposure(one, seconds)), None)
+    if found is None:
+        seen.append(found := seconds)
+    return found
+
+
 def _time(value: Any) -> time | None:
     """A clock time from text such as 07:16:17.1."""
     found = re.fullmatch(r"\s*(\d{1,2}):(\d{1,2}):(\d{1,2})(\.\d*)?\s*", str(value or ""))

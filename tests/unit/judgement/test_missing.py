@@ -301,3 +301,13 @@ def test_what_would_hurt_most_frames_comes_first_and_what_is_there_last():
         ("standard", 9, "there"),
         ("dark", 0, "not needed"),
     ]
+
+
+@pytest.mark.parametrize(("on", "off"), [(1.005, 1.0051), (1.995, 2.004), (41.9949, 42.0), (0.02, 0.03)])
+def test_halves_of_a_flat_whose_times_round_apart_belong_together(on, off):
+    def half(kind, seconds):
+        return some(kind, **LAMPS | {"exposure_time": seconds})
+
+    lit = half("lampon", on)
+    assert one("flat", some("science"), lit, half("lampoff", off)).taken == "10 + 10 of 10 + 10"
+    assert one("flat", some("science"), lit, half("lampoff", on + 0.011)).taken == "10 + 0 of 10 + 10"
