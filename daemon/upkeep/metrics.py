@@ -274,13 +274,14 @@ class Writer:
                 Path(self.config.state_folder, FILE).unlink(missing_ok=True)
 
     def _run(self) -> None:
-        while True:
+        """What goes wrong is said once for as long as it lasts; the file's heartbeat is old meanwhile."""
+        said = ""
+        while not self._stop.is_set():
             try:
                 self.once()
-            except OSError:  # busy, or the disk is full: the next time
-                pass
-            except Exception:
-                logs.get().exception("metrics_failed")
-                return
-            if self._stop.wait(EVERY):
-                return
+                said = ""
+            except Exception as error:
+                if said != repr(error):
+                    said = repr(error)
+                    logs.get().warning("metrics_failed", error=said, exc_info=not isinstance(error, OSError))
+            self._stop.wait(EVERY)

@@ -150,3 +150,35 @@ def test_names_are_as_prometheus_wants_them():
     for name, metric in METRICS.items():
         assert name.endswith("_total") == (metric.kind == "counter"), name
         assert not set(metric.labels) & {"file", "path", "program", "object", "night"}, name
+
+
+class Log:
+    def __init__(self, said):
+        self.said = said
+
+    def warning(self, event, *, error, **more):
+        self.said.append(error)
+
+
+def test_a_failure_is_said_once_and_the_figures_go_on(monkeypatch, tmp_path):
+    """Whatever goes wrong, of the system or in a figure, the file is written again as soon as it can be."""
+    failures = [OSError("disk full"), OSError("disk full"), ValueError("odd"), None, OSError("disk full")]
+    said, done = [], []
+
+    def once():
+        failure = failures.pop(0) if failures else None
+        if failure is not None:
+            raise failure
+        done.append(1)
+
+    writer = Writer(Config(state=State(str(tmp_path))), None, dict)
+    monkeypatch.setattr(writer, "once", once, raising=False)
+    monkeypatch.setattr(metrics, "EVERY", 0.01)
+    monkeypatch.setattr(metrics.logs, "get", lambda: Log(said))
+    with writer.running():
+        for _ in range(500):
+            if len(done) >= 3:
+                break
+            writer._stop.wait(0.01)
+    assert len(done) >= 3
+    assert said == ["OSError('disk full')", "ValueError('odd')", "OSError('disk full')"]
