@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -102,3 +102,15 @@ def worth(row: Mapping[str, Any]) -> str:
         said = [*said[:-1], "the others are registered to it"] if row.get("D_ERR") is not None else said
     use = row.get("VERDICT", "used")  # why is in a note
     return ", ".join([row["NAME"], *([use] if use != "used" else []), *said])
+
+
+def print_sequences(
+    answer: Mapping[str, Any], lines: Callable[[Mapping[str, Any]], Iterable[str]], *, one: bool
+) -> None:
+    """The sequences of a night, each in its lines; one : the answer is a single sequence"""
+    rows = [answer] if one else answer["sequences"]
+    said = [] if one else [f"night {answer['night']}" if answer["night"] else "no frames"]
+    if not rows and answer["night"]:
+        said = [f"{said[0]}: no sequences"]
+    for line in (*said, *(line for row in rows for line in lines(row))):
+        console().print(line, soft_wrap=True, highlight=False, markup=False)

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from daemon.cli import Settings
-from daemon.cli.output import Place, console, json_option, print_json, table
+from daemon.cli.output import Place, console, json_option, print_json, print_sequences, table
 from daemon.cli.report import database, group_of
 from daemon.cli.words import Night
 from pipeline.errors import NiridError
@@ -43,17 +43,7 @@ def verdict(settings: Settings, target: str | None, night: str | None, as_json: 
     if as_json:
         print_json(answer)
         return
-    for line in _night(answer) if target is None else _sequence(answer):
-        console().print(line, soft_wrap=True, highlight=False)
-
-
-def _night(answer: Mapping[str, Any]) -> Iterator[str]:
-    if not answer["sequences"]:
-        yield f"night {answer['night']}: no sequences" if answer["night"] else "no frames"
-        return
-    yield f"night {answer['night']}"
-    for row in answer["sequences"]:
-        yield from _sequence(row)
+    print_sequences(answer, _sequence, one=target is not None)
 
 
 def _sequence(row: Mapping[str, Any]) -> Iterator[str]:
