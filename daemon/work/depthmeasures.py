@@ -26,11 +26,8 @@ if TYPE_CHECKING:
 ELECTRON, MAG = "electron", "mag"
 # Of a sum by VAR: docs/science.md has it right to 1 % on simulated nights; more is for a real detector.
 VAR_ERROR = 0.05
-FULL = 0.9  # of the frames that most pixels have, for a pixel of full depth
 NEAR = 2.0  # arcsec from the place in the header within which the target is
 WINGS = 0.1  # by which the exponent of a fitted profile may be wrong
-RING = 6.0  # radii of the circle, where the ring begins that the sky beside the target is taken from
-THIN = (slice(2, None, 4), slice(2, None, 4))  # one pixel in 16 tells a median as well
 
 
 def of_step(step: str, frames: Frames) -> Measures:
@@ -47,10 +44,12 @@ def of_frames(frames: Frames) -> Measures:
     """
     if len(frames) < 2 or any(frame.var is None for frame in frames):
         return {}
+    from pipeline.algorithms import depthfigures
+
     share = np.array(weights_of(frames) or [1.0] * len(frames))
     share = share / share.sum()
     factor = np.array([number(f.header, "SCALEFAC") or 1.0 for f in frames])
-    own = np.array([_variance(frame) for frame in frames])
+    own = np.array([depthfigures.variance(f.var, f.dq != 0) for f in frames if f.var is not None])
     skies = np.array([number(f.header, "SKYVAR") or 0.0 for f in frames]) * factor**2
     many = np.array([number(f.header, "SKYNUM") or 0.0 for f in frames])
     light = np.array([number(f.header, "TRANSP") or 1.0 for f in frames]) * factor
@@ -65,14 +64,6 @@ def of_frames(frames: Frames) -> Measures:
     return found | ({"skies": [float(many.mean()), None, ""]} if (many > 0).all() else {})
 
 
-def _variance(frame: Frame) -> float:
-    """Median of the good pixels, of one in 16."""
-    assert frame.var is not None
-    var = frame.var[THIN]
-    values = var[(frame.dq[THIN] == 0) & (var > 0)]
-    return float(np.median(values)) if values.size else 0.0
-
-
 def of_stack(stack: Frame, frames: Measures) -> Measures:
     """Of the finished image: noise of a pixel by VAR at full depth and in empty circles of 1.5 FWHM, which
     part of a star's light such a circle has, the zero point at this airmass, the light of the target, and
@@ -81,12 +72,12 @@ def of_stack(stack: Frame, frames: Measures) -> Measures:
     known = _circle(stack)
     if known is None or stack.var is None or stack.unit != ELECTRON:
         return {}
+    from pipeline.algorithms import depthfigures
     from pipeline.algorithms.emptyapertures import scatter
 
     radius, inside = known
-    good = _full(stack)
-    full = stack.var[THIN][good[THIN]]
-    pixel = math.sqrt(float(np.median(full))) if full.size else math.nan
+    good = depthfigures.full_depth(_bad(stack), stack.coverage)
+    pixel = depthfigures.noise(stack.var, good)
     empty = good if stack.objmask is None else good & ~stack.objmask
     found = scatter(stack.sci, stack.var, empty, radius)
     noise = noise_of(found, pixel * math.sqrt(math.pi) * radius)
@@ -133,14 +124,6 @@ def _circle(stack: Frame) -> tuple[float, Known] | None:
     return DIAMETER / 2 * float(np.median(stars["FWHM_FIT"])), Known(inside, (most - least) / 2)
 
 
-def _full(stack: Frame) -> Any:
-    """(ny, nx) True on good pixels that as many frames contribute to as to most."""
-    good = (stack.dq & ~NON_LINEAR) == 0
-    if stack.coverage is None or not (some := stack.coverage[THIN][good[THIN]]).size:
-        return good
-    return good & (stack.coverage >= FULL * np.percentile(some, 90))
-
-
 def _zero_point(stack: Frame) -> Known | None:
     """The magnitude of 1 e-/s at the airmass of the stack: of a standard, else Gemini's nominal one."""
     value, error = number(stack.header, "MAGZPT"), number(stack.header, "MAGZERR") or 0.0
@@ -176,7 +159,7 @@ def _depth(stack: Frame, measures: Measures) -> Measures:
 
 def _target(stack: Frame, radius: float) -> Measures:
     """The light of the brightest source near the target's place, in the circle; {} where there is none."""
-    from pipeline.algorithms import photometry
+    from pipeline.algorithms import depthfigures
 
     facts, wcs, sources = stack.descriptors, stack.tangent, stack.catalog
     if wcs is None or sources is None or facts.target_ra is None or facts.target_dec is None:
@@ -187,14 +170,13 @@ def _target(stack: Frame, radius: float) -> Measures:
     if not near.size or stack.var is None:
         return {}
     found = near[np.argmax(near["FLUX_AUTO"])]
-    here = np.array([found["X_IMAGE"] - 1.0]), np.array([found["Y_IMAGE"] - 1.0])
-    bad = (stack.dq & ~NON_LINEAR) != 0
+    bad = _bad(stack)
     hidden = bad if stack.objmask is None else bad | stack.objmask
-    sky, sky_error = photometry.local_sky(stack.sci, hidden, *here, RING * radius, 2 * RING * radius)
-    if not np.isfinite(sky[0]):
-        return {}
-    sums = photometry.apertures(stack.sci, stack.var, bad, *here, np.array([radius]), sky, sky_error)
-    light = float(sums.flux[0, 0])
-    if not sums.clean[0, 0] or not light > 0:
-        return {}
-    return {"target_light": [light, float(sums.error[0, 0]), ELECTRON]}
+    place = float(found["X_IMAGE"]) - 1, float(found["Y_IMAGE"]) - 1
+    light = depthfigures.light(stack.sci, stack.var, bad, hidden, *place, radius)
+    return {"target_light": [*light, ELECTRON]} if light else {}
+
+
+def _bad(stack: Frame) -> Any:
+    """(ny, nx) True on pixels that are no good; what is not linear is good enough."""
+    return (stack.dq & ~NON_LINEAR) != 0

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from daemon import logs
 from pipeline.errors import DamagedFile, RefusedFile
 from pipeline.files.read import read_frame
 from pipeline.frame import Frame, Frames
@@ -44,9 +44,12 @@ def against(mask: Frame, before: str) -> Measures:
 
     if not before:
         return {}
-    with contextlib.suppress(OSError, DamagedFile, RefusedFile):
-        return _plain(masterfigures.against(mask.dq, read_frame(Path(before)).dq), _UNITS)
-    return {}
+    try:
+        other = read_frame(Path(before))
+    except (OSError, DamagedFile, RefusedFile) as error:  # no reason to make no mask
+        logs.get().warning("mask_not_compared", before=before, error=str(error))
+        return {}
+    return _plain(masterfigures.against(mask.dq, other.dq), _UNITS)
 
 
 def _darks(frames: Frames) -> Measures:
