@@ -3,7 +3,8 @@
     found = differences("N20160102S0271_image.fits", "made_again.fits")      # () when nothing differs
 
 Pixels are compared as numbers: the largest difference of SCI is in units of sqrt(VAR) of the first file.
-Checksums are not compared: they follow from the rest.
+Checksums are not compared: they follow from the rest. (astropy's FITSDiff knows no variance, and answers in
+text alone.)
 """
 
 from __future__ import annotations
