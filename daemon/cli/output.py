@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+UNFOLDED = 100_000  # columns: `| grep` and scripts find the whole of a path or a sentence in one line
+
 
 class Place(click.Path):
     """A path as people write it, ~ and all; `--out=~/x` reaches us with the ~ in it."""
@@ -41,11 +43,11 @@ def print_json(data: Any, *, one_line: bool = False) -> None:
 
 
 def console() -> Console:
-    """Standard output for people; wide enough for whole paths where neither it nor $COLUMNS says how wide."""
+    """Standard output for people; nothing is folded where neither it nor $COLUMNS says how wide it is."""
     from rich.console import Console
 
     told = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit()
-    return Console(highlight=False, width=None if told else 160)
+    return Console(highlight=False, width=None if told else UNFOLDED)
 
 
 @contextmanager
