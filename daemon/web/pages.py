@@ -84,7 +84,12 @@ def tonight(parts: Mapping[str, Safe], keys: Mapping[str, str], key: str) -> str
     head = tag("div", parts["head"], id="head", data_key=keys.get("head"))
     live = tag("p", tag("span", "without JavaScript: made anew every 30 s"), id="live", role="status")
     strip = tag(
-        "div", parts["strip"], id="strip", data_key=keys.get("strip"), class_="strip", aria_label="conditions"
+        "section",
+        parts["strip"],
+        id="strip",
+        data_key=keys.get("strip"),
+        class_="strip",
+        aria_label="conditions",
     )
     left = tag("div", sections["newest"], class_="col-a")
     middle = tag("div", sections["now"], sections["curves"], class_="col-b")
