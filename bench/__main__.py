@@ -14,7 +14,7 @@ from bench import common
 
 NAMES = (
     "accuracy", "registration", "rough", "floor", "night", "latency", "steps", "ingest", "scale", "archive",
-    "groups", "cluster", "drift", "enough", "fields",
+    "groups", "cluster", "drift", "enough", "fields", "page",
 )  # fmt: skip
 
 

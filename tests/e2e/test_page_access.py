@@ -54,7 +54,8 @@ def violations(page):
 @pytest.mark.parametrize("path", PAGES)
 def test_axe_finds_nothing(chromium, address, path, scheme):
     page = chromium.new_page(viewport={"width": 1360, "height": 860}, color_scheme=scheme)
-    page.goto(address + path, wait_until="load")
+    answer = page.goto(address + path, wait_until="load")
+    assert answer.status == (404 if path == "/absent" else 200)
     assert violations(page) == []
     page.close()
 

@@ -25,6 +25,7 @@ WANTED = {
     "drift": ("masters", "held", "caught"),
     "enough": ("sequences", "within", "own"),
     "fields": ("fields", "tally"),
+    "page": ("archive", "live"),
 }
 POSITIVE = (
     "seconds",
