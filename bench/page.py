@@ -247,7 +247,8 @@ def _live(night: _Daemons, pairs: int, viewers: int, browser: bool) -> dict[str,
                 cpu.append(used / (time.monotonic() - began))
                 memory = max(memory, common.memory_mb(pid))
                 time.sleep(2.0)  # what has just been made is to reach the page
-    late = [seen[name] - at for name, at in night.events().items() if name in seen]
+    opened = seen.pop("", math.inf)  # what was there before came with the page itself
+    late = [seen[name] - at for name, at in night.events().items() if at > opened and name in seen]
     return {
         "alone": common.percentiles(alone),
         "watched": common.percentiles(watched),
@@ -282,6 +283,7 @@ def _watched(
             page.add_init_script(WATCH)
             page.goto(address, wait_until="load")
             screenshots.wait(page, LIVE)
+            seen[""] = time.time()
         time.sleep(1.0)
         try:
             yield process.pid
