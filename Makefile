@@ -14,8 +14,8 @@ demo: $(VENV)/.run    ## a synthetic night lands file by file and becomes five p
 picture: $(VENV)/.run ## the picture of the README, made anew by the demo
 	@$(BIN)/nirid demo --folder demo --picture docs/demo.png
 
-test: $(VENV)/.test   ## the whole test suite
-	$(BIN)/pytest
+test: $(VENV)/.test   ## the whole test suite, in as many processes as there are cores, four at most
+	$(BIN)/pytest --numprocesses=auto --maxprocesses=4
 
 check: $(VENV)/.dev   ## format, lint, types, tests
 	$(BIN)/ruff format --check .
