@@ -1,10 +1,12 @@
 """The page in a real browser: what it costs, whom it asks, by keyboard, on a phone, without its server."""
 
+import contextlib
 import json
 import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 
 import pytest
@@ -204,6 +206,75 @@ def test_a_server_that_is_gone_is_said_and_what_happened_meanwhile_comes_without
         labels = found.locator("#frames a.name").all_inner_texts()
         assert len(labels) == len(set(labels))
         found.close()
+
+
+class Line:
+    """A line to the server that can be cut: what was open then stays open, and nothing comes through it."""
+
+    def __init__(self, address):
+        self.port = int(address.rstrip("/").rpartition(":")[2])
+        self.cut = threading.Event()
+        self.door = socket.create_server(("127.0.0.1", 0))
+        self.address = f"http://127.0.0.1:{self.door.getsockname()[1]}/"
+        self.sockets, self.threads = [self.door], []
+        self._run(self._take)
+
+    def _run(self, what, *words):
+        self.threads.append(threading.Thread(target=what, args=words, daemon=True))
+        self.threads[-1].start()
+
+    def _take(self):
+        with contextlib.suppress(OSError):
+            while True:
+                near = self.door.accept()[0]
+                self.sockets.append(near)
+                if self.cut.is_set():
+                    continue  # and is never answered
+                far = socket.create_connection(("127.0.0.1", self.port))
+                self.sockets.append(far)
+                dead = threading.Event()
+                self._run(self._pass, near, far, dead)
+                self._run(self._pass, far, near, dead)
+
+    def _pass(self, one, other, dead):
+        with contextlib.suppress(OSError):
+            while piece := one.recv(65536):
+                if self.cut.is_set():
+                    dead.set()
+                if not dead.is_set():
+                    other.sendall(piece)
+            if not dead.is_set():
+                other.shutdown(socket.SHUT_WR)
+
+    def close(self):
+        for one in self.sockets:
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+        for thread in self.threads:
+            thread.join(timeout=5)
+        for one in self.sockets:
+            one.close()
+
+
+def test_a_line_that_is_cut_without_a_word_is_said_and_made_good(chromium, address, night):
+    """As when a laptop sleeps, or changes its network: no end of any connection is ever seen."""
+    line = Line(address)
+    found = opened(chromium, line.address)
+    found.evaluate("window.mark = 1")
+    line.cut.set()
+    began = time.monotonic()
+    wait(found, "document.getElementById('live').textContent.includes('no connection since')", seconds=30)
+    assert time.monotonic() - began < 18
+    night.nirid("reject", "N20160102S0276.fits", "--reason", "clouded")
+    night.run()
+    time.sleep(6)  # beats are lost on the way, so that the old stream is dead for good
+    line.cut.clear()
+    wait(found, LIVE, seconds=30)
+    row = "[...document.querySelectorAll('#frames tr')].find((row) => row.textContent.includes('S0276'))"
+    wait(found, f"{row}.textContent.includes('excluded')", seconds=30)
+    assert found.evaluate("window.mark") == 1
+    found.close()
+    line.close()
 
 
 def test_twenty_streams_do_not_keep_it_from_ending(night):

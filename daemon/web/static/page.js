@@ -8,11 +8,12 @@ const SILENT = 12000, LOST = 16000; // ms without a word of the server: late, lo
 
 // -- what is new ----------------------------------------------------------------------------
 
-let stream = null, last = 0, seen = "", away = 0, retry = 0, skew = 0, connected = false, wanted = new Set(), busy = false;
+let stream = null, opened = 0, last = 0, seen = "", away = 0, retry = 0, skew = 0, connected = false, wanted = new Set(), busy = false;
 
 function follow() {
   if (stream || document.hidden) return;
   stream = new EventSource("/api/v1/stream" + (seen ? `?after=${seen}` : ""));
+  opened = Date.now();
   for (const kind of ["frame", "look", "product", "job", "group", "missing", "alert", "note"])
     stream.addEventListener(kind, (event) => { heard(); if (event.lastEventId) seen = event.lastEventId; });
   stream.addEventListener("beat", (event) => { heard(); skew = JSON.parse(event.data).at * 1000 - Date.now(); });
@@ -32,7 +33,7 @@ async function fetchParts() {
   busy = true;
   const names = [...wanted]; wanted.clear();
   try {
-    const answer = await fetch("/parts?names=" + names.join(","));
+    const answer = await fetch("/parts?names=" + names.join(","), { signal: AbortSignal.timeout(LOST) });
     if (!answer.ok) throw new Error(answer.status);
     for (const [name, part] of Object.entries(await answer.json())) put(name, part);
     tick();
@@ -71,6 +72,8 @@ function tick() {
     ? `no connection since ${clock(new Date(away + skew))} UT; what you see is from then, trying again`
     : `${kind === "late" ? `late, last word ${span(age / 1000)} ago` : "live"} · ${clock(date)} UT · ${clock(hst)} HST`;
   document.body.classList.toggle("lost-page", kind === "lost");
+  // A line that was cut without a word, as when a laptop sleeps, stays open here for ever: begin another.
+  if (stream && age > LOST && Date.now() - opened > SILENT) { leave(); follow(); }
 }
 
 // -- pictures: pan, zoom, brightness, blink -----------------------------------------------------
