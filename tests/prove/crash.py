@@ -5,6 +5,7 @@ it is told to. After each end, before the next start, nothing torn may be seen; 
 is left alone, everything is as though nothing had happened.
 """
 
+import bisect
 import errno
 import hashlib
 import json
@@ -15,6 +16,7 @@ import sqlite3
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -263,18 +265,15 @@ def crashes(points: int, *, part=(0, 1), seed=0, chapters=0) -> Counts:
         counts.more["points of one life"] = len(trials) // 2
         share = points // part[1]
         chosen = _spread(trials, max(1, share // 2) if share < len(trials) else len(trials), part, seed)
-        recoveries = {}
+        ends = [0]  # of the second crashes that each recovery has room for: a million, so they are not listed
         for stage, lives in chosen:
-            recoveries[stage.chapter, lives] = _trial(stage, lives, counts)
+            ends.append(ends[-1] + 2 * _trial(stage, lives, counts))
             kinds["single"] += 1
-        doubles = [
-            (stages[chapter], (*lives, (j, how)))
-            for (chapter, lives), names in recoveries.items()
-            for j in range(1, len(names) + 1)
-            for how in ("kill", "cut")
-        ]
-        for stage, lives in _spread(doubles, max(0, share - counts.tried), (0, 1), seed):
-            _trial(stage, lives, counts)
+        for number in _spread(range(ends[-1]), max(0, share - counts.tried), (0, 1), seed):
+            first = bisect.bisect_right(ends, number) - 1
+            stage, lives = chosen[first]
+            point, cut = divmod(number - ends[first], 2)
+            _trial(stage, (*lives, (point + 1, "cut" if cut else "kill")), counts)
             kinds["double"] += 1
     counts.more |= kinds
     counts.seconds = time.monotonic() - began
@@ -292,7 +291,7 @@ def _single(stages):
             yield stage, ((k, "cut"),)
 
 
-def _spread(items: list, wanted: int, part, seed: int) -> list:
+def _spread(items: Sequence, wanted: int, part, seed: int) -> Sequence:
     """So many of them, evenly over all, beginning elsewhere for each part."""
     mine = items[(part[0] + seed) % part[1] :: part[1]]
     if wanted >= len(mine):
@@ -300,8 +299,8 @@ def _spread(items: list, wanted: int, part, seed: int) -> list:
     return [mine[(i * len(mine)) // wanted] for i in range(wanted)]
 
 
-def _trial(stage: Stage, lives, counts: Counts) -> list[str]:
-    """Lives that end where they are told, then one that is left alone. Returns what that one did."""
+def _trial(stage: Stage, lives, counts: Counts) -> int:
+    """Lives that end where they are told, then one that is left alone. Returns how many effects that had."""
     stage.reset()
     label = f"chapter {stage.chapter}, {' then '.join(f'{how} at {k}' for k, how in lives)}"
     seen = []
@@ -315,11 +314,11 @@ def _trial(stage: Stage, lives, counts: Counts) -> list[str]:
     if end != "ended" or error:
         counts.take(label, {"lost": [f"the recovery {end}: {error}"], "torn": seen})
         counts.hung += end == "hung"
-        return names
+        return len(names)
     bad = stage.check()
     bad["torn"] += seen
     counts.take(label, bad)
-    return names
+    return len(names)
 
 
 def errors(tries: int, *, part=(0, 1), seed=0) -> Counts:
