@@ -36,7 +36,8 @@ DAY = 86400.0
 def board(db: Reader, setting: Setting, config: Config, now: float) -> Row:
     """night : "" where nothing has come yet; tonight : whether it is the one that goes on
 
-    newest : the newest picture, of a look or a product; sequence : the one that is being taken, or was last
+    newest : the newest picture of the sky, of calibrations where there is none
+    sequence : the one that is being taken, or was last
     verdicts : of that sequence; missing, frames, products, curves : of the night
     now : seconds since the epoch
     """
@@ -54,7 +55,7 @@ def board(db: Reader, setting: Setting, config: Config, now: float) -> Row:
         "night": night,
         "tonight": night == f"{datetime.fromtimestamp(now, UTC):%Y%m%d}",
         "last_frame": {"name": short(last[0]), "at": last[1]} if last else None,
-        "newest": _newest([*looks, *products[:1]], judged),
+        "newest": _newest([*looks, *(p for p in products if p.name.endswith("_image"))] or products, judged),
         "sequence": sequence,
         "verdicts": verdicts.of_group(db, sequence["group"], config.request) if sequence else None,
         "sequences": groups,

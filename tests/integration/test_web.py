@@ -16,7 +16,7 @@ from daemon.people import missing, tonight, verdicts
 from daemon.web import app, panels
 from pipeline.files import preview, thumbnails
 from tests.asgi import ask
-from tests.night import FakeEngine, example1, static_bpm
+from tests.night import FakeEngine, example1, frame, static_bpm
 from tests.unit.service.test_markup import parsed
 
 NOW = 1.6e9 + 2000.0
@@ -128,6 +128,23 @@ def test_pictures_come_in_four_sizes_and_for_ever(page, size):
     assert answer.headers["content-type"] == ("image/png" if size == "full" else "image/jpeg")
     assert "immutable" in answer.headers["cache-control"]
     assert newest["sky"] == SKY
+
+
+def test_what_is_newest_is_a_picture_of_the_sky(daemons):
+    """Darks of the morning are products, too, but nobody asks whether the last frame was any good by them."""
+    daemon = landed(daemons)
+    page = page_of(daemon)
+    before = tonight_of(page)["newest"]["name"]
+    daemon.land(*(frame("dark", n, 21000 + 9 * n, exposure_time=7.0, coadds=1) for n in range(601, 611)))
+    daemon.run(4000)
+    told = tonight_of(page)
+    assert told["products"][0]["name"] == "N20160102S0601_dark"
+    assert told["newest"]["name"] == before
+
+
+def test_where_only_calibrations_are_one_of_them_is_shown(daemons):
+    daemon = landed(daemons, records=[r for r in example1() if "N20160102S04" in r.path], until=6000)
+    assert tonight_of(page_of(daemon))["newest"]["name"] == "N20160102S0423_dark"
 
 
 def test_fits_files_are_handed_over_whole(night, page):
