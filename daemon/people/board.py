@@ -24,6 +24,7 @@ from daemon.ledger.questions import iso
 from daemon.ledger.store import Reader
 from daemon.markup import short
 from daemon.model.groups import Setting
+from daemon.model.names import FIRST, RUNNING
 from daemon.people import enough, missing, tonight, verdicts
 from pipeline.conditions import IQ_LIMITS
 
@@ -70,18 +71,22 @@ def board(db: Reader, setting: Setting, config: Config, now: float) -> Row:
 def _sequence(
     db: Reader, groups: Sequence[Mapping[str, Any]], goals: Sequence[DepthGoal], now: float
 ) -> Row | None:
-    """Of the sequences of objects the latest, with its picture and its depth; of calibrations where there are
-    none."""
+    """Of the sequences of objects the latest, with pictures and depth; of calibrations where there are
+    none.
+
+    stack : its product, or what it is so far; look : its newest frame, while no product has it
+    """
     last = next((row for row in reversed(groups) if row["role"]), groups[-1] if groups else None)
     if last is None:
         return None
     looks = rows_of.looks_of_group(db, last["group"], 20)
-    stack = next((look for look in looks if look.of == "running"), None)
+    stack = next((look for look in looks if look.of == RUNNING), None)
     made = next((p for p in rows_of.versions(db, last["group"]) if p.current), None)
     best = made or stack
+    look = next((look for look in looks if look.of == FIRST), None)
     deep = enough.of_group(db, last["group"], goals, now) if last["role"] == "science" else None
     told = {"stack": shown(best) if best else None, "stacked": best.frames if best else 0, "enough": deep}
-    return {**last, **told}
+    return {**last, **told, "look": shown(look) if look else None}
 
 
 def _newest(found: Sequence[Shown], judged: Mapping[str, Row]) -> Row | None:

@@ -26,6 +26,7 @@ from daemon.config.options import Config
 from daemon.ledger.targets import UnknownTarget
 from daemon.web import api, assets, pages, panels, pictures
 from daemon.web.access import Access
+from daemon.web.cutouts import FOR_EVER, Cutouts
 from daemon.web.decide import Decisions, NotAllowed
 from daemon.web.feed import Feed
 from daemon.web.guard import App, Guard, allowed
@@ -34,7 +35,6 @@ from daemon.web.source import Absent, Source
 from daemon.web.stream import Hub, TooMany
 from pipeline.errors import NiridError
 
-FOR_EVER = "public, max-age=31536000, immutable"
 PIECE = 1 << 18  # bytes of a FITS file at a time
 
 
@@ -101,7 +101,7 @@ class Page:
     async def image(self, request: Request) -> Response:
         size = pictures.SIZES.get(request.query_params.get("w", "full"))
         if size is None:
-            return _error(404, "no such size", "there are 96, 256, 512 and full")
+            return _error(404, "no such size", "there are 96, 256, 512, fixed and full")
         where = _where(request)
         if (kept := self.cache.get((*where, size))) is None:
             found = await asyncio.to_thread(self._picture, where, size)
@@ -170,6 +170,7 @@ def build(config: Config) -> Page:
         Route("/image/{kind}/{number:int}/{key}", page.image),
         Route("/fits/{kind}/{number:int}/{key}", page.fits),
         Route("/static/{name}", assets.answer),
+        *Cutouts(page.source).routes(),
         *deciding.routes(),
         *api.routes(page.source, page.feed, deciding),
     ]

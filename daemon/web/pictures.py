@@ -1,6 +1,7 @@
 """Pictures and FITS files of looks and products: by number and key from the ledger, never by a path.
 
-picture(db, products, "look", 12, "18f3a0b2c1", 256)      # (bytes, type), or None
+found = find(db, "look", 12, "18f3a0b2c1")      # what is meant, or None
+read(found, products, 256)                      # (bytes, type) of its picture, or None
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from daemon.ledger.store import Reader
 from pipeline.files import thumbnails
 
 FULL = 0
-SIZES = {"96": 96, "256": 256, "512": 512, "full": FULL}
+SIZES = {"96": 96, "256": 256, "512": 512, "fixed": thumbnails.FIXED, "full": FULL}
 CACHE_BYTES = 64 << 20
 MOST_BYTES = 64 << 20  # of a picture
 
@@ -61,13 +62,15 @@ def find(db: Reader, kind: str, number: int, key: str) -> Shown | None:
 def read(shown: Shown, products: Path, size: int) -> tuple[bytes, str] | None:
     """(content, media type) of its picture; None when it is not there any more.
 
-    size : of SIZES; where a picture has no copy of that size (of an earlier release), the whole
+    size : of SIZES; where a picture has no copy of that size (of an earlier release), the whole; where it has
+    none at the fixed scale (a mask, a master), the same size at its own
     """
     with opened(Path(shown.path).with_suffix(".png"), products) as fd:
         if fd is None:
             return None
-        if size != FULL and (small := thumbnails.small(fd, size)) is not None:
-            return small, "image/jpeg"
+        for wanted in (size, 512) if size == thumbnails.FIXED else (size,) if size != FULL else ():
+            if (small := thumbnails.small(fd, wanted)) is not None:
+                return small, "image/jpeg"
         length = os.fstat(fd).st_size
         return (os.pread(fd, length, 0), "image/png") if length <= MOST_BYTES else None
 
@@ -99,20 +102,20 @@ def open_below(path: Path, products: Path) -> int:
     return fd
 
 
-_skies: OrderedDict[str, dict[str, Any]] = OrderedDict()
+_known: OrderedDict[str, dict[str, Any]] = OrderedDict()
 
 
-def sky_of(path: str, key: str) -> dict[str, Any]:
-    """Where the picture beside a FITS file lies on the sky; key : changes when the picture does"""
-    if key not in _skies:
+def known(path: str, key: str) -> dict[str, Any]:
+    """What the picture beside a FITS file says of its sky and its greys; key : changes when it does"""
+    if key not in _known:
         try:
             fd = os.open(Path(path).with_suffix(".png"), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError:
             return {}
         try:
-            _skies[key] = thumbnails.geometry(fd)
+            _known[key] = thumbnails.known(fd)
         finally:
             os.close(fd)
-        while len(_skies) > 200:
-            _skies.popitem(last=False)
-    return _skies[key]
+        while len(_known) > 200:
+            _known.popitem(last=False)
+    return _known[key]

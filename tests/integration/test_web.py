@@ -13,7 +13,8 @@ import pytest
 
 from daemon.config.options import Config, Products, State
 from daemon.people import missing, tonight, verdicts
-from daemon.web import app, panels
+from daemon.web import app, assets, panels
+from daemon.web.pages import SCRIPTS
 from pipeline.files import preview, thumbnails
 from tests.asgi import ask
 from tests.night import FakeEngine, example1, frame, static_bpm
@@ -92,8 +93,8 @@ def test_a_page_without_javascript_has_everything(page):
         assert word in seen.data
     assert ("noscript", {}) in seen.tags
     scripts = [attributes for name, attributes in seen.tags if name == "script"]
-    assert len(scripts) == 1
-    assert set(scripts[0]) == {"src", "defer"}
+    assert [script["src"].partition("?")[0] for script in scripts] == [f"/static/{name}" for name in SCRIPTS]
+    assert all(set(script) == {"src", "defer"} for script in scripts)
     assert not [a for _, a in seen.tags if any(k.startswith("on") or k == "style" for k in a)]
 
 
@@ -101,9 +102,7 @@ def test_no_byte_names_another_place(page):
     """Not in the pages, the script, the style sheet or the icon; the name space of SVG is no address."""
     for path in (
         "/",
-        "/static/page.js",
-        "/static/page.css",
-        "/static/icon.svg",
+        *(f"/static/{name}" for name in assets.FILES),
         "/nights",
         "/night/20160102",
         "/health",
@@ -114,7 +113,10 @@ def test_no_byte_names_another_place(page):
 
 def test_every_link_of_the_page_leads_somewhere(page):
     seen = parsed(ask(page.app, "/").text)
-    links = {a[k] for _, a in seen.tags for k in ("href", "src", "data-full", "data-stack") if a.get(k)}
+    links = {a[k] for _, a in seen.tags for k in ("href", "src") if a.get(k)}
+    told = [json.loads(a[k]) for _, a in seen.tags for k in ("data-first", "data-second") if a.get(k)]
+    assert told
+    links |= {f"/image/{one['where']}?w={size}" for one in told for size in ("fixed", "512", "full")}
     assert len(links) > 30
     for target in sorted(links):
         assert ask(page.app, target).status in (200, 303), target
