@@ -6,18 +6,21 @@ Every image shows one sky: stars of known places behind coordinates that are tur
 at another pointing. Of both kinds some pixels are flagged, the corners among them.
 """
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
 from astropy.wcs import WCS
 
+from docs import screenshots
 from pipeline.files import preview
 from pipeline.files.write import write_product
 from pipeline.frame import Frame
 from tests.fitsfiles import DARK
-from tests.night import FakeEngine
+from tests.night import Daemon, FakeEngine, static_bpm
 
+UNLIT = "N20160102S0274.fits"  # its shutter was closed, in a `Night`
 SCALE = 0.117 / 3600
 ANGLE = np.radians(10.0)
 CD = SCALE * np.array([[-np.cos(ANGLE), np.sin(ANGLE)], [np.sin(ANGLE), np.cos(ANGLE)]])
@@ -100,3 +103,28 @@ class Pixels(FakeEngine):
         )  # fmt: skip
         preview.write_preview(result["png"], frame)
         return result
+
+
+class Night:
+    """Where a night lies: its state folder, its products, and the configuration that says so."""
+
+    def __init__(self, folder, *, records, seconds, reject=""):
+        (folder / "made").mkdir()
+        daemon = Daemon(folder / "made", engine=Pixels(dark=[UNLIT]), looks=True)
+        daemon.land(*records, static_bpm())
+        daemon.run(seconds, 0.5 if seconds < 10 else 10)
+        if reject:
+            daemon.decide("reject", reject, reason="trailed")
+            daemon.run(600)
+        daemon.close()
+        self.products, self.state = daemon.products, folder / "state"
+        self.state.mkdir()
+        shutil.copy(folder / "made" / "nirid.db", self.state)
+        self.config = folder / "nirid.toml"
+        self.config.write_text(f"[products]\nfolder = '{self.products}'\n")
+
+    def served(self):
+        return screenshots.served(self.state, "--port", "0", config=self.config)
+
+    def path(self, name):
+        return next(path for path in self.products.rglob(f"{name}.fits"))

@@ -83,7 +83,8 @@ def _sequence(
     stack = next((look for look in looks if look.of == RUNNING), None)
     made = next((p for p in rows_of.versions(db, last["group"]) if p.current), None)
     best = made or stack
-    look = next((look for look in looks if look.of == FIRST), None)
+    of_frames = [look for look in looks if look.of == FIRST]
+    look = max(of_frames, key=lambda look: (look.newest, look.id), default=None)  # names go with the time
     deep = enough.of_group(db, last["group"], goals, now) if last["role"] == "science" else None
     told = {"stack": shown(best) if best else None, "stacked": best.frames if best else 0, "enough": deep}
     return {**last, **told, "look": shown(look) if look else None}

@@ -24,6 +24,7 @@ from daemon.ledger.board import Shown
 from daemon.ledger.store import Reader, on_paper
 from daemon.ledger.targets import UnknownTarget
 from daemon.markup import Safe, join, tag
+from daemon.model.names import RUNNING
 from daemon.people import board as people_board
 from daemon.people import enough, missing, nightreport, trends, verdicts
 from daemon.people import explain as people_explain
@@ -298,7 +299,10 @@ def _shown(db: Reader, answer: dict[str, Any], number: int) -> list[Shown]:
         return [one for one in (own, *others) if one and (one is own or one.id != number)][:12]
     if kind == "look":
         own = board.look(db, number)
-        return [own] if own else []
+        stacks = (
+            [look for look in board.looks_of_group(db, own.group, 20) if look.of == RUNNING] if own else []
+        )
+        return [one for one in (own, *stacks[:1]) if one and (one is own or one.id != number)]
     if kind == "group":
         return [*board.versions(db, number)[:6], *board.looks_of_group(db, number, 12)]
     if kind == "file":

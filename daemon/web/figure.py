@@ -99,14 +99,20 @@ def command(path: str) -> str:
 def _bar(words: tuple[str, str], two: bool) -> Safe:
     buttons = [_button("f", words[0], True), _button("s", words[1] if two else "stack", True)]
     buttons += [_button(*each) for each in BUTTONS]
-    return tag("div", buttons, class_="bar", role="toolbar", aria_label="picture")
+    return tag("div", buttons, class_="bar", role="group", aria_label="what to do with the picture")
 
 
 def _button(key: str, words: str, stays: bool) -> Safe:
     mark = tag("kbd", "−" if key == "-" else key, aria_hidden="true")
     pressed = "false" if stays else None
     return tag(
-        "button", words, mark, type="button", data_key=key, aria_pressed=pressed, aria_keyshortcuts=key
+        "button",
+        words,
+        mark,
+        type="button",
+        data_key=key,
+        aria_pressed=pressed,
+        aria_keyshortcuts="Plus" if key == "+" else key,
     )
 
 
@@ -122,7 +128,7 @@ def _compass(sky: Row) -> Child:
         return None
     ny, nx = sky["shape"]
     size = min(nx, ny)
-    x, y, long = 0.13 * size, ny - 0.14 * size, 0.08 * size
+    x, y, long = 0.15 * size, ny - 0.14 * size, 0.08 * size
     parts: list[Safe] = []
     for name, (dx, dy) in (("N", sky["north"]), ("E", sky["east"])):
         parts.append(tag("line", x1=x, y1=y, x2=round(x + long * dx), y2=round(y + long * dy)))

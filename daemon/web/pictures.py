@@ -102,20 +102,20 @@ def open_below(path: Path, products: Path) -> int:
     return fd
 
 
-_known: OrderedDict[str, dict[str, Any]] = OrderedDict()
+_known: OrderedDict[tuple[str, str], dict[str, Any]] = OrderedDict()
 
 
 def known(path: str, key: str) -> dict[str, Any]:
     """What the picture beside a FITS file says of its sky and its greys; key : changes when it does"""
-    if key not in _known:
+    if (path, key) not in _known:
         try:
             fd = os.open(Path(path).with_suffix(".png"), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError:
             return {}
         try:
-            _known[key] = thumbnails.known(fd)
+            _known[path, key] = thumbnails.known(fd)
         finally:
             os.close(fd)
         while len(_known) > 200:
             _known.popitem(last=False)
-    return _known[key]
+    return _known[path, key]

@@ -19,19 +19,25 @@ const pictures = (() => {
     const part = clamp((grey - EMPTY) / SPAN, 0, 1);
     return black + (white - black) * (soft ? soft * Math.sinh(part * Math.asinh(1 / soft)) : part);
   };
-  const tuned = (part) => clamp((part * kept.bright - 0.5) * kept.contrast + 0.5, 0, 1);
-  const untuned = (part) => clamp(((part - 0.5) / kept.contrast + 0.5) / kept.bright, 0, 1);
+  const tuned = (part, still) => clamp((part * kept.bright - still) * kept.contrast + still, 0, 1);
+  const untuned = (part, still) => clamp(((part - still) / kept.contrast + still) / kept.bright, 0, 1);
+  // What contrast leaves as it is: the grey of the sky, where it is known.
+  function stillOf(about) {
+    if (!about.fixed) return 0.5;
+    const [black, white] = about.fixed;
+    return (level(about[scaleOf(about)], black + (white - black) / 6) - EMPTY) / SPAN;
+  }
   const scaleOf = (about) => about[kept.scale] ? kept.scale : about.automatic ? "automatic" : "";
 
   // The grey on the screen of each grey of the source. Greys that no pixel has, of words over it, stay.
   function table(about, source) {
-    const made = new Uint8Array(256), dim = about.dimmed || 1, shown = scaleOf(about);
+    const made = new Uint8Array(256), dim = about.dimmed || 1, shown = scaleOf(about), still = stillOf(about);
     for (let grey = 0; grey < 256; grey++) {
       made[grey] = grey;
       if (grey * dim < EMPTY - dim + 1 || grey > Math.floor(255 / dim)) continue;
       let whole = dim > 1 ? Math.min(255, grey * dim + (dim >> 1)) : grey;
       if (shown && source !== shown) whole = level(about[shown], valueOf(about[source], whole));
-      made[grey] = Math.floor(Math.round(EMPTY + SPAN * tuned((whole - EMPTY) / SPAN)) / dim);
+      made[grey] = Math.floor(Math.round(EMPTY + SPAN * tuned((whole - EMPTY) / SPAN, still)) / dim);
     }
     return made;
   }
@@ -39,8 +45,8 @@ const pictures = (() => {
   // -- one picture --------------------------------------------------------------------------------
 
   function start(root) {
+    const before = view, blinked = !!blinking;
     stop();
-    const before = view;
     view = null;
     if (!root) return;
     const layers = ["first", "second"].filter((name) => root.dataset[name]).map((name) => JSON.parse(root.dataset[name]));
@@ -49,6 +55,11 @@ const pictures = (() => {
     canvas.setAttribute("aria-hidden", "true"); cross.className = "cross"; cross.hidden = true;
     image.after(canvas); figure.append(cross, caption);
     view = { root, layers, figure, image, canvas, cross, caption, at: null, zoom: before ? before.zoom : 1, x: 0, y: 0, source: "", tiles: before ? before.tiles : new Map(), blocks: null };
+    if (before && before.at) {
+      const [high, wide] = layers[0].about.shape || [1, 1]; // what was looked at is looked at in the new one, too
+      view.at = [Math.min(before.at[0], wide), Math.min(before.at[1], high)];
+      cross.hidden = before.cross.hidden;
+    } else said("values", "point at the picture, tap it, or use the arrow keys in it: its values stand here");
     if (before && before.zoom > 1) { const same = figure.clientWidth / before.figure.wide; view.x = before.x * same; view.y = before.y * same; }
     figure.wide = figure.clientWidth;
     image.addEventListener("load", paint);
@@ -56,6 +67,7 @@ const pictures = (() => {
     if (kept.which === 1 && !layers[1]) kept.which = null;
     listen();
     show(kept.which ?? +root.dataset.shown);
+    if (blinked && layers[1]) blink();
   }
   const shownLayer = () => view.layers[view.shown === "difference" ? 0 : view.shown];
   const said = (name, text) => { view.root.querySelector("#" + name).textContent = text; };
@@ -69,20 +81,19 @@ const pictures = (() => {
     view.blocks = null;
     const full = view.zoom > 1.2;
     view.source = full || !layer.about.fixed || scaleOf(layer.about) !== "fixed" ? "automatic" : "fixed";
-    frame();
     const address = `/image/${layer.where}?w=${full ? "full" : view.source === "fixed" ? "fixed" : "512"}`;
     if (view.image.getAttribute("src") !== address) view.image.src = address;
     else if (view.image.complete) paint();
     view.caption.textContent = view.layers.length > 1 || kept.which !== null ? layer.name : "";
     file(layer);
     buttons();
-    draw();
     tell();
   }
-  // Room for the whole picture; while two blink, for the taller of them, so that nothing below jumps.
+  // While two blink, both lie on the pixels of the first, so that a star stays where it is.
+  const base = () => blinking && view.layers.every((layer) => layer.about.cd) ? view.layers[0] : shownLayer();
   function frame() {
-    const shapes = (blinking ? view.layers : [shownLayer()]).map((layer) => layer.about.shape).filter(Boolean);
-    if (shapes.length) view.figure.style.aspectRatio = `1 / ${Math.max(...shapes.map(([ny, nx]) => ny / nx))}`;
+    const shape = base().about.shape;
+    if (shape) view.figure.style.aspectRatio = `${shape[1]} / ${shape[0]}`;
   }
   const alone = () => view.layers[0].word === "frame" ? "there is no stack of this sequence yet" : "there is no other picture to compare this one with";
 
@@ -99,12 +110,14 @@ const pictures = (() => {
     for (let i = 0; i < data.length; i += 4) data[i] = data[i + 1] = data[i + 2] = greys[data[i]];
     pen.putImageData(pixels, 0, 0);
     canvas.dataset.of = image.getAttribute("src");
+    frame(); // only now: until here the picture before it is seen
+    draw();
     scale(layer.about);
   }
   function scale(about) {
     const name = scaleOf(about);
     if (!name) { said("scale", about.shape ? "this picture has one scale" : "a picture of an earlier release: its greys have no values"); return; }
-    const ends = [0, 1].map((part) => number(valueOf(about[name], EMPTY + SPAN * untuned(part)), 4));
+    const ends = [0, 1].map((part) => number(valueOf(about[name], EMPTY + SPAN * untuned(part, stillOf(about))), 4));
     const words = name === "fixed" ? "fixed −2 to +10 sigma of the sky" : kept.scale === "fixed" ? "automatic (it has no sky)" : "automatic";
     said("scale", `${words}: black ${ends[0]}, white ${ends[1]} ${about.unit || ""}`.trim());
   }
@@ -124,7 +137,8 @@ const pictures = (() => {
     view.zoom = clamp(factor, 1, 16);
     view.x = x - (x - view.x) * view.zoom / before;
     view.y = y - (y - view.y) * view.zoom / before;
-    if (view.shown !== "difference" && (view.zoom > 1.2) !== (before > 1.2)) show(view.shown); else draw();
+    draw();
+    if (view.shown !== "difference" && (view.zoom > 1.2) !== (before > 1.2)) show(view.shown);
   }
   function draw() {
     const { figure, image, canvas } = view, wide = figure.clientWidth, high = figure.clientHeight;
@@ -132,8 +146,27 @@ const pictures = (() => {
     view.y = clamp(view.y, high * (1 - view.zoom), 0);
     figure.classList.toggle("big", view.zoom > 1);
     figure.wide = wide;
-    image.style.transform = canvas.style.transform = `translate(${view.x}px,${view.y}px) scale(${view.zoom})`;
+    image.style.transform = canvas.style.transform = laid();
     cross();
+  }
+
+  // Where the shown one lies: as it is, or, while two blink, where the first has the same sky.
+  function laid() {
+    const way = placing(), { zoom, x, y } = view;
+    if (!way) return `translate(${x}px,${y}px) scale(${zoom})`;
+    const own = shownLayer().about.shape[1] / base().about.shape[1] * zoom, large = zoom * view.figure.clientWidth / base().about.shape[1];
+    return `matrix(${own * way[0]},${own * way[3]},${own * way[1]},${own * way[4]},${x + large * way[2]},${y + large * way[5]})`;
+  }
+  // (a b c d e f) from places in the shown picture to places in the first, in pixels from the upper left; null where they are the same.
+  function placing() {
+    const one = shownLayer(), first = base();
+    if (one === first) return null;
+    if (!one.way) {
+      const at = (x, y) => { const [u, v] = pixelOf(first.about, ...skyOf(one.about, x + 0.5, one.about.shape[0] - y + 0.5)); return [u - 0.5, first.about.shape[0] - v + 0.5]; };
+      const reach = one.about.shape[1], zero = at(0, 0), right = at(reach, 0), down = at(0, reach), [a, d, b, e] = [right, down].flatMap((to) => [(to[0] - zero[0]) / reach, (to[1] - zero[1]) / reach]);
+      one.way = [a, b, zero[0], d, e, zero[1]];
+    }
+    return one.way;
   }
 
   // -- values -----------------------------------------------------------------------------------------
@@ -142,13 +175,16 @@ const pictures = (() => {
   function pixelAt(left, top) {
     const shape = shownLayer().about.shape;
     if (!shape) return null;
-    const [ny, nx] = shape, large = view.zoom * view.figure.clientWidth / nx;
-    const x = Math.floor((left - view.x) / large) + 1, y = ny - Math.floor((top - view.y) / large);
+    const [ny, nx] = shape, large = view.zoom * view.figure.clientWidth / base().about.shape[1], way = placing();
+    let u = (left - view.x) / large, v = (top - view.y) / large;
+    if (way) { const [a, b, c, d, e, f] = way, all = a * e - b * d; [u, v] = [(e * (u - c) - b * (v - f)) / all, (a * (v - f) - d * (u - c)) / all]; }
+    const x = Math.floor(u) + 1, y = ny - Math.floor(v);
     return x >= 1 && y >= 1 && x <= nx && y <= ny ? [x, y] : null;
   }
   function placeOf([x, y]) {
-    const [ny, nx] = shownLayer().about.shape, large = view.zoom * view.figure.clientWidth / nx;
-    return [view.x + (x - 0.5) * large, view.y + (ny - y + 0.5) * large];
+    const large = view.zoom * view.figure.clientWidth / base().about.shape[1], way = placing() || [1, 0, 0, 0, 1, 0];
+    const u = x - 0.5, v = shownLayer().about.shape[0] - y + 0.5;
+    return [view.x + large * (way[0] * u + way[1] * v + way[2]), view.y + large * (way[3] * u + way[4] * v + way[5])];
   }
   function cross() {
     if (view.cross.hidden || !view.at) return;
@@ -217,6 +253,13 @@ const pictures = (() => {
     const below = Math.cos(dec0) - eta * Math.sin(dec0);
     const ra = crval[0] + Math.atan2(xi, below) / radian, dec = Math.atan2(Math.sin(dec0) + eta * Math.cos(dec0), Math.hypot(xi, below)) / radian;
     return [(ra % 360 + 360) % 360, dec];
+  }
+  function pixelOf({ crpix, crval, cd }, ra, dec) {
+    const radian = Math.PI / 180, a = (ra - crval[0]) * radian, d = dec * radian, dec0 = crval[1] * radian;
+    const depth = (Math.sin(d) * Math.sin(dec0) + Math.cos(d) * Math.cos(dec0) * Math.cos(a)) * radian;
+    const xi = Math.cos(d) * Math.sin(a) / depth, eta = (Math.sin(d) * Math.cos(dec0) - Math.cos(d) * Math.sin(dec0) * Math.cos(a)) / depth;
+    const all = cd[0][0] * cd[1][1] - cd[0][1] * cd[1][0];
+    return [crpix[0] + (cd[1][1] * xi - cd[0][1] * eta) / all, crpix[1] + (cd[0][0] * eta - cd[1][0] * xi) / all];
   }
   function sexagesimal(value, digits) {
     const unit = 10 ** digits, all = Math.round(Math.abs(value) * 3600 * unit), s = (all % (60 * unit)) / unit, m = Math.floor(all / (60 * unit));
@@ -328,7 +371,7 @@ const pictures = (() => {
     if (!view.layers[1]) { said("scale", alone()); return; }
     if (kept.which === "difference") kept.which = null;
     blinking = setInterval(() => { if (view) show(view.shown === 1 ? 0 : 1); }, 600);
-    buttons();
+    show(view.shown === 0 ? 1 : 0);
   }
   function again() { if (view.shown === "difference") contrast(); else show(view.shown); buttons(); }
   const tune = (name, factor) => { kept[name] = clamp(kept[name] * factor, 0.2, 5); if (Math.abs(kept[name] - 1) < 0.01) kept[name] = 1; if (view.blocks) contrast(); else paint(); };
