@@ -105,6 +105,7 @@ def test_no_byte_names_another_place(page):
         "/static/page.css",
         "/static/icon.svg",
         "/nights",
+        "/calibrations",
         "/night/20160102",
         "/health",
     ):
