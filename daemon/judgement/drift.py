@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
 from daemon.judgement.limits import HOT_SHARE, OF_KIND, QUADRANTS, READ_NOISE, READ_NOISE_RANGE, Limit
 
@@ -104,6 +104,33 @@ def judged(kind: str, setup: Setup, figures: Figures, line: Sequence[Past]) -> V
         reasons.insert(0, new)
     state = State.HELD if held or cannot else State.WARNING if worst else State.ACCEPTED
     return Verdict(state, tuple(reasons), (*cannot, *worst), tuple(told))
+
+
+@dataclass(frozen=True)
+class Band:
+    """Where a figure of the next master may lie without a word. None where nothing is known of that side
+
+    of : "accepted masters", whose median `usual` is; or "what can be", while there are too few of them
+    """
+
+    usual: float | None
+    low: float | None
+    high: float | None
+    of: Literal["accepted masters", "what can be"]
+
+
+def band(kind: str, setup: Setup, name: str, error: float, values: Sequence[float]) -> Band | None:
+    """None of a figure that is not judged. values : of accepted masters, error : of the newest one"""
+    limit = OF_KIND.get(kind, {}).get(name)
+    if limit is None:
+        return None
+    past = [value for value in values[-LOOKS_BACK:] if math.isfinite(value)]
+    if len(past) < ENOUGH:
+        low, high = _range(name, limit, setup)
+        return Band(None, low, high, "what can be") if (low, high) != (None, None) else None
+    middle = median(past)
+    reach = WARNING * _scale(limit, error, past, middle)
+    return Band(middle, middle - reach, middle + reach, "accepted masters")
 
 
 def breakpoint_at(held: Sequence[Past], line: Sequence[Past], kind: str) -> str:

@@ -48,7 +48,7 @@ def judged(tx: Tx, job: Any, quality: Mapping[str, Any], name: str) -> str:
     if kind not in OF_KIND or not figures:
         return ""
     line, held = _past(tx, job["makes_key"], made)
-    verdict = drift.judged(kind, _setup(made), figures, line)
+    verdict = drift.judged(kind, setup_of(made.facts), figures, line)
     facts = {"job": job["id"], "group": job["group_id"], "product": name, **verdict.to_json()}
     if verdict.state is not State.HELD:
         if verdict.state is State.WARNING or any("lamp" in told for told in verdict.told):
@@ -143,11 +143,12 @@ def _alike(a: Candidate, b: Candidate) -> bool:
     return near and all(a.facts.get(n) == b.facts.get(n) for n in ("read_mode", "filter_name", "camera"))
 
 
-def _setup(made: Candidate) -> Setup:
-    shape = made.facts.get("shape")
+def setup_of(facts: Mapping[str, Any]) -> Setup:
+    """What the judgement has to know of a master. facts : as its Candidate has them"""
+    shape = facts.get("shape")
     pixels = int(shape[0] * shape[1]) if isinstance(shape, list | tuple) and len(shape) == 2 else _ARRAY
-    mode, coadds = str(made.facts.get("read_mode") or ""), int(made.facts.get("coadds") or 1)
-    return Setup(mode, coadds, pixels, float(made.facts.get("exposure_time") or 0.0))
+    mode, coadds = str(facts.get("read_mode") or ""), int(facts.get("coadds") or 1)
+    return Setup(mode, coadds, pixels, float(facts.get("exposure_time") or 0.0))
 
 
 def _figures(quality: Mapping[str, Any]) -> dict[str, tuple[float, float]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 from daemon.ledger.store import Reader
@@ -23,6 +24,14 @@ def look_shown(db: Reader, look: int) -> tuple[str, float] | None:
         (names[-1], row["group_id"]),
     ).fetchone()
     return (row["kind"], row["ended"] - came["at"]) if came and came["at"] is not None else None
+
+
+def landed(db: Reader, path: str) -> float | None:
+    """When the file that is at a path now came there, by the file system; seconds since the epoch."""
+    row = db.execute(
+        "SELECT ctime_ns / 1e9 AS at FROM sighting WHERE path = ? AND current", (os.fsencode(path),)
+    ).fetchone()
+    return float(row["at"]) if row and row["at"] is not None else None
 
 
 def product_waited(db: Reader, job: int) -> float | None:

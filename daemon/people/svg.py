@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from math import floor, log10
+from math import ceil, floor, log10
 
 from daemon.markup import Safe, tag
 
@@ -15,6 +15,8 @@ Point = Sequence[float | None]  # time in seconds since the epoch, value, its er
 
 WIDTH, HEIGHT = 250, 100
 LEFT, RIGHT, TOP, BOTTOM = 30, 6, 6, 16
+_OF_A_NIGHT = (300, 600, 1800, 3600, 7200, 14400, 28800)  # s between two times on the axis
+_OF_DAYS = tuple(86400 * days for days in (1, 2, 5, 10, 30, 60, 120, 365))
 FEWEST = 600.0  # s that the axis of time spans at least
 
 
@@ -94,10 +96,11 @@ def _grid(low: float, high: float, y: Callable[[float], float]) -> list[Safe]:
 
 def _clock(begin: float, end: float, x: Callable[[float], float]) -> list[Safe]:
     span = end - begin
-    step = next((s for s in (300, 600, 1800, 3600, 7200, 14400) if span / s <= 6), 28800)
+    step = next((s for s in (*_OF_A_NIGHT, *_OF_DAYS) if span / s <= 6), 86400 * ceil(span / 6 / 86400))
+    words = "%H:%M" if step < 86400 else "%m-%d" if span < 300 * 86400 else "%Y-%m"
     made, at = [], begin // step * step + step
     while at < end:
-        clock = f"{datetime.fromtimestamp(at, UTC):%H:%M}"
+        clock = f"{datetime.fromtimestamp(at, UTC):{words}}"
         made.append(tag("text", clock, x=x(at), y=HEIGHT - 4, text_anchor="middle"))
         at += step
     return made

@@ -47,6 +47,7 @@ class Metric(NamedTuple):
 
 _JOBS = (0.25, 0.5, 1, 2, 5, 10, 20, 60, 180, 900)
 _LATENCY = (0.5, 1, 2, 3, 5, 8, 12, 20, 60, 300)
+_INGEST = (0.1, 0.25, 0.5, 1, 2, 3, 5, 10, 30, 120)
 METRICS: Mapping[str, Metric] = {
     "nirid_build_info": Metric("gauge", "1, with the version that runs.", ("version",)),
     "nirid_heartbeat_timestamp_seconds": Metric("gauge", "When the main loop made progress last."),
@@ -70,6 +71,12 @@ METRICS: Mapping[str, Metric] = {
     "nirid_files_rejected_total": Metric("counter", "Files that were refused or quarantined."),
     "nirid_jobs_failed_total": Metric("counter", "Jobs that have failed.", ("recipe",)),
     "nirid_job_seconds": Metric("histogram", "Time that a job took.", ("recipe",), _JOBS),
+    "nirid_ingest_seconds": Metric(
+        "histogram",
+        "From the landing of a file, while the daemon runs, until it was registered.",
+        (),
+        _INGEST,
+    ),
     "nirid_look_latency_seconds": Metric(
         "histogram", "From the landing of a frame until its look could be seen.", ("kind",), _LATENCY
     ),
@@ -92,29 +99,36 @@ Gauges = dict[str, dict[Labels, float]]
 
 @dataclass
 class Figures:
-    """What has happened since the start. after : the last event that is counted"""
+    """What has happened since the start. after : the last event that is counted
+
+    since : when it began, seconds since the epoch: what had landed before says nothing of how long it takes
+    """
 
     after: int = 0
+    since: float = 0.0
     counters: dict[str, dict[Labels, float]] = field(default_factory=dict)
     seen: dict[str, dict[Labels, list[float]]] = field(default_factory=dict)  # of histograms: counts, sum
 
-    def begin(self, db: Reader) -> None:
-        """Count from now on."""
-        self.after = events.last_number(db)
+    def begin(self, db: Reader, now: float) -> None:
+        """Count from now on. now : seconds since the epoch"""
+        self.after, self.since = events.last_number(db), now
 
     def follow(self, db: Reader) -> bool:
         """Count what has happened since the last time; True when anything has."""
         before = self.after
         while rows := board.events(db, self.after, AT_ONCE):
             for told in rows:
-                self._count(db, told.name, told.fields)
+                self._count(db, told.at, told.name, told.fields)
             self.after = rows[-1].number
         return self.after != before
 
-    def _count(self, db: Reader, name: str, fields: Mapping[str, object]) -> None:
+    def _count(self, db: Reader, at: float, name: str, fields: Mapping[str, object]) -> None:
         recipe, job, seconds = str(fields.get("recipe", "")), fields.get("job"), fields.get("seconds")
         if name == "file_ingested":
             self.add("nirid_frames_ingested_total")
+            landed = monitor.landed(db, str(fields.get("path", "")))
+            if landed is not None and self.since <= landed <= at:
+                self.observe("nirid_ingest_seconds", at - landed)
         elif name == "file_rejected":
             self.add("nirid_files_rejected_total")
         elif name == "job_failed":
@@ -191,12 +205,14 @@ def _number(value: float) -> str:
 def of_ledger(db: Reader) -> Gauges:
     """What the ledger says of now."""
     jobs = questions.job_counts(db)
+    waiting = dict.fromkeys(_CLASSES.values(), 0)  # a class in which nothing waits is 0, not unknown
+    for priority, n in monitor.queue(db).items():
+        name = _CLASSES.get(priority, "other")
+        waiting[name] = waiting.get(name, 0) + n
     found: Gauges = {
         "nirid_files": {(("state", state),): n for state, n in questions.counts(db)["files"].items()},
         "nirid_jobs": {(("state", state),): n for state, n in jobs.items()},
-        "nirid_queue_depth": {
-            (("class", _CLASSES.get(priority, "other")),): n for priority, n in monitor.queue(db).items()
-        },
+        "nirid_queue_depth": {(("class", name),): n for name, n in waiting.items()},
         "nirid_masters_held": {(): monitor.held(db)},
     }
     if (at := monitor.last_frame(db)) is not None:
@@ -255,7 +271,7 @@ class Writer:
         with self.ledger.read() as db:
             first = self._due == float("-inf")
             if first:
-                self.figures.begin(db)
+                self.figures.begin(db, time.time())
             if (self.figures.follow(db) or first) and self.clock() >= self._due:
                 self._sampled, self._due = of_ledger(db), self.clock() + SAMPLED
         write(self.config, self.figures.text({**self._sampled, **self.machine()}))

@@ -23,12 +23,12 @@ from daemon.ledger import board, measures, targets
 from daemon.ledger.board import Shown
 from daemon.ledger.store import Reader, on_paper
 from daemon.ledger.targets import UnknownTarget
-from daemon.markup import Safe, join, tag
+from daemon.markup import Safe, join, short, tag
 from daemon.model.names import RUNNING
 from daemon.people import board as people_board
-from daemon.people import enough, missing, nightreport, trends, verdicts
+from daemon.people import calibrations, enough, missing, nightreport, trends, verdicts
 from daemon.people import explain as people_explain
-from daemon.web import assets, pages, panels, signs, thing
+from daemon.web import assets, levels, pages, panels, signs, thing
 from daemon.web.alerts import SILENT
 from daemon.web.decide import Decisions
 from daemon.web.feed import Feed, message
@@ -53,12 +53,14 @@ def routes(source: Source, feed: Feed, deciding: Decisions) -> list[Route]:
         Route("/nights", asked.nights_page),
         Route("/night/{night}", asked.night_page),
         Route("/frames/{night}", asked.frames_page),
+        Route("/calibrations", asked.calibrations_page),
         Route("/thing/{target:path}", asked.thing_page),
         Route("/api/v1/nights", asked.of(_nights)),
         Route("/api/v1/night/{night}", asked.of(asked.report)),
         Route("/api/v1/frames", asked.of(asked.frames)),
         Route("/api/v1/products", asked.of(_products)),
         Route("/api/v1/missing", asked.of(asked.missing)),
+        Route("/api/v1/calibrations", asked.of(asked.calibrations)),
         Route("/api/v1/trend", asked.of(_trend)),
         Route("/api/v1/events", asked.of(_events)),
         Route("/api/v1/alerts", asked.alerts),
@@ -119,10 +121,14 @@ def _products(db: Reader, request: Request) -> Any:
 
 
 def _trend(db: Reader, request: Request) -> Any:
-    name, days = request.query_params.get("metric", ""), _number(request, "days", 30.0, 36500.0)
+    """As `nirid trend`: all that there is, or the last so many days. Raises UnknownTarget."""
+    name, key = request.query_params.get("metric", ""), request.query_params.get("key")
     if not name:
         return [{"name": each, "keys": measures.keys(db, each)} for each in measures.names(db)]
-    points = measures.trend(db, name, key=request.query_params.get("key"), since=time.time() - days * 86400)
+    days = _number(request, "days", 0.0, 36500.0)
+    points = measures.trend(db, name, key=key, since=time.time() - days * 86400 if days else 0.0)
+    if not points and (name not in measures.names(db) or (key and key not in measures.keys(db, name))):
+        raise UnknownTarget(trends.nothing(db, short(name), short(key) if key else None, None))
     return [trends.plain(point) for point in points]
 
 
@@ -178,13 +184,20 @@ class _Asked:
             db, self.setting.rules, night, datetime.now(UTC), self.setting.policy.breakpoints
         )
 
+    def calibrations(self, db: Reader, request: Request) -> Any:
+        key = request.query_params.get("key") or None
+        answer = calibrations.answer(db, self.setting.policy.breakpoints, key)
+        if key and not answer["rows"]:
+            raise UnknownTarget("there is no calibration of this key")
+        return answer
+
     async def alerts(self, request: Request) -> Response:
         rows = [alert.plain() for alert in self.feed.snapshot.alerts]
         return _json({"version": VERSION, "rows": rows})
 
     async def thing(self, request: Request) -> Response:
         answer, _ = await asyncio.to_thread(self._explained, request.path_params["target"])
-        return _json({"version": VERSION, **answer})
+        return _json({**_renamed(answer), "version": VERSION})
 
     def _explained(self, target: str) -> tuple[dict[str, Any], list[Shown]]:
         """(what `nirid explain` answers, what has a picture, the newest first). Raises NiridError."""
@@ -224,6 +237,15 @@ class _Asked:
         return HTMLResponse(
             pages.frames(night_in(request), rows[: people_board.FRAMES], more=more, key=assets.key())
         )
+
+    async def calibrations_page(self, request: Request) -> Response:
+        def ask() -> dict[str, Any]:
+            with self.source.read() as db:
+                found: dict[str, Any] = self.calibrations(db, request)
+                return found
+
+        body = levels.page(await asyncio.to_thread(ask), request.query_params.get("key") or "")
+        return HTMLResponse(pages.plain("calibrations", body, key=assets.key()))
 
     async def night_page(self, request: Request) -> Response:
         def ask() -> tuple[dict[str, Any], list[Shown]]:
@@ -277,6 +299,12 @@ class _Asked:
         }
         page = pages.health(panels.heart(heart), panels.alerts(snapshot.alerts), facts, assets.key())
         return HTMLResponse(page)
+
+
+def _renamed(answer: dict[str, Any]) -> dict[str, Any]:
+    """An answer of `explain` whose own `version` does not stand in the place of the form's."""
+    name = "product_version" if answer["kind"] == "product" else "recipe_version"
+    return {name if key == "version" else key: value for key, value in answer.items()}
 
 
 def _json(body: dict[str, Any]) -> Response:

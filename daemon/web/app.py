@@ -19,7 +19,7 @@ from urllib.parse import quote
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from daemon.config.options import Config
@@ -90,7 +90,8 @@ class Page:
         try:
             self.feed.hub.check(address)
         except TooMany:
-            return PlainTextResponse("too many streams are open\n", 503, headers={"Retry-After": "10"})
+            told = {"error": "too many streams are open", "what_to_do": "close one, or ask again in 10 s"}
+            return JSONResponse(told, 503, headers={"Retry-After": "10"})
         said = request.headers.get("last-event-id") or request.query_params.get("after", "")
         after = int(said) if said.isascii() and said.isdigit() and len(said) < 18 else None
         body = self.feed.hub.follow(address, lambda: self.feed.missed(after))
@@ -174,7 +175,8 @@ def build(config: Config) -> Page:
         *deciding.routes(),
         *api.routes(page.source, page.feed, deciding),
     ]
-    inner = Starlette(routes=routes, exception_handlers={HTTPException: _not_there, NiridError: _not_read})
+    handlers = {HTTPException: _not_there, NiridError: _not_read, Exception: _went_wrong}
+    inner = Starlette(routes=routes, exception_handlers=handlers)
     inner.router.redirect_slashes = False
     page.app = Guard(inner, allowed(config.web.hosts, config.web.names), access.may_look)
     return page
@@ -184,6 +186,10 @@ async def _not_there(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     said = error.detail if isinstance(error, HTTPException) else "it went wrong"
     return _told(request, status, said, "the address may be mistyped; / is the night")
+
+
+async def _went_wrong(request: Request, error: Exception) -> Response:
+    return _told(request, 500, "it went wrong", "the log of nirid web says how")
 
 
 async def _not_read(request: Request, error: Exception) -> Response:

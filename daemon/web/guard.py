@@ -7,6 +7,7 @@ script but our own file, and no byte names another place.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -37,6 +38,16 @@ HEADERS = (
     (b"x-frame-options", b"DENY"),
 )
 READING = ("GET", "HEAD")
+# What to do about a refusal.
+_DO = {
+    303: "with the token of nirid web --token, and a name",
+    400: "ask for it by one of its names",
+    401: "send the token as Authorization: Bearer, or log in",
+    403: "use the form of the page, or the token as Authorization: Bearer",
+    405: "docs/operations.md lists the addresses",
+    414: "ask for less in one address",
+    500: "the log of nirid web says how",
+}
 
 
 @dataclass
@@ -56,17 +67,18 @@ class Guard:
         if refused := self.refusal(
             scope["method"], scope["raw_path"], scope["query_string"], scope["headers"]
         ):
-            await _answer(send, *refused)
+            await _answer(send, scope["path"], *refused)
             return
         if not self.may_look(scope["path"], scope["headers"]):
-            where = [] if scope["path"].startswith("/api/") else [(b"location", b"/login")]
-            await _answer(send, 303 if where else 401, "log in first: /login", where)
+            where = [] if _is_for_programs(scope["path"]) else [(b"location", b"/login")]
+            await _answer(send, scope["path"], 303 if where else 401, "log in first: /login", where)
             return
 
-        begun = False
+        begun = ended = False
 
         async def guarded(message: Message) -> None:
-            nonlocal begun
+            nonlocal begun, ended
+            ended = message["type"] == "http.response.body" and not message.get("more_body", False)
             if message["type"] == "http.response.start":
                 begun = True
                 given = {name for name, _ in message["headers"]}
@@ -80,9 +92,11 @@ class Guard:
             await self.app(scope, _limited(receive), guarded)
         except Exception:  # one answer goes wrong, and is told in the log; the page goes on
             logs.get().exception("web_error", method=scope["method"], path=short(scope["path"]))
+            if ended:  # the program has said so itself
+                return
             if begun:
                 raise
-            await _answer(send, 500, "it went wrong: the log of nirid web says how")
+            await _answer(send, scope["path"], 500, "it went wrong")
 
     def refusal(self, method: str, path: bytes, query: bytes, headers: Headers) -> tuple[int, str] | None:
         """(status, why) of what is not answered."""
@@ -141,9 +155,19 @@ def _limited(receive: Receive) -> Receive:
     return limited
 
 
-async def _answer(send: Send, status: int, why: str, more: Sequence[tuple[bytes, bytes]] = ()) -> None:
-    body = f"{why}\n".encode()
-    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(body)).encode())]
+def _is_for_programs(path: str) -> bool:
+    return path.startswith("/api/")
+
+
+async def _answer(
+    send: Send, path: str, status: int, why: str, more: Sequence[tuple[bytes, bytes]] = ()
+) -> None:
+    do = _DO[status]
+    if _is_for_programs(path):
+        body, kind = json.dumps({"error": why, "what_to_do": do}).encode(), b"application/json"
+    else:
+        body, kind = f"{why}; {do}\n".encode(), b"text/plain; charset=utf-8"
+    headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode())]
     headers += [*more, *HEADERS, (b"cache-control", b"no-store"), (b"connection", b"close")]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

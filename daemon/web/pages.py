@@ -76,7 +76,9 @@ def bar(*more: Child) -> Safe:
         role="search",
     )
     home = tag("a", "nirid", href="/", class_="brand")
-    links = tag("nav", [tag("a", name, href=f"/{name}") for name in ("nights", "health", "login")])
+    links = tag(
+        "nav", [tag("a", name, href=f"/{name}") for name in ("nights", "calibrations", "health", "login")]
+    )
     keys = tag("button", "?", type="button", id="help-button", title="keys", aria_label="keys")
     return tag("header", tag("h1", home), more, tag("div", search, links, keys, class_="tools"))
 

@@ -140,7 +140,7 @@ def test_a_phone_does_not_scroll_sideways_and_sees_the_picture(chromium, address
     assert phone.evaluate("document.documentElement.scrollWidth") == 360
     assert phone.locator("#strip").bounding_box()["y"] < 300
     assert phone.locator(".pic").bounding_box()["y"] < 600
-    for path in ("/thing/N20160102S0271_image", "/night/20160102", "/nights", "/health"):
+    for path in ("/thing/N20160102S0271_image", "/night/20160102", "/nights", "/calibrations", "/health"):
         phone.goto(address.rstrip("/") + path)
         assert phone.evaluate("document.documentElement.scrollWidth") == 360, path
     assert phone.log == []

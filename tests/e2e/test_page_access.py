@@ -31,6 +31,7 @@ PAGES = (
     "/thing/N20160102S0270.fits",
     "/night/20160102",
     "/nights",
+    "/calibrations",
     "/health",
     "/login",
     "/absent",

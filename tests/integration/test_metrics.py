@@ -2,11 +2,13 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from daemon.config.options import Config, State
+from daemon.model.files import Signature
 from daemon.people import missing
 from daemon.upkeep import metrics
 from daemon.upkeep.metrics import METRICS, Figures, Writer
@@ -14,6 +16,7 @@ from tests.night import FakeEngine, example1, frame, static_bpm
 
 TOP = Path(__file__).parents[2]
 OWN_OF_WEB = {"nirid_web_viewers", "nirid_web_dropped_total"}
+SELDOM = {"nirid_jobs_failed_total"}  # with a label, and no job has failed
 LINE = re.compile(r'([a-z_]+)(?:\{((?:[a-z]+="(?:[^"\\]|\\.)*",?)*)\})? (-?[\d.e+]+|NaN)')
 
 
@@ -61,6 +64,50 @@ def test_a_night_is_counted_once(daemons):
         assert told["nirid_job_seconds_count", (("recipe", row["recipe"]),)] == row["n"]
     assert told["nirid_image_quality_arcseconds", (("setting", "f6 K(prime)"),)] == 0.52
     assert told["nirid_last_frame_timestamp_seconds", ()] > 1.6e9
+
+
+def test_how_long_a_file_waited_is_counted_of_what_landed_since_the_start(daemons):
+    """A file that lay there before the daemon, as of an archive, says nothing of its haste."""
+    daemon = daemons()
+    now = 1.6e9 + daemon.now
+    figures = Figures(since=now - 100)
+    for number, landed in ((1, -2.5), (2, -0.2), (3, -5000.0), (4, +60.0)):
+        one = frame("dark", number, 30 * number)
+        times = Signature(1, number, 100, 1, int((now + landed) * 1e9))
+        daemon.land(replace(one, signature=times))
+    told = of_daemon(daemon, figures)
+    assert told["nirid_frames_ingested_total", ()] == 4
+    assert told["nirid_ingest_seconds_count", ()] == 2
+    assert told["nirid_ingest_seconds_bucket", (("le", "0.25"),)] == 1
+    assert told["nirid_ingest_seconds_sum", ()] == pytest.approx(2.7, abs=1e-3)
+
+
+def test_what_is_served_is_what_prometheus_reads(daemons):
+    """By its own parser: types, labels, histograms that rise to +Inf; no label has what there are many of."""
+    parser = pytest.importorskip("prometheus_client.parser")
+    daemon = daemons(engine=Engine(), looks=True)
+    figures = Figures()
+    daemon.land(*example1(), static_bpm())
+    daemon.run(600)
+    with daemon.ledger.read() as db:
+        figures.follow(db)
+        config = Config(state=State(str(daemon.folder)), base=str(daemon.folder))
+        machine = metrics.of_machine(config, heart=1.7e9, modes=["native"], paused=False, missing={"dark": 1})
+        text = figures.text({**metrics.of_ledger(db), **machine})
+    families = {family.name: family for family in parser.text_string_to_metric_families(text)}
+    for name, family in families.items():
+        kind = METRICS[name if name in METRICS else f"{name}_total"].kind
+        assert family.type == kind
+        for sample in family.samples:
+            words = [word for key, word in sample.labels.items() if key != "le"]
+            assert not [w for w in words if re.search(r"GN-|SN2014J|FS.?17|\d{8}|/|\.fits", w)], sample
+    assert families["nirid_build_info"].samples[0].labels["version"]
+    rows = [s for s in families["nirid_job_seconds"].samples if s.name.endswith("_bucket")]
+    for recipe in {s.labels["recipe"] for s in rows}:
+        of_it = [s for s in rows if s.labels["recipe"] == recipe]
+        counts = [s.value for s in of_it]
+        assert [s.labels["le"] for s in of_it][-1] == "+Inf"
+        assert counts == sorted(counts)
 
 
 def test_buckets_of_a_histogram_add_up():
@@ -124,14 +171,20 @@ def names_in(path):
 
 
 @pytest.mark.parametrize("file", ["grafana.json", "alerts.yml"])
-def test_every_name_on_a_board_or_in_a_rule_is_written(file):
-    known = set(METRICS) | OWN_OF_WEB
-    known |= {
-        f"{name}_{end}"
-        for name, m in METRICS.items()
-        if m.kind == "histogram"
-        for end in ("bucket", "sum", "count")
-    }
+def test_every_name_on_a_board_or_in_a_rule_is_written(file, daemons):
+    """By a daemon that has had a night, not only in a table of names."""
+    daemon, figures = daemons(engine=Engine(), looks=True), Figures()
+    landed = [
+        replace(r, signature=r.signature._replace(ctime_ns=int(1.6e18))) for r in (*example1(), static_bpm())
+    ]
+    daemon.land(*landed)
+    daemon.run(600)
+    config = Config(state=State(str(daemon.folder)), base=str(daemon.folder))
+    machine = metrics.of_machine(config, heart=1.7e9, modes=["native"], paused=False, missing={"dark": 1})
+    known = {name for name, _ in of_daemon(daemon, figures, machine)} | OWN_OF_WEB
+    families = {name.removesuffix("_count") for name in known}
+    assert set(METRICS) - families <= SELDOM
+    known |= SELDOM
     found = names_in(TOP / "monitoring" / file)
     assert len(found) > 6
     assert found <= known

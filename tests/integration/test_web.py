@@ -104,6 +104,7 @@ def test_no_byte_names_another_place(page):
         "/",
         *(f"/static/{name}" for name in assets.FILES),
         "/nights",
+        "/calibrations",
         "/night/20160102",
         "/health",
     ):
