@@ -25,8 +25,9 @@ from daemon.ledger.store import Reader, on_paper
 from daemon.ledger.targets import UnknownTarget
 from daemon.markup import Safe, join, tag
 from daemon.people import board as people_board
-from daemon.people import enough, missing, nightreport, trends, verdicts
+from daemon.people import enough, missing, nightreport, nightsheet, trends, verdicts
 from daemon.people import explain as people_explain
+from daemon.upkeep import reports
 from daemon.web import assets, pages, panels, signs, thing
 from daemon.web.alerts import SILENT
 from daemon.web.decide import Decisions
@@ -51,6 +52,7 @@ def routes(source: Source, feed: Feed, deciding: Decisions) -> list[Route]:
         Route("/find", _find),
         Route("/nights", asked.nights_page),
         Route("/night/{night}", asked.night_page),
+        Route("/night/{night}/print", asked.sheet),
         Route("/frames/{night}", asked.frames_page),
         Route("/thing/{target:path}", asked.thing_page),
         Route("/api/v1/nights", asked.of(_nights)),
@@ -232,6 +234,17 @@ class _Asked:
         answer, made = await asyncio.to_thread(ask)
         found = [_thumb(one) for one in reversed(made)]
         return HTMLResponse(pages.report(answer, list(nightreport.lines(answer)), found, assets.key()))
+
+    async def sheet(self, request: Request) -> Response:
+        """The report to print, made now: its own style may be in it, and nothing else."""
+
+        def ask() -> str:
+            with self.source.read() as db:
+                now = datetime.now(UTC)
+                return reports.build(db, self.config, self.setting, night_in(request), now).page
+
+        policy = f"{nightsheet.POLICY}; frame-ancestors 'none'"
+        return HTMLResponse(await asyncio.to_thread(ask), headers={"Content-Security-Policy": policy})
 
     # -- for machines -----------------------------------------------------------------------
 
