@@ -203,6 +203,12 @@ def _row(frame: NightFrame, known: Mapping[str, Any], asked: Request) -> Row:
 # -- curves ----------------------------------------------------------------------------------
 
 
+def curves_of(db: Reader, night: str, requests: Sequence[ConditionsRequest], now: float, most: int) -> Row:
+    """The curves of any night, of its latest frames. now : seconds since the epoch"""
+    taken = rows_of.frames(db, *_span(night), limit=most)
+    return curves(db, night, taken, _judged(db, night, taken, requests), now)
+
+
 def curves(db: Reader, night: str, taken: Sequence[NightFrame], judged: Mapping[str, Row], now: float) -> Row:
     """Of each curve its points [time, value, error or None], the first of the night first.
 

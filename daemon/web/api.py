@@ -26,8 +26,9 @@ from daemon.ledger.targets import UnknownTarget
 from daemon.markup import Safe, join, short, tag
 from daemon.model.names import RUNNING
 from daemon.people import board as people_board
-from daemon.people import calibrations, enough, missing, nightreport, trends, verdicts
+from daemon.people import calibrations, enough, missing, nightreport, nightsheet, trends, verdicts
 from daemon.people import explain as people_explain
+from daemon.upkeep import reports
 from daemon.web import assets, levels, pages, panels, signs, thing
 from daemon.web.alerts import SILENT
 from daemon.web.decide import Decisions
@@ -52,6 +53,7 @@ def routes(source: Source, feed: Feed, deciding: Decisions) -> list[Route]:
         Route("/find", _find),
         Route("/nights", asked.nights_page),
         Route("/night/{night}", asked.night_page),
+        Route("/night/{night}/print", asked.sheet),
         Route("/frames/{night}", asked.frames_page),
         Route("/calibrations", asked.calibrations_page),
         Route("/thing/{target:path}", asked.thing_page),
@@ -153,25 +155,14 @@ class _Asked:
 
         async def handler(request: Request) -> Response:
             found = await asyncio.to_thread(answer, request)
-            body = (
-                {"version": VERSION, "rows": found}
-                if isinstance(found, list)
-                else {"version": VERSION, **found}
-            )
-            return _json(body)
+            return _json({"version": VERSION, **({"rows": found} if isinstance(found, list) else found)})
 
         return handler
 
     def report(self, db: Reader, request: Request) -> Any:
         now = datetime.now(UTC)
-        return nightreport.answer(
-            db,
-            self.setting.rules,
-            self.config.request,
-            night_in(request),
-            now,
-            self.setting.policy.breakpoints,
-        )
+        rules, breakpoints = self.setting.rules, self.setting.policy.breakpoints
+        return nightreport.answer(db, rules, self.config.request, night_in(request), now, breakpoints)
 
     def frames(self, db: Reader, request: Request) -> Any:
         limit = int(_number(request, "limit", people_board.FRAMES, MOST))
@@ -255,6 +246,17 @@ class _Asked:
         answer, made = await asyncio.to_thread(ask)
         found = [_thumb(one) for one in reversed(made)]
         return HTMLResponse(pages.report(answer, list(nightreport.lines(answer)), found, assets.key()))
+
+    async def sheet(self, request: Request) -> Response:
+        """The report to print, made now: its own style may be in it, and nothing else."""
+
+        def ask() -> str:
+            with self.source.read() as db:
+                now = datetime.now(UTC)
+                return reports.build(db, self.config, self.setting, night_in(request), now).page
+
+        policy = f"{nightsheet.POLICY}; frame-ancestors 'none'"
+        return HTMLResponse(await asyncio.to_thread(ask), headers={"Content-Security-Policy": policy})
 
     # -- for machines -----------------------------------------------------------------------
 

@@ -34,6 +34,7 @@ from daemon.web.pictures import Cache
 from daemon.web.source import Absent, Source
 from daemon.web.stream import Hub, TooMany
 from pipeline.errors import NiridError
+from pipeline.files import disk
 
 PIECE = 1 << 18  # bytes of a FITS file at a time
 
@@ -137,7 +138,7 @@ class Page:
             return None
         path = Path(found.path)
         try:
-            fd = pictures.open_below(path, self.config.product_folder)
+            fd = disk.open_below(path, self.config.product_folder)
         except OSError:
             return None
         return os.fdopen(fd, "rb", 0), path.name, os.fstat(fd).st_size

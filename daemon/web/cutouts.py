@@ -30,6 +30,7 @@ from daemon.web import difference, pictures
 from daemon.web.difference import NoDifference
 from daemon.web.source import Source
 from pipeline.errors import NiridError, RefusedFile
+from pipeline.files import disk
 from pipeline.files.window import Opened, Window
 from pipeline.frame import FLAGS
 
@@ -122,7 +123,7 @@ class Cutouts:
         if shown is None:
             raise NotGiven(404, GONE)
         try:
-            fd = pictures.open_below(Path(shown.path), self._products)
+            fd = disk.open_below(Path(shown.path), self._products)
         except OSError:
             raise NotGiven(404, GONE) from None
         try:

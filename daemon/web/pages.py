@@ -165,6 +165,8 @@ def report(answer: Mapping[str, Any], lines: Sequence[str], pictures: Sequence[S
     body.append(
         tag(
             "p",
+            tag("a", "to print", href=f"/night/{night}/print"),
+            " · ",
             tag("a", "frames", href=f"/frames/{night}"),
             " · ",
             tag("a", "as JSON", href=f"/api/v1/night/{night}"),

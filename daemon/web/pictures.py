@@ -6,11 +6,8 @@ read(found, products, 256)                      # (bytes, type) of its picture, 
 
 from __future__ import annotations
 
-import contextlib
 import os
-import stat
 from collections import OrderedDict
-from collections.abc import Iterator
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -18,7 +15,7 @@ from typing import Any
 from daemon.ledger import board
 from daemon.ledger.board import Shown
 from daemon.ledger.store import Reader
-from pipeline.files import thumbnails
+from pipeline.files import disk, thumbnails
 
 FULL = 0
 SIZES = {"96": 96, "256": 256, "512": 512, "fixed": thumbnails.FIXED, "full": FULL}
@@ -65,7 +62,7 @@ def read(shown: Shown, products: Path, size: int) -> tuple[bytes, str] | None:
     size : of SIZES; where a picture has no copy of that size (of an earlier release), the whole; where it has
     none at the fixed scale (a mask, a master), the same size at its own
     """
-    with opened(Path(shown.path).with_suffix(".png"), products) as fd:
+    with disk.opened_below(Path(shown.path).with_suffix(".png"), products) as fd:
         if fd is None:
             return None
         for wanted in (size, 512) if size == thumbnails.FIXED else (size,) if size != FULL else ():
@@ -73,33 +70,6 @@ def read(shown: Shown, products: Path, size: int) -> tuple[bytes, str] | None:
                 return small, "image/jpeg"
         length = os.fstat(fd).st_size
         return (os.pread(fd, length, 0), "image/png") if length <= MOST_BYTES else None
-
-
-@contextlib.contextmanager
-def opened(path: Path, products: Path) -> Iterator[int | None]:
-    """A regular file below the products, by no link; None where there is none."""
-    try:
-        fd = open_below(path, products)
-    except OSError:
-        yield None
-        return
-    try:
-        yield fd
-    finally:
-        os.close(fd)
-
-
-def open_below(path: Path, products: Path) -> int:
-    """A descriptor of a regular file below the products, through no link of its own. Raises OSError."""
-    folder = os.path.realpath(path.parent)
-    below = os.path.realpath(products)
-    if os.path.commonpath([folder, below]) != below:
-        raise PermissionError(f"{path} does not lie below {products}")
-    fd = os.open(os.path.join(folder, path.name), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise PermissionError(f"{path} is no file")
-    return fd
 
 
 _known: OrderedDict[tuple[str, str], dict[str, Any]] = OrderedDict()
