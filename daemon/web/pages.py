@@ -151,7 +151,7 @@ def nights(rows: Sequence[Mapping[str, Any]], words: Mapping[str, str], key: str
     items = []
     for row in rows:
         link = tag("a", row["night"], href=f"/night/{row['night']}")
-        items.append(tag("tr", tag("td", link), tag("td", nightlist.line(row))))
+        items.append(tag("tr", tag("td", link, class_="when"), tag("td", nightlist.line(row))))
     asked = {name: word for name, word in words.items() if word.strip()}
     older = None
     if len(rows) >= NIGHTS:
