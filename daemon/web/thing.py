@@ -14,6 +14,7 @@ from daemon.ledger import board as rows_of
 from daemon.ledger.board import Shown
 from daemon.ledger.store import Reader
 from daemon.markup import Child, Safe, join, short, tag
+from daemon.model.names import RUNNING
 from daemon.people import board
 from daemon.web import figure, pictures, signs
 
