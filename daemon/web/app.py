@@ -24,7 +24,7 @@ from starlette.routing import Route
 
 from daemon.config.options import Config
 from daemon.ledger.targets import UnknownTarget
-from daemon.web import api, assets, pages, panels, pictures
+from daemon.web import api, assets, machine, pages, panels, pictures
 from daemon.web.access import Access
 from daemon.web.decide import Decisions, NotAllowed
 from daemon.web.feed import Feed
@@ -173,6 +173,7 @@ def build(config: Config) -> Page:
         Route("/static/{name}", assets.answer),
         *deciding.routes(),
         *api.routes(page.source, page.feed, deciding),
+        *machine.routes(page.source, page.feed),
     ]
     handlers = {HTTPException: _not_there, NiridError: _not_read, Exception: _went_wrong}
     inner = Starlette(routes=routes, exception_handlers=handlers)
