@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
@@ -176,6 +176,7 @@ def build(config: Config) -> Page:
         *machine.routes(page.source, page.feed),
     ]
     handlers = {HTTPException: _not_there, NiridError: _not_read, Exception: _went_wrong}
+    handlers[ClientDisconnect] = _too_long
     inner = Starlette(routes=routes, exception_handlers=handlers)
     inner.router.redirect_slashes = False
     page.app = Guard(inner, allowed(config.web.hosts, config.web.names), access.may_look)
@@ -186,6 +187,11 @@ async def _not_there(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     said = error.detail if isinstance(error, HTTPException) else "it went wrong"
     return _told(request, status, said, "the address may be mistyped; / is the night")
+
+
+async def _too_long(request: Request, error: Exception) -> Response:
+    """The guard has cut the body; or the client has gone, and nobody reads this."""
+    return _told(request, 413, "the body is too long", "send less than 8 kB")
 
 
 async def _went_wrong(request: Request, error: Exception) -> Response:
