@@ -13,6 +13,7 @@ from daemon import instance
 from daemon.config.options import Config, Products, State, Watch
 from daemon.web import app
 from daemon.web.source import RETRY
+from pipeline.errors import NiridError
 from tests.asgi import ask
 from tests.integration.test_web import Engine
 from tests.night import Daemon, example1, static_bpm
@@ -242,6 +243,24 @@ def test_health_says_what_the_machine_is_doing(place):
     for word in (watched, "native", "files ready", ">55<", "GB free", "work pauses below", "starlette"):
         assert word in text, word
     assert "landing to first look" in text
+
+
+def test_what_passes_without_a_trace_in_the_files_passes_on_the_page(place, monkeypatch):
+    """As a descriptor that could not be had: nobody writes when there is one again."""
+    for _ in range(3):
+        assert place.ask("/api/v1/tonight").json()["error"] == ""
+
+    @contextlib.contextmanager
+    def fails():
+        raise NiridError("too many open files")
+        yield
+
+    with monkeypatch.context() as patch:
+        patch.setattr(place.page.source, "read", fails)
+        place.page.source._old = True
+        assert place.ask("/api/v1/tonight").json()["error"] == "too many open files"
+    assert place.ask("/api/v1/tonight", RETRY / 2).json()["error"] != ""
+    assert place.ask("/api/v1/tonight", RETRY).json()["error"] == ""
 
 
 def test_a_lock_is_not_waited_for_long(place):
