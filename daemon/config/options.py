@@ -155,6 +155,9 @@ class Alerting:
     seconds: float = bounded(20.0, gt=0, le=600, doc="the program is killed when it takes longer")
     pause_seconds: float = bounded(10.0, ge=0, doc="between two runs of it")
     per_hour: int = bounded(20, ge=1, le=1000, doc="runs in an hour at most; the rest is only logged")
+    look_seconds: float = bounded(
+        10.0, ge=0, doc="from the landing of a frame to its first look, for 95 % of them; 0 is not looked at"
+    )
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ from pipeline.errors import NiridError
 
 
 @contextmanager
-def reading(database: Path) -> Iterator[Reader]:
+def reading(database: Path, seconds: float = upgrade.PATIENCE) -> Iterator[Reader]:
     """A connection that cannot write. Raises NiridError when the database cannot be read, is damaged, or is
-    not of this release; also for errors of queries made inside."""
+    not of this release; also for errors of queries made inside. seconds : that a lock is waited for"""
     try:
-        db = connect_readonly(database)
+        db = connect_readonly(database, seconds)
     except sqlite3.Error as error:
         raise NiridError(f"{database}: {error}") from None
     with closing(db):
@@ -34,14 +34,16 @@ def reading(database: Path) -> Iterator[Reader]:
 
 
 @contextmanager
-def one_snapshot(database: Path) -> Iterator[Reader]:
+def one_snapshot(database: Path, seconds: float = upgrade.PATIENCE) -> Iterator[Reader]:
     """The same, where all questions are answered as of one moment; short, as the WAL grows meanwhile."""
-    with reading(database) as db:
+    with reading(database, seconds) as db:
         db.execute("BEGIN")
         yield db
 
 
 def _why(database: Path, error: sqlite3.DatabaseError) -> str:
+    if "locked" in str(error):  # who asks again waits again
+        return "another program holds it (database is locked)"
     if upgrade.is_older(database):
         return f"it is of an older schema ({error}); the next start of the daemon brings it up to date"
     if "no such table" in str(error):  # killed before the first transaction

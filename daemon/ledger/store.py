@@ -221,13 +221,14 @@ def damages_all(error: BaseException) -> bool:
     return type(error) in (pw.DatabaseError, pw.InternalError, sqlite3.DatabaseError, MemoryError)
 
 
-def connect_readonly(path: str | Path) -> sqlite3.Connection:
+def connect_readonly(path: str | Path, seconds: float = upgrade.PATIENCE) -> sqlite3.Connection:
     """A reader's connection, with rows by name. It leaves nothing behind: see `caldb.readonly_uri`.
 
-    Raises ConfigError when a newer program has made the database.
+    seconds : that a lock of another is waited for. Raises ConfigError when a newer program has made the
+    database.
     """
-    upgrade.check(Path(path))
-    return _reader(readonly_uri(path))
+    upgrade.check(Path(path), seconds)
+    return _reader(readonly_uri(path), seconds)
 
 
 @contextlib.contextmanager
@@ -243,8 +244,8 @@ def on_paper(path: str | Path) -> Iterator[Tx]:
         db.close()
 
 
-def _reader(uri: str) -> sqlite3.Connection:
-    db = sqlite3.connect(uri, uri=True, timeout=10.0, check_same_thread=False, isolation_level=None)
+def _reader(uri: str, seconds: float = upgrade.PATIENCE) -> sqlite3.Connection:
+    db = sqlite3.connect(uri, uri=True, timeout=seconds, check_same_thread=False, isolation_level=None)
     db.row_factory, db.text_factory = sqlite3.Row, _as_text
     db.execute("PRAGMA query_only = 1")
     return db

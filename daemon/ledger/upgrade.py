@@ -18,6 +18,7 @@ from pipeline.calibrations import caldb
 from pipeline.errors import ConfigError, NiridError
 from pipeline.files.places import readonly_uri
 
+PATIENCE = 10.0  # s that a lock of another program is waited for
 COMPONENT = "ledger"
 VERSION = 5
 # {version: what makes the next one of it}; tables and indexes that are missing are made anyhow
@@ -42,21 +43,24 @@ def known() -> dict[str, int]:
     return {COMPONENT: VERSION, caldb.COMPONENT: caldb.SCHEMA_VERSION}
 
 
-def versions(database: Path) -> dict[str, int]:
-    """{component: version} of a database; {} when it is not there, damaged, or another program's."""
+def versions(database: Path, seconds: float = PATIENCE) -> dict[str, int]:
+    """{component: version} of a database; {} when it is not there, damaged, locked or another program's.
+
+    seconds : that a lock of another is waited for
+    """
     if not database.exists():
         return {}
     try:
-        with contextlib.closing(sqlite3.connect(readonly_uri(database), uri=True, timeout=10.0)) as db:
+        with contextlib.closing(sqlite3.connect(readonly_uri(database), uri=True, timeout=seconds)) as db:
             rows = db.execute("SELECT component, version FROM schema").fetchall()
     except sqlite3.Error:
         return {}
     return {name: version for name, version in rows if isinstance(version, int)}
 
 
-def check(database: Path) -> None:
+def check(database: Path, seconds: float = PATIENCE) -> None:
     """Raises ConfigError, which says what to do, when a newer program has made or changed the database."""
-    for name, found in versions(database).items():
+    for name, found in versions(database, seconds).items():
         if found <= known().get(name, found):
             continue
         kept = kept_name(database, VERSION)

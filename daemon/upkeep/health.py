@@ -173,6 +173,19 @@ def _disk(config: Config) -> Iterator[Problem]:
         yield Problem("critical", "products", f"the products folder {products} is on a read-only file system")
 
 
+def room(config: Config) -> dict[str, float | str]:
+    """{"products": bytes that are left, or why that is not known, "state": ...}."""
+    found: dict[str, float | str] = {}
+    for what, folder in (("products", config.product_folder), ("state", config.state_folder)):
+        try:
+            free = diskguard.room(folder).bytes
+        except OSError as error:
+            found[what] = error.strerror or str(error)
+            continue
+        found[what] = "not known" if free == diskguard.UNKNOWN else float(free)
+    return found
+
+
 def _requests(config: Config, now: float) -> Iterator[Problem]:
     late = []
     try:

@@ -9,7 +9,7 @@ thing, so that somebody can say of it that it is known.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from hashlib import sha256
@@ -17,6 +17,8 @@ from typing import Any
 
 from daemon import instance
 from daemon.config.options import Config
+from daemon.judgement import pace
+from daemon.judgement.pace import CADENCES
 from daemon.ledger import decisions, held, questions
 from daemon.ledger.store import Reader
 from daemon.markup import short
@@ -27,6 +29,8 @@ from daemon.upkeep import health
 from daemon.upkeep.health import NOT_RUNNING, Limits
 
 SILENT = 30.0  # s without a sign of the daemon's heart after which it is told
+SOON = 2.0  # times the low water below which a disk is nearly full
+LATE_LOOKS = "late looks"
 LATELY = 86400.0  # s: what was damaged before that is not new
 
 _LIMITS = Limits(failed=1 << 30, still=SILENT)  # failed jobs are told one by one
@@ -94,7 +98,8 @@ def everything(config: Config, setting: Setting, db: Reader, now: float) -> tupl
     """All of it at once, as a command asks."""
     night = board.board(db, setting, config, now)
     jobs = questions.job_counts(db)
-    some = [*of_machine(config, jobs, now), *of_ledger(db, now), *quick(db), *of_night(night)]
+    some = [*of_machine(config, jobs, now), *nearly_full(config, ()), *of_ledger(db, now)]
+    some += [*quick(db), *of_night(night), *of_pace(night, config.alert.look_seconds, (), now)]
     return in_order(some, decisions.known_alerts(db, now))
 
 
@@ -113,7 +118,7 @@ def of_night(night: Mapping[str, Any]) -> Iterator[Alert]:
         )
     if told["phase"] != "night":
         for need in told["needs"]:
-            if need["state"] in ("wanted", "missing"):
+            if need["state"] == "wanted":  # a standard that is missing cannot be taken by day
                 what, why = f"{need['what']}: {need['state']}", f"the day ends at {told['ends'][11:16]} UT"
                 yield Alert(
                     f"missing {told['night']}: {need['what']}", "warning", short(what), why, need["how"]
@@ -131,6 +136,56 @@ def of_machine(config: Config, jobs: Mapping[str, int], now: float) -> Iterator[
         starting = (problem.check, problem.level) == ("daemon", "warning")
         if not starting and not (problem.text == NOT_RUNNING and at_rest):
             yield _alert(problem.check, problem.level, problem.text)
+
+
+def nearly_full(config: Config, before: Collection[str]) -> Iterator[Alert]:
+    """A disk on which work will pause before long: there is less than twice what it pauses at."""
+    low = config.disk.low_water_mb * 1e6
+    for what, free in health.room(config).items():
+        key = f"nearly full: {what}"
+        if isinstance(free, str) or free <= low:
+            continue  # it is told as what cannot be used at all
+        if pace.is_over(SOON * low / free, 1.0, before=key in before):
+            why = f"{free / 1e9:.1f} GB are left, and work pauses below {low / 1e9:.1f} GB"
+            yield Alert(key, "warning", f"the disk of the {what} is nearly full", why, _DO["disk"])
+
+
+def of_pace(night: Mapping[str, Any], goal: float, before: Collection[str], now: float) -> Iterator[Alert]:
+    """Frames that have stopped, and looks that come late. night : of `people.board`; goal : s, 0 is none
+
+    before : keys of the alerts that there are: each ends well below the limit at which it began
+    """
+    if not night.get("tonight"):
+        return
+    yield from _stopped(night, before, now)
+    looks = [point for point in night["curves"]["latency"] if now - point[0] <= pace.LOOKS_BACK]
+    late = pace.p95([seconds for _, seconds, _ in looks])
+    if goal and late is not None and pace.is_over(late, goal, before=LATE_LOOKS in before):
+        since = min((at for at, seconds, _ in looks if seconds > goal), default=None)
+        why = f"95 % come within {late:.1f} s of their frames, of {len(looks)}; wanted are {goal:g} s"
+        do = "nirid status: is something else running on the machine, does a disk answer slowly?"
+        yield Alert(LATE_LOOKS, "warning", "first looks come late", why, do, since)
+
+
+def _stopped(night: Mapping[str, Any], before: Collection[str], now: float) -> Iterator[Alert]:
+    """No frame for three times the cadence of a sequence that is open, or short of its goal."""
+    sequence, frames = night["sequence"], night["frames"]
+    if not sequence or not sequence["role"] or not frames or frames[0]["group"] != sequence["group"]:
+        return
+    mine = [row for row in reversed(frames) if row["group"] == sequence["group"] and row["came"] is not None]
+    exposure = (mine[-1]["exposure_time"] or 0.0) * (mine[-1]["coadds"] or 1) if mine else 0.0
+    longest = pace.longest_wait([row["came"] for row in mine], exposure)
+    if longest is None or night["missing"]["phase"] != "night":
+        return
+    last = mine[-1]["came"]
+    waited = now - last
+    key = f"no frame: group {sequence['group']} {last:.3f}"
+    wanted = (sequence["enough"] or {}).get("state") == "more"
+    is_open = sequence["state"] == "open" or wanted or key in before
+    if is_open and longest < waited < pace.OVER:
+        what = f"no frame of {short(sequence['what'])} for {CADENCES:g} times its cadence"
+        usual = f"one came every {longest / CADENCES:.0f} s, and none has for more than {longest:.0f} s"
+        yield Alert(key, "warning", what, usual, _DO["frames"], last, f"group:{sequence['group']}")
 
 
 def of_ledger(db: Reader, now: float) -> Iterator[Alert]:

@@ -10,29 +10,30 @@ import contextlib
 import json
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from daemon.ledger import board, measures, nightsearch, targets
 from daemon.ledger.board import Shown
-from daemon.ledger.store import Reader, on_paper
+from daemon.ledger.store import DatabaseError, Reader, on_paper
 from daemon.ledger.targets import UnknownTarget
 from daemon.markup import Safe, join, short, tag
 from daemon.people import board as people_board
 from daemon.people import calibrations, enough, missing, nightlist, nightreport, nightsheet, trends, verdicts
 from daemon.people import explain as people_explain
 from daemon.upkeep import reports
-from daemon.web import assets, levels, pages, panels, signs, thing
-from daemon.web.alerts import SILENT
+from daemon.web import assets, levels, pages, signs, thing
 from daemon.web.decide import Decisions
 from daemon.web.feed import Feed, message
 from daemon.web.source import Source
+from pipeline.errors import NiridError
 
 VERSION = 1
 MOST = 200  # rows of one answer
@@ -45,10 +46,6 @@ def routes(source: Source, feed: Feed, deciding: Decisions) -> list[Route]:
     """All but the night's own."""
     asked = _Asked(source, feed, deciding)
     return [
-        Route("/healthz", asked.healthz),
-        Route("/readyz", asked.readyz),
-        Route("/metrics", asked.metrics),
-        Route("/health", asked.health),
         Route("/find", _find),
         Route("/nights", asked.nights_page),
         Route("/night/{night}", asked.night_page),
@@ -200,7 +197,7 @@ class _Asked:
         """(what `nirid explain` answers, what has a picture, the newest first). Raises NiridError."""
         with self.source.read():  # whether it can be read at all, in words
             pass
-        with on_paper(self.config.database) as tx:
+        with _in_words(self.config.database), on_paper(self.config.database) as tx:
             found = targets.find(tx.reader, target, looks=True)
             answer = people_explain.explain(tx, found, self.setting, self.config.parameters)
             answer["conditions"] = verdicts.in_words(tx.reader, answer, self.config.request)
@@ -266,49 +263,14 @@ class _Asked:
         policy = f"{nightsheet.POLICY}; frame-ancestors 'none'"
         return HTMLResponse(await asyncio.to_thread(ask), headers={"Content-Security-Policy": policy})
 
-    # -- for machines -----------------------------------------------------------------------
 
-    async def healthz(self, request: Request) -> Response:
-        return PlainTextResponse("ok\n")
-
-    async def readyz(self, request: Request) -> Response:
-        """Whether what the page shows can be believed: the database is read, and the daemon's heart beats."""
-        snapshot, heart = self.feed.snapshot, self.source.heart()
-        why = snapshot.error or (heart.words if heart.state in ("stopped", "silent") else "")
-        return PlainTextResponse(f"{why or 'ready'}\n", 503 if why else 200)
-
-    async def metrics(self, request: Request) -> Response:
-        """What the daemon has written last, and what is known here."""
-        return PlainTextResponse(
-            await asyncio.to_thread(self._metrics), media_type="text/plain; version=0.0.4; charset=utf-8"
-        )
-
-    def _metrics(self) -> str:
-        hub = self.feed.hub
-        own = (
-            "# HELP nirid_web_viewers Pages that follow the night now.\n# TYPE nirid_web_viewers gauge\n"
-            f"nirid_web_viewers {len(hub.viewers)}\n"
-            "# HELP nirid_web_dropped_total Viewers that were cut off because they did not read.\n"
-            f"# TYPE nirid_web_dropped_total counter\nnirid_web_dropped_total {hub.dropped}\n"
-        )
-        try:
-            told = (self.config.state_folder / "metrics.prom").read_text("utf-8")
-        except OSError:
-            told = ""
-        return told + own
-
-    async def health(self, request: Request) -> Response:
-        snapshot, heart = self.feed.snapshot, self.source.heart()
-        facts = {
-            "state folder": str(self.config.state_folder),
-            "drop folders": ", ".join(map(str, self.config.drop_folders)),
-            "products": str(self.config.product_folder),
-            "database": snapshot.error or f"read, event {snapshot.event}",
-            "viewers": len(self.feed.hub.viewers),
-            "silent after": f"{SILENT:g} s",
-        }
-        page = pages.health(panels.heart(heart), panels.alerts(snapshot.alerts), facts, assets.key())
-        return HTMLResponse(page)
+@contextlib.contextmanager
+def _in_words(database: Path) -> Iterator[None]:
+    """What SQLite says of a database while it is read. Raises NiridError for it."""
+    try:
+        yield
+    except DatabaseError as error:
+        raise NiridError(f"{database}: {error}") from None
 
 
 def _renamed(answer: dict[str, Any]) -> dict[str, Any]:

@@ -18,13 +18,13 @@ from urllib.parse import quote
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from daemon.config.options import Config
 from daemon.ledger.targets import UnknownTarget
-from daemon.web import api, assets, pages, panels, pictures
+from daemon.web import api, assets, machine, pages, panels, pictures
 from daemon.web.access import Access
 from daemon.web.cutouts import FOR_EVER, Cutouts
 from daemon.web.decide import Decisions, NotAllowed
@@ -175,8 +175,10 @@ def build(config: Config) -> Page:
         *Cutouts(page.source).routes(),
         *deciding.routes(),
         *api.routes(page.source, page.feed, deciding),
+        *machine.routes(page.source, page.feed),
     ]
     handlers = {HTTPException: _not_there, NiridError: _not_read, Exception: _went_wrong}
+    handlers[ClientDisconnect] = _too_long
     inner = Starlette(routes=routes, exception_handlers=handlers)
     inner.router.redirect_slashes = False
     page.app = Guard(inner, allowed(config.web.hosts, config.web.names), access.may_look)
@@ -187,6 +189,11 @@ async def _not_there(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     said = error.detail if isinstance(error, HTTPException) else "it went wrong"
     return _told(request, status, said, "the address may be mistyped; / is the night")
+
+
+async def _too_long(request: Request, error: Exception) -> Response:
+    """The guard has cut the body; or the client has gone, and nobody reads this."""
+    return _told(request, 413, "the body is too long", "send less than 8 kB")
 
 
 async def _went_wrong(request: Request, error: Exception) -> Response:

@@ -24,6 +24,7 @@ Headers = Sequence[tuple[bytes, bytes]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 LONGEST_TARGET = 4096  # bytes of a path with its query
+LONGEST_HEAD = 16 << 10  # bytes of all headers
 LONGEST_BODY = 8192
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -45,7 +46,9 @@ _DO = {
     401: "send the token as Authorization: Bearer, or log in",
     403: "use the form of the page, or the token as Authorization: Bearer",
     405: "docs/operations.md lists the addresses",
+    413: "send less than 8 kB",
     414: "ask for less in one address",
+    431: "send fewer cookies and headers",
     500: "the log of nirid web says how",
 }
 
@@ -104,6 +107,11 @@ class Guard:
             return 414, "the address is too long"
         if method not in (*READING, "POST"):
             return 405, f"only GET, HEAD and POST are answered, not {method[:20]}"
+        if sum(len(name) + len(value) for name, value in headers) > LONGEST_HEAD:
+            return 431, "the head of the request is too long"
+        lengths = [value for name, value in headers if name == b"content-length"]
+        if any(not value.isdigit() or int(value[:12]) > LONGEST_BODY for value in lengths):
+            return 413, "the body is too long"
         hosts = [value.decode("latin-1") for name, value in headers if name == b"host"]
         if len(hosts) != 1 or host_of(hosts[0]) not in self.hosts:
             return 400, "this is not the host that is meant: [web] names lists those that are"

@@ -201,16 +201,22 @@ def report(answer: Mapping[str, Any], lines: Sequence[str], pictures: Sequence[S
     return plain(f"night {night}", body, key=key)
 
 
-def health(heart: Child, alerts: Safe, facts: Mapping[str, Any], key: str) -> str:
-    """Whether all is well, for a person."""
-    rows = [tag("tr", tag("th", name, scope="row"), tag("td", value)) for name, value in facts.items()]
+def health(
+    heart: Child, alerts: Safe, doing: Sequence[str], parts: Mapping[str, Mapping[str, Any]], key: str
+) -> str:
+    """Whether all is well, for a person. doing : in words; parts : tables with their titles"""
+    tables: list[Child] = []
+    for title, facts in parts.items():
+        rows = [tag("tr", tag("th", name, scope="row"), tag("td", value)) for name, value in facts.items()]
+        tables.append(tag("section", tag("h2", title), tag("table", rows, class_="pairs")))
     return plain(
         "health",
         tag("h1", "Health"),
         heart,
-        tag("h2", "Needs a person"),
-        alerts,
-        tag("table", rows, class_="pairs"),
+        [tag("p", line) for line in doing],
+        tag("section", tag("h2", "Needs a person"), alerts),
+        tables,
+        tag("p", "for monitors: /healthz, /readyz, /metrics; nirid health", class_="dim"),
         key=key,
     )
 

@@ -7,7 +7,7 @@ A page without JavaScript is these parts one after the other; with it, each is r
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote
@@ -53,9 +53,19 @@ def head(snapshot: Snapshot) -> Safe:
     if last := night.get("last_frame"):
         said += [" · last frame ", signs.ago(last["at"])]
     trouble = _trouble(snapshot) if snapshot.error else None
-    if night and not night["frames"] and not snapshot.error:
-        trouble = tag("p", "no frame has landed yet; the drop folders are watched", class_="dim")
+    if night and not snapshot.error and (quiet := _quiet(night, snapshot.watched)):
+        trouble = tag("p", quiet, class_="dim")
     return join(tag("p", said, class_="night"), heart(snapshot.heart), trouble)
+
+
+def _quiet(night: Mapping[str, Any], watched: Sequence[str]) -> str:
+    """What is said while no frame of tonight has landed; "" once one has."""
+    where = f"watched: {', '.join(watched)}" if watched else "no folder is watched"
+    if not night["night"]:
+        return f"no frame has landed yet; {where}"
+    if not night["tonight"]:
+        return f"the night {night['night']} is over, and no frame of tonight has landed; {where}"
+    return ""
 
 
 def heart(told: Heart) -> Safe:

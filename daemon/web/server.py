@@ -25,11 +25,11 @@ from daemon import logs
 from daemon.config.options import Config
 from daemon.web import access
 from daemon.web.app import Page, build
+from daemon.web.guard import LONGEST_HEAD
 from pipeline.errors import NiridError
 
 HEADER_SECONDS = 10.0  # that a client may take for the head of a request
 MOST_CONNECTIONS, MOST_OF_ONE = 256, 64  # at the same time, and of one address
-LONGEST_HEAD = 16 << 10  # bytes
 NICE = 5  # below the daemon and its workers: who looks must not slow down who works
 
 

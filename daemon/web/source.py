@@ -11,11 +11,13 @@ is held over a socket. Errors become words: of a night whose database cannot be 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from daemon import instance
@@ -25,13 +27,17 @@ from daemon.instance import with_last_run
 from daemon.ledger import decisions, events, questions
 from daemon.ledger.reading import one_snapshot
 from daemon.ledger.store import Reader
+from daemon.markup import short
 from daemon.model.groups import Setting
 from daemon.people import board
 from daemon.web import alerts, pictures
 from daemon.web.alerts import SILENT, Alert
 from pipeline.errors import ConfigError, NiridError
 
+LOCK_SECONDS = 1.0  # that a lock of another program is waited for before the page says so
+RETRY = 2.0  # s after which a database that could not be read is tried again
 AGAIN = 0.4  # s after a change at which it is looked at once more: two commits may share one time stamp
+HOLD = 30.0  # s that an alert of the machine stays after its reason has gone
 DEAR = 200.0  # times what a look at the whole ledger costs, between two of them
 
 Signature = tuple[Any, ...]
@@ -61,6 +67,7 @@ class Snapshot:
     made: float = 0.0
     error: str = "the page has just started"
     kind: str = "starting"  # ok, absent, newer or unreadable
+    watched: tuple[str, ...] = ()  # drop folders
 
 
 @dataclass
@@ -75,6 +82,7 @@ class Source:
     _old: bool = True
     _problems: tuple[Alert, ...] = ()
     _of_ledger: tuple[Alert, ...] = ()
+    _lately: dict[str, tuple[Alert, float]] = field(default_factory=dict)
     _jobs: dict[str, int] = field(default_factory=dict)
     _checked: Signature | None = None
     _check_due: float = 0.0
@@ -114,9 +122,20 @@ class Source:
                 self._checked = self._seen
                 self._jobs, self._of_ledger = questions.job_counts(db), tuple(alerts.of_ledger(db, now))
             self._check_due = now + DEAR * (time.process_time() - began)
-        problems = (*alerts.of_machine(self.config, self._jobs, now), *self._of_ledger)
+        before = {alert.key for alert in self._problems}
+        goal = self.config.alert.look_seconds
+        found = (*alerts.of_machine(self.config, self._jobs, now), *alerts.nearly_full(self.config, before))
+        paced = tuple(alerts.of_pace(self.now.night, goal, before, now))
+        problems = (*self._steady((*found, *self._of_ledger), now), *paced)
         if problems != self._problems:
             self._problems, self._dirty_until = problems, self.clock()
+
+    def _steady(self, found: tuple[Alert, ...], now: float) -> tuple[Alert, ...]:
+        """With those that have gone less than HOLD seconds ago: what comes and goes is told once."""
+        for alert in found:
+            self._lately[alert.key] = (alert, now)
+        self._lately = {key: (alert, at) for key, (alert, at) in self._lately.items() if now - at < HOLD}
+        return tuple(alert for alert, _ in self._lately.values())
 
     def look(self) -> Snapshot:
         """Make the snapshot anew if it may be old. From any thread; one at a time."""
@@ -128,14 +147,19 @@ class Source:
 
     def heart(self) -> Heart:
         """Whether the daemon lives, as its own note says."""
+        if why := _cannot_be_seen(self.config.state_folder):
+            return Heart("silent", f"whether the daemon runs cannot be seen: {why}")
         return heart_of(instance.running(self.config), instance.was_stopped(self.config), self.clock())
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Reader]:
         """The database for one answer. Raises NiridError when it cannot be read."""
-        if not self.config.database.exists():
-            raise Absent(f"{self.config.database}: no database; no daemon has run with this state folder yet")
-        with one_snapshot(self.config.database) as db:
+        database = self.config.database
+        if why := _cannot_be_seen(database):
+            raise NiridError(f"{database}: {why}")
+        if not database.exists():
+            raise Absent(f"{database}: no database; no daemon has run with this state folder yet")
+        with one_snapshot(database, LOCK_SECONDS) as db:
             yield db
 
     def _made(self) -> Snapshot:
@@ -154,9 +178,11 @@ class Source:
                 if isinstance(error, ConfigError)
                 else "unreadable"
             )
+            self._dirty_until = now + RETRY  # who mends it, or lets go of it, need not write
             return replace(self.now, error=str(error), kind=kind, heart=self.heart(), made=now)
         _add_sky(night)
-        return Snapshot(night, found, self.heart(), event, now, "", "ok")
+        watched = tuple(short(folder) for folder in self.config.drop_folders)
+        return Snapshot(night, found, self.heart(), event, now, "", "ok", watched)
 
 
 class Absent(NiridError):
@@ -184,6 +210,17 @@ def _add_sky(night: dict[str, Any]) -> None:
     for one in (night["newest"], sequence.get("stack"), sequence.get("look")):
         if one:
             one["sky"] = pictures.known(one["path"], one["picture"])
+
+
+def _cannot_be_seen(path: Path) -> str:
+    """Why nothing can be said of a file or folder; "" where it can, also that it is not there."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except OSError as error:
+        return error.strerror or str(error)
+    return "" if os.access(path, os.R_OK, effective_ids=True) else os.strerror(errno.EACCES)
 
 
 def _of_file(path: str) -> Signature:

@@ -79,6 +79,8 @@ def row_of(answer, seconds="20.002 s"):
 
 def test_what_is_in_use_is_what_the_store_has(daemon):
     """`nirid caldb list` and the page name the same; what is held is in no store."""
+    daemon.decide("reject", "N20160103S0401_dark", reason="the cold head was off")
+    daemon.run(600)
     told = answered(daemon)
     assert wrong("calibrations", told) == []
     listed = asked(daemon, caldb.list_, "--database", str(daemon.ledger.path))
@@ -87,7 +89,7 @@ def test_what_is_in_use_is_what_the_store_has(daemon):
     shown = [one for row in told["rows"] for each in row["latest"]["rows"] for one in each["latest"]]
     used = {(one["path"], one["sha256"]) for one in shown if one["state"] != "held"}
     assert used == {(one["path"], one["sha256"]) for one in listed}
-    assert len(used) == 2 * NIGHTS - 1 + 1
+    assert len(used) == 2 * NIGHTS - 2 + 1  # one is held, one rejected, and there is a mask
     assert {one["name"] for one in shown if one["state"] == "held"} == {HELD}
 
 
