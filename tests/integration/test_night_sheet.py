@@ -287,7 +287,7 @@ def test_the_command_writes_both_files_and_nothing_of_a_person(night, tmp_path, 
     assert nirid_report("--html", "mine.html", "--overwrite").exit_code == 0
     assert nirid_report("--html", "mine.json").exit_code == 2
     gone = nirid_report("--html", "no/such/folder.html")
-    assert isinstance(gone.exception, FileNotFoundError)
+    assert str(gone.exception) == f"{tmp_path}/no/such: no such folder"
 
 
 def test_what_was_missing_is_told_with_when_it_came(night):
