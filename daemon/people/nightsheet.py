@@ -203,8 +203,8 @@ def _pictures(answer: Answer, pictures: Mapping[str, Safe], most: int) -> Child:
         image = tag("img", src=pictures[one["name"]], alt="", width=96) if one["name"] in pictures else None
         deep = one["measures"].get("depth")
         said = f"{one['frames']} frames" + (f", {deep:.2f} mag" if deep is not None else "")
-        remade = f", remade {one['version'] - 1} times" if one["version"] > 1 else ""
-        items.append(tag("li", image, _product(one["name"]), tag("br"), said, remade))
+        version = f", version {one['version']}" if one["version"] > 1 else ""
+        items.append(tag("li", image, _product(one["name"]), tag("br"), said, version))
     more = tag("p", f"and {rest} more", class_="dim") if rest else None
     return join(tag("h2", f"Products: {len(some)}"), tag("ul", items, class_="pictures"), more)
 
@@ -273,7 +273,7 @@ def _off(figure: Answer) -> str | None:
 
 
 def _figure(value: float) -> str:
-    return f"{value:.4g}"
+    return svg.number(value)
 
 
 def _daemon(answer: Answer, most: int) -> Child:

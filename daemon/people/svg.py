@@ -14,7 +14,8 @@ from daemon.markup import Safe, tag
 Point = Sequence[float | None]  # time in seconds since the epoch, value, its error or None
 
 WIDTH, HEIGHT = 250, 100
-LEFT, RIGHT, TOP, BOTTOM = 30, 6, 6, 16
+LEFT, RIGHT, TOP, BOTTOM = 30, 6, 6, 16  # LEFT : at least
+LETTER = 5.6  # width of a letter
 _OF_A_NIGHT = (300, 600, 1800, 3600, 7200, 14400, 28800)  # s between two times on the axis
 _OF_DAYS = tuple(86400 * days for days in (1, 2, 5, 10, 30, 60, 120, 365))
 FEWEST = 600.0  # s that the axis of time spans at least
@@ -40,19 +41,24 @@ def chart(
     if end - begin < FEWEST:
         begin, end = (begin + end - FEWEST) / 2, (begin + end + FEWEST) / 2
     floor_, top = _axis(values, low, high, least)
+    marks = _marks(floor_, top)
+    left = max(LEFT, 8 + LETTER * max((len(word) for _, word in marks), default=0))
 
     def x(at: float) -> float:
-        return round(LEFT + (at - begin) / (end - begin) * (WIDTH - LEFT - RIGHT), 1)
+        return round(left + (at - begin) / (end - begin) * (WIDTH - left - RIGHT), 1)
 
     def y(value: float) -> float:
         part = (min(max(value, floor_), top) - floor_) / (top - floor_)
         part = 1 - part if not down else part
         return round(TOP + part * (HEIGHT - TOP - BOTTOM), 1)
 
-    parts = [*_grid(floor_, top, y), *_clock(begin, end, x)]
+    parts = _clock(begin, end, x)
+    for value, word in marks:
+        parts.append(tag("line", x1=left, x2=WIDTH - RIGHT, y1=y(value), y2=y(value), class_="grid"))
+        parts.append(tag("text", word, x=left - 3, y=y(value) + 3, text_anchor="end"))
     for name, value in (limits or {}).items():
         if floor_ <= value <= top:
-            parts.append(tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=y(value), y2=y(value), class_="limit"))
+            parts.append(tag("line", x1=left, x2=WIDTH - RIGHT, y1=y(value), y2=y(value), class_="limit"))
             parts.append(
                 tag("text", name, x=WIDTH - RIGHT, y=y(value) - 2, text_anchor="end", class_="of-limit")
             )
@@ -83,15 +89,17 @@ def _axis(
     )
 
 
-def _grid(low: float, high: float, y: Callable[[float], float]) -> list[Safe]:
+def _marks(low: float, high: float) -> list[tuple[float, str]]:
+    """[(value, its words)] of two to five lines, at whole steps."""
     step = 10 ** floor(log10((high - low) / 2))
     step *= 5 if (high - low) / step > 10 else 2 if (high - low) / step > 4 else 1
-    made, value = [], step * (floor(low / step) + 1)
-    while value < high:
-        made.append(tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=y(value), y2=y(value), class_="grid"))
-        made.append(tag("text", f"{value:.4g}", x=LEFT - 3, y=y(value) + 3, text_anchor="end"))
-        value += step
-    return made
+    first = floor(low / step) + 1
+    return [(n * step, number(n * step)) for n in range(first, ceil(high / step))]
+
+
+def number(value: float) -> str:
+    """Four figures of a value, as people write them: 23990, 0.0026, 1.2e-06."""
+    return f"{value:.0f}" if 1e4 <= abs(value) < 1e7 else f"{value:.4g}"
 
 
 def _clock(begin: float, end: float, x: Callable[[float], float]) -> list[Safe]:

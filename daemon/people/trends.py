@@ -11,6 +11,7 @@ from typing import Any
 from daemon.ledger import measures
 from daemon.ledger.store import Reader
 from daemon.model.measures import Point
+from daemon.people import svg
 from pipeline.files import disk, outputs
 from pipeline.params import suggest
 
@@ -55,11 +56,12 @@ def lines(points: Sequence[Point], width: int) -> Iterator[str]:
         place = round((BAR - 1) * (one.value - low) / (high - low)) if high > low else 0
         bar = "·" * place + "●" + "·" * (BAR - 1 - place)
         error = f" ± {one.error:.2g}" if one.error is not None else ""
-        said = f"{_time(point.at):%Y-%m-%d %H:%M}  {bar}  {one.value:.4g}{error}  {point.key}"
+        said = f"{_time(point.at):%Y-%m-%d %H:%M}  {bar}  {svg.number(one.value)}{error}  {point.key}"
         yield said[:width]
     middle = values[len(values) // 2]
     scatter = 1.4826 * sorted(abs(v - middle) for v in values)[len(values) // 2]
-    yield f"median {middle:.4g}, robust scatter {scatter:.2g}, from {low:.4g} to {high:.4g}"
+    ends = f"from {svg.number(low)} to {svg.number(high)}"
+    yield f"median {svg.number(middle)}, robust scatter {scatter:.2g}, {ends}"
 
 
 def save(path: Path, points: Sequence[Point]) -> None:
@@ -90,7 +92,7 @@ def drawn(points: Sequence[Point]) -> Any:
         value, when = low + k * (high - low) / 4, first + k * (last - first) / 4
         y, x = place(first, value)[1], place(when, low)[0]
         draw.line([(MARGIN, y), (SIZE[0] - MARGIN, y)], fill=GRID)
-        draw.text((6, y - 6), f"{value:.4g}", fill=RIM)
+        draw.text((6, y - 6), svg.number(value), fill=RIM)
         draw.text((x - 40, SIZE[1] - MARGIN + 10), f"{_time(when):%m-%d %H:%M}", fill=RIM)
     one = points[0].measure
     draw.text((MARGIN, 18), f"{one.name}{f' in {one.unit}' if one.unit else ''}   {_keys(points)}", fill=INK)

@@ -109,9 +109,9 @@ def _chart(figure: Mapping[str, Any], shown: Sequence[Mapping[str, Any]]) -> Saf
     title = f"{figure['what']}{', ' + figure['unit'] if figure['unit'] else ''}"
     last, bounds = points[-1][1], _bounds(band)
     low, high = min(values), max(values)
-    rim = max(0.08 * (high - low), 0.01 * abs(high), 1e-9)
+    rim = max(0.08 * (high - low), 0.01 * abs(high)) or max((p[2] or 0.0) for p in points) or 1.0
     chart = svg.chart(points, label=figure["what"], low=low - rim, high=high + rim, limits=limits)
-    return tag("div", tag("h3", title), chart, tag("p", f"{last:.4g}{bounds}", class_="dim"))
+    return tag("div", tag("h3", title), chart, tag("p", f"{svg.number(last)}{bounds}", class_="dim"))
 
 
 def _bounds(band: Mapping[str, Any]) -> str:
@@ -119,8 +119,14 @@ def _bounds(band: Mapping[str, Any]) -> str:
     if not band:
         return "; what is usual is not known yet"
     low, high = band["low"], band["high"]
-    one_sided = f"at most {high:.4g}" if low is None else f"at least {low:.4g}" if high is None else ""
-    reach = one_sided or f"{low:.4g} to {high:.4g}"
+    one_sided = (
+        f"at most {svg.number(high)}"
+        if low is None
+        else f"at least {svg.number(low)}"
+        if high is None
+        else ""
+    )
+    reach = one_sided or f"{svg.number(low)} to {svg.number(high)}"
     if band["usual"] is None:
         return f"; can be {reach}: fewer than five accepted ones say nothing of what is usual"
-    return f"; usual {band['usual']:.4g}, accepted {reach}"
+    return f"; usual {svg.number(band['usual'])}, accepted {reach}"
