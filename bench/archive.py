@@ -282,7 +282,8 @@ def _questions(archive: Path, work: Path) -> list[dict[str, Any]]:
             for table in ("frame", "product")
         )
     rows = []
-    for words in (("status",), ("explain", frame), ("explain", product), ("audit",)):
+    search = ("nights", "--programme", "GN-2015B-Q-1", "--object", "sn2014j")
+    for words in (("status",), ("explain", frame), ("explain", product), search, ("audit",)):
         began, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
         asked = _command(archive, work, *words, "--json")
         subprocess.run(asked, check=True, stdout=subprocess.DEVNULL, timeout=PATIENCE)
