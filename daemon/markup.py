@@ -32,7 +32,10 @@ Child: TypeAlias = "str | int | float | Iterable[Child] | None"
 
 
 def tag(name: str, /, *children: Child, **attributes: Any) -> Safe:
-    """An element. class_, for_ : class, for; data_x : data-x; True is an attribute alone, None is none"""
+    """An element. class_, for_ : class, for; data_x : data-x; True is an attribute alone, None is none
+
+    A value that is Safe stands there as it is, however long: a path that was drawn here, a picture.
+    """
     told = "".join(_attribute(key, value) for key, value in attributes.items())
     return Safe(f"<{name}{told}>" if name in _VOID else f"<{name}{told}>{join(*children)}</{name}>")
 
@@ -68,4 +71,5 @@ def _attribute(key: str, value: Any) -> str:
     if value is None or value is False:
         return ""
     name = key.rstrip("_").replace("_", "-")
-    return f" {name}" if value is True else f' {name}="{text(str(value))}"'
+    said = value if isinstance(value, Safe) else text(str(value))
+    return f" {name}" if value is True else f' {name}="{said}"'

@@ -195,7 +195,7 @@ def cloud(extinction: float | None, error: float | None, asked: Asked) -> Verdic
         )
     spread = cloud_error(error)
     delivered = bins_left_open("CC", extinction, spread, CC_LIMITS)
-    known = f"{extinction:.2f} ± {spread:.2f} mag"
+    known = f"{extinction:z.2f} ± {spread:.2f} mag"
     return _compared("CC", extinction, spread, asked, _limit(asked, CC_ASKED), delivered, known, " mag")
 
 

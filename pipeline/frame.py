@@ -41,6 +41,16 @@ COSMIC_RAY = np.uint16(8)  # or latency: light that does not belong to this expo
 NO_DATA = np.uint16(16)
 OVERLAP = np.uint16(32)
 UNILLUMINATED = np.uint16(64)
+# What each bit is called where people read it; of two bits on one pixel the later says more.
+FLAGS = (
+    (NO_DATA, "no data"),
+    (UNILLUMINATED, "not illuminated"),
+    (OVERLAP, "overlap"),
+    (BAD_PIXEL, "bad pixel"),
+    (NON_LINEAR, "not linear"),
+    (COSMIC_RAY, "cosmic ray or latent light"),
+    (SATURATED, "saturated"),
+)
 
 _PLANES = ("sci", "var", "dq", "objmask", "coverage")
 _DTYPES = {"sci": np.float32, "var": np.float32, "dq": np.uint16, "objmask": np.bool_, "coverage": np.uint16}

@@ -16,6 +16,7 @@ Phase = Literal["night", "morning", "finished"]
 # Gemini North, degrees, east positive (Gemini's page of its sites).
 LATITUDE, LONGITUDE = 19.8238, -155.4690
 NAUTICAL = -12.0  # degrees: partner standards are taken between the nautical twilights
+RISING = -0.833  # degrees: refraction and half of the Sun's width (The Astronomical Almanac)
 HAWAII = timedelta(hours=-10)  # no summer time
 _J2000 = datetime(2000, 1, 1, 12, tzinfo=UTC)
 _MIDNIGHT = timedelta(hours=10, minutes=22)  # UT of local mean midnight, by the longitude
@@ -51,11 +52,23 @@ def day_of(night: str) -> tuple[datetime, datetime]:
 
 def dawn(night: str) -> datetime:
     """The nautical twilight of the morning: the Sun is 12 degrees down and rising. To a second."""
+    return _rises_to(NAUTICAL, night)
+
+
+def sunrise(night: str) -> datetime:
+    """When the upper edge of the Sun is at the horizon of the sea in the morning. To a second.
+
+    Seen from the summit it is there eight minutes before: the horizon lies two degrees lower.
+    """
+    return _rises_to(RISING, night)
+
+
+def _rises_to(altitude: float, night: str) -> datetime:
     low = day_of(night)[0] + _MIDNIGHT
     high = low + _HALF_DAY
     while high - low > timedelta(seconds=1):
         middle = low + (high - low) / 2
-        low, high = (low, middle) if sun_altitude(middle) > NAUTICAL else (middle, high)
+        low, high = (low, middle) if sun_altitude(middle) > altitude else (middle, high)
     return high
 
 

@@ -46,7 +46,8 @@ class Shown:
     """Something that has a picture. kind : look or product; key : changes when the picture does
 
     of : firstlook or running of a look, else the recipe; at : when it was there; frames : how many are in it
-    newest : name of the last of them; path : of the FITS file
+    newest : name of the last of them; path : of the FITS file; job : key of what has made a product, which
+    stands in its header
     """
 
     kind: str
@@ -62,6 +63,7 @@ class Shown:
     path: str
     version: int = 1
     current: bool = True
+    job: str = ""
 
 
 @dataclass(frozen=True)
@@ -160,6 +162,12 @@ def _is_latest(db: Reader, look: Shown) -> bool:
     return db.execute(sql, (look.name, look.night, look.id)).fetchone() is None
 
 
+def is_last_begun(db: Reader, look: Shown) -> bool:
+    """Whether no later look was begun that is to lie at its path, so that this lies there."""
+    sql = "SELECT 1 FROM look WHERE name = ? AND night = ? AND id > ? LIMIT 1"
+    return db.execute(sql, (look.name, look.night, look.id)).fetchone() is None
+
+
 def first_looks(db: Reader, since: float) -> dict[str, float]:
     """{name of the frame: when its first look was there} of those begun since a time."""
     rows = db.execute(
@@ -170,7 +178,7 @@ def first_looks(db: Reader, since: float) -> dict[str, float]:
 
 
 _PRODUCTS = """SELECT p.id, p.name, p.night, p.path, p.sha256, p.version, p.current, p.published, p.group_id,
-    j.recipe, (SELECT COUNT(*) FROM job_input i WHERE i.job_id = p.job_id) AS n,
+    j.recipe, j.key AS job_key, (SELECT COUNT(*) FROM job_input i WHERE i.job_id = p.job_id) AS n,
     (SELECT f.name FROM job_input i JOIN frame f ON f.id = i.frame_id WHERE i.job_id = p.job_id
         ORDER BY i.position DESC LIMIT 1) AS newest
     FROM product p JOIN job j ON j.id = p.job_id"""
@@ -216,6 +224,7 @@ def _product(row: Any) -> Shown:
         path=os.fsdecode(row["path"]),
         version=row["version"],
         current=bool(row["current"]),
+        job=row["job_key"],
     )
 
 

@@ -102,7 +102,7 @@ def mask_to_compare(tx: Tx, job: Any) -> str:
     for row in rows:
         other, decision = candidate_from_json(row["makes"]), decisions.standing(tx, of_product(row["key"]))
         accepted = decision is None or decision["action"] == ACCEPT
-        if accepted and other.origin != made.origin and _alike(made, other):
+        if accepted and other.origin != made.origin and alike(made, other):
             return os.fsdecode(row["path"])
     return ""
 
@@ -122,7 +122,7 @@ def _past(tx: Tx, key: str, made: Candidate) -> tuple[list[Past], list[Past]]:
     held: list[Past] = []
     for row in rows:
         other, figures = candidate_from_json(row["makes"]), _figures(json.loads(row["quality"]))
-        if not figures or other.origin == made.origin or not _alike(made, other):
+        if not figures or other.origin == made.origin or not alike(made, other):
             continue
         decision = decisions.standing(tx, of_product(row["key"]))
         action = decision["action"] if decision else ACCEPT
@@ -135,7 +135,7 @@ def _past(tx: Tx, key: str, made: Candidate) -> tuple[list[Past], list[Past]]:
     return accepted[::-1], held[::-1]
 
 
-def _alike(a: Candidate, b: Candidate) -> bool:
+def alike(a: Candidate, b: Candidate) -> bool:
     """Whether two masters agree in what may differ a little, and in what they are like but need not agree in:
     read mode, and of masks the light that their flats were taken in."""
     tolerance = association.RULES[a.kind].tolerance

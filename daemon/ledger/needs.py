@@ -138,3 +138,14 @@ def told(db: Reader) -> tuple[str, dict[str, dict[str, Any]]]:
         night = fields["night"]
         found.setdefault(fields["key"], fields)
     return night, {key: fields for key, fields in found.items() if fields["state"] != GONE}
+
+
+def history(db: Reader, night: str, low: float, high: float) -> list[dict[str, Any]]:
+    """What was told of the needs of a night from `low` to before `high` (seconds since the epoch), in order:
+    the fields of each event, and `at`."""
+    rows = db.execute(
+        f"SELECT at, fields FROM event WHERE event = '{TOLD}' AND at >= ? AND at < ? ORDER BY at, id",
+        (low, high),
+    )
+    told = ({"at": row["at"], **json.loads(row["fields"])} for row in rows)
+    return [fields for fields in told if fields.get("night") == night and "key" in fields]

@@ -11,8 +11,10 @@ from typing import Any
 
 from daemon.ledger.answers import current_product
 from daemon.ledger.store import Reader, Tx
+from daemon.model.names import GEMINI_NAME
 from daemon.model.records import ProductRecord
 
+FIRST_YEAR, LAST_YEAR = "1950", "2100"  # of nights whose clock was right
 STARTED, STOPPED = "daemon_started", "daemon_stopped"
 
 
@@ -85,6 +87,24 @@ def out_of_use(db: Reader, low: float, high: float) -> list[dict[str, Any]]:
     return [dict(row) for row in rows]
 
 
+def damaged(db: Reader, night: str, low: float, high: float) -> list[dict[str, Any]]:
+    """Files without an exposure that are quarantined: name, state, reason. Of the night in their name, of
+    another name those that came in it."""
+    rows = db.execute(
+        """SELECT name, state, reason, first_seen FROM content
+        WHERE state = 'quarantined' AND frame_id IS NULL ORDER BY name, id"""
+    )
+    return [
+        {"name": r["name"], "state": r["state"], "reason": r["reason"]}
+        for r in rows
+        if (
+            low <= r["first_seen"] < high
+            if not (named := GEMINI_NAME.match(r["name"]))
+            else named[1] == night
+        )
+    ]
+
+
 def rejected_products(db: Reader, night: str) -> list[dict[str, Any]]:
     """Products of a night (its folder) that a person has taken out of use: name, path, user, reason."""
     rows = db.execute(
@@ -130,6 +150,38 @@ def _alive(db: Reader, before: int, at_least: float) -> float:
     """When something had happened last before an event."""
     row = db.execute("SELECT at FROM event WHERE id < ? ORDER BY id DESC LIMIT 1", (before,)).fetchone()
     return max(at_least, float(row[0])) if row else at_least
+
+
+def changed(db: Reader, since: float) -> dict[str, float]:
+    """{night: when something of it changed last} of the nights in which anything has changed since a time:
+    a frame came or got another state, a job or a product, or somebody decided about one.
+
+    It reads every content, job and product once: for whoever asks every few minutes, not for every event.
+    """
+    found: dict[str, float] = {}
+    for sql in _CHANGES:
+        for night, at in db.execute(sql, (since,)):
+            if night and night.isdecimal() and FIRST_YEAR <= night[:4] < LAST_YEAR:
+                found[night] = max(at, found.get(night, at))
+    return found
+
+
+_DATE = "strftime('%Y%m%d', {}, 'unixepoch')"
+_OF_JOB = "JOIN frame_group g ON g.id = j.group_id"
+_CHANGES = (
+    f"""SELECT {_DATE.format("f.ut")}, MAX(c.changed) FROM content c JOIN frame f ON f.id = c.frame_id
+    WHERE c.changed > ? AND f.ut IS NOT NULL GROUP BY 1""",
+    f"""SELECT {_DATE.format("c.first_seen")}, MAX(c.changed) FROM content c
+    WHERE c.changed > ? AND c.frame_id IS NULL AND c.state = 'quarantined' GROUP BY 1""",
+    f"""SELECT {_DATE.format("g.first_ut")}, MAX(j.changed) FROM job j {_OF_JOB}
+    WHERE j.changed > ? GROUP BY 1""",
+    f"""SELECT {_DATE.format("g.first_ut")}, MAX(p.published) FROM product p
+    JOIN job j ON j.id = p.job_id {_OF_JOB}
+    WHERE p.published > ? GROUP BY 1""",
+    f"""SELECT {_DATE.format("g.first_ut")}, MAX(d.at) FROM decision d
+    JOIN job j ON j.key = substr(d.subject, 9) {_OF_JOB}
+    WHERE d.at > ? AND d.subject LIKE 'product %' GROUP BY 1""",
+)
 
 
 def note_start(tx: Tx) -> None:

@@ -24,6 +24,7 @@ from daemon.ledger.questions import iso
 from daemon.ledger.store import Reader
 from daemon.markup import short
 from daemon.model.groups import Setting
+from daemon.model.names import FIRST, RUNNING
 from daemon.people import enough, missing, tonight, verdicts
 from pipeline.conditions import IQ_LIMITS
 
@@ -36,7 +37,8 @@ DAY = 86400.0
 def board(db: Reader, setting: Setting, config: Config, now: float) -> Row:
     """night : "" where nothing has come yet; tonight : whether it is the one that goes on
 
-    newest : the newest picture, of a look or a product; sequence : the one that is being taken, or was last
+    newest : the newest picture of the sky, of calibrations where there is none
+    sequence : the one that is being taken, or was last
     verdicts : of that sequence; missing, frames, products, curves : of the night
     now : seconds since the epoch
     """
@@ -54,7 +56,7 @@ def board(db: Reader, setting: Setting, config: Config, now: float) -> Row:
         "night": night,
         "tonight": night == f"{datetime.fromtimestamp(now, UTC):%Y%m%d}",
         "last_frame": {"name": short(last[0]), "at": last[1]} if last else None,
-        "newest": _newest([*looks, *products[:1]], judged),
+        "newest": _newest([*looks, *(p for p in products if p.name.endswith("_image"))] or products, judged),
         "sequence": sequence,
         "verdicts": verdicts.of_group(db, sequence["group"], config.request) if sequence else None,
         "sequences": groups,
@@ -69,18 +71,23 @@ def board(db: Reader, setting: Setting, config: Config, now: float) -> Row:
 def _sequence(
     db: Reader, groups: Sequence[Mapping[str, Any]], goals: Sequence[DepthGoal], now: float
 ) -> Row | None:
-    """Of the sequences of objects the latest, with its picture and its depth; of calibrations where there are
-    none."""
+    """Of the sequences of objects the latest, with pictures and depth; of calibrations where there are
+    none.
+
+    stack : its product, or what it is so far; look : its newest frame, while no product has it
+    """
     last = next((row for row in reversed(groups) if row["role"]), groups[-1] if groups else None)
     if last is None:
         return None
     looks = rows_of.looks_of_group(db, last["group"], 20)
-    stack = next((look for look in looks if look.of == "running"), None)
+    stack = next((look for look in looks if look.of == RUNNING), None)
     made = next((p for p in rows_of.versions(db, last["group"]) if p.current), None)
     best = made or stack
+    of_frames = [look for look in looks if look.of == FIRST]
+    look = max(of_frames, key=lambda look: (look.newest, look.id), default=None)  # names go with the time
     deep = enough.of_group(db, last["group"], goals, now) if last["role"] == "science" else None
     told = {"stack": shown(best) if best else None, "stacked": best.frames if best else 0, "enough": deep}
-    return {**last, **told}
+    return {**last, **told, "look": shown(look) if look else None}
 
 
 def _newest(found: Sequence[Shown], judged: Mapping[str, Row]) -> Row | None:
@@ -194,6 +201,12 @@ def _row(frame: NightFrame, known: Mapping[str, Any], asked: Request) -> Row:
 
 
 # -- curves ----------------------------------------------------------------------------------
+
+
+def curves_of(db: Reader, night: str, requests: Sequence[ConditionsRequest], now: float, most: int) -> Row:
+    """The curves of any night, of its latest frames. now : seconds since the epoch"""
+    taken = rows_of.frames(db, *_span(night), limit=most)
+    return curves(db, night, taken, _judged(db, night, taken, requests), now)
 
 
 def curves(db: Reader, night: str, taken: Sequence[NightFrame], judged: Mapping[str, Row], now: float) -> Row:

@@ -284,7 +284,7 @@ def lines(row: Mapping[str, Any]) -> list[str]:
     said = [in_a_line(row), f'5 sigma, point source, seeing {row["seeing"]:.2f}", {zero}']
     said += [
         f"{step['frames']} more frames ({enough.span(60 * step['minutes'])}): "
-        f"{step['value']:.2f} ± {step['error']:.2f} mag, {step['gain']:+.2f}"
+        f"{step['value']:.2f} ± {step['error']:.2f} mag, {step['gain']:+z.2f}"
         for step in row["next"]
     ]
     if target := row["target"]:

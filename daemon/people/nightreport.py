@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from statistics import median
 from typing import Any
 
 from daemon.config.options import ConditionsRequest
@@ -17,7 +16,7 @@ from daemon.judgement.needs import OPEN
 from daemon.ledger import held, nightly
 from daemon.ledger.nightly import NightGroup
 from daemon.ledger.store import Reader
-from daemon.people import missing, verdicts
+from daemon.people import missing, nightfacts, verdicts
 from daemon.people.whyframe import left_out
 from pipeline.levels import Breakpoint
 
@@ -34,9 +33,11 @@ def answer(
 ) -> Answer:
     """night : a UT date, 20160102; now : aware
 
-    frames, programmes {id: frames}, sequences (with verdicts, product, latency in seconds from the arrival of
-    the last frame to the product), calibrations, needs, held, rejected, outages, and `before`: the same
-    counts of the night before with the difference.
+    frames, programmes {id: frames}, programme_seconds {id: {state: seconds}} in and out of what was asked,
+    sequences (with verdicts, seconds, product, latency in seconds from the arrival of the last frame to the
+    product), calibrations, product_list, masters against those of before, needs, told (what was missing, and
+    whether it came), held, rejected, outages, versions, curves, and `before`: the same counts of the night
+    before, with the difference.
     """
     low, high = (when.timestamp() for when in sun.day_of(night))
     groups = nightly.groups(db, low, high)
@@ -49,22 +50,31 @@ def answer(
             programmes[group.program] = programmes.get(group.program, 0) + group.frames
     sequences = [row for row in rows if row["role"] in ("science", "standard")]
     counts = _counts(nightly.frames(db, low, high), groups)
+    curves = nightfacts.curves(db, night, requests, now.timestamp())
+    out = [*nightly.out_of_use(db, low, high), *nightly.damaged(db, night, low, high), *_rejected(db, night)]
     return {
         "night": night,
         "made": now.isoformat(timespec="seconds"),
+        "sunrise": sun.sunrise(night).isoformat(timespec="seconds"),
         **counts,
         "programmes": programmes,
+        "programme_seconds": nightfacts.by_programme(sequences),
         "sequences": sequences,
         "calibrations": [row for row in rows if row not in sequences],
+        "product_list": nightfacts.products(db, night),
+        "masters": nightfacts.masters(db, groups, low),
         "missing": sum(need["state"] in OPEN for need in needs),
         "needs": needs,
+        "told": nightfacts.told(db, night, low, high),
         "held": [{**h, "since": _iso(h["since"])} for h in held.everything(db) if h["night"] == night],
-        "rejected": [*nightly.out_of_use(db, low, high), *_rejected(db, night)],
-        "latency": _latency(rows),
+        "rejected": out,
+        "latency": _latency(rows, curves),
         "outages": [
             {"from": _iso(begin), "until": None if end is None else _iso(end), "stopped": orderly}
             for begin, end, orderly in nightly.outages(db, low, high)
         ],
+        "versions": nightfacts.versions(),
+        "curves": curves,
         "before": _before(db, night, counts),
     }
 
@@ -93,11 +103,14 @@ def _row(db: Reader, group: NightGroup, requests: Sequence[ConditionsRequest]) -
     if group.role not in ("science", "standard"):
         return row
     judged = verdicts.of_group(db, group.group, requests)
+    cloud = judged["verdicts"].get("CC", {}).get("state")
+    row["seconds"] = nightfacts.seconds_in(db, group.group, requests, cloud)
     quality = made.quality if made else {}
     row["depth"] = {name: quality[card] for name, card in _DEPTH.items() if card in quality}
     if deep := (quality.get("measures") or {}).get("depth"):
         row["depth"] |= {"depth": deep[0], "depth_error": deep[1]}
-    return row | {name: judged.get(name) for name in ("verdicts", "not_met_since", "light_lost", "suggested")}
+    told = ("verdicts", "states", "not_met_since", "light_lost", "suggested")
+    return row | {name: judged.get(name) for name in told}
 
 
 _DEPTH = {"seeing": "MEANFWHM", "zero_point": "MAGZPT", "zero_point_error": "MAGZERR", "frames": "NCOMBINE"}
@@ -128,12 +141,11 @@ def _before(db: Reader, night: str, counts: Answer) -> Answer:
     return {"night": day, **then, "difference": {name: counts[name] - then[name] for name in then}}
 
 
-def _latency(rows: Sequence[Answer]) -> Answer:
-    """Seconds from the arrival of the last frame to the product: of all first versions."""
-    times = [row["latency"] for row in rows if row["latency"] is not None and row["latency"] >= 0]
-    if not times:
-        return {"products": 0, "median": None, "longest": None}
-    return {"products": len(times), "median": round(median(times), 1), "longest": round(max(times), 1)}
+def _latency(rows: Sequence[Answer], curves: Mapping[str, Any]) -> Answer:
+    """Seconds from the arrival of the last frame to the product, of all first versions; and of looks from the
+    arrival of their frame."""
+    made = nightfacts.spread([row["latency"] for row in rows if row["latency"] is not None], "products")
+    return made | {"looks": nightfacts.spread([point[1] for point in curves["latency"]], "looks")}
 
 
 def _iso(seconds: float) -> str:
@@ -153,14 +165,15 @@ def lines(report: Mapping[str, Any]) -> Iterator[str]:
     if not report["frames"]:
         yield "no frames were taken"
     for title, text in (
-        ("programmes", [f"{p or 'no programme'}: {n} frames" for p, n in report["programmes"].items()]),
+        ("programmes", [_programme(p, n, report) for p, n in report["programmes"].items()]),
         ("sequences", [line for row in report["sequences"] for line in _sequence(row)]),
         ("missing", [f"{n['state']}: {n['what']}" for n in report["needs"] if n["state"] in OPEN]),
         ("there", [n["what"] for n in report["needs"] if n["state"] == "there"]),
+        ("was missing", [_told(row) for row in report["told"]]),
         ("held back", [f"{h['name']}: {h['reason']}" for h in report["held"]]),
         ("out of use", [f"{r['name']}, {r['state']}: {r['reason']}" for r in report["rejected"]]),
         ("no product", [f"{_range(r)}: {r['reason']}" for r in report["calibrations"] if not r["product"]]),
-        ("daemon down", [_outage(o) for o in report["outages"]]),
+        ("daemon down", [outage(o) for o in report["outages"]]),
     ):
         if text:
             yield ""
@@ -169,7 +182,21 @@ def lines(report: Mapping[str, Any]) -> Iterator[str]:
     took = report["latency"]
     if took["products"]:
         yield ""
-        yield f"last frame to product: median {took['median']} s, longest {took['longest']} s"
+        late = f"95 % {took['p95']} s, longest {took['longest']} s"
+        yield f"last frame to product: median {took['median']} s, {late}"
+    if took["looks"]["looks"]:
+        yield f"frame to first look: median {took['looks']['median']} s, 95 % {took['looks']['p95']} s"
+
+
+def _programme(name: str, frames: int, report: Mapping[str, Any]) -> str:
+    spent = report["programme_seconds"].get(name, {})
+    said = ", ".join(f"{state} {seconds / 60:.0f} min" for state, seconds in spent.items())
+    return f"{name or 'no programme'}: {frames} frames{f' ({said})' if said else ''}"
+
+
+def _told(row: Mapping[str, Any]) -> str:
+    became = f"came at {row['came'][11:16]} UT" if row["came"] else row["state"]
+    return f"{row['what']}: missing since {row['since'][11:16]} UT, {became}"
 
 
 def _sequence(row: Mapping[str, Any]) -> Iterator[str]:
@@ -193,7 +220,8 @@ def _range(row: Mapping[str, Any]) -> str:
     return f"{row['rule']}, {row['frames']} frames from {row['first']}"
 
 
-def _outage(outage: Mapping[str, Any]) -> str:
+def outage(outage: Mapping[str, Any]) -> str:
+    """A time without a daemon, in words."""
     how = "stopped" if outage["stopped"] else "ended by accident"
     until = f"until {outage['until'][:16].replace('T', ' ')}" if outage["until"] else "not back yet"
     return f"from {outage['from'][:16].replace('T', ' ')} {until} UT ({how})"

@@ -62,7 +62,7 @@ def chart(
         if t and v is not None and e
     )
     dots = "".join(f"M{x(t)} {y(v)}h0" for t, v in zip(times, values, strict=True))
-    parts += [tag("path", d=bars, class_="bars"), tag("path", d=dots, class_="dots")]
+    parts += [tag("path", d=Safe(bars), class_="bars"), tag("path", d=Safe(dots), class_="dots")]
     said = f"{label}: {len(told)} points, the last {values[-1]:.3g}"
     box = f"0 0 {WIDTH} {HEIGHT}"
     return tag("svg", tag("title", said), *parts, viewBox=box, role="img", class_="chart")

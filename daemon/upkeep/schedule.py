@@ -1,5 +1,5 @@
 """What the calendar asks for: a backup, retention and a deep check every day, every ten minutes a look for
-previews that somebody has deleted. It keeps no state.
+previews that somebody has deleted, and for nights whose report is due. It keeps no state.
 
 Sweeps, quiet times and watchdog pings do not belong here: APScheduler sleeps on a difference of wall-clock
 times, and stops for good when the clock steps back. They run on the monotonic clock of the main_loop.
@@ -20,8 +20,9 @@ from apscheduler.triggers.date import DateTrigger
 
 from daemon import logs
 from daemon.config.options import Config
+from daemon.config.setting import setting_of
 from daemon.ledger.store import Ledger, connect_readonly
-from daemon.upkeep import backup, retention
+from daemon.upkeep import backup, reports, retention
 from daemon.upkeep.audit import audit, is_clean
 from daemon.work import losses
 
@@ -48,6 +49,8 @@ def start(
         scheduler.add_job(job, CronTrigger(hour=hour, timezone=UTC), id=name)
     redraw = partial(losses.draw_previews, config.database, suspect)
     scheduler.add_job(redraw, CronTrigger(minute="*/10", timezone=UTC), id="previews")
+    kept = reports.Reports(config, setting_of(config), time.time)
+    scheduler.add_job(kept.look, CronTrigger(minute="5-59/10", timezone=UTC), id="reports")
     if not any(copy.stat().st_mtime > time.time() - DAY for copy in backup.copies(config)):
         soon = datetime.now(UTC) + timedelta(minutes=10)  # after the busy minutes of a start
         scheduler.add_job(partial(back_up, config), DateTrigger(soon, timezone=UTC), id="first backup")

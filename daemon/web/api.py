@@ -25,9 +25,11 @@ from daemon.ledger.board import Shown
 from daemon.ledger.store import DatabaseError, Reader, on_paper
 from daemon.ledger.targets import UnknownTarget
 from daemon.markup import Safe, join, short, tag
+from daemon.model.names import RUNNING
 from daemon.people import board as people_board
-from daemon.people import calibrations, enough, missing, nightreport, trends, verdicts
+from daemon.people import calibrations, enough, missing, nightreport, nightsheet, trends, verdicts
 from daemon.people import explain as people_explain
+from daemon.upkeep import reports
 from daemon.web import assets, levels, pages, signs, thing
 from daemon.web.decide import Decisions
 from daemon.web.feed import Feed, message
@@ -48,6 +50,7 @@ def routes(source: Source, feed: Feed, deciding: Decisions) -> list[Route]:
         Route("/find", _find),
         Route("/nights", asked.nights_page),
         Route("/night/{night}", asked.night_page),
+        Route("/night/{night}/print", asked.sheet),
         Route("/frames/{night}", asked.frames_page),
         Route("/calibrations", asked.calibrations_page),
         Route("/thing/{target:path}", asked.thing_page),
@@ -149,25 +152,14 @@ class _Asked:
 
         async def handler(request: Request) -> Response:
             found = await asyncio.to_thread(answer, request)
-            body = (
-                {"version": VERSION, "rows": found}
-                if isinstance(found, list)
-                else {"version": VERSION, **found}
-            )
-            return _json(body)
+            return _json({"version": VERSION, **({"rows": found} if isinstance(found, list) else found)})
 
         return handler
 
     def report(self, db: Reader, request: Request) -> Any:
         now = datetime.now(UTC)
-        return nightreport.answer(
-            db,
-            self.setting.rules,
-            self.config.request,
-            night_in(request),
-            now,
-            self.setting.policy.breakpoints,
-        )
+        rules, breakpoints = self.setting.rules, self.setting.policy.breakpoints
+        return nightreport.answer(db, rules, self.config.request, night_in(request), now, breakpoints)
 
     def frames(self, db: Reader, request: Request) -> Any:
         limit = int(_number(request, "limit", people_board.FRAMES, MOST))
@@ -252,6 +244,17 @@ class _Asked:
         found = [_thumb(one) for one in reversed(made)]
         return HTMLResponse(pages.report(answer, list(nightreport.lines(answer)), found, assets.key()))
 
+    async def sheet(self, request: Request) -> Response:
+        """The report to print, made now: its own style may be in it, and nothing else."""
+
+        def ask() -> str:
+            with self.source.read() as db:
+                now = datetime.now(UTC)
+                return reports.build(db, self.config, self.setting, night_in(request), now).page
+
+        policy = f"{nightsheet.POLICY}; frame-ancestors 'none'"
+        return HTMLResponse(await asyncio.to_thread(ask), headers={"Content-Security-Policy": policy})
+
 
 @contextlib.contextmanager
 def _in_words(database: Path) -> Iterator[None]:
@@ -288,7 +291,10 @@ def _shown(db: Reader, answer: dict[str, Any], number: int) -> list[Shown]:
         return [one for one in (own, *others) if one and (one is own or one.id != number)][:12]
     if kind == "look":
         own = board.look(db, number)
-        return [own] if own else []
+        stacks = (
+            [look for look in board.looks_of_group(db, own.group, 20) if look.of == RUNNING] if own else []
+        )
+        return [one for one in (own, *stacks[:1]) if one and (one is own or one.id != number)]
     if kind == "group":
         return [*board.versions(db, number)[:6], *board.looks_of_group(db, number, 12)]
     if kind == "file":

@@ -26,6 +26,7 @@ from daemon.config.options import Config
 from daemon.ledger.targets import UnknownTarget
 from daemon.web import api, assets, machine, pages, panels, pictures
 from daemon.web.access import Access
+from daemon.web.cutouts import FOR_EVER, Cutouts
 from daemon.web.decide import Decisions, NotAllowed
 from daemon.web.feed import Feed
 from daemon.web.guard import App, Guard, allowed
@@ -33,8 +34,8 @@ from daemon.web.pictures import Cache
 from daemon.web.source import Absent, Source
 from daemon.web.stream import Hub, TooMany
 from pipeline.errors import NiridError
+from pipeline.files import disk
 
-FOR_EVER = "public, max-age=31536000, immutable"
 PIECE = 1 << 18  # bytes of a FITS file at a time
 
 
@@ -102,7 +103,7 @@ class Page:
     async def image(self, request: Request) -> Response:
         size = pictures.SIZES.get(request.query_params.get("w", "full"))
         if size is None:
-            return _error(404, "no such size", "there are 96, 256, 512 and full")
+            return _error(404, "no such size", "there are 96, 256, 512, fixed and full")
         where = _where(request)
         if (kept := self.cache.get((*where, size))) is None:
             found = await asyncio.to_thread(self._picture, where, size)
@@ -137,7 +138,7 @@ class Page:
             return None
         path = Path(found.path)
         try:
-            fd = pictures.open_below(path, self.config.product_folder)
+            fd = disk.open_below(path, self.config.product_folder)
         except OSError:
             return None
         return os.fdopen(fd, "rb", 0), path.name, os.fstat(fd).st_size
@@ -171,6 +172,7 @@ def build(config: Config) -> Page:
         Route("/image/{kind}/{number:int}/{key}", page.image),
         Route("/fits/{kind}/{number:int}/{key}", page.fits),
         Route("/static/{name}", assets.answer),
+        *Cutouts(page.source).routes(),
         *deciding.routes(),
         *api.routes(page.source, page.feed, deciding),
         *machine.routes(page.source, page.feed),

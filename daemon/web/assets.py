@@ -1,4 +1,4 @@
-"""The script, the style sheet and the icon: three files of our own, and nothing from elsewhere."""
+"""The script, the style sheet and the icon: files of our own, and nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 FILES = {
+    "pictures.js": "text/javascript; charset=utf-8",
     "page.js": "text/javascript; charset=utf-8",
     "page.css": "text/css; charset=utf-8",
     "icon.svg": "image/svg+xml",

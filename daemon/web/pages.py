@@ -21,12 +21,15 @@ TITLES = {
     "frames": "Frames",
     "products": "Recent products",
 }
+SCRIPTS = ("pictures.js", "page.js")  # in this order: the second uses the first
 KEYS = (
     ("j k", "next, previous frame"),
     ("Enter", "explain it"),
-    ("f s b", "frame, stack, blink"),
-    ("0 1 2 3 4", "whole picture, zoom"),
-    ("+ −", "brighter, darker"),
+    ("f s b d", "frame, stack, blink, difference"),
+    ("a", "scale of the picture: fixed or automatic"),
+    ("+ − , .", "brighter, darker, less and more contrast"),
+    ("z x 0 1 2 3 4", "zoom out, in, whole picture, 1.5 to 8 times"),
+    ("← ↑ → ↓", "in the picture: the cross-hair, with Shift by ten"),
     ("/", "search"),
     ("m", "what is missing"),
     ("p", "what needs a person"),
@@ -49,7 +52,7 @@ def document(title: str, *body: Child, live: bool = False, key: str = "") -> str
         tag("link", rel="icon", href="/static/icon.svg"),
         tag("link", rel="stylesheet", href=f"/static/page.css?v={key}"),
         tag("noscript", tag("meta", http_equiv="refresh", content="30")) if live else None,
-        tag("script", src=f"/static/page.js?v={key}", defer=True),
+        [tag("script", src=f"/static/{name}?v={key}", defer=True) for name in SCRIPTS],
     ]
     page = tag("html", tag("head", head), tag("body", body, data_live=live or None), lang="en")
     return f"<!doctype html>{page}"
@@ -162,6 +165,8 @@ def report(answer: Mapping[str, Any], lines: Sequence[str], pictures: Sequence[S
     body.append(
         tag(
             "p",
+            tag("a", "to print", href=f"/night/{night}/print"),
+            " · ",
             tag("a", "frames", href=f"/frames/{night}"),
             " · ",
             tag("a", "as JSON", href=f"/api/v1/night/{night}"),

@@ -15,7 +15,7 @@ from urllib.parse import quote
 from daemon.judgement.needs import OPEN
 from daemon.markup import Child, Safe, join, tag
 from daemon.people import enough, svg, verdicts
-from daemon.web import signs
+from daemon.web import figure, signs
 from daemon.web.alerts import Alert
 from daemon.web.source import Heart, Snapshot
 
@@ -136,47 +136,14 @@ def newest(night: Mapping[str, Any]) -> Safe:
             "span", signs.GLYPHS[quality["state"]], class_=f"g {signs.CLASSES.get(quality['state'], '')}"
         )
         said += [tag("br"), mark, " ", verdicts.in_short(quality["words"])]
-    stack = (night["sequence"] or {}).get("stack")
-    stack = stack if stack and stack["picture"] != found["picture"] else None
-    return join(picture(found, stack), tag("p", said, class_="caption"))
-
-
-def picture(found: Mapping[str, Any], stack: Mapping[str, Any] | None = None) -> Safe:
-    """A picture of 512 pixels that the page can enlarge; stack : what `s` and `b` show in its place"""
-    sky = found.get("sky") or {}
-    ny, nx = sky.get("shape", (1, 1))
-    small = tag(
-        "img",
-        src=f"{found['picture']}?w=512",
-        alt=f"{found['of']} {found['name']}",
-        width=512,
-        height=max(1, round(512 * ny / nx)),
-        data_full=f"{found['picture']}?w=full",
-        data_name=found["name"],
-        data_stack=f"{stack['picture']}?w=512" if stack else None,
-        data_stack_full=f"{stack['picture']}?w=full" if stack else None,
-        data_stack_name=stack["name"] if stack else None,
-    )
-    return tag("figure", small, _compass(sky), class_="pic", tabindex=0, role="group", aria_label="picture")
-
-
-def _compass(sky: Mapping[str, Any]) -> Child:
-    """North, east and ten arcseconds."""
-    if "north" not in sky:
-        return None
-    ny, nx = sky["shape"]
-    size = min(nx, ny)
-    x, y, long = 0.13 * size, ny - 0.14 * size, 0.08 * size
-    parts: list[Safe] = []
-    for name, (dx, dy) in (("N", sky["north"]), ("E", sky["east"])):
-        parts.append(tag("line", x1=x, y1=y, x2=round(x + long * dx), y2=round(y + long * dy)))
-        place = {"x": round(x + 1.45 * long * dx), "y": round(y + 1.45 * long * dy + 0.015 * size)}
-        parts.append(tag("text", name, **place, text_anchor="middle", font_size=round(0.045 * size)))
-    bar, right, foot = 10 / sky["scale"], nx - 0.05 * size, ny - 0.06 * size
-    parts.append(tag("line", x1=round(right - bar), x2=round(right), y1=round(foot), y2=round(foot)))
-    where = {"x": round(right - bar / 2), "y": round(foot - 0.02 * size)}
-    parts.append(tag("text", "10″", **where, text_anchor="middle", font_size=round(0.045 * size)))
-    return tag("svg", parts, viewBox=f"0 0 {nx} {ny}", class_="compass", aria_hidden="true")
+    caption = tag("p", said, class_="caption")
+    sequence = night["sequence"] or {}
+    stack, look = sequence.get("stack"), sequence.get("look")
+    if stack and stack["group"] != found["group"]:
+        return figure.picture(found, caption=caption)
+    if stack and stack["picture"] == found["picture"]:
+        return figure.picture(look or found, stack if look else None, caption=caption, second=bool(look))
+    return figure.picture(found, stack, caption=caption)
 
 
 def now(sequence: Mapping[str, Any] | None) -> Safe:

@@ -1,15 +1,13 @@
 """Pictures and FITS files of looks and products: by number and key from the ledger, never by a path.
 
-picture(db, products, "look", 12, "18f3a0b2c1", 256)      # (bytes, type), or None
+found = find(db, "look", 12, "18f3a0b2c1")      # what is meant, or None
+read(found, products, 256)                      # (bytes, type) of its picture, or None
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
-import stat
 from collections import OrderedDict
-from collections.abc import Iterator
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -17,10 +15,10 @@ from typing import Any
 from daemon.ledger import board
 from daemon.ledger.board import Shown
 from daemon.ledger.store import Reader
-from pipeline.files import thumbnails
+from pipeline.files import disk, thumbnails
 
 FULL = 0
-SIZES = {"96": 96, "256": 256, "512": 512, "full": FULL}
+SIZES = {"96": 96, "256": 256, "512": 512, "fixed": thumbnails.FIXED, "full": FULL}
 CACHE_BYTES = 64 << 20
 MOST_BYTES = 64 << 20  # of a picture
 
@@ -61,58 +59,33 @@ def find(db: Reader, kind: str, number: int, key: str) -> Shown | None:
 def read(shown: Shown, products: Path, size: int) -> tuple[bytes, str] | None:
     """(content, media type) of its picture; None when it is not there any more.
 
-    size : of SIZES; where a picture has no copy of that size (of an earlier release), the whole
+    size : of SIZES; where a picture has no copy of that size (of an earlier release), the whole; where it has
+    none at the fixed scale (a mask, a master), the same size at its own
     """
-    with opened(Path(shown.path).with_suffix(".png"), products) as fd:
+    with disk.opened_below(Path(shown.path).with_suffix(".png"), products) as fd:
         if fd is None:
             return None
-        if size != FULL and (small := thumbnails.small(fd, size)) is not None:
-            return small, "image/jpeg"
+        for wanted in (size, 512) if size == thumbnails.FIXED else (size,) if size != FULL else ():
+            if (small := thumbnails.small(fd, wanted)) is not None:
+                return small, "image/jpeg"
         length = os.fstat(fd).st_size
         return (os.pread(fd, length, 0), "image/png") if length <= MOST_BYTES else None
 
 
-@contextlib.contextmanager
-def opened(path: Path, products: Path) -> Iterator[int | None]:
-    """A regular file below the products, by no link; None where there is none."""
-    try:
-        fd = open_below(path, products)
-    except OSError:
-        yield None
-        return
-    try:
-        yield fd
-    finally:
-        os.close(fd)
+_known: OrderedDict[tuple[str, str], dict[str, Any]] = OrderedDict()
 
 
-def open_below(path: Path, products: Path) -> int:
-    """A descriptor of a regular file below the products, through no link of its own. Raises OSError."""
-    folder = os.path.realpath(path.parent)
-    below = os.path.realpath(products)
-    if os.path.commonpath([folder, below]) != below:
-        raise PermissionError(f"{path} does not lie below {products}")
-    fd = os.open(os.path.join(folder, path.name), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise PermissionError(f"{path} is no file")
-    return fd
-
-
-_skies: OrderedDict[str, dict[str, Any]] = OrderedDict()
-
-
-def sky_of(path: str, key: str) -> dict[str, Any]:
-    """Where the picture beside a FITS file lies on the sky; key : changes when the picture does"""
-    if key not in _skies:
+def known(path: str, key: str) -> dict[str, Any]:
+    """What the picture beside a FITS file says of its sky and its greys; key : changes when it does"""
+    if (path, key) not in _known:
         try:
             fd = os.open(Path(path).with_suffix(".png"), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError:
             return {}
         try:
-            _skies[key] = thumbnails.geometry(fd)
+            _known[path, key] = thumbnails.known(fd)
         finally:
             os.close(fd)
-        while len(_skies) > 200:
-            _skies.popitem(last=False)
-    return _skies[key]
+        while len(_known) > 200:
+            _known.popitem(last=False)
+    return _known[path, key]

@@ -206,9 +206,10 @@ def heart_of(running: dict[str, Any] | None, was_stopped: bool, now: float) -> H
 
 def _add_sky(night: dict[str, Any]) -> None:
     """Where pictures lie on the sky: it stands in the pictures."""
-    for one in (night["newest"], (night["sequence"] or {}).get("stack")):
+    sequence = night["sequence"] or {}
+    for one in (night["newest"], sequence.get("stack"), sequence.get("look")):
         if one:
-            one["sky"] = pictures.sky_of(one["path"], one["picture"])
+            one["sky"] = pictures.known(one["path"], one["picture"])
 
 
 def _cannot_be_seen(path: Path) -> str:

@@ -13,7 +13,7 @@ from urllib.parse import quote
 from daemon.ledger.board import Shown
 from daemon.markup import Child, Safe, join, short, tag
 from daemon.people import board
-from daemon.web import panels, pictures, signs
+from daemon.web import figure, pictures, signs
 
 Answer = Mapping[str, Any]
 
@@ -69,18 +69,12 @@ def _when(iso: str | None) -> str:
 
 
 def _pictures(shown: Sequence[Shown]) -> Child:
-    """The newest large, with the one before for `b`; all others small."""
+    """The newest large, with the one before it to blink and compare; all others small."""
     if not shown:
         return None
     rows = [board.shown(one) for one in shown]
-    rows[0]["sky"] = pictures.sky_of(rows[0]["path"], rows[0]["picture"])
-    links = tag(
-        "p",
-        tag("a", "FITS file", href=rows[0]["fits"], download=True),
-        " · ",
-        tag("code", rows[0]["path"]),
-        class_="dim",
-    )
+    for row in rows[:2]:
+        row["sky"] = pictures.known(row["path"], row["picture"])
     small = [
         tag(
             "li",
@@ -95,11 +89,8 @@ def _pictures(shown: Sequence[Shown]) -> Child:
         )
         for row in rows
     ]
-    hint = tag(
-        "p", "b blinks with the one before, 1 to 4 and the wheel zoom, 0 is the whole", class_="dim keys"
-    )
-    large = panels.picture(rows[0], rows[1] if len(rows) > 1 else None)
-    return tag("section", large, hint, links, tag("ul", small, class_="thumbs") if len(rows) > 1 else None)
+    large = figure.picture(rows[0], rows[1] if len(rows) > 1 else None)
+    return tag("section", large, tag("ul", small, class_="thumbs") if len(rows) > 1 else None)
 
 
 def _facts(answer: Answer, kind: str) -> Child:

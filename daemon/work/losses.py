@@ -39,7 +39,7 @@ def harm(path: Path, sha256: str) -> str:
     except NiridError as error:  # a folder, a pipe
         return str(error)
     products = path.parents[1]
-    if any(night.is_dir() for night in products.iterdir() if night.name[0] != "."):
+    if any(night.is_dir() for night in products.iterdir() if publications.is_night(night.name)):
         return "its file is gone"
     raise FileNotFoundError(errno.ENOENT, "no night at all: is the disk mounted?", str(products))
 

@@ -2,6 +2,7 @@
 
 write_whole(path, content)             # a reader sees the old file or the new one
 with replacing(path) as part: ...      # the same for what writes a file itself
+opened_below(path, folder)             # a file of ours, through no link
 sync(path.parent)                      # from here on a power cut does not undo the rename
 """
 
@@ -12,6 +13,7 @@ import errno
 import hashlib
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -125,3 +127,29 @@ def link_or_copy(source: Path, target: Path, *, flush: bool = True) -> None:
         if error.errno not in NO_LINKS:
             raise
         copy_whole(source, target, flush=flush)
+
+
+@contextlib.contextmanager
+def opened_below(path: Path, folder: Path) -> Iterator[int | None]:
+    """A regular file below a folder, by no link; None where there is none."""
+    try:
+        fd = open_below(path, folder)
+    except OSError:
+        yield None
+        return
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def open_below(path: Path, folder: Path) -> int:
+    """A descriptor of a regular file below a folder, through no link of its own. Raises OSError."""
+    parent, below = os.path.realpath(path.parent), os.path.realpath(folder)
+    if os.path.commonpath([parent, below]) != below:
+        raise PermissionError(f"{path} does not lie below {folder}")
+    fd = os.open(os.path.join(parent, path.name), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise PermissionError(f"{path} is no file")
+    return fd

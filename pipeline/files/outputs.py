@@ -19,10 +19,12 @@ from typing import Literal
 
 from pipeline.errors import NiridError
 
-Kind = Literal["product", "picture", "list", "database", "truth", "raw"]
+Kind = Literal["product", "picture", "list", "database", "truth", "report", "raw"]
 
 # An older release wrote no mark into its pictures: those are replaced with --overwrite.
 PICTURE_MARK = b"Software\0nirid"
+# At the head of a report of a night, as a page and as JSON.
+REPORT_MARKS = (b'<meta name="generator" content="nirid report">', b'{"made_by": "nirid report"')
 LIST_MARK = b"# Includes tags:"  # Gemini's dataselect begins its lists so, too
 _FITS, _SQLITE = b"SIMPLE  =", b"SQLite format 3\0"
 _PACKED = (b"\x1f\x8b", b"BZh", b"\x1f\x9d")
@@ -91,6 +93,8 @@ def is_ours(path: Path, kind: Kind, head: bytes = b"") -> bool:
         return head.startswith(LIST_MARK)
     if kind == "database":
         return head.startswith(_SQLITE) and _has_schema(path)
+    if kind == "report":
+        return REPORT_MARKS[0] in head or head.startswith(REPORT_MARKS[1])
     if kind == "truth":
         return _is_truth(path)
     return False  # a raw frame is never replaced

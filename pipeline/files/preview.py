@@ -21,18 +21,9 @@ import numpy.typing as npt
 from pipeline.files import legend, thumbnails
 from pipeline.files.disk import write_whole
 from pipeline.files.outputs import PICTURE_MARK
+from pipeline.files.stretch import DIMMED, EMPTY, Stretch, between, fixed_scale
 from pipeline.files.structure import Path
-from pipeline.frame import (
-    BAD_PIXEL,
-    COSMIC_RAY,
-    NO_DATA,
-    NON_LINEAR,
-    OVERLAP,
-    SATURATED,
-    UNILLUMINATED,
-    FloatImage,
-    Frame,
-)
+from pipeline.frame import FLAGS, NO_DATA, FloatImage, Frame
 from pipeline.headers.tangent import Tangent
 from pipeline.names import bare
 from pipeline.verdict import LEFT_OUT
@@ -42,20 +33,14 @@ if TYPE_CHECKING:
 
 Grey = npt.NDArray[np.uint8]
 
-EMPTY = 20  # grey of pixels without data
 PANEL = 640  # height of a panel of the README's picture
-_STEPS = 4096  # of the stretch
 COLOURS = {
     "red": (230, 40, 40), "orange": (240, 150, 30), "yellow": (250, 240, 60), "magenta": (230, 60, 230),
     "blue": (50, 70, 200), "green": (60, 200, 90), "cyan": (60, 200, 230),
 }  # fmt: skip
-# Bit, what it means, colour; of two bits on one pixel the later is seen.
-FLAGS = (
-    (int(NO_DATA), "no data", "blue"), (int(UNILLUMINATED), "not illuminated", "cyan"),
-    (int(OVERLAP), "overlap", "green"), (int(BAD_PIXEL), "bad pixel", "red"),
-    (int(NON_LINEAR), "not linear", "orange"), (int(COSMIC_RAY), "cosmic ray or latent light", "magenta"),
-    (int(SATURATED), "saturated", "yellow"),
-)  # fmt: skip
+# Of two bits on one pixel the later is seen.
+COLOUR_OF = ("blue", "cyan", "green", "red", "orange", "magenta", "yellow")
+COLOURED = tuple((int(bit), words, colour) for (bit, words), colour in zip(FLAGS, COLOUR_OF, strict=True))
 
 
 def write_preview(path: Path, frame: Frame, *, so_far: int = 0) -> None:
@@ -71,18 +56,39 @@ def drawn(frame: Frame, *, so_far: int = 0) -> bytes:
 
     so_far : of a running stack, the frames of its sequence that have landed
     """
-    grey = _grey(frame)
+    automatic, fixed = stretches_of(frame)
+    grey = _grey(frame, automatic)
     if words := band_of(frame):
         grey = legend.banded(grey, words)
-    small = tuple(thumbnails.small_copies(grey, sky_of(frame)))
+    dimmed = DIMMED if _left_out(frame) else 1
+    table = between(automatic, fixed, dimmed) if automatic and fixed else None
+    small = tuple(thumbnails.small_copies(grey, about(frame, automatic, fixed), table))
     return _png(np.asarray(_captioned(grey, caption_of(frame, so_far=so_far), _sky_of(frame))), small)
+
+
+def about(frame: Frame, automatic: Stretch | None, fixed: Stretch | None) -> dict[str, Any]:
+    """What is kept with the picture: where it lies on the sky, and how its greys become values again.
+
+    shape (ny, nx); unit; dimmed : what its greys are divided by
+    automatic, fixed : [black, white, softening] of the two scales (`stretch`), where it has them
+    """
+    told: dict[str, Any] = {
+        **sky_of(frame),
+        "shape": list(frame.shape),
+        "unit": frame.unit,
+        "dimmed": DIMMED if _left_out(frame) else 1,
+    }
+    for name, scale in (("automatic", automatic), ("fixed", fixed)):
+        if scale is not None:
+            told[name] = scale.plain()
+    return told
 
 
 def sky_of(frame: Frame) -> dict[str, Any]:
     """Where the picture lies on the sky; {} of what has no coordinates.
 
     scale : arcsec per pixel; north, east : unit vectors in the picture (x to the right, y down)
-    crpix (from 1, FITS), crval (degrees), cd (degrees per pixel), shape (ny, nx)
+    crpix (from 1, FITS), crval (degrees), cd (degrees per pixel)
     """
     found = _sky_of(frame)
     if found is None or not found.pixel_scale:
@@ -98,7 +104,6 @@ def sky_of(frame: Frame) -> dict[str, Any]:
         "crpix": [float(v) + 1 for v in found.crpix],
         "crval": [float(v) for v in np.degrees(found.crval)],
         "cd": [[float(v) for v in row] for row in np.degrees(found.cd)],
-        "shape": list(frame.sci.shape),
     }
 
 
@@ -108,7 +113,7 @@ def with_flags(frame: Frame) -> bytes:
 
     from PIL import Image
 
-    here = [(bit, name, colour) for bit, name, colour in FLAGS if (frame.dq & np.uint16(bit)).any()]
+    here = [(bit, name, colour) for bit, name, colour in COLOURED if (frame.dq & np.uint16(bit)).any()]
     parts = [*caption_of(frame), *(f"{name}: {colour}" for _, name, colour in here)]
     colours = np.repeat(_grey(frame)[:, :, None], 3, axis=2)
     for bit, _, colour in here:
@@ -205,33 +210,30 @@ def _left_out(frame: Frame) -> bool:
 # ---------------------------------------------------------------------------------------- stretch
 
 
-def _grey(frame: Frame) -> Grey:
+def _grey(frame: Frame, stretch: Stretch | None = None) -> Grey:
     """(ny, nx) uint8, first row at the top."""
-    kind = kind_of(frame)
-    if kind == "bpm":
+    stretch = stretch or stretches_of(frame)[0]
+    if stretch is None:
         return np.where(frame.dq[::-1] != 0, 255, EMPTY).astype(np.uint8)
-    low, high, softening = _limits(frame, kind)
-    steps = np.linspace(0.0, 1.0, _STEPS)
-    if softening:
-        steps = np.arcsinh(steps / softening) / np.arcsinh(1.0 / softening)
-    levels = np.rint(EMPTY + steps * (255 - EMPTY)).astype(np.uint8)
-    index = (frame.sci - np.float32(low)) * np.float32((_STEPS - 1) / (high - low))
-    grey = levels.take(np.clip(index, 0, _STEPS - 1, out=index).astype(np.intp))
+    grey = stretch.greys(frame.sci)
     grey[(frame.dq & NO_DATA) != 0] = EMPTY
     if _left_out(frame):  # it must not look like one that can be used
-        grey = (grey // 3).astype(np.uint8)
+        grey = (grey // DIMMED).astype(np.uint8)
     return np.ascontiguousarray(grey[::-1])
 
 
-def _limits(frame: Frame, kind: str) -> tuple[float, float, float]:
-    """(black, white, softening of the asinh or 0 for a linear stretch) from every seventh good pixel."""
+def stretches_of(frame: Frame) -> tuple[Stretch | None, Stretch | None]:
+    """(automatic, fixed) from every seventh good pixel; a mask has neither, and only an image has a sky."""
+    kind = kind_of(frame)
+    if kind == "bpm":
+        return None, None
     flat = slice(None, None, 7)
     values = frame.sci.ravel()[flat][frame.dq.ravel()[flat] == 0]
     if values.size < 16:
         values = frame.sci.ravel()
     if kind in ("dark", "flat"):
         low, high = np.percentile(values, (0.5, 99.5))
-        return (*_spread(float(low), float(high)), 0.0)
+        return Stretch(*_spread(float(low), float(high)), 0.0), None
     sky, high = np.percentile(values, (50.0, 99.97))
     sigma = max(_sigma(values, float(sky)), 1e-6)
     white = max(float(high), float(sky + 25 * sigma))
@@ -240,7 +242,8 @@ def _limits(frame: Frame, kind: str) -> tuple[float, float, float]:
     if isinstance(light, float) and 0.02 < light < 1 and "NCOMBINE" not in frame.header:
         white = float(sky) + (white - float(sky)) / light
     black, white = _spread(float(sky - 2.5 * sigma), white)
-    return black, white, min(1.0, 4.0 * sigma / (white - black))
+    automatic = Stretch(black, white, min(1.0, 4.0 * sigma / (white - black)))
+    return automatic, fixed_scale(float(sky), sigma)
 
 
 def _sigma(values: FloatImage, centre: float) -> float:

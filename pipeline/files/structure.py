@@ -122,12 +122,14 @@ def open_regular(path: Path, *, follow: bool = True) -> Iterator[tuple[int, os.s
 
 def read_structure(path: Path, *, follow: bool = True) -> FileFacts:
     """Headers and exact length. A compressed file has to be decompressed for that, within limits."""
-    return _read(path, follow=follow, full=False)
+    with open_regular(path, follow=follow) as (fd, _):
+        return structure_of(fd)
 
 
 def read_file(path: Path, *, follow: bool = True) -> FileFacts:
     """Headers, exact length, `file_sha`, `data_sha` and the checksums that the file carries, in one pass."""
-    return _read(path, follow=follow, full=True)
+    with open_regular(path, follow=follow) as (fd, _):
+        return _read(fd, full=True)
 
 
 def load(path: Path, *, follow: bool = True) -> tuple[list[Hdu], memoryview]:
@@ -159,27 +161,25 @@ def hash_file(path: Path, *, follow: bool = True) -> str:
         return stream.sha()
 
 
-def _read(path: Path, *, follow: bool, full: bool) -> FileFacts:
-    with open_regular(path, follow=follow) as (fd, before):
-        stream = open_stream(fd, before.st_size, hashed=full)
-        walk = _Walk(stream, full)
-        try:
-            walk.run()
-        except DamagedFile as error:
-            error.hdus = tuple(walk.hdus)
-            raise
-        return FileFacts(
-            hdus=tuple(walk.hdus),
-            size=stream.finish(),
-            compression=stream.compression,
-            before=before,
-            after=os.fstat(fd),
-            file_sha=stream.sha(),
-            data_sha=walk.data_sha.hexdigest() if full else "",
-            verified=walk.verified,
-            zero_tail=walk.zero_tail,
-            trailing=walk.trailing,
-        )
+def structure_of(fd: int) -> FileFacts:
+    """`read_structure` of a regular file that is open."""
+    os.lseek(fd, 0, os.SEEK_SET)
+    return _read(fd, full=False)
+
+
+def _read(fd: int, *, full: bool) -> FileFacts:
+    before = os.fstat(fd)
+    stream = open_stream(fd, before.st_size, hashed=full)
+    walk = _Walk(stream, full)
+    try:
+        walk.run()
+    except DamagedFile as error:
+        error.hdus = tuple(walk.hdus)
+        raise
+    hdus, size = tuple(walk.hdus), stream.finish()
+    shas = stream.sha(), walk.data_sha.hexdigest() if full else ""
+    zeros = walk.zero_tail, walk.trailing
+    return FileFacts(hdus, size, stream.compression, before, os.fstat(fd), *shas, walk.verified, *zeros)
 
 
 class _Walk:

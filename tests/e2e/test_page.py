@@ -1,6 +1,7 @@
 """The page in a real browser: what it costs, whom it asks, by keyboard, on a phone, without its server."""
 
 import contextlib
+import http.client
 import json
 import shutil
 import signal
@@ -275,6 +276,19 @@ def test_a_line_that_is_cut_without_a_word_is_said_and_made_good(chromium, addre
     assert found.evaluate("window.mark") == 1
     found.close()
     line.close()
+
+
+def test_an_answer_on_a_kept_connection_is_not_held_back(address):
+    """A head and a body in two packets wait 40 ms for the other side's word, unless they are sent at once."""
+    asked = http.client.HTTPConnection(address.split("/")[2])
+    took = []
+    for _ in range(9):
+        began = time.perf_counter()
+        asked.request("GET", "/healthz")
+        asked.getresponse().read()
+        took.append(time.perf_counter() - began)
+    asked.close()
+    assert min(took) < 0.03
 
 
 def test_twenty_streams_do_not_keep_it_from_ending(night):

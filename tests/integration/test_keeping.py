@@ -128,6 +128,7 @@ def test_the_calendar_has_its_jobs_and_a_first_backup(tmp_path):
             "retention",
             "deep check",
             "previews",
+            "reports",
             "first backup",
         }
         assert all(job.coalesce and job.max_instances == 1 for job in scheduler.get_jobs())

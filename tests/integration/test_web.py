@@ -13,10 +13,11 @@ import pytest
 
 from daemon.config.options import Config, Products, State
 from daemon.people import missing, tonight, verdicts
-from daemon.web import app, panels
+from daemon.web import app, assets, panels
+from daemon.web.pages import SCRIPTS
 from pipeline.files import preview, thumbnails
 from tests.asgi import ask
-from tests.night import FakeEngine, example1, static_bpm
+from tests.night import FakeEngine, example1, frame, static_bpm
 from tests.unit.service.test_markup import parsed
 
 NOW = 1.6e9 + 2000.0
@@ -92,8 +93,8 @@ def test_a_page_without_javascript_has_everything(page):
         assert word in seen.data
     assert ("noscript", {}) in seen.tags
     scripts = [attributes for name, attributes in seen.tags if name == "script"]
-    assert len(scripts) == 1
-    assert set(scripts[0]) == {"src", "defer"}
+    assert [script["src"].partition("?")[0] for script in scripts] == [f"/static/{name}" for name in SCRIPTS]
+    assert all(set(script) == {"src", "defer"} for script in scripts)
     assert not [a for _, a in seen.tags if any(k.startswith("on") or k == "style" for k in a)]
 
 
@@ -101,9 +102,7 @@ def test_no_byte_names_another_place(page):
     """Not in the pages, the script, the style sheet or the icon; the name space of SVG is no address."""
     for path in (
         "/",
-        "/static/page.js",
-        "/static/page.css",
-        "/static/icon.svg",
+        *(f"/static/{name}" for name in assets.FILES),
         "/nights",
         "/calibrations",
         "/night/20160102",
@@ -115,7 +114,10 @@ def test_no_byte_names_another_place(page):
 
 def test_every_link_of_the_page_leads_somewhere(page):
     seen = parsed(ask(page.app, "/").text)
-    links = {a[k] for _, a in seen.tags for k in ("href", "src", "data-full", "data-stack") if a.get(k)}
+    links = {a[k] for _, a in seen.tags for k in ("href", "src") if a.get(k)}
+    told = [json.loads(a[k]) for _, a in seen.tags for k in ("data-first", "data-second") if a.get(k)]
+    assert told
+    links |= {f"/image/{one['where']}?w={size}" for one in told for size in ("fixed", "512", "full")}
     assert len(links) > 30
     for target in sorted(links):
         assert ask(page.app, target).status in (200, 303), target
@@ -129,6 +131,23 @@ def test_pictures_come_in_four_sizes_and_for_ever(page, size):
     assert answer.headers["content-type"] == ("image/png" if size == "full" else "image/jpeg")
     assert "immutable" in answer.headers["cache-control"]
     assert newest["sky"] == SKY
+
+
+def test_what_is_newest_is_a_picture_of_the_sky(daemons):
+    """Darks of the morning are products, too, but nobody asks whether the last frame was any good by them."""
+    daemon = landed(daemons)
+    page = page_of(daemon)
+    before = tonight_of(page)["newest"]["name"]
+    daemon.land(*(frame("dark", n, 21000 + 9 * n, exposure_time=7.0, coadds=1) for n in range(601, 611)))
+    daemon.run(4000)
+    told = tonight_of(page)
+    assert told["products"][0]["name"] == "N20160102S0601_dark"
+    assert told["newest"]["name"] == before
+
+
+def test_where_only_calibrations_are_one_of_them_is_shown(daemons):
+    daemon = landed(daemons, records=[r for r in example1() if "N20160102S04" in r.path], until=6000)
+    assert tonight_of(page_of(daemon))["newest"]["name"] == "N20160102S0423_dark"
 
 
 def test_fits_files_are_handed_over_whole(night, page):

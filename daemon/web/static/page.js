@@ -43,10 +43,11 @@ async function fetchParts() {
 function put(name, part) {
   const place = $(name);
   if (!place) return;
+  const looking = name === "newest" && place.contains(document.activeElement);
   const row = name === "frames" && here ? here.dataset.row : null, was = name === "strip" ? place.textContent : "";
   place.innerHTML = part.html; // made and escaped by the server; the policy of the page lets no script run from it
   place.dataset.key = part.key;
-  if (name === "newest") start(place.querySelector(".pic"));
+  if (name === "newest") { pictures.start(place.querySelector(".view")); if (looking) place.querySelector(".pic")?.focus({ preventScroll: true }); }
   if (name === "frames") { number(); if (row) mark(rows().find((each) => each.dataset.row === row), false); }
   if (name === "strip" && was !== place.textContent) $("said").textContent = place.textContent;
   if (name === "alerts") title();
@@ -76,61 +77,6 @@ function tick() {
   if (stream && age > LOST && Date.now() - opened > SILENT) { leave(); follow(); }
 }
 
-// -- pictures: pan, zoom, brightness, blink -----------------------------------------------------
-
-let pic = null, blinking = 0, chosen = "frame";
-function start(figure) {
-  pic = figure;
-  if (!figure) return;
-  figure.state = { zoom: 1, x: 0, y: 0, bright: 1 };
-  const image = figure.querySelector("img");
-  image.dataset.own = image.getAttribute("src");
-  figure.addEventListener("wheel", (event) => { if (figure.state.zoom === 1 && event.deltaY > 0) return; event.preventDefault(); zoom(figure.state.zoom * (event.deltaY < 0 ? 1.25 : 0.8), event.offsetX, event.offsetY); }, { passive: false });
-  figure.addEventListener("dblclick", (event) => zoom(figure.state.zoom > 1 ? 1 : 2, event.offsetX, event.offsetY));
-  let from = null;
-  figure.addEventListener("pointerdown", (event) => { if (figure.state.zoom > 1) { from = [event.clientX - figure.state.x, event.clientY - figure.state.y]; figure.setPointerCapture(event.pointerId); } });
-  figure.addEventListener("pointermove", (event) => { if (from) { figure.state.x = event.clientX - from[0]; figure.state.y = event.clientY - from[1]; draw(); } });
-  figure.addEventListener("pointerup", () => { from = null; });
-  if (chosen === "stack" && image.dataset.stack) show("stack");
-}
-function source(image, which, full) {
-  if (which === "stack") return full ? image.dataset.stackFull : image.dataset.stack;
-  return full ? image.dataset.full : image.dataset.own;
-}
-function show(which) {
-  if (!pic) return;
-  const image = pic.querySelector("img");
-  if (which === "stack" && !image.dataset.stack) return;
-  pic.shown = which;
-  image.src = source(image, which, pic.state.zoom > 1.2);
-  let caption = pic.querySelector("figcaption");
-  if (!caption) { caption = document.createElement("figcaption"); pic.append(caption); }
-  caption.textContent = which === "stack" ? image.dataset.stackName : image.dataset.name;
-}
-function zoom(factor, x = pic.clientWidth / 2, y = pic.clientHeight / 2) {
-  if (!pic) return;
-  const state = pic.state, before = state.zoom;
-  state.zoom = Math.min(16, Math.max(1, factor));
-  state.x = x - (x - state.x) * state.zoom / before; state.y = y - (y - state.y) * state.zoom / before;
-  if (state.zoom === 1) state.x = state.y = 0;
-  pic.classList.toggle("big", state.zoom > 1);
-  const image = pic.querySelector("img");
-  if (!pic.style.height) pic.style.height = `${pic.clientHeight}px`; // the whole picture has a caption below it
-  if (state.zoom > 1.2 && !image.src.endsWith("full")) image.src = source(image, pic.shown || "frame", true);
-  draw();
-}
-function draw() {
-  const state = pic.state, image = pic.querySelector("img");
-  state.x = Math.min(0, Math.max(state.x, pic.clientWidth * (1 - state.zoom)));
-  state.y = Math.min(0, Math.max(state.y, pic.clientHeight * (1 - state.zoom)));
-  image.style.transform = `translate(${state.x}px,${state.y}px) scale(${state.zoom})`;
-  image.style.filter = state.bright === 1 ? "" : `brightness(${state.bright})`;
-}
-function blink() {
-  if (blinking) { clearInterval(blinking); blinking = 0; show(chosen); return; }
-  blinking = setInterval(() => show(pic && pic.shown === "stack" ? "frame" : "stack"), 600);
-}
-
 // -- keys ------------------------------------------------------------------------------------
 
 let here = null;
@@ -145,15 +91,12 @@ function step(by) { const all = rows(); if (all.length) mark(all[Math.min(all.le
 function go(id) { const place = $(id); if (place) { place.setAttribute("tabindex", "-1"); place.focus(); place.scrollIntoView({ block: "nearest" }); } }
 const open_ = (row) => { const link = row && row.querySelector("a"); if (link) location.href = link.href; };
 const keys = {
+  ...pictures.keys,
   j: () => step(1), k: () => step(-1), Enter: () => open_(here),
-  f: () => { chosen = "frame"; show("frame"); }, s: () => { chosen = pic && pic.shown === "stack" ? "frame" : "stack"; show(chosen); }, b: blink,
-  0: () => zoom(1), 1: () => zoom(1.5), 2: () => zoom(2), 3: () => zoom(4), 4: () => zoom(8),
-  "+": () => { if (pic) { pic.state.bright = Math.min(4, pic.state.bright * 1.25); draw(); } },
-  "-": () => { if (pic) { pic.state.bright = Math.max(0.25, pic.state.bright / 1.25); draw(); } },
   "/": () => document.querySelector("input[name=q]").focus(),
   m: () => go("missing"), p: () => go("alerts"), n: dim, r: () => { const link = document.querySelector("#head .night a"); if (link) location.href = link.href; },
   "?": () => $("help").showModal(),
-  Escape: () => { if (blinking) blink(); if (pic && pic.state.zoom > 1) zoom(1); else if (here) mark(null); else if (!live) location.href = "/"; },
+  Escape: () => { if (pictures.back()) return; if (here) mark(null); else if (!live) location.href = "/"; },
 };
 function dim() { const night = document.body.classList.toggle("night"); try { localStorage.setItem("dim", night ? "1" : ""); } catch { /* private window */ } }
 document.addEventListener("keydown", (event) => {
@@ -167,7 +110,8 @@ document.addEventListener("click", (event) => { const row = event.target.closest
 $("help-button").addEventListener("click", () => $("help").showModal());
 
 try { if (localStorage.getItem("dim")) document.body.classList.add("night"); } catch { /* private window */ }
-start(document.querySelector(".pic"));
+document.documentElement.classList.add("js");
+pictures.start(document.querySelector(".view"));
 number();
 if (live) {
   title();

@@ -90,6 +90,10 @@ def test_cloud():
     assert cloud(None, None, Asked(50)).words == "CC absolute not measured, CC50 asked"
 
 
+def test_nothing_is_no_minus_nothing():
+    assert "(0.00 ± " in cloud(-0.001, 0.005, Asked(50)).words
+
+
 @pytest.mark.parametrize("asked", [20, 50, 80, 100, None])
 @pytest.mark.parametrize("magnitude", np.arange(12.0, 18.1, 0.5))
 def test_the_background_is_never_not_met(asked, magnitude):

@@ -53,7 +53,7 @@ def test_other_programs_see_an_ordinary_picture(picture):
 
 def test_north_is_up_and_east_left_as_the_cards_say(picture):
     _, fd = picture
-    sky = thumbnails.geometry(fd)
+    sky = thumbnails.known(fd)
     assert sky["north"] == [0.0, -1.0]
     assert sky["east"] == [-1.0, 0.0]
     assert sky["scale"] == pytest.approx(0.117, abs=1e-4)
@@ -65,7 +65,7 @@ def test_a_picture_without_copies_has_none(tmp_path):
     Image.new("L", (20, 20)).save(path)
     fd = os.open(path, os.O_RDONLY)
     assert thumbnails.small(fd, 96) is None
-    assert thumbnails.geometry(fd) == {}
+    assert thumbnails.known(fd) == {}
     os.close(fd)
 
 
@@ -75,5 +75,5 @@ def test_a_picture_that_is_cut_off_or_none_has_none_and_is_no_error(picture, tmp
     path.write_bytes(picture[0].read_bytes()[:cut])
     fd = os.open(path, os.O_RDONLY)
     assert thumbnails.small(fd, 512) is None
-    assert thumbnails.geometry(fd) in ({}, thumbnails.geometry(picture[1]))
+    assert thumbnails.known(fd) in ({}, thumbnails.known(picture[1]))
     os.close(fd)

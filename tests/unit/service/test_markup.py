@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.markup import LONGEST, join, short, tag, text
+from daemon.people import svg
 
 HOSTILE = [
     "<img src=x onerror=alert(1)>",
@@ -70,3 +71,12 @@ def test_attributes_are_named_as_html_has_them():
     html = tag("a", "x", class_="c", data_key=3, hidden=True, title=None, open=False)
     assert html == '<a class="c" data-key="3" hidden>x</a>'
     assert join("<", [tag("br"), ["&", None]]) == "&lt;<br>&amp;"
+
+
+def test_what_was_made_here_is_not_cut():
+    """A curve of three hundred points is longer than a text may be."""
+    chart = svg.chart([(1e9 + 60.0 * n, 0.5 + 0.001 * n, 0.01) for n in range(300)], label="FWHM")
+    bars, dots = (dict(a)["d"] for name, a in parsed(chart).tags if name == "path")
+    assert dots.count("h0") == bars.count("V") == 300
+    assert "…" not in bars + dots
+    assert len(parsed(tag("p", title="x" * 3000)).tags[0][1]["title"]) == LONGEST + 1
