@@ -302,7 +302,9 @@ def _write(
 
         if not png:
             return written()
-        sha, picture = run_both(written, lambda: pictures.drawn(frame))
+        sha, picture = run_both(
+            written, lambda: pictures.drawn(frame, job=str((cards or {}).get("JOBKEY", "")))
+        )
         disk.write_whole(png, picture)
         return sha
 

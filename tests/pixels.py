@@ -101,7 +101,7 @@ class Pixels(FakeEngine):
             result["fits"], frame, provenance=[(i.name, i.file_sha, "input") for i in spec.inputs],
             history=[("reduce", {}, "nirid")], time_stamp=spec.time_stamp, cards={"JOBKEY": spec.key},
         )  # fmt: skip
-        preview.write_preview(result["png"], frame)
+        preview.write_preview(result["png"], frame, job=spec.key)
         return result
 
 

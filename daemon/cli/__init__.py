@@ -124,7 +124,7 @@ cli.params[:0] = _global_options()
 # Module of this folder and its command, in the order in which help lists them.
 _COMMANDS = (
     "service.run", "service.check_config", "doctor.doctor", "status.status", "missing.missing",
-    "nightreport.report", "verdict.verdict", "enough.enough", "verdict.trend", "web.web",
+    "nightreport.report", "nights.nights", "verdict.verdict", "enough.enough", "verdict.trend", "web.web",
     "alerts.alerts", "alerts.acknowledge", "health.health",
     "report.ledger", "report.audit", "explain.explain", "reproduce.reproduce", "decide.requeue",
     "decide.reject", "decide.accept", "decide.list_requests", "backup.backup", "backup.restore",

@@ -11,7 +11,7 @@ import json
 import os
 from typing import Any
 
-from daemon.ledger import decisions, groups, marks
+from daemon.ledger import decisions, groups, marks, observed
 from daemon.ledger.store import Tx
 from daemon.model.files import USABLE, FileRecord, Signature
 from daemon.model.groups import Setting
@@ -333,17 +333,14 @@ def _refresh_frame(tx: Tx, content: int, setting: Setting, *, came_back: bool = 
         "tags": best["tags"],
         "descriptors": best["descriptors"],
         "role": role_of(tags, descriptors)[0],
+        "name": min((c["name"] for c in contents), key=name_order),
     }
-    name = min((c["name"] for c in contents), key=name_order)
     first_time = frame["name"] == ""
     was = json.loads(frame["descriptors"]) or {}
     moved = first_time or (frame["ut"], was.get("exposure_time")) != (ut, descriptors.exposure_time)
-    tx.run(
-        f"UPDATE frame SET {', '.join(f'{k} = ?' for k in new)}, name = ? WHERE id = ?",
-        *new.values(),
-        name,
-        frame["id"],
-    )
+    columns = ", ".join(f"{name} = ?" for name in new)
+    tx.run(f"UPDATE frame SET {columns} WHERE id = ?", *new.values(), frame["id"])
+    observed.note(tx, frame["id"], descriptors.object, ut)
     if first_time or any(frame[k] != new[k] for k in ("facts", "usable", "ut", "tags")):
         groups.place(tx, frame["id"], tags, descriptors, setting, moved=moved)
     else:

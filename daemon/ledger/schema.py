@@ -8,7 +8,7 @@ from typing import Any
 
 import peewee as pw
 
-from daemon.ledger import upgrade
+from daemon.ledger import upgrade, views
 from pipeline.calibrations import caldb
 from pipeline.calibrations.caldb import CalStore
 
@@ -38,6 +38,16 @@ def models(db: pw.Database) -> SimpleNamespace:
 
         class Meta:
             indexes = ((("label", "data_sha"), True), (("program", "ut"), False))
+
+    class Observed(Base):
+        """What a frame shows, so that nights are found by it: `daemon.ledger.observed`."""
+
+        frame = pw.ForeignKeyField(Frame, primary_key=True)
+        object = pw.TextField()
+        ut = pw.DoubleField(null=True)
+
+        class Meta:
+            indexes = ((("object", "ut"), False),)
 
     class Content(Base):
         """One delivered content: bytes with a hash, in exactly one state."""
@@ -327,23 +337,12 @@ def every_table() -> list[Any]:
     return [*vars(models(nowhere)).values(), *vars(caldb.models(nowhere)).values()]
 
 
-_ACCOUNTING = """
-CREATE VIEW IF NOT EXISTS accounting (sha256, state, runs) AS
-SELECT c.sha256, c.state, COALESCE((
-    SELECT MAX(n) FROM (
-        SELECT COUNT(DISTINCT a.id) AS n
-        FROM job_input i JOIN attempt a ON a.job_id = i.job_id AND a.outcome = 'done'
-        WHERE i.frame_id = c.frame_id GROUP BY i.job_id)), 0)
-FROM content c
-"""
-
-
 def create_all(db: Any) -> CalStore:
     """Make what is not there yet, and of an older schema what is now, in one transaction."""
     with db.atomic("IMMEDIATE"):
         cals = CalStore(db)
         tables = models(db)
         db.create_tables(list(vars(tables).values()), safe=True)
-        db.execute_sql(_ACCOUNTING)
         upgrade.upgrade(db)
+        views.make(db)
     return cals

@@ -20,14 +20,13 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from daemon.ledger import board, measures, targets
+from daemon.ledger import board, measures, nightsearch, targets
 from daemon.ledger.board import Shown
 from daemon.ledger.store import DatabaseError, Reader, on_paper
 from daemon.ledger.targets import UnknownTarget
 from daemon.markup import Safe, join, short, tag
-from daemon.model.names import RUNNING
 from daemon.people import board as people_board
-from daemon.people import calibrations, enough, missing, nightreport, nightsheet, trends, verdicts
+from daemon.people import calibrations, enough, missing, nightlist, nightreport, nightsheet, trends, verdicts
 from daemon.people import explain as people_explain
 from daemon.upkeep import reports
 from daemon.web import assets, levels, pages, signs, thing
@@ -109,9 +108,16 @@ async def _find(request: Request) -> Response:
 # -- answers of the ledger, as JSON -------------------------------------------------------------
 
 
-def _nights(db: Reader, request: Request) -> Any:
-    rows = board.nights(db, int(_number(request, "limit", 60, MOST)), _number(request, "before", 1e11, 1e11))
-    return [{"night": f"{datetime.fromtimestamp(at, UTC):%Y%m%d}", "frames": n} for at, n in rows]
+def _nights(db: Reader, request: Request, limit: int = 60) -> list[dict[str, Any]]:
+    """All, or those in which a programme or an object was observed."""
+    asked = request.query_params
+    return nightlist.rows(
+        db,
+        programme=asked.get("programme", ""),
+        object_=asked.get("object", ""),
+        limit=int(_number(request, "limit", limit, MOST)),
+        before=_number(request, "before", nightsearch.EVER, nightsearch.EVER),
+    )
 
 
 def _products(db: Reader, request: Request) -> Any:
@@ -196,7 +202,7 @@ class _Asked:
             answer = people_explain.explain(tx, found, self.setting, self.config.parameters)
             answer["conditions"] = verdicts.in_words(tx.reader, answer, self.config.request)
             answer["enough"] = enough.in_words(tx.reader, answer, self.config.goal, time.time())
-            return answer, list(_shown(tx.reader, answer, found.id))
+            return answer, thing.pictured(tx.reader, answer, found.id)
 
     # -- pages ------------------------------------------------------------------------------
 
@@ -206,11 +212,13 @@ class _Asked:
         return HTMLResponse(pages.thing(answer["name"], body, thing.night_of(answer), assets.key()))
 
     async def nights_page(self, request: Request) -> Response:
-        def ask() -> list[tuple[float, int]]:
+        def ask() -> list[dict[str, Any]]:
             with self.source.read() as db:
-                return board.nights(db, 60, _number(request, "before", 1e11, 1e11))
+                return _nights(db, request, pages.NIGHTS)
 
-        return HTMLResponse(pages.nights(await asyncio.to_thread(ask), assets.key()))
+        found = await asyncio.to_thread(ask)
+        words = {name: request.query_params.get(name, "")[: nightlist.LONGEST] for name in pages.SEARCHED}
+        return HTMLResponse(pages.nights(found, words, assets.key()))
 
     async def frames_page(self, request: Request) -> Response:
         def ask() -> list[dict[str, Any]]:
@@ -280,29 +288,3 @@ def _thumb(one: Shown) -> Safe:
     image = tag("img", src=f"{row['picture']}?w=96", alt="", width=96, height=96, loading="lazy")
     text = tag("span", signs.broken(row["name"]), f", {row['frames']} frames")
     return tag("li", tag("a", image, text, href=f"/thing/{quote(row['name'], safe='')}"))
-
-
-def _shown(db: Reader, answer: dict[str, Any], number: int) -> list[Shown]:
-    """Pictures of a thing: of a product its versions, of a group or a frame what was made of it."""
-    kind = answer["kind"]
-    if kind == "product":
-        own = board.product(db, number)
-        others = board.versions(db, own.group) if own else []
-        return [one for one in (own, *others) if one and (one is own or one.id != number)][:12]
-    if kind == "look":
-        own = board.look(db, number)
-        stacks = (
-            [look for look in board.looks_of_group(db, own.group, 20) if look.of == RUNNING] if own else []
-        )
-        return [one for one in (own, *stacks[:1]) if one and (one is own or one.id != number)]
-    if kind == "group":
-        return [*board.versions(db, number)[:6], *board.looks_of_group(db, number, 12)]
-    if kind == "file":
-        found: list[Shown] = []
-        for group in answer["groups"]:
-            looks = [
-                look for look in board.looks_of_group(db, group["group"], 40) if look.newest == answer["name"]
-            ]
-            found += [*looks, *board.versions(db, group["group"])[:2]]
-        return found[:12]
-    return []

@@ -117,7 +117,7 @@ class Page:
     def _picture(self, where: tuple[str, int, str], size: int) -> tuple[bytes, str] | None:
         with self.source.read() as db:
             found = pictures.find(db, *where)
-        return pictures.read(found, self.config.product_folder, size) if found else None
+        return pictures.read(self.source.read, found, self.config.product_folder, size) if found else None
 
     async def fits(self, request: Request) -> Response:
         found = await asyncio.to_thread(self._open, _where(request))
@@ -140,6 +140,9 @@ class Page:
         try:
             fd = disk.open_below(path, self.config.product_folder)
         except OSError:
+            return None
+        if not pictures.stands_for(self.source.read, found, pictures.job_of(fd), fd):
+            os.close(fd)
             return None
         return os.fdopen(fd, "rb", 0), path.name, os.fstat(fd).st_size
 

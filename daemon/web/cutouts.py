@@ -23,7 +23,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from daemon.ledger import board
 from daemon.ledger.board import Shown
 from daemon.markup import short
 from daemon.web import difference, pictures
@@ -128,7 +127,7 @@ class Cutouts:
             raise NotGiven(404, GONE) from None
         try:
             opened = Opened(fd)
-            if not self._is_meant(shown, opened, os.fstat(fd).st_mtime):
+            if not pictures.stands_for(self.source.read, shown, str(opened.cards.get("JOBKEY")), fd):
                 raise NotGiven(404, GONE)
             yield shown, opened
         except RefusedFile as error:
@@ -139,18 +138,6 @@ class Cutouts:
             raise NotGiven(404, "its file cannot be read", "nirid audit --deep says more") from None
         finally:
             os.close(fd)
-
-    def _is_meant(self, shown: Shown, opened: Opened, written: float) -> bool:
-        """Whether this is its file, and not one that has come since to the same path.
-
-        A product has the key of its job in its header. A look is known by its time: a later one at its path
-        is written when this one had ended, and is on record from when it was begun.
-        """
-        if shown.kind == "product":
-            return opened.cards.get("JOBKEY") == shown.job
-        with self.source.read() as db:
-            last = board.is_last_begun(db, shown)
-            return written <= shown.at or last
 
 
 def _of(seen: Window) -> dict[str, Any]:

@@ -6,11 +6,16 @@ Each is complete without JavaScript; the script makes the parts of the first one
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
+from urllib.parse import urlencode
 
 from daemon.markup import Child, Safe, join, tag
+from daemon.people import nightlist
 from daemon.web import signs
+
+NIGHTS = 60  # of one page
+SEARCHED = ("programme", "object")  # what nights are searched by
 
 TITLES = {
     "newest": "Newest picture",
@@ -141,15 +146,36 @@ def frames(night: str, rows: list[dict[str, Any]], *, more: bool, key: str) -> s
     )
 
 
-def nights(rows: Sequence[tuple[float, int]], key: str) -> str:
-    """The nights that there are, the latest first."""
+def nights(rows: Sequence[Mapping[str, Any]], words: Mapping[str, str], key: str) -> str:
+    """The nights that there are, the latest first. words : what is looked for, by name of SEARCHED"""
     items = []
-    for at, n in rows:
-        night = f"{datetime.fromtimestamp(at, UTC):%Y%m%d}"
-        items.append(tag("tr", tag("td", tag("a", night, href=f"/night/{night}")), tag("td", f"{n} frames")))
-    older = tag("a", "older", href=f"/nights?before={rows[-1][0]:.0f}") if len(rows) >= 60 else None
-    body = tag("table", items, class_="pairs") if items else tag("p", "no night is on record", class_="dim")
-    return plain("nights", tag("h1", "Nights"), body, older, key=key)
+    for row in rows:
+        link = tag("a", row["night"], href=f"/night/{row['night']}")
+        items.append(tag("tr", tag("td", link, class_="when"), tag("td", nightlist.line(row))))
+    asked = {name: word for name, word in words.items() if word.strip()}
+    older = None
+    if len(rows) >= NIGHTS:
+        before = datetime.strptime(f"{rows[-1]['night']}+0000", "%Y%m%d%z").timestamp()
+        older = tag("a", "older", href=f"/nights?{urlencode({**asked, 'before': f'{before:.0f}'})}")
+    nothing = "no such night is on record" if asked else "no night is on record"
+    body = tag("table", items, class_="pairs") if items else tag("p", nothing, class_="dim")
+    every = tag("p", tag("a", "all nights", href="/nights")) if asked else None
+    return plain("nights", tag("h1", "Nights"), _search(words), body, older, every, key=key)
+
+
+def _search(words: Mapping[str, str]) -> Safe:
+    """Fields for a programme and an object."""
+    fields = [
+        tag(
+            "label",
+            name,
+            " ",
+            tag("input", name=name, value=words.get(name, ""), maxlength=nightlist.LONGEST),
+        )
+        for name in SEARCHED
+    ]
+    form = tag("form", fields, tag("button", "search"), action="/nights", method="get", class_="search")
+    return tag("div", form, role="search", aria_label="nights")
 
 
 def report(answer: Mapping[str, Any], lines: Sequence[str], pictures: Sequence[Safe], key: str) -> str:

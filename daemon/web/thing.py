@@ -10,8 +10,11 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
+from daemon.ledger import board as rows_of
 from daemon.ledger.board import Shown
+from daemon.ledger.store import Reader
 from daemon.markup import Child, Safe, join, short, tag
+from daemon.model.names import RUNNING
 from daemon.people import board
 from daemon.web import figure, pictures, signs
 
@@ -25,6 +28,35 @@ _FACTS = {
     "product": ("path", "recipe", "recipe_version", "version", "published", "seconds", "sha256", "key"),
     "look": ("kind_of_look", "path", "number", "began", "ended", "seconds"),
 }
+
+
+def pictured(db: Reader, answer: Answer, number: int) -> list[Shown]:
+    """What has a picture, the newest first: of a product its versions, of a group or a frame what was made of
+    it."""
+    kind = answer["kind"]
+    if kind == "product":
+        own = rows_of.product(db, number)
+        others = rows_of.versions(db, own.group) if own else []
+        return [one for one in (own, *others) if one and (one is own or one.id != number)][:12]
+    if kind == "look":
+        own = rows_of.look(db, number)
+        stacks = (
+            [look for look in rows_of.looks_of_group(db, own.group, 20) if look.of == RUNNING] if own else []
+        )
+        return [one for one in (own, *stacks[:1]) if one and (one is own or one.id != number)]
+    if kind == "group":
+        return [*rows_of.versions(db, number)[:6], *rows_of.looks_of_group(db, number, 12)]
+    if kind == "file":
+        found: list[Shown] = []
+        for group in answer["groups"]:
+            looks = [
+                look
+                for look in rows_of.looks_of_group(db, group["group"], 40)
+                if look.newest == answer["name"]
+            ]
+            found += [*looks, *rows_of.versions(db, group["group"])[:2]]
+        return found[:12]
+    return []
 
 
 def page(answer: Answer, shown: Sequence[Shown]) -> Safe:

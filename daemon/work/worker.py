@@ -153,7 +153,7 @@ def run(job: Mapping[str, Any], should_stop: Callable[[], bool]) -> dict[str, An
 def _draw_running(spec: JobSpec, frame: Frame) -> None:
     """A running stack may become the product: its own picture, called as the file it is shown beside."""
     named = frame.evolve(name=f"{spec.name.rpartition('_')[0]}_running.fits")
-    write_whole(Path(f"{spec.staging}{SHOWN}"), preview.drawn(named, so_far=len(spec.inputs)))
+    write_whole(Path(f"{spec.staging}{SHOWN}"), preview.drawn(named, so_far=len(spec.inputs), job=spec.key))
 
 
 def _room_for(inputs: Sequence[Source], folder: Path) -> contextlib.AbstractContextManager[Keep]:

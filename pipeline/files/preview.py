@@ -43,18 +43,19 @@ COLOUR_OF = ("blue", "cyan", "green", "red", "orange", "magenta", "yellow")
 COLOURED = tuple((int(bit), words, colour) for (bit, words), colour in zip(FLAGS, COLOUR_OF, strict=True))
 
 
-def write_preview(path: Path, frame: Frame, *, so_far: int = 0) -> None:
+def write_preview(path: Path, frame: Frame, *, so_far: int = 0, job: str = "") -> None:
     """Write the picture of a product at full size.
 
     path : written through a new file beside it, so that a half-written picture is never seen
     """
-    write_whole(path, drawn(frame, so_far=so_far))
+    write_whole(path, drawn(frame, so_far=so_far, job=job))
 
 
-def drawn(frame: Frame, *, so_far: int = 0) -> bytes:
+def drawn(frame: Frame, *, so_far: int = 0, job: str = "") -> bytes:
     """The picture, as PNG.
 
     so_far : of a running stack, the frames of its sequence that have landed
+    job : JOBKEY of the product, where its header is not yet written
     """
     automatic, fixed = stretches_of(frame)
     grey = _grey(frame, automatic)
@@ -62,7 +63,10 @@ def drawn(frame: Frame, *, so_far: int = 0) -> bytes:
         grey = legend.banded(grey, words)
     dimmed = DIMMED if _left_out(frame) else 1
     table = between(automatic, fixed, dimmed) if automatic and fixed else None
-    small = tuple(thumbnails.small_copies(grey, about(frame, automatic, fixed), table))
+    told = about(frame, automatic, fixed)
+    if job := job or str(frame.header.get("JOBKEY", "")):
+        told["job"] = job
+    small = tuple(thumbnails.small_copies(grey, told, table))
     return _png(np.asarray(_captioned(grey, caption_of(frame, so_far=so_far), _sky_of(frame))), small)
 
 
@@ -71,6 +75,7 @@ def about(frame: Frame, automatic: Stretch | None, fixed: Stretch | None) -> dic
 
     shape (ny, nx); unit; dimmed : what its greys are divided by
     automatic, fixed : [black, white, softening] of the two scales (`stretch`), where it has them
+    job : JOBKEY of its product, so that nobody takes it for the picture of another version
     """
     told: dict[str, Any] = {
         **sky_of(frame),

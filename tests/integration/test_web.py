@@ -1,6 +1,7 @@
 """The page over a ledger: what it says is what commands say, and nothing that comes in can do harm."""
 
 import asyncio
+import hashlib
 import html
 import json
 import re
@@ -17,6 +18,7 @@ from daemon.web import app, assets, panels
 from daemon.web.pages import SCRIPTS
 from pipeline.files import preview, thumbnails
 from tests.asgi import ask
+from tests.fitsfiles import DARK, frame_bytes
 from tests.night import FakeEngine, example1, frame, static_bpm
 from tests.unit.service.test_markup import parsed
 
@@ -34,9 +36,11 @@ class Engine(FakeEngine):
             result["quality"] |= {"MEANFWHM": 0.9, "MFWHMERR": 0.01, "NSTARS": 12, "BGMAG": 13.9}
         grey = np.full((60, 60), 90, np.uint8)
         picture = preview._png(grey, tuple(thumbnails.small_copies(grey, SKY)))
-        with open(result["png"], "wb") as file:
-            file.write(picture)
-        return result
+        product = frame_bytes({**DARK, "JOBKEY": spec.key})
+        for name, content in (("png", picture), ("fits", product)):
+            with open(result[name], "wb") as file:
+                file.write(content)
+        return result | {"sha256": hashlib.sha256(product).hexdigest()}
 
 
 def landed(daemons, *, until=600, records=None):

@@ -33,7 +33,7 @@ def schema_of(path):
 # What is asked at each; TARGET stands for each of THINGS.
 ASKED = {
     "/api/v1/tonight": [""],
-    "/api/v1/nights": ["", "?limit=1"],
+    "/api/v1/nights": ["", "?limit=1", "?programme=GN-2015B-Q-1&object=sn%202014j"],
     "/api/v1/night/{night}": ["20160102", "20160103"],
     "/api/v1/frames": ["?night=20160102", "?night=20160102&limit=200"],
     "/api/v1/products": ["?night=20160102"],

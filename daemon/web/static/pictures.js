@@ -9,6 +9,15 @@ const pictures = (() => {
   const clamp = (v, low, high) => Math.min(high, Math.max(low, v));
   const number = (v, digits = 6) => (v === 0 || (Math.abs(v) < 1e7 && Math.abs(v) >= 1e-4) ? String(+v.toPrecision(digits)) : v.toExponential(digits - 1)).replace(/-/g, "−");
 
+  // Browsers that guard against fingerprints give noise for pixels: then pictures are shown as they were made.
+  const readable = (() => {
+    const canvas = document.createElement("canvas"), pen = canvas.getContext("2d", { willReadFrequently: true });
+    const wanted = pen.createImageData(64, 4);
+    for (let i = 0; i < wanted.data.length; i++) wanted.data[i] = i % 4 === 3 ? 255 : i >> 2;
+    pen.putImageData(wanted, 0, 0);
+    return pen.getImageData(0, 0, 64, 4).data.every((value, i) => value === wanted.data[i]);
+  })();
+
   // -- scale ------------------------------------------------------------------------------------
 
   const level = ([black, white, soft], value) => {
@@ -101,6 +110,13 @@ const pictures = (() => {
   function paint() {
     const { image, canvas } = view, layer = shownLayer();
     if (view.blocks || !image.naturalWidth) return;
+    canvas.hidden = !readable;
+    if (!readable) {
+      canvas.dataset.of = image.getAttribute("src");
+      frame(); draw();
+      said("scale", `${view.source === "fixed" ? "fixed −2 to +10 sigma of the sky" : "automatic"}; this browser lets no page change the scale of a picture`);
+      return;
+    }
     const [ny, nx] = layer.about.shape || [image.naturalHeight, image.naturalWidth];
     canvas.width = image.naturalWidth;
     canvas.height = Math.min(image.naturalHeight, Math.max(1, Math.round(image.naturalWidth * ny / nx)));
@@ -305,6 +321,7 @@ const pictures = (() => {
   }
   // Grey 128 is zero; what has no value is black.
   function contrast() {
+    view.canvas.hidden = false;
     const { canvas, blocks } = view, [ny, nx] = view.layers[0].about.shape, reach = REACH / kept.contrast;
     const small = document.createElement("canvas");
     small.width = blocks.nx; small.height = blocks.ny;
