@@ -24,8 +24,17 @@ def checker(name):
 
 def wrong(name, answer):
     """What is not as the schema `name` has it, in words; [] when all is."""
-    found = []
-    for error in checker(name).iter_errors(answer):
-        error = jsonschema.exceptions.best_match([error])
-        found.append(f"{error.json_path}: {error.message[:300]}")
-    return found
+    return [words for error in checker(name).iter_errors(answer) for words in _words(error)]
+
+
+def _words(error):
+    """Of several forms that something may have, what is wrong with the one that it is nearest to."""
+    if not error.context:
+        return [f"{error.json_path}: {error.message[:300]}"]
+    forms = {}
+    for each in error.context:
+        forms.setdefault(each.schema_path[0], []).append(each)
+    nearest = min(forms.values(), key=lambda found: (len(found), -max(len(e.path) for e in found)))
+    if len({len(found) for found in forms.values()}) == 1:
+        nearest = max(forms.values(), key=lambda found: max(len(e.path) + bool(e.context) for e in found))
+    return [words for each in nearest for words in _words(each)]

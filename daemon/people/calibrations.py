@@ -29,8 +29,10 @@ from pipeline.levels import Breakpoint
 
 Answer = dict[str, Any]
 
-KEYS, LATEST = 40, 12  # rows, and calibrations of each, of one answer about all keys
-MOST = 200  # calibrations of one key
+KEYS = 40  # of one answer about all of them
+LATEST = 4  # calibrations that are listed of each there, beside those that are held
+DRAWN, RECENT = 6, 50  # keys of which figures are told there, and calibrations that they are of
+MOST = 200  # calibrations of a key that is asked for alone
 WORDS = {
     CalKind.DARK: "dark",
     CalKind.FLAT: "flat",
@@ -51,14 +53,18 @@ def answer(db: Reader, breakpoints: Sequence[Breakpoint], key: str | None = None
     """rows, the newest first, in order of kind; breakpoints, of the configuration; more : there are more keys
 
     key : one calibration key with all its figures and up to 200 calibrations; None is all keys, with less
+    masters : how many were looked at, of the newest of the key; latest : those that are listed
     """
     known = [one for one in masters.keys(db) if key in (None, one.key)]
-    shown = known[:KEYS]
     order = list(WORDS)
-    shown.sort(key=lambda one: order.index(CalKind(one.kind)))
+    # Curves of what is newest; what is older by its names, and with curves when it is asked for alone.
+    most = {one.key: MOST if key else RECENT if n < DRAWN else LATEST for n, one in enumerate(known[:KEYS])}
+    shown = sorted(known[:KEYS], key=lambda one: order.index(CalKind(one.kind)))
     return {
         "rows": [
-            row for one in shown for row in _rows(db, CalKind(one.kind), one.key, whole=key is not None)
+            row
+            for one in shown
+            for row in _rows(db, CalKind(one.kind), one.key, most[one.key], whole=key is not None)
         ],
         "breakpoints": [
             {"at": b.at.astimezone(UTC).isoformat(), "kinds": sorted(b.kinds), "reason": b.reason}
@@ -68,10 +74,15 @@ def answer(db: Reader, breakpoints: Sequence[Breakpoint], key: str | None = None
     }
 
 
-def _rows(db: Reader, kind: CalKind, key: str, *, whole: bool) -> Iterator[Answer]:
-    """A row for each setting of a key: darks of one key differ in exposure, flats in none."""
-    points = {name: measures.trend(db, name, key=key) for name in _figures(kind, whole=whole)}
-    for setting, of_it in _parted(masters.of_key(db, key, MOST)).items():
+def _rows(db: Reader, kind: CalKind, key: str, most: int, *, whole: bool) -> Iterator[Answer]:
+    """A row for each setting of a key: darks of one key differ in exposure, flats in none.
+
+    most : calibrations that are looked at; figures are told from RECENT on
+    """
+    found = masters.of_key(db, key, most)
+    names = _figures(kind, whole=whole) if most >= RECENT and found else ()
+    points = {name: measures.trend(db, name, key=key, since=found[-1].taken) for name in names}
+    for setting, of_it in _parted(found).items():
         held = [one for one in of_it if one.held]
         yield {
             "kind": WORDS[kind],

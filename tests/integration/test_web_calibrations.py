@@ -94,7 +94,8 @@ def test_what_is_in_use_is_what_the_store_has(daemon):
 
 
 def test_points_are_those_of_trend_by_command_and_by_address(daemon):
-    row = row_of(answered(daemon))
+    newest = row_of(answered(daemon))
+    row = row_of(answered(daemon, f"/api/v1/calibrations?key={newest['key']}"))
     for metric in ("rate", "read_noise"):
         by_command = asked(daemon, verdict.trend, metric, "--key", row["key"])
         by_address = answered(daemon, f"/api/v1/trend?metric={metric}&key={row['key']}")["rows"]
@@ -103,6 +104,7 @@ def test_points_are_those_of_trend_by_command_and_by_address(daemon):
         (figure,) = [figure for figure in row["figures"] if figure["metric"] == metric]
         assert figure["points"] == [point for point in by_command if point["number"] in numbers]
         assert len(figure["points"]) == NIGHTS
+        assert figure in newest["figures"]
         assert len(by_command) == 2 * NIGHTS
     names = asked(daemon, verdict.trend)
     assert answered(daemon, "/api/v1/trend")["rows"] == names
@@ -184,6 +186,15 @@ def test_a_key_has_all_its_figures_and_calibrations(daemon, monkeypatch):
     row = row_of(answered(daemon, f"/api/v1/calibrations?key={short['key']}"))
     assert len(row["latest"]) == row["masters"] == NIGHTS
     assert len(row["figures"]) > len(short["figures"])
+
+
+def test_what_is_old_has_its_names_and_its_curves_when_it_is_asked_for(daemon, monkeypatch):
+    """So that a page of twenty years is made as fast as one of a night."""
+    monkeypatch.setattr(calibrations, "DRAWN", 0)
+    rows = [row for row in answered(daemon)["rows"] if row["kind"] == "dark"]
+    assert [row["figures"] for row in rows] == [[]] * len(rows)
+    assert sum(len(row["latest"]) for row in rows) == calibrations.LATEST + 1  # and the one that is held
+    assert row_of(answered(daemon, f"/api/v1/calibrations?key={rows[0]['key']}"))["figures"]
 
 
 def test_an_empty_ledger_has_words(daemons):
