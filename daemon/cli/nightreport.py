@@ -66,10 +66,13 @@ def report(settings: Settings, night: str, page: Path | None, overwrite: bool, a
 def _write(made: Report, page: Path, overwrite: bool, as_json: bool) -> None:
     """Both files, and one line that says so."""
     from daemon.upkeep import reports
+    from pipeline.errors import NiridError
 
     data = page.with_suffix(".json")
     if data == page:
         raise click.UsageError(f"{page}: the page is meant, its data go into {data.name} beside it")
+    if not page.absolute().parent.is_dir():
+        raise NiridError(f"{page.absolute().parent}: no such folder")
     reports.write(made, page.absolute(), data.absolute(), overwrite=overwrite)
     if as_json:
         print_json({"page": str(page.absolute()), "data": str(data.absolute()), "bytes": page.stat().st_size})

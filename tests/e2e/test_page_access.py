@@ -1,5 +1,6 @@
 """Every page for people who read with their ears, with a keyboard, or with other colours: axe's rules."""
 
+import re
 import shutil
 
 import pytest
@@ -30,7 +31,9 @@ PAGES = (
     "/thing/N20160102S0271_image",
     "/thing/N20160102S0270.fits",
     "/night/20160102",
+    "/night/20160102/print",
     "/nights",
+    "/nights?programme=GN-2015B-Q-1",
     "/calibrations",
     "/health",
     "/login",
@@ -68,4 +71,21 @@ def test_axe_would_find_something(chromium, address):
         "document.querySelector('main').innerHTML += '<img src=\"/static/icon.svg\"><button></button>'"
     )
     assert {name for name, *_ in violations(page)} >= {"image-alt", "button-name"}
+    page.close()
+
+
+def test_the_report_prints_on_two_pages_with_its_own_style_and_pictures(chromium, address):
+    """From the page and from the file that the command writes: the same policy stands in both."""
+    page = chromium.new_page()
+    said, asked = [], []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(f"{address}/night/20160102/print", wait_until="load")
+    assert [url for url in asked if not url.startswith("data:")] == [f"{address}/night/20160102/print"]
+    assert said == []
+    assert page.evaluate("getComputedStyle(document.querySelector('.n')).textAlign") == "right"
+    drawn = page.evaluate("[...document.images].map(image => image.naturalWidth)")
+    assert len(drawn) == 4
+    assert all(drawn)
+    assert 1 <= len(re.findall(rb"/Type /Page\b", page.pdf(prefer_css_page_size=True))) <= 2
     page.close()

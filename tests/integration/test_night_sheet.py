@@ -167,6 +167,25 @@ def test_a_master_that_somebody_rejected_is_no_measure_of_the_next(night):
     assert dark["figures"]["read_noise"]["difference"] is None
 
 
+def test_a_master_that_is_held_is_passed_over(night):
+    night.land(*[frame("dark", n, 86400 + 30 * n, day="20160103") for n in range(705, 715)])
+    night.run(600)
+    (dark,) = [
+        m for m in json.loads(built(night, "20160103").data)["masters"] if m["name"] == "N20160103S0705_dark"
+    ]
+    assert dark["before"] == {"name": "N20160101S0005_dark", "night": "20160101"}
+    night.decide("accept", "N20160102S0423_dark")
+    night.run(600)
+    (dark,) = [m for m in json.loads(built(night, "20160103").data)["masters"] if m["name"] == dark["name"]]
+    assert dark["before"]["name"] == "N20160102S0423_dark"
+
+
+def test_percentiles_are_those_of_the_times():
+    told = nightfacts.spread([float(n) for n in range(100, 0, -1)], "looks")
+    assert told == {"looks": 100, "median": 50.5, "p95": 95.0, "longest": 100.0}
+    assert nightfacts.spread([-5.0], "looks") == {"looks": 0, "median": None, "p95": None, "longest": None}
+
+
 def test_damaged_files_are_told_of_their_night_only(night):
     def damage(tx):
         for name in ("N20160102S0900.fits", "N20151231S0901.fits"):
@@ -206,6 +225,12 @@ def test_a_large_night_stays_small(daemons):
     page = nightsheet.page(said, big)
     assert 100_000 < len(page.encode()) <= 300_000
     assert 5 < page.count("data:image/jpeg;base64,") < 80
+    worst = '"' * 1000
+    rows = [{**row, "program": worst, "object": worst, "left_out": [worst]} for row in said["sequences"]]
+    out = [{"name": worst, "state": "excluded", "reason": worst}] * 500
+    page = nightsheet.page({**said, "sequences": rows, "rejected": out}, big)
+    assert 50_000 < len(page.encode()) <= 300_000
+    assert re.search(r"and 4[4-9]\d more", page)
 
 
 @pytest.mark.parametrize("field", ["object", "program_id", "filter_name"])
@@ -262,7 +287,7 @@ def test_the_command_writes_both_files_and_nothing_of_a_person(night, tmp_path, 
     assert nirid_report("--html", "mine.html", "--overwrite").exit_code == 0
     assert nirid_report("--html", "mine.json").exit_code == 2
     gone = nirid_report("--html", "no/such/folder.html")
-    assert isinstance(gone.exception, FileNotFoundError)
+    assert str(gone.exception) == f"{tmp_path}/no/such: no such folder"
 
 
 def test_what_was_missing_is_told_with_when_it_came(night):
