@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from daemon.markup import Child, Safe, short, tag
+from daemon.model.names import RUNNING
 
 Row = Mapping[str, Any]
 
@@ -65,7 +66,7 @@ def picture(found: Row, other: Row | None = None, *, caption: Child = None, seco
         caption,
         tag("p", "fixed −2 to +10 sigma of the sky" if "fixed" in sky else None, id="scale"),
         tag("p", "", id="values", aria_live="off"),
-        _bar(words, two),
+        _bar(words),
         _file(found),
         class_="view",
         data_first=told[0],
@@ -76,12 +77,17 @@ def picture(found: Row, other: Row | None = None, *, caption: Child = None, seco
 
 def words_of(found: Row, other: Row | None) -> tuple[str, str]:
     """What the two are called on the buttons."""
-    both = [one["kind"] for one in (found, other) if one]
-    if both == ["product", "product"] and other and found["group"] == other["group"]:
+    if other and found["kind"] == other["kind"] == "product" and found["group"] == other["group"]:
         return f"version {found['version']}", f"version {other['version']}"
-    first = "stack" if found["kind"] == "product" or found["of"] == "running" else "frame"
-    second = "frame" if other and other["kind"] == "look" and other["of"] != "running" else "stack"
+    first = _word(found)
+    second = _word(other) if other else "stack" if first == "frame" else "other"
     return first, second if second != first else "other"
+
+
+def _word(one: Row) -> str:
+    if one["kind"] == "look":
+        return "stack" if one["of"] == RUNNING else "frame"
+    return "master" if one["of"].startswith("make") else "stack"
 
 
 def _told(one: Row, word: str) -> str:
@@ -96,8 +102,8 @@ def command(path: str) -> str:
     return f"ds9 {shlex.quote(short(path, 800))}"
 
 
-def _bar(words: tuple[str, str], two: bool) -> Safe:
-    buttons = [_button("f", words[0], True), _button("s", words[1] if two else "stack", True)]
+def _bar(words: tuple[str, str]) -> Safe:
+    buttons = [_button("f", words[0], True), _button("s", words[1], True)]
     buttons += [_button(*each) for each in BUTTONS]
     return tag("div", buttons, class_="bar", role="group", aria_label="what to do with the picture")
 

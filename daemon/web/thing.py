@@ -116,7 +116,9 @@ def _pictures(shown: Sequence[Shown]) -> Child:
                 href=f"{row['picture']}?w=full",
             ),
             tag(
-                "span", f"{row['name']} version {row['version']}" if row["kind"] == "product" else row["name"]
+                "span",
+                signs.broken(row["name"]),
+                f" version {row['version']}" if row["kind"] == "product" else None,
             ),
         )
         for row in rows

@@ -18,6 +18,7 @@ from tests.asgi import ask
 from tests.integration.test_web import page_of, tonight_of
 from tests.night import example1, static_bpm
 from tests.pixels import Pixels
+from tests.schemas import wrong
 
 
 def landed(daemons, *, until=600.0, step=10.0, records=None):
@@ -46,6 +47,17 @@ def shown(page, what="stack"):
 
 def cutout(page, where, **query):
     return ask(page.app, f"/cutout/{where}?" + "&".join(f"{k}={v}" for k, v in query.items()))
+
+
+def test_answers_have_the_form_that_is_published(page):
+    """Of pictures that keep all that pictures keep."""
+    assert {"crpix", "fixed", "job"} <= set(tonight_of(page)["newest"]["sky"])
+    assert wrong("tonight", tonight_of(page)) == []
+    for what in ("look", "stack"):
+        assert wrong("cutout", cutout(page, shown(page, what)[0], x=2, y=3).json()) == []
+    answer = ask(page.app, f"/difference/{shown(page, 'look')[0]}/{shown(page)[0]}?step=2")
+    assert wrong("difference", json.loads(answer.body.partition(b"\n")[0])) == []
+    assert wrong("error", ask(page.app, f"/cutout/{shown(page)[0]}").json()) == []
 
 
 @pytest.mark.parametrize("what", ["look", "stack"])

@@ -85,7 +85,9 @@ def test_every_address_has_a_schema_and_is_asked(night):
     paths = paths_of(page_of(night))
     assert len(paths) > 10
     assert set(paths) == set(ASKED) | BY_OTHER_TESTS
-    assert {schema_of(path) for path in paths} | {"error", "parts"} == set(schemas.named())
+    assert {schema_of(path) for path in paths} | {"error", "parts", "cutout", "difference"} == set(
+        schemas.named()
+    )
 
 
 @pytest.mark.parametrize("name", sorted(schemas.named()))
