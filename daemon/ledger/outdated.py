@@ -25,15 +25,20 @@ PLANNED = {
 
 def groups(db: Reader, setting: Setting, overrides: Overrides, night: str | None = None) -> list[int]:
     """Ids of the groups, in order of time."""
-    return [row["group_id"] for row in _products(db, night) if _differs(row, setting, overrides)]
+    found = _products(db, "AND p.night = ?", night) if night else _products(db)
+    return [row["group_id"] for row in found if _differs(row, setting, overrides)]
 
 
 def count(db: Reader, setting: Setting, overrides: Overrides) -> int:
-    return sum(_differs(row, setting, overrides) for row in _products(db, None))
+    return sum(_differs(row, setting, overrides) for row in _products(db))
 
 
-def _products(db: Reader, night: str | None) -> Sequence[Any]:
-    where, values = ("AND p.night = ?", (night,)) if night else ("", ())
+def is_group(db: Reader, setting: Setting, overrides: Overrides, group: int) -> bool:
+    """Whether the product of this group is one of them."""
+    return any(_differs(row, setting, overrides) for row in _products(db, "AND p.group_id = ?", group))
+
+
+def _products(db: Reader, where: str = "", *values: Any) -> Sequence[Any]:
     return db.execute(
         f"""SELECT p.group_id, j.recipe, j.version, j.spec,
         (SELECT f.descriptors FROM job_input i JOIN frame f ON f.id = i.frame_id

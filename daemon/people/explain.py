@@ -186,7 +186,6 @@ def _product(world: Explained, number: int) -> Answer:
     db = world.tx.reader
     product = answers.product(db, number)
     made_by = answers.job(db, product.job)
-    old = outdated.groups(db, world.setting, world.overrides) if product.current else []
     decided = _decisions(db, [of_product(product.key)])
     rejected = bool(decided) and decided[-1]["action"] == "reject"
     held = bool(decided) and decided[-1]["action"] == "hold" and product.current
@@ -201,7 +200,7 @@ def _product(world: Explained, number: int) -> Answer:
         "key": product.key,
         "recipe": made_by.recipe,
         "recipe_version": made_by.version,
-        "outdated": product.group in old,
+        "outdated": product.current and outdated.is_group(db, world.setting, world.overrides, product.group),
         "seconds": made_by.seconds,
         "inputs": [i["name"] for i in product.spec.get("inputs", [])],
         "parameters": product.spec.get("parameters", {}),

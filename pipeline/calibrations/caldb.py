@@ -182,16 +182,25 @@ class CalStore:
         exact : only those whose key agrees; else all of the kind, nearest in time first, for `explain`
         """
         rule, when = association.RULES[kind], target.ut_datetime.timestamp() if target.ut_datetime else 0.0
-        if exact:  # in SQL: half a year of nights is asked for at every step of planning
-            span = rule.within.total_seconds() if rule.within else 1e12
-            where, values = "key = ? AND ut BETWEEN ? AND ?", (
-                str(CalibrationKey.of(kind, target)), when - span, when + span,
-            )  # fmt: skip
-        else:
-            where, values = "kind = ? ORDER BY ABS(ut - ?), id LIMIT ?", (kind.value, when, MOST_FOR_EXPLAIN)
+        if not exact:
+            return [_candidate(row) for row in self._nearest(kind, when, MOST_FOR_EXPLAIN)]
+        # In SQL: half a year of nights is asked for at every step of planning.
+        span = rule.within.total_seconds() if rule.within else 1e12
+        key = str(CalibrationKey.of(kind, target))
+        rows = self._rows("key = ? AND ut BETWEEN ? AND ?", key, when - span, when + span)
+        return [_candidate(row) for row in rows]
+
+    def _nearest(self, kind: CalKind, when: float, most: int) -> Sequence[_Row]:
+        """Of a kind, nearest in time first: so many at most of those before and of those after, by index."""
+        after = self._rows("kind = ? AND ut >= ? ORDER BY ut, id LIMIT ?", kind.value, when, most)
+        before = self._rows("kind = ? AND ut < ? ORDER BY ut DESC, id LIMIT ?", kind.value, when, most)
+        return sorted([*after, *before], key=lambda row: (abs(row.ut - when), row.id))[:most]
+
+    def _rows(self, where: str, *values: Any) -> Sequence[_Row]:
+        """Of calibrations in use."""
         sql = f"SELECT {', '.join(_Row._fields)} FROM calibration WHERE removed IS NULL AND {where}"
         db: Any = self.db
-        return [_candidate(_Row(*row)) for row in db.execute_sql(sql, values)]
+        return [_Row(*row) for row in db.execute_sql(sql, values)]
 
     def best_match(self, kind: CalKind, target: Descriptors, *, prefer_origin: str = "") -> Match:
         """The calibration for a frame; when there is none, every candidate of the kind with why not."""

@@ -46,6 +46,20 @@ def test_what_is_added_is_found_and_comes_back_whole(store):
     assert store.list() == [added]
 
 
+def test_the_nearest_in_time_are_those_of_a_look_at_all(store, monkeypatch):
+    """By index from both sides: also where all are on one side, or as far on either."""
+    monkeypatch.setattr(caldb, "MOST_FOR_EXPLAIN", 20)
+    days = [*range(-15, 16), *([3, -3, 0] * 4), *(0.5 * n for n in range(40, 80))]
+    made = [store.add(dark(f"N20160102S{n:04d}_dark", d, exposure_time=n)) for n, d in enumerate(days)]
+    store.remove(made[15].name, "bad")
+    ids = {candidate.ident: n for n, candidate in enumerate(made)}
+    for shift in (-40.0, -15.0, -2.5, 0.0, 7.0, 100.0):
+        target = describe("science", 1, 86400 * shift)
+        far = {c.ident: abs((c.ut - target.ut_datetime).total_seconds()) for c in made if c is not made[15]}
+        wanted = sorted(far, key=lambda ident: (far[ident], ids[ident]))[:20]
+        assert [c.ident for c in store.candidates(CalKind.DARK, target, exact=False)] == wanted
+
+
 def test_a_newer_version_replaces_the_older_one(store):
     store.add(dark())
     newer = store.add(dark(version="b"))
