@@ -54,27 +54,25 @@ def being_removed(db: sqlite3.Connection) -> set[str]:
     return {os.path.realpath(os.fsdecode(row[0])) for row in db.execute("SELECT path FROM removal")}
 
 
-def counts(db: sqlite3.Connection) -> dict[str, dict[str, int]]:
-    """{"files": {state: n}, "jobs": {state: n}, "products": {"current": n, "superseded": n}}.
+_TALLIES = {
+    "files": """SELECT state, COUNT(*) FROM (SELECT state FROM content UNION ALL
+        SELECT state FROM sighting WHERE current AND content_id IS NULL) GROUP BY state""",
+    "jobs": "SELECT state, COUNT(*) FROM job GROUP BY state",
+    "products": "SELECT IIF(current, 'current', 'superseded'), COUNT(*) FROM product GROUP BY 1",
+}
+
+
+def counts(db: sqlite3.Connection, *what: str) -> dict[str, dict[str, int]]:
+    """{"files": {state: n}, "jobs": {state: n}, "products": {"current": n, "superseded": n}}, or some of it.
 
     Files count by content, those whose content is not known yet by path.
     """
-    files = """SELECT state, COUNT(*) FROM (SELECT state FROM content UNION ALL
-        SELECT state FROM sighting WHERE current AND content_id IS NULL) GROUP BY state"""
-    products = (
-        "SELECT CASE WHEN current THEN 'current' ELSE 'superseded' END, COUNT(*) FROM product GROUP BY 1"
-    )
-    by_state = {
-        "files": files,
-        "jobs": "SELECT state, COUNT(*) FROM job GROUP BY state",
-        "products": products,
-    }
-    return {what: {row[0]: row[1] for row in db.execute(sql)} for what, sql in by_state.items()}
+    return {name: {row[0]: row[1] for row in db.execute(_TALLIES[name])} for name in what or _TALLIES}
 
 
 def job_counts(db: sqlite3.Connection) -> dict[str, int]:
     """{state: n} for people: failed counts only jobs that nothing has made good since."""
-    states = {**counts(db)["jobs"], "failed": len(failed(db))}
+    states = {**counts(db, "jobs")["jobs"], "failed": len(failed(db))}
     return {state: n for state, n in sorted(states.items()) if n}
 
 

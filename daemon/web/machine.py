@@ -18,7 +18,6 @@ from starlette.routing import Route
 
 from daemon import instance
 from daemon.judgement import pace
-from daemon.ledger import questions
 from daemon.ledger.upgrade import VERSION
 from daemon.upkeep.health import room
 from daemon.upkeep.metrics import FILE
@@ -88,7 +87,7 @@ class _Machine:
         running, snapshot = instance.running(self.config), self.feed.snapshot
         try:
             with self.source.read() as db:
-                jobs, files = questions.job_counts(db), questions.counts(db)["files"]
+                jobs, files = self.source.counted(db)
                 doing = list(_doing(jobs))
         except NiridError as error:
             jobs, files, doing = None, {}, [f"What is to be done cannot be seen: {error}."]

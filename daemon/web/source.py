@@ -86,6 +86,8 @@ class Source:
     _jobs: dict[str, int] = field(default_factory=dict)
     _checked: Signature | None = None
     _check_due: float = 0.0
+    _counted: tuple[int, tuple[dict[str, int], dict[str, int]]] | None = None
+    _count_due: float = 0.0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
@@ -136,6 +138,15 @@ class Source:
             self._lately[alert.key] = (alert, now)
         self._lately = {key: (alert, at) for key, (alert, at) in self._lately.items() if now - at < HOLD}
         return tuple(alert for alert, _ in self._lately.values())
+
+    def counted(self, db: Reader) -> tuple[dict[str, int], dict[str, int]]:
+        """({state: jobs}, {state: files}), counted anew at most a two-hundredth of the time."""
+        event, now = events.last_number(db), self.clock()
+        if self._counted is None or (event != self._counted[0] and now >= self._count_due):
+            began = time.process_time()
+            self._counted = event, (questions.job_counts(db), questions.counts(db, "files")["files"])
+            self._count_due = now + DEAR * (time.process_time() - began)
+        return self._counted[1]
 
     def look(self) -> Snapshot:
         """Make the snapshot anew if it may be old. From any thread; one at a time."""
