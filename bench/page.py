@@ -40,8 +40,8 @@ const note = (name) => { if (name && !(name in window.seenAt)) window.seenAt[nam
 new MutationObserver((changes) => { for (const change of changes) for (const node of change.addedNodes)
   if (node.querySelectorAll) for (const link of node.querySelectorAll("a.name, .thumbs a span"))
     note(link.textContent.trim()); }).observe(document, { childList: true, subtree: true });
-document.addEventListener("load", (event) => { if (event.target.dataset && event.target.dataset.name)
-  note("picture of " + event.target.dataset.name); }, true);
+document.addEventListener("load", (event) => { if (event.target.closest && event.target.closest(".pic"))
+  note("picture of " + event.target.alt.split(" ").pop()); }, true);
 """
 PATHS = ("/api/v1/tonight", "/", "/nights", "/health", "/night/{night}", "/thing/{product}", "/thing/{frame}")
 
@@ -63,8 +63,8 @@ def measure(
     browser : one real browser more, where there is one
 
     archive : by address, ms of the server's processor and bytes as they are sent; load : first paint, ms
-    live : seconds from the last rename to the product, without and with viewers; their ratio; seconds from
-        an event's time to the page
+    live : seconds from the last rename to the product and from each to its first look, without and with
+        viewers; their ratio; seconds from an event's time to the page
     """
     common.compiled(data)
     browser = browser and screenshots.chromium() is not None
@@ -203,23 +203,24 @@ class _Daemons:
                 for k in range(groups)
             ]
 
-    def turn(self) -> tuple[float, int]:
-        """Land the next sequence; seconds from its last rename to the product beyond settle and quiet, and
-        the most bytes of the write-ahead log."""
+    def turn(self) -> tuple[float, list[float], int]:
+        """Land the next sequence; seconds from its last rename to the product beyond settle and quiet, from
+        the rename of each frame to its first look, and the most bytes of the write-ahead log."""
         frames = self.sequences[self.made]
         self.made += 1
         landed = self.daemon.land(frames, self.cadence if self.preset else 0.0)
         published = self.daemon.wait_for_products("" if self.preset else "processed_dark", self.made)
         wal = self.daemon.work / "state" / "nirid.db-wal"
-        return published - landed - self.taken, wal.stat().st_size if wal.exists() else 0
+        at, landings = self.events(), self.daemon.landed
+        names = {path.stem: f"{path.stem}_firstlook" for path in frames}
+        looks = [at[name] - landings[stem] for stem, name in names.items() if name in at]
+        return published - landed - self.taken, looks, wal.stat().st_size if wal.exists() else 0
 
     def events(self) -> dict[str, float]:
         """{name: time of the first event that has it} of looks and products."""
         found: dict[str, float] = {}
         for event in common.events_of(self.daemon.work / "log"):
-            if event["event"] == "look_made":
-                found.setdefault(f"picture of {Path(event['product']).stem}", common.moment(event))
-            elif event["event"] == "job_done" and event.get("product"):
+            if event["event"] == "look_made" or (event["event"] == "job_done" and event.get("product")):
                 found.setdefault(Path(event["product"]).stem, common.moment(event))
         return found
 
@@ -230,36 +231,51 @@ class _Daemons:
 
 def _live(night: _Daemons, pairs: int, viewers: int, browser: bool) -> dict[str, Any]:
     alone, watched, walls, cpu, seen, waits = [], [], [], [], {}, []
+    looks: dict[str, list[float]] = {"alone": [], "watched": []}
     memory = 0.0
     for number in range(pairs):
         for with_viewers in (True, False) if number % 2 else (False, True):
             if not with_viewers:
-                seconds, wal = night.turn()
+                seconds, those, wal = night.turn()
                 alone.append(seconds)
+                looks["alone"] += those
                 walls.append(("alone", wal))
                 continue
             with _watched(night, viewers, browser and number == 0, seen, waits) as pid:
                 before, began = common.ticks(pid), time.monotonic()
-                seconds, wal = night.turn()
+                seconds, those, wal = night.turn()
                 watched.append(seconds)
+                looks["watched"] += those
                 walls.append(("watched", wal))
                 used = (common.ticks(pid) - before) / os.sysconf("SC_CLK_TCK")
                 cpu.append(used / (time.monotonic() - began))
                 memory = max(memory, common.memory_mb(pid))
                 time.sleep(2.0)  # what has just been made is to reach the page
     opened = seen.pop("", math.inf)  # what was there before came with the page itself
-    late = [seen[name] - at for name, at in night.events().items() if at > opened and name in seen]
+    new = {name: at for name, at in night.events().items() if at > opened}
+    late = [seen[name] - at for name, at in new.items() if name in seen]
+    drawn = [seen[f"picture of {name}"] - at for name, at in new.items() if f"picture of {name}" in seen]
     return {
         "alone": common.percentiles(alone),
         "watched": common.percentiles(watched),
-        "ratio": round(statistics.median(watched) / max(0.01, statistics.median(alone)), 3),
+        "ratio": _ratio(watched, alone, night.taken),
+        "looks": {kind: common.percentiles(those) for kind, those in looks.items() if those},
+        "looks_ratio": _ratio(looks["watched"], looks["alone"]),
         "wal_kb": {kind: max(w for k, w in walls if k == kind) // 1024 for kind in ("alone", "watched")},
         "web_percent": round(100 * statistics.mean(cpu), 1),
         "web_mb": memory,
-        "event_to_screen": common.percentiles(late) if late else None,
+        "event_to_page": common.percentiles(late) if late else None,
+        "event_to_picture": common.percentiles(drawn) if drawn else None,
         "events": len(late),
         "change_to_viewer": _marks(waits) if waits else None,
     }
+
+
+def _ratio(watched: list[float], alone: list[float], more: float = 0.0) -> float | None:
+    """Of the medians, with what a person waits besides."""
+    if not watched or not alone:
+        return None
+    return round((statistics.median(watched) + more) / (statistics.median(alone) + more), 3)
 
 
 def _marks(values: list[float]) -> dict[str, float]:
@@ -310,13 +326,18 @@ def tables(answer: dict[str, Any]) -> list[common.Table]:
         rows = [["loopback", *load["loopback_ms"].values()], ["slow line", *load["slow_line_ms"].values()]]
         title = f"first paint, ms; {load['requests']} requests, {load['bytes']} bytes but pictures"
         found.append((title, ("", *marks), rows))
-    title = f"last frame to product, s; {answer['viewers']} viewers and a slow one; ratio {live['ratio']}"
-    rows = [[kind, *live[kind].values(), live["wal_kb"][kind]] for kind in ("alone", "watched")]
+    title = (
+        f"s beyond settle and quiet; {answer['viewers']} viewers and a slow one; ratio {live['ratio']} with "
+        f"these, of first looks {live['looks_ratio']}"
+    )
+    rows = [[f"product, {kind}", *live[kind].values(), live["wal_kb"][kind]] for kind in ("alone", "watched")]
+    rows += [[f"first look, {kind}", *marks.values(), ""] for kind, marks in live["looks"].items()]
     found.append((title, ("", *live["alone"], "write-ahead log, kB"), rows))
     rows = [["processor, % of a core", live["web_percent"]], ["memory, MB", live["web_mb"]]]
     for name, marks in (
         ("change to viewer, s", "change_to_viewer"),
-        ("event to screen, s", "event_to_screen"),
+        ("event to page, s", "event_to_page"),
+        ("event to its picture drawn, s", "event_to_picture"),
     ):
         rows += [[f"{name}, {mark}", value] for mark, value in (live[marks] or {}).items()]
     return [*found, ("the page meanwhile", ("", ""), rows)]
