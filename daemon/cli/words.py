@@ -6,7 +6,6 @@ import glob
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -131,12 +130,10 @@ class Night(click.ParamType[str]):
     name = "night"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from daemon.model.names import is_date
+
         digits = re.sub(r"(\d{4})[-/.](\d\d)[-/.](\d\d)", r"\1\2\3", str(value).strip())
-        try:
-            if not re.fullmatch(r"[0-9]{8}", digits):
-                raise ValueError
-            datetime.strptime(digits, "%Y%m%d")
-        except ValueError:
+        if not is_date(digits):
             self.fail(f"{value} is no night; wanted is a UT date as 20160102 or 2016-01-02", param, ctx)
         return digits
 

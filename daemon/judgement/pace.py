@@ -17,6 +17,7 @@ CADENCES = 3.0  # times the usual interval after which a sequence that is open h
 FEWEST_FRAMES = 3  # of which an interval is known
 LEAST = 60.0  # s: no sequence is missed sooner, however short its exposures are
 OVER = 1800.0  # s without a frame after which nobody observes any more
+STEPS_BACK = 31  # frames among which pauses are looked for
 FEWEST_LOOKS, LOOKS_BACK = 5, 1800.0  # looks, and s, from which it is told that they are late
 RELAXED = 0.8  # of a limit: below it an alarm ends
 
@@ -30,6 +31,13 @@ def longest_wait(landed: Sequence[float], seconds: float) -> float | None:
     if len(landed) < FEWEST_FRAMES or not steps:
         return None
     return max(CADENCES * median(steps), CADENCES * seconds, LEAST)
+
+
+def pause(landed: Sequence[float]) -> float:
+    """How long pauses are that a sequence makes again and again, s, with half as much added: frames that are
+    copied in batches, a telescope that goes to the sky and back. 0 of one pause, which tells nothing."""
+    steps = sorted(b - a for a, b in pairwise(landed[-STEPS_BACK:]))
+    return 1.5 * steps[-2] if len(steps) > 2 else 0.0
 
 
 def p95(values: Sequence[float]) -> float | None:

@@ -11,10 +11,9 @@ from typing import Any
 
 from daemon.ledger.answers import current_product
 from daemon.ledger.store import Reader, Tx
-from daemon.model.names import GEMINI_NAME
+from daemon.model.names import GEMINI_NAME, is_date
 from daemon.model.records import ProductRecord
 
-FIRST_YEAR, LAST_YEAR = "1950", "2100"  # of nights whose clock was right
 STARTED, STOPPED = "daemon_started", "daemon_stopped"
 
 
@@ -161,7 +160,7 @@ def changed(db: Reader, since: float) -> dict[str, float]:
     found: dict[str, float] = {}
     for sql in _CHANGES:
         for night, at in db.execute(sql, (since,)):
-            if night and night.isdecimal() and FIRST_YEAR <= night[:4] < LAST_YEAR:
+            if night and is_date(night):
                 found[night] = max(at, found.get(night, at))
     return found
 

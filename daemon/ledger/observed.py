@@ -2,7 +2,7 @@
 
     note(tx, frame, "SN2014J", ut)     # with every frame that is written
 
-At a start `daemon.ledger.views` adds the frames that an older release has written. A release
+At a start `daemon.ledger.views` takes up what an older release has written or mended. A release
 that does not know the table leaves it as it is, so that the schema has no other number for it.
 """
 

@@ -11,6 +11,7 @@ from daemon.model.jobs import JobSpec
 from pipeline import names
 from pipeline.headers.values import ascii_name
 
+FIRST_YEAR, LAST_YEAR = 1950, 2100  # of nights whose clock was right
 GEMINI_NAME = re.compile(r"[NS](\d{8})S\d{4,}")
 
 
@@ -18,6 +19,17 @@ def night_of(name: str, ut: datetime) -> str:
     """The date in a Gemini file name, else the UT date of the exposure, as 20160102."""
     found = GEMINI_NAME.match(name)
     return found[1] if found else f"{ut:%Y%m%d}"
+
+
+def is_date(word: str) -> bool:
+    """True for a UT date as 20160102 that is one and in a year of `FIRST_YEAR` to before `LAST_YEAR`."""
+    if not re.fullmatch(r"[0-9]{8}", word) or not FIRST_YEAR <= int(word[:4]) < LAST_YEAR:
+        return False
+    try:
+        datetime.strptime(word, "%Y%m%d")
+    except ValueError:
+        return False
+    return True
 
 
 def stem_of(name: str) -> str:

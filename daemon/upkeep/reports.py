@@ -162,22 +162,24 @@ class Reports:
         """Add to what is due: nights that have changed since their report, and the latest two."""
         last = events.last_number(db)
         if last != self._event:
-            changes = nightly.changed(db, self._until - UNSEEN)
+            changes = nightly.changed(db, min(self._until, now.timestamp()) - UNSEEN)
+            self._due |= {night for night, at in changes.items() if at > _kept(self.config, night, now)}
             self._until = max([self._until, *changes.values()])
-            self._event = last
-            self._due |= {night for night, at in changes.items() if at > _kept(self.config, night)}
+            self._event = last  # from here on they are not asked for again
         for days in range(LATEST):
             night = f"{now - timedelta(days=days):%Y%m%d}"
-            if _kept(self.config, night) == 0.0:
+            if _kept(self.config, night, now) == 0.0:
                 self._due.add(night)
 
 
-def _kept(config: Config, night: str) -> float:
-    """The time of the report of a night, 0 without one. Raises OSError."""
+def _kept(config: Config, night: str, now: datetime) -> float:
+    """The time of the report of a night, 0 without one, or of one that a clock has made which was ahead.
+    Raises OSError."""
     try:
-        return places(config, night)[0].stat().st_mtime
+        made = places(config, night)[0].stat().st_mtime
     except FileNotFoundError:
         return 0.0
+    return made if made <= now.timestamp() else 0.0
 
 
 def _make_sure_of_products(db: Reader, folder: Path) -> None:

@@ -168,21 +168,28 @@ def of_pace(night: Mapping[str, Any], goal: float, before: Collection[str], now:
 
 
 def _stopped(night: Mapping[str, Any], before: Collection[str], now: float) -> Iterator[Alert]:
-    """No frame for three times the cadence of a sequence that is open, or short of its goal."""
+    """No frame for three times the cadence of a sequence that is open, or short of its goal.
+
+    A standard is short and ends by itself, and of what is deep enough no frame is expected.
+    """
     sequence, frames = night["sequence"], night["frames"]
     if not sequence or not sequence["role"] or not frames or frames[0]["group"] != sequence["group"]:
         return
     mine = [row for row in reversed(frames) if row["group"] == sequence["group"] and row["came"] is not None]
     exposure = (mine[-1]["exposure_time"] or 0.0) * (mine[-1]["coadds"] or 1) if mine else 0.0
-    longest = pace.longest_wait([row["came"] for row in mine], exposure)
+    came = sorted(row["came"] for row in mine)
+    longest = pace.longest_wait(came, exposure)
     if longest is None or night["missing"]["phase"] != "night":
         return
-    last = mine[-1]["came"]
-    waited = now - last
+    last = came[-1]
+    # By the clock of the disk, which may be behind; a file that was seen since is seen by ours.
+    seen = [at for at in (last, (night["last_frame"] or {}).get("at", last)) if at <= now]
+    waited = now - max(seen, default=now)
     key = f"no frame: group {sequence['group']} {last:.3f}"
-    wanted = (sequence["enough"] or {}).get("state") == "more"
-    is_open = sequence["state"] == "open" or wanted or key in before
-    if is_open and longest < waited < pace.OVER:
+    deep = (sequence["enough"] or {}).get("state")
+    is_open = sequence["state"] == "open" and sequence["role"] != "standard" and deep != "enough"
+    is_expected = is_open or deep == "more" or key in before
+    if is_expected and max(longest, pace.pause(came)) < waited < pace.OVER:
         what = f"no frame of {short(sequence['what'])} for {CADENCES:g} times its cadence"
         usual = f"one came every {longest / CADENCES:.0f} s, and none has for more than {longest:.0f} s"
         yield Alert(key, "warning", what, usual, _DO["frames"], last, f"group:{sequence['group']}")

@@ -25,6 +25,7 @@ from daemon.ledger.board import Shown
 from daemon.ledger.store import DatabaseError, Reader, on_paper
 from daemon.ledger.targets import UnknownTarget
 from daemon.markup import Safe, join, short, tag
+from daemon.model.names import is_date
 from daemon.people import board as people_board
 from daemon.people import calibrations, enough, missing, nightlist, nightreport, nightsheet, trends, verdicts
 from daemon.people import explain as people_explain
@@ -71,10 +72,8 @@ def night_in(request: Request, default: str = "") -> str:
     said = str(request.path_params.get("night") or request.query_params.get("night") or default).replace(
         "-", ""
     )
-    with contextlib.suppress(ValueError):
-        if _NIGHT.fullmatch(said) and said.isascii():
-            datetime.strptime(said, "%Y%m%d")
-            return said
+    if is_date(said):
+        return said
     raise UnknownTarget("no such night: a UT date is meant, as 20160102")
 
 
@@ -92,7 +91,7 @@ def _after(request: Request) -> tuple[float, int] | None:
         return None
     at, _, number = said.partition(":")
     try:
-        return float(at), min(int(number), 1 << 62)
+        return float(at), max(0, min(int(number), 1 << 62))
     except ValueError:
         raise UnknownTarget("after must be as the address of the older frames has it") from None
 

@@ -22,7 +22,7 @@ from pipeline.errors import NiridError
 from pipeline.files.window import Opened
 from pipeline.frame import BAD_PIXEL, NO_DATA, UNILLUMINATED
 from pipeline.headers.descriptors import filter_name, strip_ids
-from pipeline.headers.tangent import Tangent, affine_between
+from pipeline.headers.tangent import Tangent, affine_between, tangent
 
 Values = npt.NDArray[np.float32]
 
@@ -96,7 +96,10 @@ def _places(
     first, second = (_tangent(sky) for sky in skies)
     if first and second:
         ny, nx = one.shape
-        return affine_between(first, second, (nx / 2, ny / 2)), "by the coordinates of both"
+        places = affine_between(first, second, (nx / 2, ny / 2))
+        if not all(map(math.isfinite, places)):
+            raise NoDifference("they do not see the same part of the sky")
+        return places, "by the coordinates of both"
     if first or second:
         raise NoDifference("only one of the two has coordinates on the sky")
     if one.shape != other.shape:
@@ -105,10 +108,20 @@ def _places(
 
 
 def _tangent(sky: Mapping[str, Any]) -> Tangent | None:
-    if "cd" not in sky:
+    """None where its picture tells nothing, or what no coordinates of NIRI are."""
+    try:
+        (x, y), (ra, dec), ((a, b), (c, d)) = sky["crpix"], sky["crval"], sky["cd"]
+    except (KeyError, TypeError, ValueError):
         return None
-    place = np.array(sky["crpix"], float) - 1
-    return Tangent(place, np.radians(np.array(sky["crval"], float)), np.radians(np.array(sky["cd"], float)))
+    cards = {
+        "CTYPE1": "RA---TAN",
+        "CTYPE2": "DEC--TAN",
+        "CRPIX1": x,
+        "CRPIX2": y,
+        "CRVAL1": ra,
+        "CRVAL2": dec,
+    }
+    return tangent({**cards, "CD1_1": a, "CD1_2": b, "CD2_1": c, "CD2_2": d})
 
 
 def _band(

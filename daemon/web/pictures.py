@@ -25,6 +25,7 @@ FULL = 0
 SIZES = {"96": 96, "256": 256, "512": 512, "fixed": thumbnails.FIXED, "full": FULL}
 CACHE_BYTES = 64 << 20
 MOST_BYTES = 64 << 20  # of a picture
+MOST_KNOWN = 200  # pictures of which it is remembered what they say
 
 
 class Cache:
@@ -107,19 +108,21 @@ def read(reading: Reading, shown: Shown, products: Path, size: int) -> tuple[byt
 
 
 _known: OrderedDict[tuple[str, str], dict[str, Any]] = OrderedDict()
+_lock = Lock()  # several threads answer at the same time
 
 
 def known(path: str, key: str) -> dict[str, Any]:
     """What the picture beside a FITS file says of its sky and its greys; key : changes when it does"""
-    if (path, key) not in _known:
-        try:
-            fd = os.open(Path(path).with_suffix(".png"), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except OSError:
+    with _lock:
+        if (told := _known.get((path, key))) is not None:
+            return told
+    picture = Path(path).with_suffix(".png")
+    with disk.opened_below(picture, picture.parent) as fd:
+        if fd is None:
             return {}
-        try:
-            _known[path, key] = thumbnails.known(fd)
-        finally:
-            os.close(fd)
-        while len(_known) > 200:
+        told = thumbnails.known(fd)
+    with _lock:
+        _known[path, key] = told
+        while len(_known) > MOST_KNOWN:
             _known.popitem(last=False)
-    return _known[path, key]
+    return told

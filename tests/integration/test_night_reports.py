@@ -202,3 +202,33 @@ def test_changes_are_of_the_night_of_their_frames(calendar):
     }  # darks of the next UT day
     assert calendar.daemon.ask(nightly.changed, NIGHT.timestamp() + DAY) == {}
     assert datetime.fromtimestamp(SUNRISE, UTC).hour == 16
+
+
+@pytest.mark.parametrize("wrong", ["a file", "a loop"])
+def test_what_changed_while_the_folder_was_not_to_be_had_is_not_forgotten(calendar, log, wrong):
+    """The changes are asked for once: what is found then stays due."""
+    folder = calendar.daemon.products / "reports"
+    folder.symlink_to(folder) if wrong == "a loop" else folder.write_text("in the way")
+    assert calendar.look(SUNRISE + DAY * 5) == []
+    assert calendar.look(SUNRISE + DAY * 5 + 600) == []
+    assert [event for _, event, _ in log] == ["report_delayed"]
+    folder.unlink()
+    assert {"20160102", "20160107"} <= set(calendar.look(SUNRISE + DAY * 5 + 1200))
+
+
+def test_a_clock_that_was_ahead_hides_no_later_change(calendar):
+    """Its reports and its changes are of a time that has not come: what changes after is in a report, too."""
+    calendar.look(SUNRISE + 60)
+    calendar.move(SUNRISE + 400 * DAY)
+    calendar.daemon.land(frame("science", 998, 500))
+    assert "20160102" in calendar.look(SUNRISE + 400 * DAY + 10)
+    calendar.move(SUNRISE + 3600)
+    calendar.daemon.land(frame("science", 999, 600))
+    assert "20160102" in calendar.look(SUNRISE + 3700)
+    data = json.loads((calendar.daemon.products / "reports/20160102.json").read_text())
+    assert data["frames"] == 47
+    calendar.move(SUNRISE + 7200)
+    calendar.daemon.land(frame("science", 997, 700))
+    assert "20160102" in Calendar(calendar.daemon).look(SUNRISE + 7300)
+    calendar.look(SUNRISE + 7900)
+    assert calendar.look(SUNRISE + 8500) == []

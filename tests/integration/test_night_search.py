@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from daemon.cli import nights as command
-from daemon.ledger import nightsearch
+from daemon.ledger import nightsearch, views
 from daemon.ledger.store import Ledger
 from daemon.people import nightlist
 from tests.asgi import ask
@@ -136,6 +136,36 @@ def test_frames_of_an_older_release_are_found_after_a_start(daemons):
             assert db.execute("SELECT COUNT(*) FROM observed").fetchone()[0] == 3
     finally:
         again.close()
+
+
+def test_what_an_older_release_writes_and_mends_is_taken_up(daemons):
+    """It has worked with the database for a while: it adds frames, and knows nothing of the table."""
+    daemon = daemons()
+    daemon.land(*(frame("science", n, 60 * n) for n in range(1, 5)))
+    for sql in (
+        "UPDATE frame SET descriptors = json_set(descriptors, '$.object', 'SN2014L') WHERE id = 1",
+        "UPDATE frame SET ut = ut - 86400 WHERE id = 2",
+        "DELETE FROM observed WHERE frame_id = 3",
+    ):
+        daemon.ledger.write(lambda tx, sql=sql: tx.run(sql))
+    for _ in range(2):
+        again = Ledger(daemon.ledger.path)
+        try:
+            with again.read() as db:
+                rows = nightlist.rows(db, object_="SN2014L")
+                assert [(row["night"], row["found"]) for row in rows] == [("20160102", 1)]
+                rows = nightlist.rows(db, object_="SN2014J")
+                assert [(row["night"], row["found"]) for row in rows] == [("20160102", 2), ("20160101", 1)]
+                shown = db.execute("SELECT COUNT(*), COUNT(DISTINCT frame_id) FROM observed").fetchone()
+                assert tuple(shown) == (4, 4)
+        finally:
+            again.close()
+
+
+def test_a_start_writes_nothing_of_what_is_known(daemons):
+    daemon = daemons()
+    daemon.land(*(frame("science", n, 60 * n) for n in range(1, 4)), frame("dark", 9, 900))
+    assert daemon.ledger.write(lambda tx: tx.run(views.OBSERVED)) == 0
 
 
 def test_every_question_goes_by_an_index(daemon):

@@ -177,6 +177,19 @@ def test_fits_files_are_handed_over_whole(night, page):
         "/fits/../../etc/passwd",
         "/nothing",
         "/night/20161332",
+        *(
+            f"{where}{night}{rest}"
+            for night in ("00010101", "10000101", "19491231", "21000101", "99991231")
+            for where, rest in (
+                ("/night/", ""),
+                ("/night/", "/print"),
+                ("/frames/", ""),
+                ("/api/v1/night/", ""),
+                ("/api/v1/frames?night=", ""),
+                ("/api/v1/products?night=", ""),
+                ("/api/v1/missing?night=", ""),
+            )
+        ),
         "/night/..%2f",
         "/frames/x",
         "/image/product/99999999999999999999999/a",
@@ -261,6 +274,12 @@ def test_a_part_is_made_anew_only_when_it_has_changed(night, page):
     assert set(part) == {"frames"}
     assert part["frames"]["key"] == page.feed.keys["frames"]
     assert "excluded" in part["frames"]["html"]
+
+
+@pytest.mark.parametrize("after", ["1:-" + "9" * 40, "1:" + "9" * 40, "nan:1", "-inf:0", "1e400:1"])
+def test_an_odd_place_to_go_on_from_does_no_harm(page, after):
+    assert ask(page.app, f"/api/v1/frames?night=20160102&after={after}").status == 200
+    assert ask(page.app, f"/frames/20160102?after={after}").status == 200
 
 
 def test_older_frames_are_a_page_further(page):

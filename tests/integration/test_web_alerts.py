@@ -280,6 +280,33 @@ def test_nobody_is_told_of_frames_that_are_not_expected(place):
     assert no_frame({**night, "frames": night["frames"][:2]}, later) is None
 
 
+def test_a_standard_that_ends_and_what_is_deep_enough_are_no_alarm(place):
+    night, last = paced(place)
+    assert no_frame(night, last + 200) is not None
+    night["sequence"]["enough"] = {"state": "enough"}
+    assert no_frame(night, last + 200) is None
+    night["sequence"] |= {"role": "standard", "enough": None}
+    assert no_frame(night, last + 200) is None
+
+
+def test_a_disk_whose_clock_is_wrong_is_no_alarm(place):
+    """Frames come at their pace: their times are those of the disk, 10 minutes behind or ahead."""
+    night, now = paced(place)
+    night["last_frame"] = {"name": "N20160102S0274.fits", "at": now}
+    for off in (-600, 600):
+        for n, row in enumerate(night["frames"]):
+            row["came"] = now + off - 40 * n
+        assert no_frame(night, now + 30) is None
+        assert no_frame(night, now + 130) is not None
+
+
+def test_a_frame_that_was_copied_late_is_no_alarm(place):
+    night, last = paced(place)
+    assert no_frame(night, last + 200) is not None
+    night["frames"][1]["came"] = last + 190
+    assert no_frame(night, last + 200) is None
+
+
 def late(place, seconds, now, before=()):
     night, _ = paced(place)
     points = [[now - 60 * n, value, None] for n, value in enumerate(seconds)]

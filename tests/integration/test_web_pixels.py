@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from astropy.wcs import WCS
 from scipy.ndimage import map_coordinates
 
 from daemon.web import pictures
-from pipeline.files import preview
+from pipeline.files import preview, thumbnails
 from pipeline.files.read import read_frame
 from tests.asgi import ask
 from tests.integration.test_web import page_of, tonight_of
@@ -251,6 +252,53 @@ def test_what_cannot_be_compared_is_said(page):
     assert told["error"] == "no difference: the filters differ: K and J"
     assert ask(page.app, f"/difference/{frame}/{stack}?step=0").status == 400
     assert ask(page.app, f"/difference/{frame}/{stack}?step=1000").status == 400
+
+
+ODD_SKIES = (
+    {"cd": 3}, {"cd": [[0, 0], [0, 0]], "crpix": [1, 1], "crval": [1, 1]}, {"cd": [[1e-5, 0], [0, 1e-5]]},
+    {"cd": "x", "crpix": "y", "crval": None},
+    {"cd": [[1e-5, 0], [0, 1e-5]], "crpix": [1, 1], "crval": [1e5, 1e5]},
+    {"cd": [[1e300, 0], [0, 1e-300]], "crpix": [1e300, 1], "crval": [10, 1]},
+    {"cd": [[1, 2], [3, 4]], "crpix": [1, 1, 1], "crval": [1]},
+    {"cd": [[float("nan")] * 2] * 2, "crpix": [1, 1], "crval": [1, 1]},
+    {"cd": [["1e-5", "0"], ["0", "1e-5"]], "crpix": [{}, []], "crval": [True, None]},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("odd", ODD_SKIES)
+def test_a_picture_that_says_odd_things_of_its_sky_is_no_error(page, monkeypatch, odd):
+    frame, stack = shown(page, "look")[0], shown(page, "stack")[0]
+    said = json.dumps(odd).encode()
+    monkeypatch.setattr(thumbnails, "_ours", lambda fd: iter([(thumbnails.SKY, said)]))
+    pictures._known.clear()
+    assert difference(page, frame, stack)[0]["error"].startswith("no difference: ")
+    answer = cutout(page, stack, x=1, y=1)
+    assert answer.status == 200
+    json.loads(answer.body, parse_constant=pytest.fail)
+    assert ask(page.app, "/").status == 200
+
+
+def test_a_picture_that_is_a_pipe_is_waited_for_by_nobody(night, page):
+    """Nor one that is a link, of which something else would be said."""
+    where, path = shown(page)
+    picture, told = path.with_suffix(".png"), []
+    for make in (os.mkfifo, lambda name: os.symlink(shown(page, "look")[1].with_suffix(".png"), name)):
+        picture.unlink()
+        make(picture)
+        pictures._known.clear()
+        told.clear()
+        thread = Thread(target=lambda: told.append(cutout(page, where, x=1, y=1)), daemon=True)
+        thread.start()
+        thread.join(5)
+        assert [answer.json()["sky"] for answer in told] == [{}]
+
+
+def test_what_another_thread_forgets_meanwhile_is_answered(page, monkeypatch):
+    """As if 200 others were asked for between the two: it is not looked up again."""
+    monkeypatch.setattr(pictures, "MOST_KNOWN", 0)
+    pictures._known.clear()
+    assert "cd" in pictures.known(str(shown(page)[1]), "key")
+    assert not pictures._known
 
 
 def test_a_frame_elsewhere_on_the_sky_is_not_compared(page):

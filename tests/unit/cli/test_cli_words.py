@@ -75,6 +75,17 @@ def test_a_night_is_typed_as_people_write_dates(said):
     assert Night().convert(said, None, None) == "20160102"
 
 
+@pytest.mark.parametrize(
+    "said", ["00010101", "10000101", "19491231", "21000101", "99991231", "20160230", "２０１６０１０２"]
+)
+def test_a_night_that_cannot_have_been_is_refused_in_words(said):
+    """Before and after it there would be no day to count from."""
+    with pytest.raises(click.UsageError, match="is no night"):
+        Night().convert(said, None, None)
+    assert Night().convert("19500101", None, None) == "19500101"
+    assert Night().convert("20991231", None, None) == "20991231"
+
+
 def test_state_means_what_it_is_given(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "st").mkdir()
