@@ -232,3 +232,26 @@ def test_a_clock_that_was_ahead_hides_no_later_change(calendar):
     assert "20160102" in Calendar(calendar.daemon).look(SUNRISE + 7300)
     calendar.look(SUNRISE + 7900)
     assert calendar.look(SUNRISE + 8500) == []
+
+
+def test_nights_that_go_wrong_come_after_those_that_may_not(calendar, monkeypatch):
+    """However many they are: one at a time is tried while jobs run."""
+    calendar.look(SUNRISE + 60)
+    right = reports.build
+
+    def build(db, config, setting, night, now):
+        if night >= "20160103":
+            raise ZeroDivisionError("of a night")
+        return right(db, config, setting, night, now)
+
+    monkeypatch.setattr(reports, "build", build)
+    monkeypatch.setattr(reports, "AT_ONCE", 1)
+    calendar.look(SUNRISE + DAY + 60)
+    calendar.daemon.land(frame("dark", 7, -DAY * 30, day="20151203"))
+    assert "20151203" in [*calendar.look(SUNRISE + DAY + 660), *calendar.look(SUNRISE + DAY + 1260)]
+
+
+def test_a_report_is_of_a_time_before_what_may_not_be_written_down_yet(calendar):
+    calendar.look(SUNRISE + 60)
+    page = calendar.daemon.products / "reports/20160102.html"
+    assert page.stat().st_mtime == pytest.approx(SUNRISE + 60 - reports.UNSEEN, abs=0.01)

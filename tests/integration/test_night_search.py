@@ -162,6 +162,27 @@ def test_what_an_older_release_writes_and_mends_is_taken_up(daemons):
             again.close()
 
 
+def test_a_frame_of_midnight_is_of_the_night_that_begins(daemons, monkeypatch):
+    """Each night is asked for once."""
+    right, asked = nightsearch._night, []
+
+    def night(db, at, *more):
+        asked.append(at)
+        assert len(asked) < 5
+        return right(db, at, *more)
+
+    monkeypatch.setattr(nightsearch, "_night", night)
+    daemon = daemons()
+    daemon.land(frame("science", 1, 0), frame("science", 2, 60))
+    for table, key in (("frame", "id"), ("observed", "frame_id")):
+        sql = f"UPDATE {table} SET ut = 1451692800 WHERE {key} = 1"  # 2016-01-02
+        daemon.ledger.write(lambda tx, sql=sql: tx.run(sql))
+    daemon.ledger.write(lambda tx: tx.run("UPDATE observed SET object = 'SN2014JX' WHERE frame_id = 1"))
+    rows = daemon.ask(lambda db: nightlist.rows(db, object_="N2014J"))
+    assert [(row["night"], row["found"]) for row in rows] == [("20160102", 2)]
+    assert len(asked) == 1
+
+
 def test_a_start_writes_nothing_of_what_is_known(daemons):
     daemon = daemons()
     daemon.land(*(frame("science", n, 60 * n) for n in range(1, 4)), frame("dark", 9, 900))
