@@ -89,6 +89,19 @@ def test_what_the_page_says_is_what_commands_say(night, page):
     assert {one["name"] for one in told["products"]} == {p["name"] for p in rows if p["name"]}
 
 
+def test_a_stack_is_of_the_frames_that_are_in_use_only(page):
+    told = tonight_of(page)["sequence"]
+    assert told["stack"]["kind"] == "product"
+    assert told["stacked"] == told["used"] == told["frames"] - 1, "the first one was left out"
+
+
+def test_who_needs_a_calibration_is_named_once(page):
+    told = tonight_of(page)["missing"]
+    users = [{"program": "P-1", "filter": name} for name in ("J", "J", "H")]
+    need = {"what": "flats", "state": "missing", "how": "", "taken": "", "for": users}
+    assert "for P-1 J, P-1 H<" in str(panels.missing({**told, "needs": [need]}))
+
+
 def test_a_page_without_javascript_has_everything(page):
     answer = ask(page.app, "/")
     assert answer.status == 200
