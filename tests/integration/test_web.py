@@ -247,6 +247,19 @@ def test_a_thing_is_explained_as_the_command_does(night, page, word):
     assert f"nirid explain {told['target']}" in parsed(answer.text).data
 
 
+def test_a_picture_of_something_else_is_named_on_the_page_of_a_frame(page):
+    newest = ask(page.app, "/thing/N20160102S0274.fits").text
+    assert re.search(r"newest picture: <a [^>]*>N20160102S0271_image</a>", newest)
+    assert "newest picture: " not in ask(page.app, "/thing/N20160102S0271_image").text
+
+
+def test_a_frame_is_found_by_the_label_that_the_page_lists_it_by(page):
+    for row in tonight_of(page)["frames"][:3]:
+        assert row["label"]
+        found = ask(page.app, f"/api/v1/thing/{quote(row['label'], safe='')}")
+        assert (found.status, found.json()["name"]) == (200, row["name"])
+
+
 def test_what_is_not_known_is_told_with_what_to_do(page):
     answer = ask(page.app, "/api/v1/thing/N19990101S0001.fits")
     assert answer.status == 404
