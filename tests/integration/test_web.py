@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from daemon.config.options import Config, Products, State
-from daemon.people import missing, tonight, verdicts
+from daemon.people import missing, nightsheet, tonight, verdicts
 from daemon.web import app, assets, panels
 from daemon.web.pages import SCRIPTS
 from pipeline.files import preview, thumbnails
@@ -100,6 +100,7 @@ def test_who_needs_a_calibration_is_named_once(page):
     users = [{"program": "P-1", "filter": name} for name in ("J", "J", "H")]
     need = {"what": "flats", "state": "missing", "how": "", "taken": "", "for": users}
     assert "for P-1 J, P-1 H<" in str(panels.missing({**told, "needs": [need]}))
+    assert nightsheet._for(need) == "P-1 J, P-1 H"
 
 
 def test_a_page_without_javascript_has_everything(page):
