@@ -3,6 +3,7 @@
 | said | meant |
 |---|---|
 | a path, or a name with or without .fits | the file, or the product, of that name |
+| a data label, as GN-2015B-Q-901-31-005 | the file of that frame |
 | `7`, `group:7` | the group of that number; the job, when there is no such group |
 | `job:7` | the job of that number |
 | `job:1099511627783`, or the number alone | the first look or running stack of that number, as logs have it |
@@ -72,7 +73,7 @@ def find(db: Reader, said: str, *, looks: bool = False) -> Target:
         found = _by_hash(ask, rest)
     else:
         found = _numbered(ask, word) or _by_path(ask, word) or _by_name(ask, word)
-        found = found or _looks_by_name(ask, word)
+        found = found or _looks_by_name(ask, word) or _by_label(ask, word)
         if not found and _HEX.fullmatch(word.lower()):
             found = _by_hash(ask, word.lower())
     if len(found) == 1:
@@ -115,6 +116,11 @@ def _by_name(ask: Ask, word: str) -> list[Target]:
     tail = os.fsencode(f"/{base}")
     exact = _files(ask, "substr(s.path, ?) = ? AND s.current", -len(tail), tail)
     return exact or _files(ask, "c.name = ? AND s.current", canonical_name(base))
+
+
+def _by_label(ask: Ask, word: str) -> list[Target]:
+    """By data label, which is what the page of the night lists frames by."""
+    return _files(ask, "s.current AND c.frame_id IN (SELECT id FROM frame WHERE label = ?)", word)
 
 
 def _by_hash(ask: Ask, start: str) -> list[Target]:

@@ -86,7 +86,8 @@ def _sequence(
     of_frames = [look for look in looks if look.of == FIRST]
     look = max(of_frames, key=lambda look: (look.newest, look.id), default=None)  # names go with the time
     deep = enough.of_group(db, last["group"], goals, now) if last["role"] == "science" else None
-    told = {"stack": shown(best) if best else None, "stacked": best.frames if best else 0, "enough": deep}
+    stacked = last["used"] if made else stack.frames if stack else 0  # less what its reduction has left out
+    told = {"stack": shown(best) if best else None, "stacked": stacked, "enough": deep}
     return {**last, **told, "look": shown(look) if look else None}
 
 

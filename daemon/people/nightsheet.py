@@ -227,7 +227,8 @@ def _since(known: Answer | None) -> tuple[str, str]:
 
 
 def _for(need: Answer) -> str:
-    return short(", ".join(f"{user['program']} {user['filter']}" for user in need["for"][:3]), NAME)
+    users = dict.fromkeys(f"{user['program']} {user['filter']}" for user in need["for"])
+    return short(", ".join([*users][:3]), NAME)
 
 
 def _out_of_use(answer: Answer, most: int) -> Child:

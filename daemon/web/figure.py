@@ -30,6 +30,7 @@ BUTTONS = (
     ("x", "zoom in", False),
     ("0", "whole", False),
 )
+TO_COMPARE = ("f", "s", "b", "d")  # those that want a second picture
 
 
 def picture(found: Row, other: Row | None = None, *, caption: Child = None, second: bool = False) -> Safe:
@@ -66,7 +67,7 @@ def picture(found: Row, other: Row | None = None, *, caption: Child = None, seco
         caption,
         tag("p", "fixed −2 to +10 sigma of the sky" if "fixed" in sky else None, id="scale"),
         tag("p", "", id="values", aria_live="off"),
-        _bar(words),
+        _bar(words, two),
         _file(found),
         class_="view",
         data_first=told[0],
@@ -102,9 +103,10 @@ def command(path: str) -> str:
     return f"ds9 {shlex.quote(short(path, 800))}"
 
 
-def _bar(words: tuple[str, str]) -> Safe:
-    buttons = [_button("f", words[0], True), _button("s", words[1], True)]
-    buttons += [_button(*each) for each in BUTTONS]
+def _bar(words: tuple[str, str], two: bool) -> Safe:
+    """The buttons; two : whether there is a second picture, without which four of them could do nothing."""
+    wanted = [("f", words[0], True), ("s", words[1], True), *BUTTONS]
+    buttons = [_button(*each) for each in wanted if two or each[0] not in TO_COMPARE]
     return tag("div", buttons, class_="bar", role="group", aria_label="what to do with the picture")
 
 

@@ -202,7 +202,9 @@ def missing(told: Mapping[str, Any]) -> Safe:
     items = []
     for need in needs:
         taken = f" {need['taken']}" if need["state"] == "being taken" else ""
-        users = ", ".join(f"{user['program']} {user['filter']}" for user in need["for"][:2])
+        users = ", ".join(
+            list(dict.fromkeys(f"{user['program']} {user['filter']}" for user in need["for"]))[:2]
+        )
         body = [
             tag("b", need["what"]),
             f" {need['state']}{taken}",

@@ -62,7 +62,7 @@ def pictured(db: Reader, answer: Answer, number: int) -> list[Shown]:
 def page(answer: Answer, shown: Sequence[Shown]) -> Safe:
     """shown : what has a picture, the newest first"""
     kind = answer["kind"]
-    parts: list[Child] = [_head(answer), _pictures(shown), _facts(answer, kind)]
+    parts: list[Child] = [_head(answer), _pictures(shown, answer["name"]), _facts(answer, kind)]
     parts += [_frames(answer), _chosen(answer.get("calibrations") or ())]
     parts += [
         _list("conditions", answer.get("conditions") or ()),
@@ -100,8 +100,11 @@ def _when(iso: str | None) -> str:
     return f"{iso[:10]} {iso[11:19]} UT" if iso else "unknown"
 
 
-def _pictures(shown: Sequence[Shown]) -> Child:
-    """The newest large, with the one before it to blink and compare; all others small."""
+def _pictures(shown: Sequence[Shown], of: str) -> Child:
+    """The newest large, with the one before it to blink and compare; all others small.
+
+    of : what the page is about; a picture of something else, as the stack of a frame, is named below it
+    """
     if not shown:
         return None
     rows = [board.shown(one) for one in shown]
@@ -123,7 +126,9 @@ def _pictures(shown: Sequence[Shown]) -> Child:
         )
         for row in rows
     ]
-    large = figure.picture(rows[0], rows[1] if len(rows) > 1 else None)
+    name = rows[0]["name"]
+    caption = None if name == of else tag("p", "newest picture: ", signs.link(name, name))
+    large = figure.picture(rows[0], rows[1] if len(rows) > 1 else None, caption=caption)
     return tag("section", large, tag("ul", small, class_="thumbs") if len(rows) > 1 else None)
 
 

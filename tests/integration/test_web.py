@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from daemon.config.options import Config, Products, State
-from daemon.people import missing, tonight, verdicts
+from daemon.people import missing, nightsheet, tonight, verdicts
 from daemon.web import app, assets, panels
 from daemon.web.pages import SCRIPTS
 from pipeline.files import preview, thumbnails
@@ -87,6 +87,20 @@ def test_what_the_page_says_is_what_commands_say(night, page):
     assert told["missing"]["missing"] == needs["missing"]
     assert len(told["frames"]) == 45
     assert {one["name"] for one in told["products"]} == {p["name"] for p in rows if p["name"]}
+
+
+def test_a_stack_is_of_the_frames_that_are_in_use_only(page):
+    told = tonight_of(page)["sequence"]
+    assert told["stack"]["kind"] == "product"
+    assert told["stacked"] == told["used"] == told["frames"] - 1, "the first one was left out"
+
+
+def test_who_needs_a_calibration_is_named_once(page):
+    told = tonight_of(page)["missing"]
+    users = [{"program": "P-1", "filter": name} for name in ("J", "J", "H")]
+    need = {"what": "flats", "state": "missing", "how": "", "taken": "", "for": users}
+    assert "for P-1 J, P-1 H<" in str(panels.missing({**told, "needs": [need]}))
+    assert nightsheet._for(need) == "P-1 J, P-1 H"
 
 
 def test_a_page_without_javascript_has_everything(page):
@@ -245,6 +259,19 @@ def test_a_thing_is_explained_as_the_command_does(night, page, word):
     assert answer.status == 200
     assert html.escape(told["name"]) in answer.text
     assert f"nirid explain {told['target']}" in parsed(answer.text).data
+
+
+def test_a_picture_of_something_else_is_named_on_the_page_of_a_frame(page):
+    newest = ask(page.app, "/thing/N20160102S0274.fits").text
+    assert re.search(r"newest picture: <a [^>]*>N20160102S0271_image</a>", newest)
+    assert "newest picture: " not in ask(page.app, "/thing/N20160102S0271_image").text
+
+
+def test_a_frame_is_found_by_the_label_that_the_page_lists_it_by(page):
+    for row in tonight_of(page)["frames"][:3]:
+        assert row["label"]
+        found = ask(page.app, f"/api/v1/thing/{quote(row['label'], safe='')}")
+        assert (found.status, found.json()["name"]) == (200, row["name"])
 
 
 def test_what_is_not_known_is_told_with_what_to_do(page):

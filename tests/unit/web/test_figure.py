@@ -1,5 +1,7 @@
 """What the two pictures of a figure are called, and what a shell is told of a file."""
 
+import re
+
 import pytest
 
 from daemon.web import figure
@@ -33,3 +35,11 @@ def test_two_pictures_are_called_what_they_are(first, second, words):
 
 def test_a_path_is_quoted_for_a_shell():
     assert figure.command("/data/a b/$(rm -r x)'.fits") == """ds9 '/data/a b/$(rm -r x)'"'"'.fits'"""
+
+
+def test_a_picture_alone_has_no_button_that_wants_a_second():
+    one = {"picture": "/image/look/1/k", "fits": "/fits/look/1/k", "path": "/a.fits", "name": "a", "sky": {}}
+    one |= row("look", "firstlook")
+    keys = [re.findall('data-key="(.)"', str(figure.picture(one, other))) for other in (None, one)]
+    assert set(keys[1]) - set(keys[0]) == set("fsbd")
+    assert keys[0] == list("a-+,.zx0")
