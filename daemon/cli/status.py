@@ -93,7 +93,7 @@ def answer_of(settings: Settings, night: str | None) -> dict[str, Any]:
             "now": questions.iso(now),
             "waits": questions.waits(db),
             "refused": len(requests.refused(db, now - 86400)),
-            "needs": [*_needed(report, config, db), *questions.for_a_person(db, now - 86400)],
+            "needs": [*_needed(report, config, db), *questions.for_a_person(db, now - 86400, now)],
             "night": named,
             "sequences": rows,
             "conditions": verdicts.latest(db, rows, config.request),

@@ -177,6 +177,18 @@ def first_looks(db: Reader, since: float) -> dict[str, float]:
     return {names[-1]: row["ended"] for row in rows if (names := json.loads(row["frames"]))}
 
 
+def odd_looks(db: Reader, group: int) -> dict[str, str]:
+    """{frame: why} of frames of a group that their last first look would leave out."""
+    sql = "SELECT quality FROM look WHERE group_id = ? AND kind = ? AND state = 'done' ORDER BY id"
+    found: dict[str, str] = {}
+    for (quality,) in db.execute(sql, (group, FIRST)):
+        for row in (json.loads(quality) or {}).get("frames") or []:
+            found.pop(row.get("NAME"), None)
+            if row.get("VERDICT") == "left out":
+                found[row["NAME"]] = row.get("REASON") or ""
+    return found
+
+
 _PRODUCTS = """SELECT p.id, p.name, p.night, p.path, p.sha256, p.version, p.current, p.published, p.group_id,
     j.recipe, j.key AS job_key, (SELECT COUNT(*) FROM job_input i WHERE i.job_id = p.job_id) AS n,
     (SELECT f.name FROM job_input i JOIN frame f ON f.id = i.frame_id WHERE i.job_id = p.job_id

@@ -262,10 +262,13 @@ def killed(db: sqlite3.Connection, most: int) -> list[Row]:
     return [{**dict(row), "why": row["why"] or "the daemon ended meanwhile"} for row in rows]
 
 
-def for_a_person(db: sqlite3.Connection, since: float) -> list[Row]:
+STILL = 60.0  # s without a change after which a file that is not whole has probably been left so
+
+
+def for_a_person(db: sqlite3.Connection, since: float, now: float) -> list[Row]:
     """Files that need a person: {"level", "check", "text"} as `health` has its problems.
 
-    since : seconds since the epoch; files damaged before that are left out
+    since : files damaged before that are left out; now : both in seconds since the epoch
     """
     lost = "SELECT reason FROM job WHERE state = 'waiting' AND reason LIKE '% no longer on disk%' ORDER BY id"
     texts = [("lost file", row[0]) for row in db.execute(lost)]
@@ -275,6 +278,11 @@ def for_a_person(db: sqlite3.Connection, since: float) -> list[Row]:
     ).fetchone()
     if unread[0]:
         texts.append(("unread", f"{unread[0]} files {unread[2]}, as {os.fsdecode(unread[1])}"))
+    still = """SELECT path, reason FROM sighting WHERE current AND present AND state = 'incomplete'
+        AND reason NOT LIKE 'cannot be read%' AND MAX(ctime_ns / 1e9, first_seen) < ?
+        ORDER BY path LIMIT 3"""
+    for path, reason in db.execute(still, (now - STILL,)):
+        texts.append(("not whole", f"{os.path.basename(os.fsdecode(path))}: {reason}, and it does not grow"))
     damaged = "SELECT name FROM content WHERE state = 'quarantined' AND changed > ? ORDER BY changed DESC"
     if names := [row[0] for row in db.execute(damaged, (since,))]:
         several = f"{len(names)} files are" if len(names) > 1 else "a file is"

@@ -17,15 +17,15 @@ from daemon.config.options import ConditionsRequest, Config, DepthGoal
 from daemon.judgement import nights, sun
 from daemon.judgement.needs import OPEN
 from daemon.judgement.nights import Judged, Request
+from daemon.ledger import answers, measures
 from daemon.ledger import board as rows_of
-from daemon.ledger import measures
 from daemon.ledger.board import NightFrame, Shown
 from daemon.ledger.questions import iso
 from daemon.ledger.store import Reader
 from daemon.markup import short
 from daemon.model.groups import Setting
 from daemon.model.names import FIRST, RUNNING
-from daemon.people import enough, missing, tonight, verdicts
+from daemon.people import enough, missing, tonight, verdicts, whyframe
 from pipeline.conditions import IQ_LIMITS
 
 Row = dict[str, Any]
@@ -166,7 +166,26 @@ def _judged(
         if who not in asked:
             asked[who] = nights.request_of(facts, verdicts.configured(requests, facts.program_id))
         found[frame.name] = _row(frame, known.get(frame.id, {}), asked[who])
+    for group in {frame.group for frame in taken if frame.group}:
+        for name, said in _left_out(db, group).items():
+            if name in found:
+                found[name]["left_out"] = said
     return found
+
+
+def _left_out(db: Reader, group: int) -> dict[str, Row]:
+    """{frame: {by, reason}} of frames that the product of a group is made without; until there is one, of
+    those whose first look would leave them out."""
+    product = answers.current_product(db, group)
+    if product is None:
+        return {
+            n: {"by": "first look", "reason": short(why)} for n, why in rows_of.odd_looks(db, group).items()
+        }
+    why = {
+        n: whyframe.judged(product, n).get("judged", {})
+        for n in whyframe.left_out(product.spec, product.quality)
+    }
+    return {n: {"by": "product", "reason": short(said.get("reason") or "")} for n, said in why.items()}
 
 
 def _row(frame: NightFrame, known: Mapping[str, Any], asked: Request) -> Row:
@@ -188,6 +207,7 @@ def _row(frame: NightFrame, known: Mapping[str, Any], asked: Request) -> Row:
         "reason": short(frame.reason),
         "came": frame.came,
         "group": frame.group,
+        "left_out": None,
         "verdicts": {},
         "measures": {m.name: {"value": m.value, "error": m.error, "unit": m.unit} for m in known.values()},
     }

@@ -50,6 +50,7 @@ _DO = {
     "frames": "look whether the instrument still writes into the drop folder",
     "lost file": "put the file back, or nirid reject the frame",
     "unread": "make the files readable for the daemon",
+    "not whole": "send it again; it counts as damaged when it has not grown for long",
     "damaged": "send the files again; nirid ledger --state quarantined lists them",
 }
 
@@ -199,7 +200,7 @@ def of_ledger(db: Reader, now: float) -> Iterator[Alert]:
     """What looks at all that is on record: a third of a second for 100,000 files."""
     for problem in health.of_ledger(db, _LIMITS, now):
         yield _alert(problem.check, problem.level, problem.text)
-    for row in questions.for_a_person(db, now - LATELY):
+    for row in questions.for_a_person(db, now - LATELY, now):
         yield _alert(row["check"], row["level"], row["text"])
 
 

@@ -39,6 +39,7 @@ from pipeline.errors import NiridError
 VERSION = 1
 MOST = 200  # rows of one answer
 _NIGHT = re.compile(r"\d{8}")
+_NUMBER = re.compile(r"[Ss]?([0-9]{1,4})")
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -47,7 +48,7 @@ def routes(source: Source, feed: Feed, deciding: Decisions) -> list[Route]:
     """All but the night's own."""
     asked = _Asked(source, feed, deciding)
     return [
-        Route("/find", _find),
+        Route("/find", asked.find),
         Route("/nights", asked.nights_page),
         Route("/night/{night}", asked.night_page),
         Route("/night/{night}/print", asked.sheet),
@@ -94,14 +95,6 @@ def _after(request: Request) -> tuple[float, int] | None:
         return float(at), max(0, min(int(number), 1 << 62))
     except ValueError:
         raise UnknownTarget("after must be as the address of the older frames has it") from None
-
-
-async def _find(request: Request) -> Response:
-    """The search box: what is typed is what `nirid explain` takes, or a night."""
-    word = request.query_params.get("q", "").strip()[:200]
-    if _NIGHT.fullmatch(word.replace("-", "")):
-        return RedirectResponse(f"/night/{word.replace('-', '')}", 303)
-    return RedirectResponse(f"/thing/{quote(word, safe='')}" if word else "/", 303)
 
 
 # -- answers of the ledger, as JSON -------------------------------------------------------------
@@ -204,6 +197,15 @@ class _Asked:
             return answer, thing.pictured(tx.reader, answer, found.id)
 
     # -- pages ------------------------------------------------------------------------------
+
+    async def find(self, request: Request) -> Response:
+        """The search box: what `nirid explain` takes, a night, or the number of a frame of the night shown."""
+        word = request.query_params.get("q", "").strip()[:200]
+        if _NIGHT.fullmatch(word.replace("-", "")):
+            return RedirectResponse(f"/night/{word.replace('-', '')}", 303)
+        if (number := _NUMBER.fullmatch(word)) and (night := self.feed.snapshot.night.get("night")):
+            word = f"N{night}S{int(number[1]):04d}.fits"
+        return RedirectResponse(f"/thing/{quote(word, safe='')}" if word else "/", 303)
 
     async def thing_page(self, request: Request) -> Response:
         answer, shown = await asyncio.to_thread(self._explained, request.path_params["target"])

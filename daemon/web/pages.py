@@ -71,7 +71,7 @@ def bar(*more: Child) -> Safe:
             "input",
             type="search",
             name="q",
-            placeholder="frame, product, group",
+            placeholder="frame or product",
             aria_label="search",
             maxlength=200,
             autocomplete="off",

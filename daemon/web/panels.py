@@ -64,7 +64,8 @@ def _quiet(night: Mapping[str, Any], watched: Sequence[str]) -> str:
     if not night["night"]:
         return f"no frame has landed yet; {where}"
     if not night["tonight"]:
-        return f"the night {night['night']} is over, and no frame of tonight has landed; {where}"
+        those = f"the night {night['night']}, which is over"
+        return f"these frames are of {those}; none of tonight has landed; {where}"
     return ""
 
 

@@ -108,12 +108,11 @@ def _runs(rows: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
 
 
 def _alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    named = all(one[name] == other[name] for name in ("what", "filter", "state", "role"))
+    named = all(one[name] == other[name] for name in ("what", "filter", "state", "role", "left_out"))
     return named and same_exposure(one["exposure_time"] or 0.0, other["exposure_time"] or 0.0)
 
 
 def _frame(row: Mapping[str, Any]) -> Safe:
-    state = SAID.get(row["state"], row["state"])
     label = link(row["name"], row["label"] or row["name"], class_="name", title=row["name"])
     number = tag("span", row["name"].removesuffix(".fits")[-5:], class_="dim number")
     exposure = f"{row['exposure_time']:.4g}" if row["exposure_time"] else ""
@@ -125,11 +124,23 @@ def _frame(row: Mapping[str, Any]) -> Safe:
         exposure,
         _verdict(row, "IQ"),
         _verdict(row, "CC"),
-        join(glyph(row["state"]), " ", tag("span", state, title=row["reason"])),
+        _state(row),
     ]
     told = ("UT", "label", "what", "filter", "s", "IQ", "CC", "state")
     return tag(
         "tr", [tag("td", cell, data_of=name) for name, cell in zip(told, cells, strict=True)], tabindex=-1
+    )
+
+
+def _state(row: Mapping[str, Any]) -> Safe:
+    """Its state; of a frame that is not in the stack, why."""
+    if row["state"] == "ready" and (out := row["left_out"]):
+        word = "left out" if out["by"] == "product" else "looks bad"
+        return join(
+            tag("span", "▲ ", class_="g watch"), f"{word}: {out['reason']}" if out["reason"] else word
+        )
+    return join(
+        glyph(row["state"]), " ", tag("span", SAID.get(row["state"], row["state"]), title=row["reason"])
     )
 
 
@@ -141,12 +152,11 @@ def _run(run: list[dict[str, Any]]) -> Safe:
     cell = join(
         link(target, what, class_="name"), " ", tag("span", first["name"], " to ", row["name"], class_="dim")
     )
-    state = join(glyph(row["state"]), " ", SAID.get(row["state"], row["state"]))
     return tag(
         "tr",
         tag("td", clock(row["at"])),
         tag("td", cell, colspan=6),
-        tag("td", state),
+        tag("td", _state(row)),
         tabindex=-1,
         class_="run",
     )

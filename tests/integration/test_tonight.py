@@ -89,13 +89,18 @@ def test_what_needs_a_person(daemon):
     )
     damaged = frame("science", 290, 9000)
     daemon.land(replace(damaged, state="quarantined", reason="cut off"))
+    short = replace(damaged, path="/drop/N20160102S0291.fits", file_sha="", data_sha="", descriptors=None)
+    daemon.land(replace(short, state="incomplete", reason="HDU 1 is cut short"))
     daemon.run(300)
     since = 1.6e9 + daemon.now - 86400
-    told = {need["check"]: need["text"] for need in daemon.ask(questions.for_a_person, since)}
+    told = {need["check"]: need["text"] for need in daemon.ask(questions.for_a_person, since, since)}
     assert "nirid reject N20160102S0273.fits --reason gone" in told["lost file"]
     assert told["unread"] == "1 files cannot be read now: Permission denied, as /drop/closed.fits"
+    assert "not whole" not in told  # it may grow yet
+    later = {n["check"]: n["text"] for n in daemon.ask(questions.for_a_person, since, since + 86400 + 1e9)}
+    assert later["not whole"] == "N20160102S0291.fits: HDU 1 is cut short, and it does not grow"
     assert told["damaged"] == "a file is damaged, as N20160102S0290.fits (nirid ledger --state quarantined)"
-    assert "damaged" not in {n["check"] for n in daemon.ask(questions.for_a_person, since + 2e5)}
+    assert "damaged" not in {n["check"] for n in daemon.ask(questions.for_a_person, since + 2e5, since)}
 
 
 @pytest.fixture

@@ -163,6 +163,43 @@ def test_what_is_newest_is_a_picture_of_the_sky(daemons):
     assert told["newest"]["name"] == before
 
 
+class Dark(Engine):
+    """The shutter was closed at the fifth frame: its first look says so, and the stack is made without it."""
+
+    def stage(self, spec):
+        result = super().stage(spec)
+        dead, names = "N20160102S0274.fits", [each.name for each in spec.inputs]
+        if (spec.name.endswith("_firstlook") and names[-1] == dead) or (
+            spec.name.endswith("_image") and dead in names
+        ):
+            why = {"VERDICT": "left out", "AS_SKY": "left out", "REASON": "without light"}
+            result["quality"] |= {"frames": [{"NAME": dead, **why}]}
+        return result
+
+
+def test_a_frame_that_is_not_in_the_stack_is_not_shown_as_in_use(daemons):
+    daemon = daemons(engine=Dark(), looks=True)
+    page = page_of(daemon)
+    for record in example1()[:8]:
+        daemon.land(record)
+        daemon.run(2)
+
+    def left_out():
+        rows = ask(page.app, "/api/v1/frames?night=20160102").json()["rows"]
+        return {row["name"]: row["left_out"] for row in rows if row["left_out"]}
+
+    assert left_out() == {"N20160102S0274.fits": {"by": "first look", "reason": "without light"}}
+    assert "looks bad: without light" in ask(page.app, "/").text
+    daemon.land(*example1())
+    daemon.run(6000)
+    said = left_out()
+    assert said["N20160102S0274.fits"] == {"by": "product", "reason": "without light"}
+    first = "the first exposure of a sequence is often bad"
+    assert said["N20160102S0270.fits"] == {"by": "product", "reason": first}
+    assert "N20160102S0273.fits" not in said
+    assert "left out: without light" in ask(page.app, "/").text
+
+
 def test_where_only_calibrations_are_one_of_them_is_shown(daemons):
     daemon = landed(daemons, records=[r for r in example1() if "N20160102S04" in r.path], until=6000)
     assert tonight_of(page_of(daemon))["newest"]["name"] == "N20160102S0423_dark"
@@ -272,6 +309,13 @@ def test_a_frame_is_found_by_the_label_that_the_page_lists_it_by(page):
         assert row["label"]
         found = ask(page.app, f"/api/v1/thing/{quote(row['label'], safe='')}")
         assert (found.status, found.json()["name"]) == (200, row["name"])
+
+
+@pytest.mark.parametrize("word", ["274", "S274", "s0274"])
+def test_a_number_is_a_frame_of_the_night_that_is_shown(page, word):
+    ask(page.app, "/")
+    assert ask(page.app, f"/find?q={word}").headers["location"] == "/thing/N20160102S0274.fits"
+    assert ask(page.app, "/find?q=20160102").headers["location"] == "/night/20160102"
 
 
 def test_what_is_not_known_is_told_with_what_to_do(page):
