@@ -199,7 +199,7 @@ class _Asked:
     # -- pages ------------------------------------------------------------------------------
 
     async def find(self, request: Request) -> Response:
-        """The search box: what `nirid explain` takes, a night, or the number of a frame of the night shown."""
+        """The search box: what `nirid explain` takes, a night, or the number of a frame of the night."""
         word = request.query_params.get("q", "").strip()[:200]
         if _NIGHT.fullmatch(word.replace("-", "")):
             return RedirectResponse(f"/night/{word.replace('-', '')}", 303)

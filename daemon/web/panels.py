@@ -64,8 +64,7 @@ def _quiet(night: Mapping[str, Any], watched: Sequence[str]) -> str:
     if not night["night"]:
         return f"no frame has landed yet; {where}"
     if not night["tonight"]:
-        those = f"the night {night['night']}, which is over"
-        return f"these frames are of {those}; none of tonight has landed; {where}"
+        return f"that night is over: no frame of tonight has landed; {where}"
     return ""
 
 
