@@ -45,6 +45,11 @@ def routes(source: Source, feed: Feed) -> list[Route]:
 class _Machine:
     def __init__(self, source: Source, feed: Feed) -> None:
         self.source, self.feed, self.config = source, feed, source.config
+        self.versions: dict[str, Any] = {  # of what runs, also when its files have been replaced since
+            **{name: metadata.version(name) for name in ("nirid", "starlette", "uvicorn")},
+            "Python": platform.python_version(),
+            "schema of the database": VERSION,
+        }
 
     async def healthz(self, request: Request) -> Response:
         return PlainTextResponse("ok\n")
@@ -110,13 +115,8 @@ class _Machine:
             "viewers": len(self.feed.hub.viewers),
             "viewers that were cut off": self.feed.hub.dropped,
         }
-        versions = {
-            **{name: metadata.version(name) for name in ("nirid", "starlette", "uvicorn")},
-            "Python": platform.python_version(),
-            "schema of the database": VERSION,
-        }
         parts = {"drop folders, and how they are watched": folders, "figures": figures, "room": self._room()}
-        return doing, {**parts, "places": facts, "versions": versions}
+        return doing, {**parts, "places": facts, "versions": self.versions}
 
     def _room(self) -> dict[str, str]:
         found = {
