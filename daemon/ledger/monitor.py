@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any
 
 from daemon.ledger.store import Reader
 
@@ -76,9 +75,3 @@ def held(db: Reader) -> int:
     from daemon.ledger.held import everything
 
     return len(everything(db))
-
-
-def number_of(fields: dict[str, Any], name: str) -> int | None:
-    """A whole number of an event's fields."""
-    value = fields.get(name)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None

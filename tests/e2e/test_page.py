@@ -40,12 +40,6 @@ def address(night):
         yield where
 
 
-@pytest.fixture(scope="module")
-def chromium():
-    with screenshots.browser() as found:
-        yield found
-
-
 @pytest.fixture
 def page(chromium, address):
     """The page of the night, live; `page.log` is what the browser says, `page.asked` what it asks for."""

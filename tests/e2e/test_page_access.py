@@ -41,12 +41,6 @@ PAGES = (
 )
 
 
-@pytest.fixture(scope="module")
-def chromium():
-    with screenshots.browser() as found:
-        yield found
-
-
 def violations(page):
     return [
         (found["id"], found["impact"], [node["html"][:120] for node in found["nodes"][:3]])

@@ -46,12 +46,6 @@ def made(tmp_path_factory):
         yield night
 
 
-@pytest.fixture(scope="module")
-def chromium():
-    with screenshots.browser() as found:
-        yield found
-
-
 @pytest.fixture
 def opened(chromium):
     """opened(address) is a page whose picture is painted; at the end nothing was wrong in any."""

@@ -9,7 +9,6 @@ from docs.screenshots import wait
 from tests.e2e.test_page_pictures import (  # noqa: F401  (fixtures)
     BOX,
     PAINTED,
-    chromium,
     greys,
     looks,
     made,
